@@ -1,0 +1,60 @@
+"""The baseline, 6 x 384, context 256: every knob with its default value.
+
+Command:   python -m juliagpt_jax.main --config=configs/base.py --workdir=runs/base
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 42  # of the initial weights, the order of the data, dropout and samples
+
+    config.data = data = ml_collections.ConfigDict()
+    data.path = "schoolroom"  # the embedded corpus; or a folder with train.txt and val.txt; or one .txt file; or a folder of them
+    data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
+    data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip counts and drops them
+
+    config.model = model = ml_collections.ConfigDict()
+    model.width = 384
+    model.layers = 6
+    model.heads = 3  # 128 channels a head did better than 64 in the published speed runs
+    model.kv_heads = 0  # key/value heads of grouped-query attention; 0: as many as heads
+    model.context = 256
+    model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
+    model.dropout = 0.0
+    model.tie = True  # the head is the transposed embedding
+    model.rope_base = 10_000.0
+    model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
+    model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
+    model.depth = "stack"  # a name of models/depth.py
+    model.linear = "dense"  # a name of models/layers.py
+
+    config.train = train = ml_collections.ConfigDict()
+    train.steps = 5_000
+    train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
+    train.accumulate = 1  # micro-batches the batch is cut into: less memory, and on a CPU more speed, same gradient
+    train.optimizer = "adamw"  # a name of training/optimizers.py
+    train.lr = 6e-4
+    train.min_lr = 6e-5  # where the cosine ends
+    train.warmup = 100  # steps
+    train.beta1 = 0.9
+    train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
+    train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
+    train.clip = 1.0  # global gradient norm
+    train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
+    train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
+    train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.max_bad_steps = 20  # non-finite steps in a row before giving up
+    train.log_every = 10
+    train.eval_every = 250
+    train.eval_windows = 128  # fixed validation windows scored at each evaluation; the end scores the whole text
+    train.checkpoint_every = 1_000
+    train.keep = 3  # newest checkpoints kept, beside the best
+    train.sample_every = 500  # steps between samples on the terminal; 0: none
+    train.sample_tokens = 200
+
+    config.mesh = mesh = ml_collections.ConfigDict()
+    mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
+    mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    return config

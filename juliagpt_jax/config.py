@@ -1,0 +1,276 @@
+"""From a config file and the command line to frozen dataclasses that the rest of the package can trust.
+
+A config file holds `get_config() -> ml_collections.ConfigDict`; `configs/base.py` names every knob. Nothing here has a
+default value: values live in the config files, types and limits live here. Errors are `UserError`s of one line.
+"""
+
+import ast
+import dataclasses
+import difflib
+import json
+import math
+import runpy
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax.errors import UserError
+
+
+def _knob(test: Callable[[Any], bool], says: str) -> Any:
+    return dataclasses.field(metadata={"test": test, "says": says})
+
+
+def _at_least(low: float) -> Any:
+    return _knob(lambda v: v >= low, f"must be at least {low}")
+
+
+def _one_of(*names: str) -> Any:
+    return _knob(lambda v: v in names, f"must be one of {', '.join(names)}")
+
+
+def _text() -> Any:
+    return _knob(lambda v: v.strip() != "", "must not be empty")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    path: str = _text()
+    errors: str = _one_of("strict", "replace")
+    unknown: str = _one_of("error", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    width: int = _at_least(2)
+    layers: int = _at_least(1)
+    heads: int = _at_least(1)
+    kv_heads: int = _at_least(0)
+    context: int = _at_least(2)
+    ffn_mult: float = _knob(lambda v: v > 0, "must be above 0")
+    dropout: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    tie: bool = _knob(lambda v: True, "")
+    rope_base: float = _knob(lambda v: v > 1, "must be above 1")
+    mixer: str = _text()
+    channel: str = _text()
+    depth: str = _text()
+    linear: str = _text()
+
+    @property
+    def hidden(self) -> int:
+        """F, the hidden width of the channel mixer."""
+        return round(self.ffn_mult * self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    steps: int = _at_least(1)
+    batch_size: int = _at_least(1)
+    accumulate: int = _at_least(1)
+    optimizer: str = _text()
+    lr: float = _knob(lambda v: v > 0, "must be above 0")
+    min_lr: float = _at_least(0)
+    warmup: int = _at_least(0)
+    beta1: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    weight_decay: float = _at_least(0)
+    clip: float = _knob(lambda v: v > 0, "must be above 0")
+    precision: str = _one_of("f32", "bf16", "f16")
+    remat: bool = _knob(lambda v: True, "")
+    ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    max_bad_steps: int = _at_least(1)
+    log_every: int = _at_least(1)
+    eval_every: int = _at_least(1)
+    eval_windows: int = _at_least(1)
+    checkpoint_every: int = _at_least(1)
+    keep: int = _at_least(1)
+    sample_every: int = _at_least(0)
+    sample_tokens: int = _at_least(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    data: int = _at_least(0)
+    model: int = _at_least(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = _knob(lambda v: 0 <= v < 2**32, "must be in [0, 2^32)")
+    data: Data = dataclasses.field()
+    model: Model = dataclasses.field()
+    train: Train = dataclasses.field()
+    mesh: Mesh = dataclasses.field()
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Check a ConfigDict, or the dict read from a workdir's config.json, and freeze it.
+
+    Raises:
+        UserError: a key is unknown or missing, a value has the wrong type, is out of range, or does not go with another.
+    """
+    config = _build(Config, values, "")
+    m, t = config.model, config.train
+    kv_heads = m.kv_heads or m.heads
+    for good, key, why in [
+        (m.width % m.heads == 0, "model.heads", f"{m.heads} heads do not divide model.width={m.width}"),
+        (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
+        (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
+        (m.hidden >= 1, "model.ffn_mult", f"{m.ffn_mult} x width {m.width} leaves no hidden channel"),
+        (t.batch_size % t.accumulate == 0, "train.accumulate", f"{t.accumulate} does not divide batch_size={t.batch_size}"),
+        (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
+        (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
+    ]:
+        if not good:
+            raise UserError(f"config.{key}: {why}")
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise UserError(f"config.{prefix}{key}: no such key{near(key, fields)}")
+    built = {}
+    for name, field in fields.items():
+        key = prefix + name
+        if name not in values:
+            raise UserError(f"config.{key}: missing from the config file")
+        value = values[name]
+        if dataclasses.is_dataclass(field.type):
+            if not isinstance(value, Mapping) and not hasattr(value, "items"):
+                raise UserError(f"config.{key}: is a group of keys, not the value {value!r}")
+            built[name] = _build(field.type, value, key + ".")  # pyright: ignore[reportArgumentType]
+        else:
+            built[name] = _checked(key, value, field)
+    return cls(**built)
+
+
+def _checked(key: str, value: Any, field: dataclasses.Field) -> Any:
+    wanted: Any = field.type
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise UserError(f"config.{key}: needs {_words[wanted]}, not {value!r}")
+    if wanted is float and not math.isfinite(value):
+        raise UserError(f"config.{key}: {value} is not a finite number")
+    if not field.metadata["test"](value):
+        raise UserError(f"config.{key}: {field.metadata['says']}, not {value!r}")
+    return value
+
+
+_words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """'; did you mean ...?' with the nearest names, or '; there are: ...' when none is near. For error messages."""
+    matches = difflib.get_close_matches(name, list(names), n=3)
+    if matches:
+        return f"; did you mean {' or '.join(matches)}?"
+    return f"; there are: {', '.join(sorted(names))}"
+
+
+def load(path: str, overrides: Iterable[str] = ()) -> Config:
+    """Run the config file at `path`, apply overrides of the form "train.steps=300", and build.
+
+    Raises:
+        UserError: the file is missing or fails, an override names no key or has the wrong type, or `build` refuses.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"config file {path} does not exist{_near_files(path)}")
+    try:
+        sys.path.insert(0, str(Path(path).resolve().parent))  # so that one config can start from another
+        values = runpy.run_path(path)["get_config"]()
+    except KeyError as error:
+        raise UserError(f"config file {path}: no {error} in it; it must define get_config()") from error
+    except Exception as error:  # whatever the user's file raises is the user's to see, in one line
+        raise UserError(f"config file {path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    for override in overrides:
+        _override(values, override)
+    return build(values)
+
+
+def _near_files(path: str) -> str:
+    return near(Path(path).name, [p.name for p in Path(path).parent.glob("*.py")]) if Path(path).parent.is_dir() else ""
+
+
+def _override(values: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--config.{key} needs a value: --config.{key}=VALUE")
+    *groups, name = key.split(".")
+    group = values
+    for part in groups:
+        group = _member(group, part, key)
+    old = _member(group, name, key)
+    if hasattr(old, "keys"):
+        raise UserError(f"--config.{key}: is a group of keys: {', '.join(old.keys())}")
+    group[name] = _parse(key, text, type(old))
+
+
+def _member(group: Any, name: str, key: str) -> Any:
+    names = list(group.keys()) if hasattr(group, "keys") else []
+    if name not in names:
+        raise UserError(f"--config.{key}: no such key{near(name, names)}")
+    return group[name]
+
+
+def _parse(key: str, text: str, wanted: type) -> Any:
+    if wanted is str:
+        return text
+    if wanted is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if wanted is float:
+        try:
+            return float(text)  # takes nan and inf, which build refuses by name
+        except ValueError:
+            pass
+    if wanted is int:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = None
+        if type(value) is int:
+            return value
+    raise UserError(f"--config.{key}: needs {_words[wanted]}, not {text!r}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain nested dict that `build` takes back."""
+    return dataclasses.asdict(config)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"steps": 1}} -> {"train.steps": 1}."""
+    flat = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:
+    """Field by field, "train.lr: 0.1 -> 0.2", what differs between two nested dicts, the keys in `free` aside."""
+    before, after = flatten(old), flatten(new)
+    rows = []
+    for key in [*before, *(k for k in after if k not in before)]:
+        a, b = before[key] if key in before else "(absent)", after[key] if key in after else "(absent)"
+        if a != b and key not in free:
+            rows.append(f"{key}: {a!r} -> {b!r}")
+    return rows
+
+
+def read(path: Path) -> Config:
+    """The config saved in a workdir.
+
+    Raises:
+        UserError: the file is missing or not a config of this version.
+    """
+    try:
+        return build(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a config: {error}") from error

@@ -1,0 +1,1 @@
+"""A model that is given: perplexity, diversity, FLOPs, throughput, memory."""

@@ -1,0 +1,1 @@
+"""Tokens to logits, with or without a cache. Knows no data and no optimizer."""

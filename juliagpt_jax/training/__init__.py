@@ -1,0 +1,1 @@
+"""Loss, optimizers, the one train step, checkpoints, metrics, the loop."""

@@ -1,0 +1,162 @@
+"""The one train step: pure, jitted once, its state donated.
+
+Loss scaling, accumulation, clipping, the optimizer, the average of the weights and the refusal of non-finite updates are all
+inside it. All randomness is fold_in(key(seed), step).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from juliagpt_jax import config
+from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.training.optimizers import OPTIMIZERS, schedule
+
+INITIAL_SCALE = 2.0**15
+GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
+
+
+class TrainState(NamedTuple):
+    """Everything a step changes. Scalars are arrays of shape ()."""
+
+    params: Any
+    opt_state: Any
+    ema: Any  # the averaged weights, or () without averaging
+    step: jax.Array  # int32, steps done, applied or not
+    scale: jax.Array  # float32 loss scale; 1 unless the precision is f16
+    good: jax.Array  # int32 finite steps since the scale last changed
+    bad_in_row: jax.Array  # int32 non-finite steps since the last finite one
+    skipped: jax.Array  # int32 non-finite steps so far
+
+
+def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross entropy in nats of each target (B, T), float32; 0 where the target is IGNORED."""
+    valid = targets != IGNORED
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(valid, targets, 0))
+    return jnp.where(valid, losses, 0.0)
+
+
+def build(config: config.Config, vocab: int) -> Decoder:
+    """The model of a run."""
+    return Decoder(config.model, vocab, config.train.precision, config.train.remat)
+
+
+def initial_state(config: config.Config, model: Decoder) -> TrainState:
+    """Fresh parameters from the seed, and the optimizer's empty state. Pure: may be jitted or only shaped."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    params = model.init(jax.random.key(config.seed), tokens)["params"]
+    zero = lambda: jnp.zeros((), jnp.int32)
+    return TrainState(
+        params=params,
+        opt_state=OPTIMIZERS[config.train.optimizer](config.train, params).init(params),
+        ema=jax.tree.map(jnp.copy, params) if config.train.ema else (),
+        step=zero(),
+        scale=jnp.float32(INITIAL_SCALE if config.train.precision == "f16" else 1.0),
+        good=zero(),
+        bad_in_row=zero(),
+        skipped=zero(),
+    )
+
+
+def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else whole."""
+
+    def place(leaf):
+        spec: list[str | None] = [None] * leaf.ndim
+        size = mesh.shape["model"]
+        fitting = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % size == 0]
+        if size > 1 and fitting:
+            spec[max(fitting, key=lambda axis: leaf.shape[axis])] = "model"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(place, state)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The rows of a batch are spread over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "model")))
+
+
+def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Mesh):
+    """The jitted `train_step(state, (inputs, targets)) -> (state, metrics)`.
+
+    inputs and targets are (B, T) int32; a target of IGNORED is not scored. Metrics are scalars: loss (nats a target),
+    grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the parameter
+    table, of the first parameter with a non-finite gradient; -1 when only the loss is bad or nothing is.
+    """
+    train = config.train
+    learning_rate = schedule(train)
+    rows = batch_sharding(mesh)
+
+    def loss_sum(params, inputs, targets, key, scale):
+        rngs = {"dropout": key} if config.model.dropout else {}
+        logits, _ = model.apply({"params": params}, inputs, rngs=rngs)
+        total = jnp.sum(token_losses(logits, targets))
+        return total * scale, total
+
+    def gradient(params, inputs, targets, key, scale):
+        """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a time."""
+        grad = jax.grad(loss_sum, has_aux=True)
+        if train.accumulate == 1:
+            return grad(params, inputs, targets, key, scale)
+        # Micro-batch i takes rows i, i + A, ...: so each one has its share of every device's rows.
+        cut = lambda a: jnp.swapaxes(a.reshape(-1, train.accumulate, a.shape[-1]), 0, 1)
+        spread = NamedSharding(mesh, PartitionSpec(None, *rows.spec))
+        micro = jax.tree.map(lambda a: jax.lax.with_sharding_constraint(cut(a), spread), (inputs, targets))
+
+        def add(sums, part):
+            (inputs, targets), i = part
+            grads, total = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
+            return jax.tree.map(jnp.add, sums, (grads, total)), None
+
+        zeros = (jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
+        return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
+
+    def train_step(state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+        inputs, targets = batch
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
+        count = jnp.sum(targets != IGNORED).astype(jnp.float32)
+        grads, total = gradient(state.params, inputs, targets, key, state.scale / count)
+        loss = total / count
+        grads = jax.tree.map(lambda g: g / state.scale, grads)
+        grad_norm = optax.global_norm(grads)
+
+        leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
+        finite = jnp.all(leaf_ok) & jnp.isfinite(loss)
+        bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
+
+        lr = learning_rate(state.step)
+        updates, opt_state = OPTIMIZERS[train.optimizer](train, state.params).update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
+        ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
+        keep = lambda new, old: jnp.where(finite, new, old)
+        params, opt_state, ema = jax.tree.map(
+            keep, (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+        )
+
+        scale, good = state.scale, state.good
+        if train.precision == "f16":
+            grown = good + 1 >= GROWTH_INTERVAL
+            scale = jnp.where(finite, jnp.where(grown, scale * 2, scale), jnp.maximum(scale / 2, 1.0))
+            good = jnp.where(finite & ~grown, good + 1, 0)
+        state = TrainState(
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
+            step=state.step + 1,
+            scale=scale,
+            good=good,
+            bad_in_row=jnp.where(finite, 0, state.bad_in_row + 1),
+            skipped=state.skipped + (~finite).astype(jnp.int32),
+        )
+        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
+        return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
+
+    abstract = jax.eval_shape(lambda: initial_state(config, model))
+    placed, whole = shardings(abstract, mesh), NamedSharding(mesh, PartitionSpec())
+    return jax.jit(train_step, donate_argnums=0, in_shardings=(placed, (rows, rows)), out_shardings=(placed, whole))
