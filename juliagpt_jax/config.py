@@ -67,7 +67,7 @@ class Model:
 class Train:
     steps: int = _at_least(1)
     batch_size: int = _at_least(1)
-    accumulate: int = _at_least(1)
+    accumulate: int = _at_least(0)
     optimizer: str = _text()
     lr: float = _knob(lambda v: v > 0, "must be above 0")
     min_lr: float = _at_least(0)
@@ -118,7 +118,7 @@ def build(values: Mapping[str, Any]) -> Config:
         (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
         (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
         (m.hidden >= 1, "model.ffn_mult", f"{m.ffn_mult} x width {m.width} leaves no hidden channel"),
-        (t.batch_size % t.accumulate == 0, "train.accumulate", f"{t.accumulate} does not divide batch_size={t.batch_size}"),
+        (t.batch_size % (t.accumulate or 1) == 0, "train.accumulate", f"{t.accumulate} does not divide batch_size={t.batch_size}"),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
         (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
     ]:

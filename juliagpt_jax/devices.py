@@ -13,6 +13,8 @@ from juliagpt_jax.errors import UserError
 if TYPE_CHECKING:
     import jax
 
+MICRO_TOKENS = 1024
+
 
 def cache_folder() -> Path:
     """Where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder."""
@@ -91,3 +93,19 @@ def peak_memory_bytes() -> int:
     if stats:
         return int(stats["peak_bytes_in_use"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def micro_batches(accumulate: int, batch: int, context: int) -> int:
+    """The number of micro-batches: `accumulate`, or, where that is 0, what suits the device.
+
+    An accelerator takes the batch whole. A CPU is faster and needs less memory when the activations of a micro-batch stay in
+    its caches: about MICRO_TOKENS tokens, in at least as many rows as there are devices.
+    """
+    import jax
+
+    if accumulate:
+        return accumulate
+    if jax.default_backend() != "cpu":
+        return 1
+    rows = max(len(jax.devices()), MICRO_TOKENS // context)
+    return max(a for a in range(1, batch + 1) if batch % a == 0 and (batch // a >= rows or a == 1))

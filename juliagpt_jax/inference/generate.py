@@ -31,10 +31,14 @@ class Generator:
     def __init__(self, model: Decoder, params: Any):
         self.model = model
         self.slots = model.model.context
-        dtype = DTYPES[model.precision]
-        self.params = jax.device_put(jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 1 else p, params), jax.devices()[0])
+        self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
         self._decode = jax.jit(self._decode_block, static_argnums=0, donate_argnums=(2,))
+
+    def load(self, params: Any) -> None:
+        """Take other parameters of the same model, without compiling anything again."""
+        dtype = DTYPES[self.model.precision]
+        self.params = jax.device_put(jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 1 else p, params), jax.devices()[0])
 
     @property
     def compilations(self) -> dict[str, int]:

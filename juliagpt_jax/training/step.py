@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax import config
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.training.optimizers import OPTIMIZERS, schedule
 
@@ -31,13 +32,6 @@ class TrainState(NamedTuple):
     good: jax.Array  # int32 finite steps since the scale last changed
     bad_in_row: jax.Array  # int32 non-finite steps since the last finite one
     skipped: jax.Array  # int32 non-finite steps so far
-
-
-def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Cross entropy in nats of each target (B, T), float32; 0 where the target is IGNORED."""
-    valid = targets != IGNORED
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(valid, targets, 0))
-    return jnp.where(valid, losses, 0.0)
 
 
 def build(config: config.Config, vocab: int) -> Decoder:

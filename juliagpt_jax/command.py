@@ -1,0 +1,86 @@
+"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at once."""
+
+import argparse
+import json
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from juliagpt_jax.config import near
+from juliagpt_jax.errors import CommandError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are `UserError`s; every command has --debug."""
+
+    def __init__(self, module: str, describe: str):
+        super().__init__(prog=f"python -m juliagpt_jax.{module}", description=describe, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+    def parse(self, arguments: list[str], overrides: bool = False) -> argparse.Namespace:
+        """Parse; with `overrides`, collect --config.KEY=VALUE as `options.overrides`, a list of "KEY=VALUE".
+
+        Raises:
+            UserError: a flag that does not exist (with near names) or has no proper value.
+        """
+        options, rest = self.parse_known_args(arguments)
+        options.overrides = [r.removeprefix("--config.") for r in rest if overrides and r.startswith("--config.")]
+        for flag in rest:
+            if not (overrides and flag.startswith("--config.")):
+                names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+                raise UserError(f"no flag is called {flag.partition('=')[0]}{near(flag.partition('=')[0], names)}")
+        return options
+
+
+def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: bool = False) -> NoReturn:
+    """Parse the command line, call `body`, and leave with the exit code that the failure, if any, has."""
+    debug = "--debug" in sys.argv
+    try:
+        body(parser.parse(sys.argv[1:], overrides))
+        sys.stdout.flush()
+    except CommandError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{parser.prog.split('.')[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        if debug:
+            traceback.print_exc()
+        print(
+            f"{parser.prog.split('.')[-1]}: out of memory: {str(error).splitlines()[0]}; try a larger "
+            "--config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size",
+            file=sys.stderr,
+        )
+        sys.exit(4)
+    sys.exit(0)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One JSON object on the last line of stdout; what is not a finite number is null."""
+    print(json.dumps(finite(values)), flush=True)
+
+
+def finite(value: Any) -> Any:
+    """The same nested value with null for every float that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a reader: "3.2 hours"."""
+    for size, unit in [(86_400, "days"), (3_600, "hours"), (60, "minutes")]:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,38 @@
+"""What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known peak."""
+
+from typing import Any
+
+from juliagpt_jax import config
+
+# Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
+PEAKS = {
+    "NVIDIA A100": (19.5e12, 312e12),
+    "NVIDIA H100": (67e12, 989e12),
+    "NVIDIA H200": (67e12, 989e12),
+    "NVIDIA L4": (30.3e12, 121e12),
+    "Tesla T4": (8.1e12, 65e12),
+    "Tesla V100": (15.7e12, 125e12),
+}
+
+
+def train_flops_per_token(model: config.Model, params: int, vocab: int) -> float:
+    """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is counted
+    in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N leaves out an embedding that is only looked up."""
+    lookup = 0 if model.tie else vocab * model.width
+    return 6.0 * (params - lookup) + 12.0 * model.layers * model.width * model.context
+
+
+def compiled_flops(compiled: Any, repeats: int = 1) -> float:
+    """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop of
+    micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below 1%)."""
+    analysis = compiled.cost_analysis()
+    analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
+    return float(analysis["flops"]) * repeats if analysis and "flops" in analysis else float("nan")
+
+
+def peak_flops(device_kind: str, precision: str) -> float:
+    """The data-sheet peak of a device in FLOP/s, nan where it is not known (every CPU: see the benchmark command)."""
+    for name, (f32, f16) in PEAKS.items():
+        if device_kind.startswith(name):
+            return f32 if precision == "f32" else f16
+    return float("nan")

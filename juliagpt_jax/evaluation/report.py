@@ -1,0 +1,63 @@
+"""Everything one wants to know about a trained model, as one dict of plain names, and as text."""
+
+from typing import Any
+
+import numpy as np
+
+from juliagpt_jax.data import examiner
+from juliagpt_jax.evaluation.diversity import diversity
+from juliagpt_jax.evaluation.scoring import lead_token
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+
+GENERATED_CHARACTERS = 10_000
+ROWS = 20
+RULE = Rule(temperature=0.8)
+
+
+def write(generator: Generator, tokenizer: Any, seed: int, characters: int = GENERATED_CHARACTERS) -> list[str]:
+    """`characters` characters of free text in ROWS pieces, each begun at the start of a line, at temperature 0.8."""
+    prompt = np.array([lead_token(tokenizer)])
+    tokens = generator.generate([prompt] * ROWS, -(-characters // ROWS), RULE, seed)
+    return [tokenizer.decode(row) for row in tokens]
+
+
+def judge(texts: list[str], schoolroom: bool) -> dict[str, float | int]:
+    """Diversity of generated texts; on the schoolroom corpus also the share of checkable statements that are true."""
+    values: dict[str, float | int] = dict(diversity(" ".join(texts)))
+    if schoolroom:
+        claims = [claim for text in texts for line in text.split("\n") for claim in examiner.examine(line)]
+        values["claims"] = len(claims)
+        values["truth_share"] = sum(claim.true for claim in claims) / len(claims) if claims else float("nan")
+    return values
+
+
+def passages(texts: list[str], count: int = 4) -> list[str]:
+    """Whole lines among the generated texts, of a readable length, one from each of the first texts that have one."""
+    picked = []
+    for text in texts:
+        whole = [line.strip() for line in text.split("\n")[:-1] if 40 <= len(line.strip()) <= 300]
+        picked += whole[:1]
+    return picked[:count] or [text.strip() for text in texts[:count]]
+
+
+def describe(values: dict[str, Any], entropy: float) -> str:
+    """The report as text. `entropy` is the corpus's own, in bits per character; nan where it is not known."""
+    known = entropy == entropy
+    rows = [
+        ("validation perplexity", f"{values['perplexity']:.4f}" + (f"   (the corpus's own: {2**entropy:.4f})" if known else "")),
+        ("bits per character", f"{values['bpc']:.4f}" + (f"   (entropy of the corpus, the floor: {entropy:.4f})" if known else "")),
+        ("protocol", f"{values['characters']:,} characters, each scored once, context {values['context']}, stride {values['stride']}"),
+    ]
+    if "ema" in values:
+        rows.append(("with averaged weights", f"{values['ema']['bpc']:.4f} bits per character"))
+    rows += [
+        ("parameters", f"{values['params']:,}"),
+        ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by 6N + 12LDT"),
+        ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3))),
+        ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
+    ]
+    if "truth_share" in values:
+        rows.append(("true statements", f"{values['truth_share']:.1%} of {values['claims']} checkable ones"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

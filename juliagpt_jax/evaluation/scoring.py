@@ -1,0 +1,130 @@
+"""Cross entropy of a text under a model: each character scored exactly once, with the protocol beside the number."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.models.decoder import Decoder
+
+
+def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross entropy in nats of each target (B, T), float32; 0 where the target is IGNORED."""
+    valid = targets != IGNORED
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(valid, targets, 0))
+    return jnp.where(valid, losses, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Mean cross entropy in nats a character over `characters` characters, and how it was measured."""
+
+    loss: float
+    characters: int
+    context: int
+    stride: int
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss)
+
+    @property
+    def bpc(self) -> float:
+        """Bits per character, log2 of the perplexity."""
+        return self.loss / math.log(2)
+
+    def to_dict(self) -> dict[str, float | int]:
+        return {"loss": self.loss, "perplexity": self.perplexity, "bpc": self.bpc, "characters": self.characters} | {
+            "context": self.context,
+            "stride": self.stride,
+        }
+
+
+def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows (n, context) of inputs and targets in which each token of the text is a target exactly once.
+
+    The text is read behind one `lead` token. Windows begin every `stride` tokens; each scores what the ones before it have
+    not scored: all its targets for the first, the last `stride` for the others, whose scored characters so see between
+    context - stride + 1 and context characters.
+    """
+    if not 1 <= stride <= context:
+        raise ValueError(f"stride {stride} is outside 1 .. context {context}")
+    n = len(tokens)
+    count = 1 + max(0, -(-(n - context) // stride))
+    length = (count - 1) * stride + context
+    padded = np.zeros(length + 1, np.int32)
+    padded[0], padded[1 : n + 1] = lead, tokens
+    offsets = np.arange(count)[:, None] * stride + np.arange(context)
+    inputs, targets = padded[offsets], padded[offsets + 1]
+    scored = offsets < n
+    scored[1:, : context - stride] = False
+    return inputs, np.where(scored, targets, IGNORED).astype(np.int32)
+
+
+def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap sample of it."""
+    text = np.concatenate([[lead], tokens]).astype(np.int32) if len(tokens) < context + 1 else tokens
+    starts = np.unique(np.linspace(0, len(text) - context - 1, count).astype(np.int64))
+    window = np.asarray(text)[starts[:, None] + np.arange(context + 1)].astype(np.int32)
+    return window[:, :-1], window[:, 1:]
+
+
+def lead_token(tokenizer: CharTokenizer) -> int:
+    """What stands before the first character of a text: the end of a line, where the vocabulary has it, else its first id."""
+    return tokenizer.characters.index("\n") if "\n" in tokenizer.characters else 0
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Losses (B, T) of a batch of windows; compiled once for a model and a batch size."""
+    logits, _ = model.apply({"params": params}, inputs)
+    return token_losses(logits, targets)
+
+
+def losses_of(
+    model: Decoder, params: Any, inputs: np.ndarray, targets: np.ndarray, batch: int, place: Any = None
+) -> np.ndarray:
+    """Losses (n, T), 0 where IGNORED, in batches of one size; the last is filled up with ignored rows.
+
+    Args:
+        place: a sharding of the rows over devices; None leaves them where the parameters are.
+    """
+    parts = []
+    for i in range(0, len(inputs), batch):
+        x, y = inputs[i : i + batch], targets[i : i + batch]
+        missing = batch - len(x)
+        if missing:
+            x = np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)])
+            y = np.concatenate([y, np.full((missing, y.shape[1]), IGNORED, y.dtype)])
+        x, y = jax.device_put((x, y), place)
+        parts.append(window_losses(model, params, x, y)[: batch - missing])
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def mean_loss(losses: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the scored targets, summed in float64."""
+    return float(losses.astype(np.float64).sum() / (targets != IGNORED).sum())
+
+
+def score_text(
+    model: Decoder,
+    params: Any,
+    tokens: np.ndarray,
+    lead: int,
+    stride: int | None = None,
+    batch: int = 32,
+    place: Any = None,
+) -> Score:
+    """Score a whole text, each character exactly once; the stride is half the context unless given."""
+    context = model.model.context
+    stride = stride or context // 2
+    inputs, targets = strided(tokens, context, stride, lead)
+    losses = losses_of(model, params, inputs, targets, batch, place)
+    return Score(mean_loss(losses, targets), len(tokens), context, stride)

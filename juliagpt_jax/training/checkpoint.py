@@ -1,0 +1,294 @@
+"""Checkpoints that are whole or do not exist.
+
+Layout: `checkpoints/<step>/` holds the items params, ema (with averaging), opt_state and train, each written by Orbax,
+`meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written as `<step>.partial` and gets
+its name by one rename, after the manifest is on the disk; so a step without a sound manifest is damage, never an unfinished
+save. (Orbax alone has no checksum of array bytes: nearly every flipped bit loads as a wrong number.) `best` links to the step
+with the lowest validation loss. Saving runs in one background thread on a copy of the state.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.training.optimizers import paths
+from juliagpt_jax.training.step import TrainState
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class Damaged(Exception):
+    """A checkpoint that must not be used; the text says why."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: `workdir/checkpoints`; made if missing, unfinished saves in it are removed.
+        keep: how many of the newest steps stay, beside the best.
+    """
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+        self.failed: str | None = None  # why the last save failed
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._job: concurrent.futures.Future | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob("*.partial*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """Steps on the disk, sound or not, oldest first."""
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.is_dir() and p.name.isdigit() and not p.is_symlink())
+
+    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Begin to save; first waits for the save before. A failure is warned about here or in `poll`, and not raised."""
+        self.wait()
+        copy = jax.tree.map(jnp.copy, state)  # the state itself is donated to the next step
+        jax.block_until_ready(copy)
+        self._job = self._pool.submit(self._write, copy, meta)
+
+    def poll(self) -> None:
+        """Take note of a save that has ended; never waits."""
+        if self._job is not None and self._job.done():
+            self.wait()
+
+    def wait(self) -> bool:
+        """Wait for the save under way. Whether the last save succeeded."""
+        if self._job is not None:
+            job, self._job = self._job, None
+            try:
+                job.result()
+                self.failed = None
+            except Exception as error:  # Orbax and TensorStore raise many kinds; the run goes on whatever it was
+                self.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                print(f"warning: saving a checkpoint failed, it is tried again at the next one: {self.failed}", file=sys.stderr)
+        return self.failed is None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _write(self, state: TrainState, meta: dict[str, Any]) -> None:
+        import orbax.checkpoint as ocp
+
+        step = int(state.step)
+        partial, final = self.folder / f"{step}.partial", self.folder / str(step)
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+                checkpointer.save(partial.absolute(), args=ocp.args.Composite(**items))
+            meta = meta | {"format": FORMAT, "step": step, "tree": _shapes(state)}
+            _write_json(partial / "meta.json", meta)
+            _write_json(partial / MANIFEST, {"files": _hashes(partial)})
+            verify(partial)
+            if final.exists():
+                shutil.rmtree(final)
+            os.rename(partial, final)
+            _sync_folder(self.folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._link_best()
+        self._prune()
+
+    def _link_best(self) -> None:
+        losses = {}
+        for step in self.steps():
+            try:
+                loss = read_meta(self.folder / str(step))["val_loss"]
+            except Damaged:
+                continue
+            if loss is not None:  # saved on a signal, between two evaluations
+                losses[step] = loss
+        if not losses:
+            return
+        best = min(losses, key=lambda step: losses[step])
+        link = self.folder / "best.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(str(best))
+        os.replace(link, self.folder / "best")
+
+    def _prune(self) -> None:
+        best = os.readlink(self.folder / "best") if (self.folder / "best").is_symlink() else ""
+        for step in self.steps()[: -self.keep]:
+            if str(step) != best:
+                shutil.rmtree(self.folder / str(step))
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest sound checkpoint as (state, meta), or None if there never was one.
+
+        A damaged step is renamed `<step>.corrupt` with one warning and the next older one is tried.
+
+        Args:
+            target: shapes, dtypes and shardings to restore to.
+
+        Raises:
+            StorageError: there are checkpoints and none is sound.
+            UserError: the checkpoint has other parameters than the target; the text names them.
+        """
+        for step in reversed(self.steps()):
+            folder = self.folder / str(step)
+            try:
+                verify(folder)
+                meta = read_meta(folder)
+                changed = tree_differences(meta["tree"], _shapes(target))
+                if changed:
+                    raise UserError(f"{folder}: does not fit this config: {'; '.join(changed)}")
+                return _load(folder, target), meta
+            except Damaged as damage:
+                corrupt = folder.with_name(f"{step}.corrupt")
+                shutil.rmtree(corrupt, ignore_errors=True)
+                os.rename(folder, corrupt)
+                print(f"warning: checkpoint {step} is damaged ({damage}); set aside as {corrupt.name}", file=sys.stderr)
+        if any(self.folder.glob("*.corrupt")):
+            raise StorageError(
+                f"{self.folder}: every checkpoint is damaged; put a sound copy back, or train again in another --workdir"
+            )
+        return None
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    scalars = {name: getattr(state, name) for name in ("step", "scale", "good", "bad_in_row", "skipped")}
+    items = {"params": state.params, "opt_state": state.opt_state, "train": scalars}
+    return items | ({"ema": state.ema} if state.ema != () else {})
+
+
+def _shapes(state: TrainState) -> dict[str, str]:
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(_items(state)).items()}
+
+
+def tree_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """What differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
+    rows = [f"{k}: {old.get(k) or 'absent'} -> {new.get(k) or 'absent'}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    return rows[:8] + ([f"and {len(rows) - 8} more"] if len(rows) > 8 else [])
+
+
+def _load(folder: Path, target: TrainState) -> TrainState:
+    import orbax.checkpoint as ocp
+
+    wanted = _items(target)
+    try:
+        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()})
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            items = checkpointer.restore(folder.absolute(), args=args)
+    except Exception as error:  # the hashes are right, so this is a file of another version of Orbax, or a bug
+        raise Damaged(f"Orbax cannot read it: {type(error).__name__}") from error
+    got = {name: items[name] for name in wanted}
+    for (path, leaf), want in zip(paths(got).items(), jax.tree.leaves(wanted), strict=True):
+        if leaf.dtype != want.dtype:
+            raise Damaged(f"{path} came back as {leaf.dtype}, not {want.dtype}")
+    return target._replace(
+        params=got["params"], opt_state=got["opt_state"], **({"ema": got["ema"]} if "ema" in got else {}), **got["train"]
+    )
+
+
+def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
+    """The parameters alone of one checkpoint folder, verified; with `averaged`, the average of the weights.
+
+    Raises:
+        StorageError: it is damaged.
+        UserError: it has other parameters than the target, or no average.
+    """
+    import orbax.checkpoint as ocp
+
+    item = "ema" if averaged else "params"
+    try:
+        verify(folder)
+        shapes = {p: s for p, s in read_meta(folder)["tree"].items() if p.startswith(f"{item}/")}
+        if averaged and not shapes:
+            raise UserError(f"{folder}: was trained without --config.train.ema, so it has no averaged weights")
+        wanted = {f"{item}/{path}": f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(target).items()}
+        changed = tree_differences(shapes, wanted)
+        if changed:
+            raise UserError(f"{folder}: does not fit the workdir's config: {'; '.join(changed)}")
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})
+            return checkpointer.restore(folder.absolute(), args=args)[item]
+    except Damaged as damage:
+        raise StorageError(f"{folder}: damaged: {damage}") from damage
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The meta.json of a step.
+
+    Raises:
+        Damaged: missing, torn, or of another format.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Damaged(f"meta.json: {type(error).__name__}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise Damaged(f"meta.json is not of format {FORMAT}")
+    return meta
+
+
+def verify(folder: Path) -> None:
+    """Hold every file of a step to its manifest: names, sizes, SHA-256.
+
+    Raises:
+        Damaged: a file is missing, added, cut or changed, or the manifest names something outside the folder.
+    """
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        named = {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{MANIFEST} missing or torn") from error
+    for name in named:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
+            raise Damaged(f"{MANIFEST} names {name!r}, outside the folder")
+    there = {p.relative_to(folder).as_posix() for p in _files(folder)}
+    if there != set(named):
+        raise Damaged(f"files missing or added: {', '.join(sorted(there ^ set(named))[:3])}")
+    for name, (size, digest) in named.items():
+        path = folder / name
+        if path.is_symlink() or path.stat().st_size != size:
+            raise Damaged(f"{name} has another size")
+        if _sha256(path) != digest:
+            raise Damaged(f"{name} has other bytes")
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (p for p in sorted(folder.rglob("*")) if not p.is_dir() and p != folder / MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hashes(folder: Path) -> dict[str, list]:
+    return {p.relative_to(folder).as_posix(): [p.stat().st_size, _sha256(p)] for p in _files(folder)}
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

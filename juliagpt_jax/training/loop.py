@@ -1,0 +1,245 @@
+"""The training loop: dispatch step n, then read the metrics of step n - 1; log, evaluate, save, sample, stop."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from juliagpt_jax import devices
+from juliagpt_jax.config import Config, to_dict
+from juliagpt_jax.data import sampler
+from juliagpt_jax.data.corpus import Corpus
+from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
+from juliagpt_jax.evaluation import cost, report, scoring
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.training import metrics as log
+from juliagpt_jax.training import optimizers
+from juliagpt_jax.training.checkpoint import Checkpoints
+from juliagpt_jax.training.signals import StopRequest
+from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
+
+DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
+EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
+SAMPLE_RULE = Rule(temperature=0.8)
+
+
+class Trainer:
+    """One run in one workdir, from its newest checkpoint or from nothing to its last step.
+
+    `compile_s` is the time to compile the train step, 0 before `run`.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
+        self.config, self.corpus, self.workdir = config, corpus, workdir
+        train, model = config.train, config.model
+        self.mesh = devices.make_mesh(config.mesh, train.batch_size // train.accumulate)
+        self.model = build(config, corpus.tokenizer.vocab_size)
+        self.plan = sampler.Plan(len(corpus.train), model.context, train.batch_size, config.seed)
+        self.meta = facts | {
+            "config": to_dict(config),
+            "data": corpus.fingerprint,
+            "tokenizer": corpus.tokenizer.to_dict(),
+        }
+        self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
+        self.state = self._restore_or_start()
+        self.params_count = optimizers.count(self.state.params)
+        self._batch_place = batch_sharding(self.mesh)
+        self._tokens = None
+        if corpus.train.nbytes <= DEVICE_TOKENS:
+            whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+            self._tokens = jax.device_put(np.asarray(corpus.train), whole)
+        self._eval_batch = -(-EVAL_BATCH // self.mesh.size) * self.mesh.size
+        self._eval_windows = scoring.spread(corpus.val, model.context, train.eval_windows, self._lead)
+        self._generator: Generator | None = None
+        self.compile_s = 0.0
+        self.train_flops_step = float("nan")
+        self.evaluations: dict[str, float] = {}
+
+    @property
+    def _lead(self) -> int:
+        return scoring.lead_token(self.corpus.tokenizer)
+
+    def _restore_or_start(self) -> TrainState:
+        make = lambda: initial_state(self.config, self.model)
+        shapes = jax.eval_shape(make)
+        places = shardings(shapes, self.mesh)
+        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
+        restored = self.checkpoints.restore(target)
+        if restored is None:
+            return jax.jit(make, out_shardings=places)()
+        state, meta = restored
+        for key, name in [("data", "the training data"), ("tokenizer", "the tokenizer")]:
+            if meta[key] != self.meta[key]:
+                raise UserError(
+                    f"{self.workdir} was trained with other data: {name} is not what it was "
+                    f"({_short(meta[key])} -> {_short(self.meta[key])}); put the old text back, or train in another --workdir"
+                )
+        return state
+
+    def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
+        """Inputs and targets of a step, on the devices."""
+        starts, lengths = sampler.windows(self.plan, step)
+        if self._tokens is None:
+            return jax.device_put(
+                sampler.gather(self.corpus.train, starts, lengths, self.plan.context), (self._batch_place,) * 2
+            )
+        place = jax.device_put((starts.astype(np.int32), lengths.astype(np.int32)), self._batch_place)
+        return sampler.gather_on_device(self._tokens, *place, self.plan.context)
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            Stopped: a signal; everything is saved.
+            NumericalError: too many non-finite steps in a row.
+            StorageError: the last checkpoint could not be written.
+        """
+        train = self.config.train
+        first = int(self.state.step)
+        metrics = log.Metrics(self.workdir, first)
+        bar = tqdm(
+            total=train.steps, initial=first, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, smoothing=0.1
+        )
+        with StopRequest() as stop, bar:
+            try:
+                self._loop(first, metrics, bar, stop)
+            finally:
+                self.checkpoints.wait()
+                self.checkpoints.close()
+                metrics.close()
+
+    def _loop(self, first: int, metrics: log.Metrics, bar: tqdm, stop: StopRequest) -> None:
+        train = self.config.train
+        begun = time.perf_counter()
+        batch = self.batch(first) if first < train.steps else None
+        if batch is not None:
+            step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
+            self.compile_s = time.perf_counter() - begun
+            self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
+        pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._mark = (time.perf_counter(), first)
+        for done in range(first + 1, train.steps + 1):
+            self.state, fresh = step_function(self.state, batch)
+            batch = self.batch(done)  # of the next step, while this one runs
+            if pending is not None:
+                self._note(*pending, metrics, bar)
+            pending = (done, fresh)
+            last, stopping = done == train.steps, bool(stop.signal)
+            due = last or done % train.checkpoint_every == 0
+            evaluate = due or done % train.eval_every == 0  # "best" compares checkpoints, so each one due is evaluated
+            save = due or stopping
+            sample = train.sample_every and not last and done % train.sample_every == 0
+            if evaluate or save or sample:
+                self._note(*pending, metrics, bar)
+                pending = None
+                if evaluate:
+                    metrics.write({"step": done} | self._evaluate())
+                    self._say(bar, f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in self.evaluations.items()))
+                if save:
+                    val_loss = self.evaluations["val_loss"] if evaluate else None
+                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss})
+                if sample:
+                    self._say(bar, self._sample(done))
+                self._mark = (time.perf_counter(), done)
+            self.checkpoints.poll()
+            if stopping:
+                self._end_save()
+                raise Stopped(f"stopped after step {done} of {train.steps}; the same command goes on", 128 + stop.signal)
+        self._end_save()
+
+    def _note(self, step: int, fresh: dict[str, jax.Array], metrics: log.Metrics, bar: tqdm) -> None:
+        """Read a step's metrics (this waits for the step), log them if they are due, and give up when they are bad."""
+        train = self.config.train
+        values = {k: v.item() for k, v in jax.device_get(fresh).items()}
+        bad_leaf = values.pop("bad_leaf")
+        bar.update(1)
+        if step % train.log_every == 0 or step == train.steps:
+            now, (then, since) = time.perf_counter(), self._mark
+            step_s = (now - then) / max(1, step - since)
+            self._mark = (now, step)
+            tokens_per_s = train.batch_size * self.config.model.context / step_s
+            flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+            peak = cost.peak_flops(jax.devices()[0].device_kind, train.precision) * self.mesh.size
+            bpc = values["loss"] / math.log(2)
+            perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
+            timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": tokens_per_s * flops / peak}
+            metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
+            bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
+        if values["bad_in_row"] >= train.max_bad_steps:
+            names = list(optimizers.paths(self.state.params))
+            culprit = f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss"
+            raise NumericalError(
+                f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none of them was "
+                f"applied. A lower --config.train.lr helps, or --config.train.precision=f32"
+            )
+
+    def _evaluate(self) -> dict[str, float]:
+        """Loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged ones."""
+        kinds = {"val_loss": self.state.params} | ({"ema_val_loss": self.state.ema} if self.config.train.ema else {})
+        inputs, targets = self._eval_windows
+        for name, params in kinds.items():
+            losses = scoring.losses_of(self.model, params, inputs, targets, self._eval_batch, self._batch_place)
+            self.evaluations[name] = scoring.mean_loss(losses, targets)
+        return self.evaluations
+
+    def _end_save(self) -> None:
+        if not self.checkpoints.wait():
+            raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
+
+    def _sample(self, step: int) -> str:
+        if self._generator is None:
+            self._generator = Generator(self.model, self.state.params)
+        self._generator.load(self.state.params)
+        prompt = np.array([self._lead])
+        tokens = self._generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
+        text = self.corpus.tokenizer.decode(tokens[0])
+        folder = self.workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{step}.txt").write_text(text + "\n", encoding="utf-8")
+        return f"--- sample at step {step}\n{text.strip()}\n---"
+
+    def report(self) -> dict[str, Any]:
+        """Score the whole validation text and generate from the final weights; see `evaluation/report.py`."""
+        train, tokenizer = self.config.train, self.corpus.tokenizer
+        measure = lambda params: scoring.score_text(
+            self.model, params, self.corpus.val, self._lead, batch=self._eval_batch, place=self._batch_place
+        ).to_dict()
+        values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
+        if train.ema:
+            values["ema"] = measure(self.state.ema)
+        generator = self._generator or Generator(self.model, self.state.params)
+        generator.load(self.state.params)
+        texts = report.write(generator, tokenizer, self.config.seed)
+        tokens = train.steps * train.batch_size * self.config.model.context
+        flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+        newest = self.workdir / "checkpoints" / str(train.steps)
+        return values | report.judge(texts, self.config.data.path == "schoolroom") | {
+            "entropy": self.corpus.entropy,
+            "passages": report.passages(texts),
+            "params": self.params_count,
+            "tokens": tokens,
+            "flops": flops * tokens,
+            "compiler_flops": self.train_flops_step * train.steps,
+            "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
+            "peak_memory_bytes": devices.peak_memory_bytes(),
+            "skipped_steps": int(self.state.skipped),
+            "compile_s": self.compile_s,
+            "compilations": {"train": 1, "eval": scoring.window_losses._cache_size()} | generator.compilations,
+            "notes": list(self.corpus.notes),
+        }
+
+    @staticmethod
+    def _say(bar: tqdm, text: str) -> None:
+        bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,82 @@
+"""metrics.jsonl, the truth about a run, and TensorBoard, a view of it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+# What the clock says; everything else in a row is the same bits in every run of the same command.
+TIMING = ("tokens_per_s", "step_s", "mfu")
+
+
+class Metrics:
+    """Appends rows to `workdir/metrics.jsonl`, and their numbers to TensorBoard event files.
+
+    Opening drops what does not belong to the first `step` steps: later rows and a torn last line. So the file of a resumed run
+    equals that of one that was never stopped.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        self.path = workdir / "metrics.jsonl"
+        kept = [row for row in read(self.path) if row["step"] <= step]
+        temporary = self.path.with_suffix(".jsonl.new")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(self.path)
+        self._file = open(self.path, "a", encoding="utf-8")
+
+        from tensorboardX import SummaryWriter  # pulls in protobuf: only where it is used
+
+        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """A row has an integer "step" and plain numbers; a number that is not finite is written as null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._file.write(json.dumps(clean) + "\n")
+        self._file.flush()
+        for key, value in clean.items():
+            if key != "step" and value is not None:
+                self._events.add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file up to the first that is torn; none if there is no file."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            try:
+                row = json.loads(line)
+                row["step"]
+            except (ValueError, KeyError, TypeError):
+                break
+            rows.append(row)
+    return rows
+
+
+def plot(workdir: Path, floor: float) -> Path:
+    """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is known."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = read(workdir / "metrics.jsonl")
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for key, label in [("loss", "training"), ("val_loss", "validation"), ("ema_val_loss", "validation, averaged weights")]:
+        points = [(row["step"], row[key] / math.log(2)) for row in rows if row.get(key) is not None]
+        if points:
+            marker = "o" if len(points) < 2 else None
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.0 if key == "loss" else 1.8)
+    if math.isfinite(floor):
+        axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="entropy of the corpus")
+    axes.set(xlabel="step", ylabel="bits per character", title=workdir.resolve().name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = workdir / "plots" / "loss.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path

@@ -1,0 +1,177 @@
+"""The folder a run leaves behind: who may write in it, and how the other commands open it."""
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax import config
+from juliagpt_jax.errors import StorageError, UserError
+
+# What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in exact
+# arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
+FREE = {
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_windows",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.sample_every",
+    "train.sample_tokens",
+    "train.max_bad_steps",
+    "train.remat",
+    "train.accumulate",
+    "mesh.data",
+    "mesh.model",
+}
+
+
+class Lock:
+    """An exclusive hold on a workdir for the life of this process; the kernel frees it even after SIGKILL.
+
+    Raises:
+        UserError: the folder cannot be made or written, or another process holds it; the text names that process.
+    """
+
+    def __init__(self, workdir: Path):
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._file = open(workdir / ".lock", "a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            raise UserError(f"--workdir={workdir} is in use by {self._file.read().strip() or 'another process'}") from error
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        self._file.flush()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def settle_config(workdir: Path, wanted: config.Config) -> None:
+    """Write config.json, or hold the config to the one that is there.
+
+    Raises:
+        UserError: a key outside FREE differs; the text lists old -> new, key by key.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        changed = config.differences(config.to_dict(config.read(path)), config.to_dict(wanted), FREE)
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run with another config ({'; '.join(changed)}); "
+                "give the old values back, or train in another --workdir"
+            )
+    write_text(path, json.dumps(config.to_dict(wanted), indent=1) + "\n")
+
+
+def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
+    """Versions, commit, device and seed: what run.json and every checkpoint say about where numbers came from."""
+    names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
+    return {
+        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
+        "commit": _commit(),
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "platform": devices[0].platform,
+        "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
+        "seed": seed,
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    try:
+        run = lambda *args: subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
+        return run("rev-parse", "HEAD").strip() + ("+changes" if run("status", "--porcelain", "-uno").strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model as its workdir holds it."""
+
+    config: config.Config
+    tokenizer: Any
+    model: Any
+    params: Any
+    step: int
+    meta: dict[str, Any]
+    folder: Path  # of the checkpoint
+
+
+def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) -> Run:
+    """Open a workdir for reading. It may be in use by a training process; nothing is changed.
+
+    Args:
+        checkpoint: "newest", "best" (lowest validation loss) or a step.
+        averaged: take the averaged weights (train.ema) instead of the raw ones.
+
+    Raises:
+        UserError: not a workdir, no checkpoint yet, no such checkpoint, or one that does not fit.
+        StorageError: no sound checkpoint.
+    """
+    import jax
+
+    from juliagpt_jax.data import tokenizer as tokenizers
+    from juliagpt_jax.models.decoder import check_names
+    from juliagpt_jax.training.checkpoint import Damaged, load_params, read_meta
+    from juliagpt_jax.training.step import build
+
+    settings = config.read(workdir / "config.json")
+    check_names(settings.model)
+    tokenizer = tokenizers.load(workdir / "tokenizer.json")
+    model = build(settings, tokenizer.vocab_size)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
+    folders = _checkpoints(workdir, checkpoint)
+    for folder in folders:
+        try:
+            params = load_params(folder, target, averaged)
+            meta = read_meta(folder)
+            return Run(settings, tokenizer, model, params, meta["step"], meta, folder)
+        except (StorageError, Damaged) as error:
+            if folder == folders[-1]:
+                raise StorageError(str(error)) from error
+            print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
+    raise AssertionError("unreachable: there is at least one folder")
+
+
+def _checkpoints(workdir: Path, wanted: str) -> list[Path]:
+    folder = workdir / "checkpoints"
+    steps = sorted((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+    if not steps:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    if wanted == "newest":
+        return [folder / str(step) for step in steps]
+    if wanted == "best":
+        return [folder / os.readlink(folder / "best")]
+    if wanted.isdigit() and int(wanted) in steps:
+        return [folder / wanted]
+    raise UserError(f"--checkpoint={wanted}: it is newest, best, or one of {', '.join(map(str, reversed(steps)))}")
