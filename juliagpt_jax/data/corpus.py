@@ -11,7 +11,6 @@ maps. They are derived data: a damaged one is never used, it is reported and mad
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from juliagpt_jax import config
-from juliagpt_jax.data import lessons, schoolroom
+from juliagpt_jax.data import schoolroom
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
@@ -64,10 +63,21 @@ def load(data: config.Data, context: int) -> Corpus:
     return corpus
 
 
+def read_text(path: Path, data: config.Data) -> str:
+    """A held-out text: a folder's val.txt, or the whole of a file.
+
+    Raises:
+        UserError: there is none, or it is not UTF-8.
+    """
+    file = path / "val.txt" if path.is_dir() else path
+    return _decode(file, _bytes(file), data.errors, [])
+
+
 def _source(data: config.Data):
     """The fingerprint of a source, and a function that reads (train text, validation text, notes, entropy)."""
     if data.path == "schoolroom":
-        digest = hashlib.sha256(inspect.getsource(lessons).encode() + inspect.getsource(schoolroom).encode())
+        sources = sorted(Path(schoolroom.__file__).parent.glob("lessons*.py"))
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in [*sources, Path(schoolroom.__file__)]))
         return digest.hexdigest(), _schoolroom
     path = Path(data.path)
     if not path.exists():

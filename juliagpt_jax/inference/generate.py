@@ -47,7 +47,8 @@ class Generator:
     def _prefill_rows(self, params, tokens, lengths, state, chosen):
         """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they are."""
         B, P = tokens.shape
-        positions = jnp.where(jnp.arange(P) < lengths[:, None], jnp.arange(P), self.slots)
+        slots = jnp.arange(P)[None, :]
+        positions = jnp.where(slots < lengths[:, None], slots, self.slots)
         fresh = self.model.init_cache(B, self.slots)
         logits, fresh = self.model.apply({"params": params}, tokens, positions, fresh)
         last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]

@@ -118,7 +118,7 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         grads, total = gradient(state.params, inputs, targets, key, state.scale / count)
         loss = total / count
         grads = jax.tree.map(lambda g: g / state.scale, grads)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
 
         leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
         finite = jnp.all(leaf_ok) & jnp.isfinite(loss)

@@ -1,0 +1,82 @@
+"""Measure a trained model.
+
+python -m juliagpt_jax.evaluate --workdir=runs/tiny [--data=DIR|FILE] [--json]
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("evaluate", "Perplexity, bits per character, diversity, FLOPs and size of a trained model.")
+    flags.add_argument("--workdir", required=True, metavar="DIR")
+    flags.add_argument("--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's")
+    flags.add_argument("--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context")
+    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
+    flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    settings = config.read(Path(options.workdir) / "config.json")
+    if not 0 <= options.stride <= settings.model.context:
+        raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
+    devices.prepare(settings.mesh)
+
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.evaluation import cost, report, scoring
+    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.training.optimizers import count
+    from juliagpt_jax.training.workdir import open_run
+
+    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
+    model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    if options.data:
+        text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
+        tokens, source = run.tokenizer.encode(text, options.unknown), options.data
+    else:
+        corpus = corpora.load(settings.data, settings.model.context)
+        if corpus.fingerprint != run.meta["data"]:
+            print(f"note: {settings.data.path} is not what this model was trained on", file=sys.stderr)
+        text = corpus.tokenizer.decode(corpus.val)
+        tokens, source, entropy = run.tokenizer.encode(text, options.unknown), f"validation part of {settings.data.path}", corpus.entropy
+    if len(tokens) == 0:
+        raise UserError(f"{source}: no text to score")
+
+    score = scoring.score_text(model, run.params, tokens, scoring.lead_token(run.tokenizer), options.stride or None)
+    generator = Generator(model, run.params)
+    texts = report.write(generator, run.tokenizer, options.seed)
+    params = count(run.params)
+    trained = run.step * settings.train.batch_size * settings.model.context
+    values = {
+        "workdir": options.workdir,
+        "data": source,
+        "step": run.step,
+        **score.to_dict(),
+        **report.judge(texts, settings.data.path == "schoolroom"),
+        "left_out": len(text) - len(tokens),
+        "entropy": entropy,
+        "params": params,
+        "tokens": trained,
+        "flops": trained * cost.train_flops_per_token(settings.model, params, run.tokenizer.vocab_size),
+        "checkpoint_bytes": sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file()),
+        "params_bytes": sum(f.stat().st_size for f in (run.folder / "params").rglob("*") if f.is_file()),
+        "peak_memory_bytes": devices.peak_memory_bytes(),
+        "compilations": {"eval": scoring.window_losses._cache_size()} | generator.compilations,
+    }
+    print(report.describe(values, entropy))
+    if options.json:
+        command.print_json(values)
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)

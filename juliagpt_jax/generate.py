@@ -1,0 +1,89 @@
+"""Write text with a trained model.
+
+python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --max_new_tokens=200 --temperature=0.8
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("generate", "Write text with a trained model. Without --prompt, each line of stdin is a prompt.")
+    flags.add_argument("--workdir", required=True, metavar="DIR")
+    flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times")
+    flags.add_argument("--max_new_tokens", type=int, default=200, metavar="N")
+    flags.add_argument("--temperature", type=float, default=0.8)
+    flags.add_argument("--top_k", type=int, default=0, metavar="K", help="draw from the K most likely; 0: all")
+    flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
+    flags.add_argument("--greedy", action="store_true", help="always the most likely character")
+    flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
+    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    if options.max_new_tokens < 1 or options.num_samples < 1:
+        raise UserError("--max_new_tokens and --num_samples must be at least 1")
+    settings = config.read(Path(options.workdir) / "config.json")
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed must be in [0, 2^32)")
+    devices.prepare(settings.mesh)
+
+    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.sampling import Rule
+    from juliagpt_jax.training.workdir import open_run
+
+    rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
+    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
+    model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
+
+    texts = [text for text in options.prompt or _piped() or ["\n"] for _ in range(options.num_samples)]
+    prompts = [run.tokenizer.encode(text, options.unknown) for text in texts]
+    for text, prompt in zip(texts, prompts, strict=True):
+        if not len(prompt):
+            raise UserError(f"the prompt {text!r} is empty; leave --prompt out to begin with a new line")
+    context = run.config.model.context
+    longest = max(len(prompt) for prompt in prompts)
+    if longest + options.max_new_tokens > context:
+        says = f"{longest} prompt + {options.max_new_tokens} new characters are more than the context of {context}"
+        if options.strict:
+            raise UserError(f"--strict: {says}")
+        print(f"note: {says}: the model sees the last {context // 2} to {context} at any time", file=sys.stderr)
+
+    generator = Generator(model, run.params)
+    stream = generator.stream(prompts, options.max_new_tokens, rule, options.seed)
+    if options.json or len(texts) > 1:
+        pieces = list(stream)
+        new = [run.tokenizer.decode([t for piece in pieces for t in piece[row]]) for row in range(len(texts))]
+        if options.json:
+            samples = [{"prompt": text, "text": continued} for text, continued in zip(texts, new, strict=True)]
+            command.print_json({"samples": samples, "step": run.step, "compilations": generator.compilations})
+            return
+        for number, (text, continued) in enumerate(zip(texts, new, strict=True), 1):
+            print(f"--- {number} of {len(texts)}\n{text.lstrip()}{continued}")
+        return
+    print(texts[0].lstrip(), end="", flush=True)
+    for piece in stream:
+        print(run.tokenizer.decode(piece[0]), end="", flush=True)
+    print()
+
+
+def _piped() -> list[str]:
+    """The lines of stdin that are not blank, when something is piped in."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return []
+    return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)
