@@ -5,8 +5,8 @@ Three kinds of source, told apart by what lies at the path:
     a folder with train.txt      and val.txt, one chunk a line
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
 
-Token arrays are .npy files in the user's cache folder, under the fingerprint of the source's bytes, and are opened as memory
-maps. They are derived data: a damaged one is never used, it is reported and made again.
+Token arrays are .npy files in the user's cache folder, under the fingerprint of the source's bytes, and are opened as
+memory maps. They are derived data: a damaged one is never used, it is reported and made again.
 """
 
 import dataclasses
@@ -76,8 +76,9 @@ def read_text(path: Path, data: config.Data) -> str:
 def _source(data: config.Data):
     """The fingerprint of a source, and a function that reads (train text, validation text, notes, entropy)."""
     if data.path == "schoolroom":
-        sources = sorted(Path(schoolroom.__file__).parent.glob("lessons*.py"))
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in [*sources, Path(schoolroom.__file__)]))
+        folder = Path(schoolroom.__file__).parent
+        sources = [*sorted(folder.glob("lessons*.py")), folder / "grammar.py", folder / "schoolroom.py"]
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources))
         return digest.hexdigest(), _schoolroom
     path = Path(data.path)
     if not path.exists():

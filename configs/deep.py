@@ -1,0 +1,15 @@
+"""Deep: 12 x 256, context 256.
+
+Command:   python -m juliagpt_jax.main --config=configs/deep.py --workdir=runs/deep
+"""
+
+import ml_collections
+from base import get_config as base_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = base_config()
+    config.model.width = 256
+    config.model.layers = 12
+    config.model.heads = 2
+    return config
