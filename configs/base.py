@@ -16,29 +16,29 @@ def get_config() -> ml_collections.ConfigDict:
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip counts and drops them
 
     config.model = model = ml_collections.ConfigDict()
-    model.width = 384
-    model.layers = 6
+    model.width = 384  # channels of the residual stream
+    model.layers = 6  # blocks of a mixer and a channel mixer
     model.heads = 3  # 128 channels a head did better than 64 in the published speed runs
     model.kv_heads = 0  # key/value heads of grouped-query attention; 0: as many as heads
-    model.context = 256
+    model.context = 256  # characters the model sees: a window in training, the cache in generation
     model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
-    model.dropout = 0.0
+    model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
     model.tie = True  # the head is the transposed embedding
-    model.rope_base = 10_000.0
+    model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # a name of models/depth.py
     model.linear = "dense"  # a name of models/layers.py
 
     config.train = train = ml_collections.ConfigDict()
-    train.steps = 5_000
+    train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
     train.optimizer = "adamw"  # a name of training/optimizers.py
-    train.lr = 6e-4
+    train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.min_lr = 6e-5  # where the cosine ends
     train.warmup = 100  # steps
-    train.beta1 = 0.9
+    train.beta1 = 0.9  # decay of the mean of the gradient
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.clip = 1.0  # global gradient norm
@@ -46,13 +46,13 @@ def get_config() -> ml_collections.ConfigDict:
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
-    train.log_every = 10
-    train.eval_every = 250
+    train.log_every = 10  # steps between two rows of metrics.jsonl
+    train.eval_every = 250  # steps between two measurements on the validation text
     train.eval_windows = 128  # fixed validation windows scored at each evaluation; the end scores the whole text
-    train.checkpoint_every = 1_000
+    train.checkpoint_every = 1_000  # steps; what a crash may cost
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none
-    train.sample_tokens = 200
+    train.sample_tokens = 200  # characters of such a sample
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

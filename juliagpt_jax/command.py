@@ -1,8 +1,10 @@
 """What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at once."""
 
 import argparse
+import io
 import json
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +32,9 @@ class Parser(argparse.ArgumentParser):
         """
         options, rest = self.parse_known_args(arguments)
         options.overrides = [r.removeprefix("--config.") for r in rest if overrides and r.startswith("--config.")]
+        for override in options.overrides:
+            if "=" not in override:
+                raise UserError(f"--config.{override} needs a value: --config.{override}=VALUE")
         for flag in rest:
             if not (overrides and flag.startswith("--config.")):
                 names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
@@ -40,6 +45,8 @@ class Parser(argparse.ArgumentParser):
 def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: bool = False) -> NoReturn:
     """Parse the command line, call `body`, and leave with the exit code that the failure, if any, has."""
     debug = "--debug" in sys.argv
+    sys.stdout = _output(1, sys.stdout)
+    sys.stderr = _output(2, sys.stderr)
     try:
         body(parser.parse(sys.argv[1:], overrides))
         sys.stdout.flush()
@@ -51,10 +58,14 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+        out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+        if not out_of_memory and not isinstance(error, OSError):
             raise
         if debug:
             traceback.print_exc()
+        if not out_of_memory:
+            print(f"{parser.prog.split('.')[-1]}: storage: {error}", file=sys.stderr)
+            sys.exit(4)
         print(
             f"{parser.prog.split('.')[-1]}: out of memory: {str(error).splitlines()[0]}; try a larger "
             "--config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size",
@@ -62,6 +73,30 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
         )
         sys.exit(4)
     sys.exit(0)
+
+
+class _Pipe(io.FileIO):
+    """A file descriptor that drops what is written once its reader has left; any other failure is raised, once."""
+
+    failed = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return len(data) if self.failed else super().write(data) or 0
+        except OSError as error:
+            self.failed = True
+            if isinstance(error, BrokenPipeError):
+                return len(data)
+            raise
+
+
+def _output(descriptor: int, stream: Any) -> Any:
+    """The same stream, but neither a closed end nor a character outside the terminal's encoding ends the command."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    buffer = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
+    tty = stream.isatty()
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=tty or descriptor == 2)
 
 
 def print_json(values: dict[str, Any]) -> None:

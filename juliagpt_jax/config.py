@@ -117,7 +117,7 @@ def build(values: Mapping[str, Any]) -> Config:
         (m.width % m.heads == 0, "model.heads", f"{m.heads} heads do not divide model.width={m.width}"),
         (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
         (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
-        (m.hidden >= 1, "model.ffn_mult", f"{m.ffn_mult} x width {m.width} leaves no hidden channel"),
+        (1 <= m.ffn_mult * m.width + 0.5 < 2**31, "model.ffn_mult", f"{m.ffn_mult} x width {m.width} is no hidden width"),
         (t.batch_size % (t.accumulate or 1) == 0, "train.accumulate", f"{t.accumulate} does not divide batch_size={t.batch_size}"),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
         (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
@@ -149,12 +149,14 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def _checked(key: str, value: Any, field: dataclasses.Field) -> Any:
     wanted: Any = field.type
-    if wanted is float and type(value) is int:
+    if wanted is float and type(value) is int and abs(value) < 2**63:
         value = float(value)
     if type(value) is not wanted:
         raise UserError(f"config.{key}: needs {_words[wanted]}, not {value!r}")
     if wanted is float and not math.isfinite(value):
         raise UserError(f"config.{key}: {value} is not a finite number")
+    if wanted is int and value >= 2**32:
+        raise UserError(f"config.{key}: {str(value)[:20]} is too large")
     if not field.metadata["test"](value):
         raise UserError(f"config.{key}: {field.metadata['says']}, not {value!r}")
     return value
@@ -184,10 +186,12 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
         values = runpy.run_path(path)["get_config"]()
     except KeyError as error:
         raise UserError(f"config file {path}: no {error} in it; it must define get_config()") from error
-    except Exception as error:  # whatever the user's file raises is the user's to see, in one line
+    except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
         raise UserError(f"config file {path}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
+    if not hasattr(values, "keys"):
+        raise UserError(f"config file {path}: get_config() gives {values!r}, not a ConfigDict")
     for override in overrides:
         _override(values, override)
     return build(values)
@@ -235,7 +239,7 @@ def _parse(key: str, text: str, wanted: type) -> Any:
             value = None
         if type(value) is int:
             return value
-    raise UserError(f"--config.{key}: needs {_words[wanted]}, not {text!r}")
+    raise UserError(f"--config.{key}: needs {_words.get(wanted, wanted.__name__)}, not {text!r}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -272,5 +276,7 @@ def read(path: Path) -> Config:
         return build(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a config: {error}") from error

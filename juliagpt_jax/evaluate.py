@@ -30,6 +30,8 @@ def main(options: argparse.Namespace) -> None:
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora

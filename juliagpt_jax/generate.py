@@ -39,6 +39,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
+    from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.training.workdir import open_run
@@ -47,7 +48,8 @@ def main(options: argparse.Namespace) -> None:
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
 
-    texts = [text for text in options.prompt or _piped() or ["\n"] for _ in range(options.num_samples)]
+    start = run.tokenizer.decode([lead_token(run.tokenizer)])
+    texts = [text for text in options.prompt or _piped() or [start] for _ in range(options.num_samples)]
     prompts = [run.tokenizer.encode(text, options.unknown) for text in texts]
     for text, prompt in zip(texts, prompts, strict=True):
         if not len(prompt):
@@ -82,7 +84,10 @@ def _piped() -> list[str]:
     """The lines of stdin that are not blank, when something is piped in."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
-    return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    try:
+        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"stdin: byte {error.start} of the prompts is not {error.encoding}") from error
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers
-    from juliagpt_jax.training.workdir import Lock, settle_config
+    from juliagpt_jax.training.workdir import Lock, settle_config, write_text
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
@@ -42,14 +42,14 @@ def main(options: argparse.Namespace) -> None:
     settle_config(workdir, settings)
     if (workdir / "DONE").exists():
         print(f"{workdir} is done; its report:\n")
-        _show(json.loads((workdir / "report.json").read_text(encoding="utf-8")), options.json)
+        _show(_read_report(workdir / "report.json"), options.json)
         return
     (workdir / "FAILED").unlink(missing_ok=True)
     try:
         corpus = corpora.load(settings.data, settings.model.context)
         report = _train(settings, corpus, workdir, begun)
     except NumericalError as error:
-        (workdir / "FAILED").write_text(f"{error}\n", encoding="utf-8")
+        write_text(workdir / "FAILED", f"{error}\n")
         raise
     _show(report, options.json)
     del lock  # held until here
@@ -84,8 +84,7 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
     trainer.run()
 
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
-    floor = report["entropy"]
-    metrics.plot(workdir, floor if floor is not None else math.nan)
+    metrics.plot(workdir, report["entropy"])
     write_text(workdir / "report.json", json.dumps(command.finite(report), indent=1) + "\n")
     write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
     return report
@@ -105,10 +104,19 @@ def _warn_if_slow(settings: config.Config, trainer: Any) -> None:
         )
 
 
+def _read_report(path: Path) -> dict[str, Any]:
+    """The report of a finished run; null stands for a number that is not finite."""
+    nan = lambda values: {k: math.nan if v is None else v for k, v in values.items()}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=nan)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: missing or damaged; remove {path.parent / 'DONE'} and run again to write it anew") from error
+
+
 def _show(report: dict[str, Any], as_json: bool) -> None:
     from juliagpt_jax.evaluation.report import describe
 
-    print(f"\n{describe(report, math.nan if report['entropy'] is None else report['entropy'])}\n")
+    print(f"\n{describe(report, report['entropy'])}\n")
     for text in report["passages"]:
         print(f"  | {text}")
     print(f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; {report['wall_s']:.0f} s in all")

@@ -1,11 +1,16 @@
 """Every test runs with four host devices, without implicit rank promotion, and with its own cache folder."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
+
+from juliagpt_jax import config
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -14,6 +19,33 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path.home() / ".cache" / "juliagpt_jax" / "compiled-by-tests")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("project")
+
+# A run of seconds; each knob may be overridden again.
+TINY = [
+    "model.width=32",
+    "model.layers=2",
+    "model.heads=2",
+    "model.context=16",
+    "model.ffn_mult=1.5",
+    "train.steps=20",
+    "train.batch_size=4",
+    "train.accumulate=1",
+    "train.warmup=2",
+    "mesh.data=1",
+]
+
+
+def tiny_config(*overrides: str) -> config.Config:
+    return config.load(str(ROOT / "configs" / "base.py"), [*TINY, *overrides])
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """`tiny("model.layers=1", ...)`: the smallest config, with overrides."""
+    return tiny_config
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +74,84 @@ def command(module: str, *arguments: object, timeout: float = 300, **environment
 @pytest.fixture
 def run_command():
     return command
+
+
+class Micro:
+    """Real runs of a model so small that a process takes seconds; they share a corpus and the folder of compiled programs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.text = folder / "text.txt"
+        rng = random.Random(0)
+        words = "the nature of truth is a line and number that goes on in time with all of us".split()
+        self.text.write_text("\n".join(" ".join(rng.choices(words, k=9)) + "." for _ in range(300)) + "\n")
+        self.flags = [
+            f"--config.{key}"
+            for key in [
+                f"data.path={self.text}",
+                *["model.width=16", "model.layers=1", "model.heads=1", "model.context=16"],
+                *["train.batch_size=4", "train.steps=40", "train.warmup=5", "train.checkpoint_every=10", "train.log_every=1"],
+                *["train.eval_every=10", "train.eval_windows=4", "train.sample_every=20", "train.sample_tokens=20"],
+            ]
+        ]
+
+    def start(self, module: str, *arguments: object, before: str = "", cwd: Path = ROOT, **environment: str):
+        """Start a command as a process; `before` is Python that runs in it first. Its output is text in pipes."""
+        call = f"import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('juliagpt_jax.{module}', run_name='__main__')"
+        how = ["-c", f"{before}\n{call}"] if before else ["-m", f"juliagpt_jax.{module}"]
+        own = {"XLA_FLAGS": "", "JULIAGPT_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [sys.executable, *how, *map(str, arguments)],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=os.environ | own | environment,
+        )
+
+    def run(self, module: str, *arguments: object, before: str = "", timeout: float = 90, **more: Any):
+        """`start`, wait, and return the process with `out` and `err`; no traceback may be in it."""
+        process = self.start(module, *arguments, before=before, **more)
+        try:
+            process.out, process.err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+        assert "Traceback" not in process.err, process.err
+        return process
+
+    def training(self, workdir: Path, *overrides: str) -> list[str]:
+        """The arguments of `main`; an override is "train.steps=3", a flag begins with "--"."""
+        extra = [o if o.startswith("--") else f"--config.{o}" for o in overrides]
+        return ["--config=configs/tiny.py", f"--workdir={workdir}", *self.flags, *extra]
+
+    def train(self, workdir: Path, *overrides: str, code: int = 0, **more: Any):
+        """Train in a process of its own and hold it to its exit code."""
+        process = self.run("main", *self.training(workdir, *overrides), **more)
+        assert process.returncode == code, f"exit code {process.returncode}\n{process.out}\n{process.err}"
+        return process
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory):
+    return Micro(tmp_path_factory.mktemp("micro"))
+
+
+@pytest.fixture(scope="session")
+def clean(micro):
+    """The workdir of a micro run that was never disturbed; to be read only."""
+    micro.train(micro.folder / "clean")
+    return micro.folder / "clean"
+
+
+def one_line(process: Any, *parts: str) -> str:
+    """stderr, which must be one line with all the parts in it."""
+    assert process.err.count("\n") == 1, process.err
+    for part in parts:
+        assert part in process.err, process.err
+    return process.err
+
+
+@pytest.fixture(scope="session")
+def says():
+    return one_line

@@ -126,7 +126,7 @@ def _files(data: config.Data, files: list[Path], contents: list[bytes], split: b
         train, val = (text if text.endswith("\n") or not text else text + "\n" for text in texts)
         notes.append("train.txt and val.txt, one chunk a line")
     if not train:
-        raise UserError(f"{data.path}: no training text")
+        raise UserError(f"{data.path}: 0 training tokens, model.context + 1 needed")
     tokenizer = CharTokenizer.train(train)
     lacking = tokenizer.unknown(val)
     if lacking and data.unknown == "error":
@@ -148,7 +148,8 @@ def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:
     except UnicodeDecodeError as error:
         if errors == "replace":
             text = content.decode("utf-8", "replace")
-            notes.append(f"{file.name}: bytes that are not UTF-8 became {text.count(chr(0xFFFD))} replacement characters")
+            made = text.count("\ufffd") - content.count("\ufffd".encode())  # the file may have some of its own
+            notes.append(f"{file.name}: bytes that are not UTF-8 became {made} replacement characters")
             return text
         # The offset is looked up in the file as it is: a byte-order mark and CRLF have moved it.
         offset = _bad_offset(file.read_bytes())

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import lessons_philosophy, lessons_quadrivium, lessons_trivium
+from juliagpt_jax.data import lessons_philosophy, lessons_quadrivium, lessons_trivium
 
 LARGEST = 9999
 """The largest number that can be spelled."""

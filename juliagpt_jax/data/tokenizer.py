@@ -69,7 +69,10 @@ class CharTokenizer:
         Raises:
             IndexError: an id is outside the vocabulary.
         """
-        return self._codes[np.asarray(ids)].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        ids = np.asarray(ids)
+        if (ids < 0).any():
+            raise IndexError(f"id {ids.min()} is outside the vocabulary")
+        return self._codes[ids].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     def to_dict(self) -> dict:
         return {"type": self.type, "characters": self.characters}
@@ -104,5 +107,7 @@ def load(path: Path) -> CharTokenizer:
         return TOKENIZERS[kind].from_dict(values)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a tokenizer file: {type(error).__name__}: {error}") from error

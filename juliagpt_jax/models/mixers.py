@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax import config
-from juliagpt_jax.models.layers import attend, rotary
+from juliagpt_jax.models.layers import attend, rotary, split_heads
 
 
 class Attention(nn.Module):
@@ -21,21 +21,19 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x, positions, cache=None):
-        B, T, D = x.shape
-        H, K = self.model.heads, self.model.kv_heads or self.model.heads
-        C = D // H
-        q = self.linear(H * C, name="query")(x).reshape(B, T, H, C)
-        k = self.linear(K * C, name="key")(x).reshape(B, T, K, C)
-        v = self.linear(K * C, name="value")(x).reshape(B, T, K, C)
+        D, H, K = x.shape[-1], self.model.heads, self.model.kv_heads or self.model.heads
+        q = split_heads(self.linear(D, name="query")(x), H)
+        k = split_heads(self.linear(K * D // H, name="key")(x), K)
+        v = split_heads(self.linear(K * D // H, name="value")(x), K)
         q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
         drop = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))
         y, cache = attend(q, k, v, positions, cache, drop)
-        return self.linear(D, gain=self.gain, name="out")(y.reshape(B, T, D)), cache
+        return self.linear(D, gain=self.gain, name="out")(y), cache
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, dtype: jnp.dtype) -> dict[str, jax.Array]:
         H, K = self.model.heads, self.model.kv_heads or self.model.heads
-        shape = (batch, slots, K, self.model.width // H)
+        shape = (batch, K, slots, self.model.width // H)
         return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 

@@ -10,7 +10,9 @@ with the lowest validation loss. Saving runs in one background thread on a copy 
 import concurrent.futures
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -20,9 +22,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from juliagpt_jax.command import finite
 from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
+
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the tracebacks of its threads; what they say is reported here
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -46,12 +51,15 @@ class Checkpoints:
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._job: concurrent.futures.Future | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob("*.partial*"):
+        self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        for unfinished in self.folder.glob("*.partial*"):  # Orbax adds a suffix while it writes
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """Steps on the disk, sound or not, oldest first."""
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.is_dir() and p.name.isdigit() and not p.is_symlink())
+        return steps(self.folder)
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Begin to save; first waits for the save before. A failure is warned about here or in `poll`, and not raised."""
@@ -85,7 +93,6 @@ class Checkpoints:
 
         step = int(state.step)
         partial, final = self.folder / f"{step}.partial", self.folder / str(step)
-        shutil.rmtree(partial, ignore_errors=True)
         try:
             items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -99,10 +106,10 @@ class Checkpoints:
             os.rename(partial, final)
             _sync_folder(self.folder)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            self._remove_unfinished()
             raise
         self._link_best()
-        self._prune()
+        self._prune(step)
 
     def _link_best(self) -> None:
         losses = {}
@@ -111,7 +118,7 @@ class Checkpoints:
                 loss = read_meta(self.folder / str(step))["val_loss"]
             except Damaged:
                 continue
-            if loss is not None:  # saved on a signal, between two evaluations
+            if loss is not None:  # saved on a signal, between two evaluations, or not finite
                 losses[step] = loss
         if not losses:
             return
@@ -121,22 +128,25 @@ class Checkpoints:
         link.symlink_to(str(best))
         os.replace(link, self.folder / "best")
 
-    def _prune(self) -> None:
+    def _prune(self, newest: int) -> None:
         best = os.readlink(self.folder / "best") if (self.folder / "best").is_symlink() else ""
-        for step in self.steps()[: -self.keep]:
+        for step in [step for step in self.steps() if step <= newest][: -self.keep]:
             if str(step) != best:
-                shutil.rmtree(self.folder / str(step))
+                gone = self.folder / f"{step}.partial"  # at once, for whoever reads it, and if this process is killed
+                os.rename(self.folder / str(step), gone)
+                shutil.rmtree(gone)
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest sound checkpoint as (state, meta), or None if there never was one.
 
-        A damaged step is renamed `<step>.corrupt` with one warning and the next older one is tried.
+        A damaged step is renamed `<step>.corrupt` with one warning and the next older one is tried. One whose files are all as
+        they were written is never set aside: what stops it from loading would stop every other, or passes.
 
         Args:
             target: shapes, dtypes and shardings to restore to.
 
         Raises:
-            StorageError: there are checkpoints and none is sound.
+            StorageError: there are checkpoints and none is sound, or a sound one does not load.
             UserError: the checkpoint has other parameters than the target; the text names them.
         """
         for step in reversed(self.steps()):
@@ -184,15 +194,21 @@ def _load(folder: Path, target: TrainState) -> TrainState:
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()})
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             items = checkpointer.restore(folder.absolute(), args=args)
-    except Exception as error:  # the hashes are right, so this is a file of another version of Orbax, or a bug
-        raise Damaged(f"Orbax cannot read it: {type(error).__name__}") from error
+    except Exception as error:
+        raise _unreadable(folder, error) from error
     got = {name: items[name] for name in wanted}
     for (path, leaf), want in zip(paths(got).items(), jax.tree.leaves(wanted), strict=True):
         if leaf.dtype != want.dtype:
-            raise Damaged(f"{path} came back as {leaf.dtype}, not {want.dtype}")
+            raise StorageError(f"{folder}: {path} came back as {leaf.dtype}, not {want.dtype}")
     return target._replace(
         params=got["params"], opt_state=got["opt_state"], **({"ema": got["ema"]} if "ema" in got else {}), **got["train"]
     )
+
+
+def _unreadable(folder: Path, error: Exception) -> StorageError:
+    """The hashes are right, so it is memory, a limit of the system, or another version of Orbax: no damage."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return StorageError(f"{folder}: its files are sound, but it does not load: {type(error).__name__}: {first}")
 
 
 def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
@@ -219,13 +235,23 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
             return checkpointer.restore(folder.absolute(), args=args)[item]
     except Damaged as damage:
         raise StorageError(f"{folder}: damaged: {damage}") from damage
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps in a `checkpoints` folder, sound or not, oldest first."""
+    named = [p for p in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", p.name)]
+    return sorted(int(p.name) for p in named if p.is_dir() and not p.is_symlink())
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """The meta.json of a step.
 
     Raises:
-        Damaged: missing, torn, or of another format.
+        Damaged: missing, torn, of another format, or of another step than the folder's name says.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -233,6 +259,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise Damaged(f"meta.json: {type(error).__name__}") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise Damaged(f"meta.json is not of format {FORMAT}")
+    if str(meta["step"]) != folder.name:
+        raise Damaged(f"it is a copy of step {meta['step']}")
     return meta
 
 
@@ -245,7 +273,7 @@ def verify(folder: Path) -> None:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         named = {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(f"{MANIFEST} missing or torn") from error
     for name in named:
         pure = PurePosixPath(name)
@@ -256,10 +284,15 @@ def verify(folder: Path) -> None:
         raise Damaged(f"files missing or added: {', '.join(sorted(there ^ set(named))[:3])}")
     for name, (size, digest) in named.items():
         path = folder / name
-        if path.is_symlink() or path.stat().st_size != size:
-            raise Damaged(f"{name} has another size")
-        if _sha256(path) != digest:
-            raise Damaged(f"{name} has other bytes")
+        if path.is_symlink():
+            raise Damaged(f"{name} is a link")
+        try:
+            if path.stat().st_size != size:
+                raise Damaged(f"{name} has another size")
+            if _sha256(path) != digest:
+                raise Damaged(f"{name} has other bytes")
+        except OSError as error:
+            raise Damaged(f"{name}: {error.strerror}") from error
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -278,7 +311,7 @@ def _hashes(folder: Path) -> dict[str, list]:
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".new")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
+        json.dump(finite(values), file, indent=1)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

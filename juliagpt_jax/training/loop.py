@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from juliagpt_jax import devices
-from juliagpt_jax.config import Config, to_dict
+from juliagpt_jax.config import Config, differences, to_dict
 from juliagpt_jax.data import sampler
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
@@ -23,6 +23,7 @@ from juliagpt_jax.training import optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
+from juliagpt_jax.training.workdir import FREE, write_text
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
@@ -74,6 +75,9 @@ class Trainer:
         if restored is None:
             return jax.jit(make, out_shardings=places)()
         state, meta = restored
+        changed = differences(meta["config"], self.meta["config"], FREE)
+        if changed:
+            raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
         for key, name in [("data", "the training data"), ("tokenizer", "the tokenizer")]:
             if meta[key] != self.meta[key]:
                 raise UserError(
@@ -141,17 +145,20 @@ class Trainer:
                 if evaluate:
                     metrics.write({"step": done} | self._evaluate())
                     self._say(bar, f"step {done}: " + ", ".join(f"{k} {v:.4f}" for k, v in self.evaluations.items()))
-                if save:
-                    val_loss = self.evaluations["val_loss"] if evaluate else None
-                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss})
                 if sample:
                     self._say(bar, self._sample(done))
+                if save:  # comes last: a run that resumes here writes nothing of this step again
+                    val_loss = self.evaluations["val_loss"] if evaluate else None
+                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss})
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
             if stopping:
-                self._end_save()
-                raise Stopped(f"stopped after step {done} of {train.steps}; the same command goes on", 128 + stop.signal)
+                break
         self._end_save()
+        if stop.signal:
+            raise Stopped(
+                f"stopped after step {int(self.state.step)} of {train.steps}; the same command goes on", 128 + stop.signal
+            )
 
     def _note(self, step: int, fresh: dict[str, jax.Array], metrics: log.Metrics, bar: tqdm) -> None:
         """Read a step's metrics (this waits for the step), log them if they are due, and give up when they are bad."""
@@ -201,7 +208,7 @@ class Trainer:
         text = self.corpus.tokenizer.decode(tokens[0])
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
-        (folder / f"{step}.txt").write_text(text + "\n", encoding="utf-8")
+        write_text(folder / f"{step}.txt", text + "\n")
         return f"--- sample at step {step}\n{text.strip()}\n---"
 
     def report(self) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """metrics.jsonl, the truth about a run, and TensorBoard, a view of it."""
 
+import contextlib
 import json
 import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +26,62 @@ class Metrics:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         temporary.replace(self.path)
         self._file = open(self.path, "a", encoding="utf-8")
-
-        from tensorboardX import SummaryWriter  # pulls in protobuf: only where it is used
-
-        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+        self._events = _Events(workdir, step)
 
     def write(self, row: dict[str, Any]) -> None:
         """A row has an integer "step" and plain numbers; a number that is not finite is written as null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._file.write(json.dumps(clean) + "\n")
         self._file.flush()
-        for key, value in clean.items():
-            if key != "step" and value is not None:
-                self._events.add_scalar(key, value, row["step"])
+        self._events.write(row["step"], {k: v for k, v in clean.items() if k != "step" and v is not None})
 
     def close(self) -> None:
-        self._file.close()
         self._events.close()
+        self._file.close()
+
+
+class _Events:
+    """A TensorBoard event file; one that cannot be written is given up with a warning.
+
+    It is written from the calling thread: the thread of tensorboardX's SummaryWriter dies on a full disk, and then its queue
+    fills up and holds the caller for ever.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        from tensorboardX.event_file_writer import EventsWriter  # pulls in protobuf: only where it is used
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.summary import scalar
+
+        self._event, self._scalar = event_pb2.Event, scalar
+        self._writer: EventsWriter | None = None
+        try:
+            self._writer = EventsWriter(str(workdir / "events"))
+            if step:  # TensorBoard then leaves out what earlier files say of later steps
+                start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                self._writer.write_event(self._event(step=step + 1, wall_time=time.time(), session_log=start))
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            return
+        try:
+            for key, value in values.items():
+                self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=self._scalar(key, value)))
+            self._writer.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _give_up(self, error: OSError) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+        self._writer = None
+        print(f"warning: no more TensorBoard events: {error.strerror}; metrics.jsonl has all numbers", file=sys.stderr)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

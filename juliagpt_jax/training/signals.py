@@ -35,6 +35,7 @@ class StopRequest:
             self.signal = number
             with contextlib.suppress(OSError):
                 os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        os.close(self._reader)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._old.items():

@@ -97,18 +97,27 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         grad = jax.grad(loss_sum, has_aux=True)
         if train.accumulate == 1:
             return grad(params, inputs, targets, key, scale)
-        # Micro-batch i takes rows i, i + A, ...: so each one has its share of every device's rows.
-        cut = lambda a: jnp.swapaxes(a.reshape(-1, train.accumulate, a.shape[-1]), 0, 1)
-        spread = NamedSharding(mesh, PartitionSpec(None, *rows.spec))
-        micro = jax.tree.map(lambda a: jax.lax.with_sharding_constraint(cut(a), spread), (inputs, targets))
+        # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
+        # Left to the compiler they would meet after each micro-batch.
+        axes = tuple(mesh.axis_names)
 
-        def add(sums, part):
-            (inputs, targets), i = part
-            grads, total = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
-            return jax.tree.map(jnp.add, sums, (grads, total)), None
+        def on_device(params, inputs, targets, key, scale):
+            params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
+            key = jax.random.fold_in(key, jax.lax.axis_index(axes))
 
-        zeros = (jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
-        return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
+            def add(sums, part):
+                (inputs, targets), i = part
+                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
+                return jax.tree.map(jnp.add, sums, new), None
+
+            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
+            zeros = (jax.tree.map(jnp.zeros_like, params), jax.lax.pcast(jnp.float32(0), axes, to="varying"))
+            sums, _ = jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))
+            return jax.lax.psum(sums, axes)
+
+        whole = PartitionSpec()
+        split = jax.shard_map(on_device, mesh=mesh, in_specs=(whole, rows.spec, rows.spec, whole, whole), out_specs=whole)
+        return split(params, inputs, targets, key, scale)
 
     def train_step(state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         inputs, targets = batch

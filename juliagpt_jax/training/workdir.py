@@ -49,9 +49,14 @@ class Lock:
             raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            with self._file:
+                self._file.seek(0)
+                holder = self._file.read().strip() or "another process"
+            raise UserError(f"--workdir={workdir} is in use by {holder}") from error
         except OSError as error:
-            self._file.seek(0)
-            raise UserError(f"--workdir={workdir} is in use by {self._file.read().strip() or 'another process'}") from error
+            self._file.close()
+            raise UserError(f"--workdir={workdir}: cannot be locked there: {error.strerror}") from error
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         self._file.flush()
@@ -59,19 +64,25 @@ class Lock:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: a reader sees the old text or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary = path.with_name(f"{path.name}.new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def settle_config(workdir: Path, wanted: config.Config) -> None:
-    """Write config.json, or hold the config to the one that is there.
+    """Write config.json; once there is a checkpoint, hold the config to the one that is there.
+
+    Before that, a run that ended on a mistake may be started again with the mistake put right.
 
     Raises:
         UserError: a key outside FREE differs; the text lists old -> new, key by key.
     """
     path = workdir / "config.json"
-    if path.exists():
+    begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
+    if path.exists() and begun:
         changed = config.differences(config.to_dict(config.read(path)), config.to_dict(wanted), FREE)
         if changed:
             raise UserError(
@@ -140,7 +151,7 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
 
     from juliagpt_jax.data import tokenizer as tokenizers
     from juliagpt_jax.models.decoder import check_names
-    from juliagpt_jax.training.checkpoint import Damaged, load_params, read_meta
+    from juliagpt_jax.training.checkpoint import Damaged, load_params, read_meta, steps
     from juliagpt_jax.training.step import build
 
     settings = config.read(workdir / "config.json")
@@ -150,28 +161,32 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
-    folders = _checkpoints(workdir, checkpoint)
+    folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
     for folder in folders:
         try:
             params = load_params(folder, target, averaged)
             meta = read_meta(folder)
             return Run(settings, tokenizer, model, params, meta["step"], meta, folder)
         except (StorageError, Damaged) as error:
+            if checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
+                return open_run(workdir, checkpoint, averaged)
             if folder == folders[-1]:
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
     raise AssertionError("unreachable: there is at least one folder")
 
 
-def _checkpoints(workdir: Path, wanted: str) -> list[Path]:
+def _checkpoints(workdir: Path, wanted: str, steps: list[int]) -> list[Path]:
     folder = workdir / "checkpoints"
-    steps = sorted((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), reverse=True)
     if not steps:
         raise UserError(f"{workdir} has no checkpoint yet")
     if wanted == "newest":
-        return [folder / str(step) for step in steps]
+        return [folder / str(step) for step in reversed(steps)]
     if wanted == "best":
-        return [folder / os.readlink(folder / "best")]
-    if wanted.isdigit() and int(wanted) in steps:
+        link = folder / "best"
+        wanted = os.readlink(link) if link.is_symlink() else "none"
+        if wanted not in map(str, steps):
+            raise UserError(f"{workdir} has no best checkpoint: none was evaluated yet, or it was set aside as damaged")
+    if wanted in map(str, steps):
         return [folder / wanted]
-    raise UserError(f"--checkpoint={wanted}: it is newest, best, or one of {', '.join(map(str, reversed(steps)))}")
+    raise UserError(f"--checkpoint={wanted}: it is newest, best, or one of {', '.join(map(str, steps))}")

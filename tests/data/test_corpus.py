@@ -1,0 +1,316 @@
+"""From any path to two token arrays, or to one line that says why not; and a damaged cache is never used."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from juliagpt_jax import config
+from juliagpt_jax.data.corpus import load, read_text, read_tokens
+from juliagpt_jax.devices import cache_folder
+from juliagpt_jax.errors import StorageError, UserError
+
+TEXT = "abcdefghijklmnopqrstuvwxyz\n" * 10
+
+
+def data(path, errors="strict", unknown="error"):
+    return config.Data(str(path), errors, unknown)
+
+
+def texts(corpus):
+    return corpus.tokenizer.decode(corpus.train), corpus.tokenizer.decode(corpus.val)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A folder with train.txt and val.txt."""
+    (tmp_path / "train.txt").write_text(TEXT)
+    (tmp_path / "val.txt").write_text("thequickbrownfox\njumpsover\n")
+    return tmp_path
+
+
+# Sources.
+
+
+def test_train_and_val(pair):
+    corpus = load(data(pair), 8)
+    assert texts(corpus) == (TEXT, "thequickbrownfox\njumpsover\n")
+    assert corpus.tokenizer.characters == "\nabcdefghijklmnopqrstuvwxyz" and corpus.train.dtype == np.uint8
+
+
+def test_one_file(tmp_path):
+    """The last tenth, by position, is validation."""
+    (tmp_path / "book.txt").write_text(TEXT)
+    corpus = load(data(tmp_path / "book.txt"), 8)
+    assert texts(corpus) == (TEXT[:243], TEXT[243:])
+    assert any("last 10% of the file" in note for note in corpus.notes)
+    assert np.isnan(corpus.entropy)
+
+
+def test_a_folder_of_files(tmp_path):
+    """Each file gives its own last tenth; files follow their names."""
+    parts = {"b.txt": "bcd" * 100, "a.txt": "abcd" * 50, "c.text": "not read"}
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text)
+    corpus = load(data(tmp_path), 8)
+    assert texts(corpus) == ("abcd" * 45 + "bcd" * 90, "abcd" * 5 + "bcd" * 10)
+
+
+def test_line_ends_and_byte_order_marks_are_not_text(pair):
+    plain = load(data(pair), 8)
+    (pair / "train.txt").write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+    windows = load(data(pair), 8)
+    assert texts(windows) == texts(plain)
+    assert windows.fingerprint != plain.fingerprint
+
+
+def test_a_lone_carriage_return_is_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"ab\rcd\n" * 40)
+    assert "\r" in load(data(tmp_path / "a.txt"), 8).tokenizer.characters
+
+
+def test_a_last_line_without_its_end_gets_one(pair):
+    (pair / "val.txt").write_text("thequickbrownfox")
+    assert texts(load(data(pair), 8))[1] == "thequickbrownfox\n"
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "files, path, says",
+    [
+        ({}, "nowhere", "does not exist"),
+        ({}, "nowhere.txt", "does not exist"),
+        ({}, "", "neither train.txt and val.txt nor any other .txt file"),
+        ({"a.md": TEXT}, "", "nor any other .txt file"),
+        ({"train.txt": TEXT}, "", "no val.txt"),
+        ({"val.txt": TEXT}, "", "no train.txt"),
+        ({"train.txt": TEXT, "val.txt/x.txt": TEXT}, "", "no val.txt"),
+        ({"a.txt/x.txt": TEXT}, "", "a.txt"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_missing_paths(tmp_path, files, path, says):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=says) as error:
+        load(data(tmp_path / path), 8)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "train, val, found",
+    [
+        ("", "", "0 training tokens"),
+        ("", TEXT, "0 training tokens"),
+        ("abc", TEXT[:20], "4 training tokens, 9 needed"),
+        (TEXT, "", "0 validation tokens, 9 needed"),
+        (TEXT, "abc", "4 validation tokens, 9 needed"),
+        ("abcdefgh", "abcdefgh", None),
+    ],
+)
+def test_fault_14_too_short(tmp_path, train, val, found):
+    """The tokens found and those needed, in the message."""
+    (tmp_path / "train.txt").write_text(train)
+    (tmp_path / "val.txt").write_text(val)
+    settings = data(tmp_path, unknown="skip")
+    if found is None:
+        assert len(load(settings, 8).train) == 9
+        return
+    with pytest.raises(UserError, match=found) as error:
+        load(settings, 8)
+    assert "needed" in str(error.value)
+
+
+def test_fault_14_too_small_to_split(tmp_path):
+    (tmp_path / "a.txt").write_text("abcdefghi")
+    with pytest.raises(UserError, match="0 validation tokens, 3 needed"):
+        load(data(tmp_path / "a.txt"), 2)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"abc\n", b"\xef\xbb\xbf", b"a\r\nb\r\n\r\n", b"\xef\xbb\xbf\xc3\xa9\r\nb\r\n"], ids=repr
+)
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98"], ids=repr)
+def test_fault_15_not_utf8(pair, before, bad):
+    """The file, and the offset of the byte in it as it lies on the disk."""
+    (pair / "val.txt").write_bytes(before + bad + TEXT.encode())
+    with pytest.raises(UserError) as error:
+        load(data(pair), 8)
+    assert f"val.txt: byte {len(before)} is not UTF-8" in str(error.value)
+    assert "errors=replace" in str(error.value)
+
+
+def test_fault_15_replaced_and_counted(pair):
+    (pair / "train.txt").write_bytes(TEXT.encode() + b"a\xffb\xfe\xfdc" + "\ufffd".encode())
+    corpus = load(data(pair, errors="replace"), 8)
+    assert texts(corpus)[0] == TEXT + "a\ufffdb\ufffd\ufffdc\ufffd\n"
+    assert [note for note in corpus.notes if "train.txt" in note and " 3 replacement" in note], corpus.notes
+
+
+def test_unknown_validation_characters(pair):
+    (pair / "val.txt").write_text("abcé defgß\nhijkl\n")
+    with pytest.raises(UserError, match=r"' ' \(U\+0020\), 'ß' \(U\+00DF\), 'é' \(U\+00E9\).*unknown=skip"):
+        load(data(pair), 8)
+    corpus = load(data(pair, unknown="skip"), 8)
+    assert texts(corpus)[1] == "abcdefg\nhijkl\n"
+    assert any("3 validation characters left out" in note and "U+00DF" in note for note in corpus.notes)
+
+
+def test_held_out_text(pair, tmp_path_factory):
+    assert read_text(pair, data(pair)) == (pair / "val.txt").read_text()
+    assert read_text(pair / "train.txt", data(pair)) == TEXT
+    empty = tmp_path_factory.mktemp("empty")
+    for path in (empty, empty / "nothing.txt"):
+        with pytest.raises(UserError, match=str(path)):
+            read_text(path, data(pair))
+
+
+# Fingerprint and cache.
+
+
+def test_fingerprint(pair):
+    """Of the bytes and of how they are read, not of where they lie."""
+    first = load(data(pair), 8).fingerprint
+    assert load(data(pair), 4).fingerprint == first
+    others = {first, load(data(pair, errors="replace"), 8).fingerprint, load(data(pair, unknown="skip"), 8).fingerprint}
+    for name in ("train.txt", "val.txt"):
+        with open(pair / name, "a") as file:
+            file.write("a")
+        others.add(load(data(pair), 8).fingerprint)
+    assert len(others) == 5
+    now = load(data(pair), 8).fingerprint
+    pair.rename(pair.parent / "elsewhere")
+    assert load(data(pair.parent / "elsewhere"), 8).fingerprint == now
+
+
+def caches():
+    return sorted((cache_folder() / "corpora").iterdir())
+
+
+def same(one, other):
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "tokenizer":
+            assert a.to_dict() == b.to_dict()
+        elif field.name == "entropy":
+            assert a == b or (np.isnan(a) and np.isnan(b))
+        else:
+            np.testing.assert_array_equal(a, b)
+            assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
+
+
+@pytest.mark.parametrize("source", ["pair", "schoolroom"])
+def test_a_cached_corpus_is_the_same(source, pair):
+    settings = data(pair if source == "pair" else "schoolroom")
+    first = load(settings, 8)
+    second = load(settings, 8)
+    same(first, second)
+    assert isinstance(second.train, np.memmap) and not isinstance(first.train, np.memmap)
+    assert len(caches()) == 1
+    assert np.isnan(first.entropy) == (source == "pair")
+
+
+def test_a_cached_corpus_is_held_to_the_context_too(pair):
+    load(data(pair), 8)
+    with pytest.raises(UserError, match="270 training tokens, 1001 needed"):
+        load(data(pair), 1000)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def rewrite(change):
+    def damage(path):
+        facts = json.loads(path.read_text())
+        change(facts)
+        path.write_text(json.dumps(facts))
+
+    return damage
+
+
+DAMAGES = {
+    "train.npy cut short": ("train.npy", truncate),
+    "val.npy empty": ("val.npy", lambda p: p.write_bytes(b"")),
+    "val.npy gone": ("val.npy", lambda p: p.unlink()),
+    "train.npy is text": ("train.npy", lambda p: p.write_text("abc")),
+    "train.npy is a pickle": ("train.npy", lambda p: np.save(p, np.array([{}], object), allow_pickle=True)),
+    "id past the vocabulary": ("train.npy", lambda p: np.save(p, np.full(270, 27, np.uint8))),
+    "another length": ("train.npy", lambda p: np.save(p, np.zeros(269, np.uint8))),
+    "numbers of another kind": ("val.npy", lambda p: np.save(p, np.zeros(30))),
+    "corpus.json cut short": ("corpus.json", truncate),
+    "corpus.json empty": ("corpus.json", lambda p: p.write_bytes(b"")),
+    "corpus.json not UTF-8": ("corpus.json", lambda p: p.write_bytes(b"\xff")),
+    "corpus.json a list": ("corpus.json", lambda p: p.write_text("[1]")),
+    "corpus.json null": ("corpus.json", lambda p: p.write_text("null")),
+    "no tokenizer": ("corpus.json", rewrite(lambda f: f.pop("tokenizer"))),
+    "no vocabulary": ("corpus.json", rewrite(lambda f: f["tokenizer"].update(characters=""))),
+    "a smaller vocabulary": ("corpus.json", rewrite(lambda f: f["tokenizer"].update(characters="abc"))),
+    "another source": ("corpus.json", rewrite(lambda f: f.update(fingerprint="0" * 64))),
+    "no notes": ("corpus.json", rewrite(lambda f: f.update(notes=None))),
+    "other counts": ("corpus.json", rewrite(lambda f: f.update(tokens=[1, 2]))),
+}
+
+
+@pytest.mark.parametrize("name, damage", DAMAGES.values(), ids=DAMAGES)
+def test_fault_18_a_damaged_cache_is_refused_and_made_again(pair, capsys, name, damage):
+    first = load(data(pair), 8)
+    damage(caches()[0] / name)
+    capsys.readouterr()
+    same(load(data(pair), 8), first)
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: cached corpus refused and made again") and warning.count("\n") == 1
+    same(load(data(pair), 8), first)
+    assert capsys.readouterr().err == "", "it has been mended"
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(pair, monkeypatch, capsys):
+    blocked = pair / "blocked"
+    blocked.write_text("a file where the cache folder should be")
+    monkeypatch.setenv("JULIAGPT_CACHE", str(blocked))
+    assert texts(load(data(pair), 8))[0] == TEXT
+    assert capsys.readouterr().err.startswith("note: the corpus is not cached")
+
+
+@pytest.mark.parametrize(
+    "array, says",
+    [
+        (np.array([0, 3, 26], np.uint8), None),
+        (np.array([], np.uint8), None),
+        (np.array([0, 27], np.uint8), "token id 27 in a vocabulary of 27"),
+        (np.array([2**32 - 1], np.uint32), "token id 4294967295"),
+        (np.array([0, 1], np.int32), "not a token file"),
+        (np.array([0.0]), "not a token file"),
+        (np.zeros((2, 2), np.uint8), "not a token file"),
+        (np.array(1, np.uint8), "not a token file"),
+    ],
+    ids=str,
+)
+def test_fault_18_token_files(tmp_path, array, says):
+    np.save(tmp_path / "t.npy", array)
+    if says is None:
+        np.testing.assert_array_equal(read_tokens(tmp_path / "t.npy", 27), array)
+        return
+    with pytest.raises(StorageError, match=says):
+        read_tokens(tmp_path / "t.npy", 27)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 20, 100, 127, 128, 137])
+def test_fault_18_torn_token_files(tmp_path, keep):
+    """Cut anywhere: in the magic number, the header, between header and data, in the data."""
+    np.save(tmp_path / "t.npy", np.zeros(10, np.uint8))
+    content = (tmp_path / "t.npy").read_bytes()
+    assert len(content) == 138
+    (tmp_path / "t.npy").write_bytes(content[:keep])
+    with pytest.raises(StorageError, match=r"t\.npy: torn or not a token file"):
+        read_tokens(tmp_path / "t.npy", 27)
+
+
+def test_fault_18_no_pickle(tmp_path):
+    np.save(tmp_path / "t.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(StorageError, match="torn or not a token file"):
+        read_tokens(tmp_path / "t.npy", 27)

@@ -1,0 +1,140 @@
+"""Diversity, cost and the report: numbers against examples worked out by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax.evaluation import cost, report
+from juliagpt_jax.evaluation.diversity import distinct, diversity, repetition
+from juliagpt_jax.training import optimizers, step
+
+WORDS = "the cat saw the cat and the cat saw the dog".split()
+# 11 words, 5 different. Pairs: the-cat x3, cat-saw x2, saw-the x2, cat-and, and-the, the-dog: 10, 6 different.
+# Fours, 8: the-cat-saw-the twice, the other 6 once.
+
+
+def test_distinct():
+    assert distinct(WORDS, 1) == 5 / 11
+    assert distinct(WORDS, 2) == 6 / 10
+    # the-cat-saw x2, cat-saw-the x2, saw-the-cat, the-cat-and, cat-and-the, and-the-cat, saw-the-dog: 9, 7 different
+    assert distinct(WORDS, 3) == 7 / 9
+    assert distinct(["a"] * 5, 1) == 1 / 5
+
+
+def test_repetition():
+    assert repetition(WORDS) == 2 / 8
+    assert repetition(["a"] * 9) == 1
+    assert repetition("a b c d e".split()) == 0
+
+
+@pytest.mark.parametrize("words", [[], ["a"], ["a", "b", "c"]], ids=len)
+def test_too_short_for_a_number(words):
+    assert math.isnan(repetition(words)) and math.isnan(distinct(words, len(words) + 1))
+
+
+def test_diversity_of_a_text():
+    text = " the cat saw\nthe cat\tand the cat  saw the dog\n"
+    assert diversity(text) == {"distinct_1": 5 / 11, "distinct_2": 6 / 10, "distinct_3": 7 / 9, "repetition_4": 2 / 8}
+
+
+@pytest.mark.parametrize("tie", ["true", "false"])
+def test_training_cost(tie, tiny):
+    """6 (all matrices that multiply) + 12 L D T a token: by hand for width 32, 2 layers, hidden 48, context 16."""
+    config, vocab = tiny(f"model.tie={tie}"), 50
+    model = step.build(config, vocab)
+    params = optimizers.count(jax.eval_shape(lambda: step.initial_state(config, model).params))
+    block = 4 * 32 * 32 + 3 * 32 * 48 + 2 * 32
+    assert params == 2 * block + 32 + vocab * 32 * (1 if tie == "true" else 2)
+    wanted = 6 * (2 * block + 32 + vocab * 32) + 12 * 2 * 32 * 16
+    assert cost.train_flops_per_token(config.model, params, vocab) == wanted
+
+
+def test_compiled_flops():
+    product = jax.jit(lambda a, b: a @ b).lower(jnp.ones((64, 32)), jnp.ones((32, 48))).compile()
+    assert cost.compiled_flops(product) == pytest.approx(2 * 64 * 32 * 48, rel=0.01)
+    assert cost.compiled_flops(product, repeats=3) == 3 * cost.compiled_flops(product)
+
+
+@pytest.mark.parametrize("analysis", [None, [], {}, [{}]], ids=repr)
+def test_a_compiler_that_does_not_count(analysis):
+    class Silent:
+        def cost_analysis(self):
+            return analysis
+
+    assert math.isnan(cost.compiled_flops(Silent()))
+
+
+def test_formula_is_near_the_compilers_count(tiny):
+    """Within a tenth, where the vocabulary and the context are small beside the width."""
+    config, vocab = tiny("model.width=128", "model.heads=2", "model.ffn_mult=4.0", "train.precision=f32"), 32
+    model = step.build(config, vocab)
+    mesh = jax.make_mesh(
+        (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
+    )
+    state = jax.eval_shape(lambda: step.initial_state(config, model))
+    batch = (jax.ShapeDtypeStruct((8, 16), jnp.int32),) * 2
+    counted = cost.compiled_flops(step.make_train_step(config, model, mesh).lower(state, batch).compile())
+    params = optimizers.count(state.params)
+    formula = 8 * 16 * cost.train_flops_per_token(config.model, params, vocab)
+    update = 30 * params  # the optimizer, of which the formula knows nothing and which is large beside 128 tokens
+    assert 0.9 < (counted - update) / formula < 1.1
+
+
+def test_peaks():
+    assert cost.peak_flops("NVIDIA H100 80GB HBM3", "bf16") == 989e12
+    assert cost.peak_flops("NVIDIA A100-SXM4-40GB", "f32") == 19.5e12
+    assert cost.peak_flops("NVIDIA L4", "f16") == 121e12
+    assert math.isnan(cost.peak_flops("cpu", "f32"))
+
+
+def test_judge():
+    values = report.judge(["the cat saw the cat", "and the cat saw the dog"], schoolroom=False)
+    assert values == diversity(" ".join(WORDS))
+    values = report.judge(["nothing to check here\n"], schoolroom=True)
+    assert values["claims"] == 0 and math.isnan(values["truth_share"])
+
+
+def test_passages():
+    """Whole lines only: the last of a text may be cut off."""
+    line = "a line of a length that a reader likes to see"
+    assert report.passages([f"short\n{line}\nand the rest of it is cut off here, somewhere in the mid"]) == [line]
+    assert report.passages(["no line end"]) == ["no line end"]
+    assert len(report.passages([f"{line}\nx"] * 9)) == 4
+
+
+@pytest.mark.parametrize("entropy", [0.75, math.nan])
+@pytest.mark.parametrize("extra", [{}, {"truth_share": 0.5, "claims": 12, "ema": {"bpc": 1.5}}], ids=["plain", "all"])
+def test_report_as_text(entropy, extra):
+    values = {"perplexity": 4.0, "bpc": 2.0, "characters": 1000, "context": 16, "stride": 8, "params": 1234567}
+    values |= {
+        "tokens": 10**6,
+        "flops": 1e12,
+        "distinct_1": 0.5,
+        "distinct_2": 0.6,
+        "distinct_3": 0.7,
+        "repetition_4": 0.25,
+    }
+    text = report.describe(values | extra, entropy)
+    assert ("0.7500" in text) == (entropy == 0.75)
+    for piece in ("4.0000", "2.0000", "1,000 characters", "context 16, stride 8", "1,234,567", "25.0%"):
+        assert piece in text
+    assert ("50.0% of 12" in text) == bool(extra) == ("1.5000" in text)
+    assert "nan" not in text
+
+
+def test_what_is_written_has_its_length(tiny):
+    """As many characters as asked for, in equal rows, as text."""
+    from juliagpt_jax.data.tokenizer import CharTokenizer
+    from juliagpt_jax.inference.generate import Generator
+
+    config, tokenizer = tiny("model.width=16", "model.layers=1"), CharTokenizer.train("\nab c")
+    model = step.build(config, tokenizer.vocab_size)
+    generator = Generator(model, jax.jit(lambda: step.initial_state(config, model).params)())
+    texts = report.write(generator, tokenizer, seed=1, characters=410)
+    assert len(texts) == report.ROWS and {len(text) for text in texts} == {-(-410 // report.ROWS)}
+    assert len(set(texts)) == report.ROWS
+    assert report.write(generator, tokenizer, seed=1, characters=410) == texts
+    assert np.mean([a == b for a, b in zip(texts, report.write(generator, tokenizer, 2, 410), strict=True)]) < 0.1

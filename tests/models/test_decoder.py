@@ -1,0 +1,275 @@
+"""The laws of every model that the tables build: each row of the product of MIXERS, CHANNELS, DEPTHS and LINEARS."""
+
+import itertools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax.models.channels import CHANNELS
+from juliagpt_jax.models.decoder import DTYPES, Decoder
+from juliagpt_jax.models.depth import DEPTHS
+from juliagpt_jax.models.layers import LINEARS
+from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.training import optimizers, step
+
+VOCAB, SLOTS, B, T = 17, 16, 3, 14
+VARIANTS = [
+    pytest.param(dict(zip(("mixer", "channel", "depth", "linear"), names, strict=True)), id="-".join(names))
+    for names in itertools.product(MIXERS, CHANNELS, DEPTHS, LINEARS)
+]
+
+
+class Built:
+    """A model, its parameters, tokens (B, T), and its forward pass and its continuation, compiled."""
+
+    def __init__(self, config, **kinds):
+        self.config = config
+        self.model = step.build(config, VOCAB).clone(**kinds, parent=None)
+        self.tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
+        # An untied head: logits of size 1, in which an error shows.
+        self.params = jax.jit(self.model.init)(jax.random.key(3), self.tokens)["params"]
+        self._apply = jax.jit(self.model.apply)
+
+    def forward(self, tokens):
+        return self._apply({"params": self.params}, tokens)[0]
+
+    def go_on(self, tokens, positions, cache):
+        return self._apply({"params": self.params}, tokens, jnp.asarray(positions), cache)
+
+    def fill(self, tokens):
+        """Prefill a fresh cache with all of tokens (B, n)."""
+        rows, count = tokens.shape
+        positions = np.broadcast_to(np.arange(count), (rows, count))
+        return self.go_on(tokens, positions, self.model.init_cache(rows, SLOTS))
+
+
+def variant(tiny, names: dict[str, str], *overrides: str):
+    words = [f"model.{key}={name}" for key, name in names.items()]
+    return tiny("model.width=16", "model.tie=false", *words, *overrides)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def built(request, tiny):
+    return Built(variant(tiny, request.param))
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    return Built(tiny("model.tie=false"))
+
+
+# Decoding is the forward pass.
+
+
+@pytest.mark.parametrize("chunks", [[1] * T, [5, 3, 1, 5], [T]], ids=["one by one", "chunks", "whole"])
+def test_decode_is_forward(built, chunks):
+    cache, parts, at = built.model.init_cache(B, SLOTS), [], 0
+    for count in chunks:
+        positions = np.broadcast_to(np.arange(at, at + count), (B, count))
+        logits, cache = built.go_on(built.tokens[:, at : at + count], positions, cache)
+        parts.append(logits)
+        at += count
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), built.forward(built.tokens), atol=1e-5)
+
+
+def test_padded_batch_is_each_row_alone(built):
+    """Rows of 3, 9 and 12 tokens share a prefill padded on the right, then each goes on from its own length."""
+    lengths = np.array([3, 9, 12])
+    slots = np.arange(12)[None, :]
+    positions = np.where(slots < lengths[:, None], slots, SLOTS)
+    garbage = jnp.where(jnp.asarray(slots < lengths[:, None]), built.tokens[:, :12], VOCAB - 1)
+    logits, cache = built.go_on(garbage, positions, built.model.init_cache(B, SLOTS))
+    wanted = np.asarray(built.forward(built.tokens))
+    for row, length in enumerate(lengths):
+        alone, _ = built.fill(built.tokens[row : row + 1, :length])
+        np.testing.assert_allclose(logits[row, :length], alone[0], atol=1e-5)
+        np.testing.assert_allclose(logits[row, :length], wanted[row, :length], atol=1e-5)
+    for ahead in range(2):
+        at = lengths + ahead
+        logits, cache = built.go_on(built.tokens[np.arange(B), at][:, None], at[:, None], cache)
+        np.testing.assert_allclose(logits[:, 0], wanted[np.arange(B), at], atol=1e-5)
+
+
+def test_slots_not_yet_filled_do_not_matter(built):
+    _, clean = built.fill(built.tokens[:, :5])
+    assert SLOTS not in (B, built.config.model.heads, built.config.model.width // built.config.model.heads)
+
+    def spoil(leaf):
+        """50 in the empty slots, along whichever axis the slots are; a state that has none stays."""
+        where = [slice(5, None) if size == SLOTS else slice(None) for size in leaf.shape]
+        return leaf.at[tuple(where)].set(50.0) if SLOTS in leaf.shape else leaf
+
+    stale = jax.tree.map(spoil, clean)
+    at = np.full((B, 1), 5)
+    wanted, _ = built.go_on(built.tokens[:, 5:6], at, clean)
+    got, _ = built.go_on(built.tokens[:, 5:6], at, stale)
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_nothing_is_written_past_the_last_slot(built, count):
+    """A token at a position >= slots leaves its row of the cache bit for bit; the other rows go on."""
+    _, cache = built.fill(built.tokens[:, :6])
+    before = jax.tree.map(np.asarray, cache)
+    positions = np.arange(SLOTS, SLOTS + count) + np.zeros((B, 1), int)
+    _, same = built.go_on(built.tokens[:, :count], positions, cache)
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, same), before)
+    positions[1] = np.arange(6, 6 + count)
+    _, other = built.go_on(built.tokens[:, :count], positions, cache)
+    rows = jax.tree.map(lambda a: np.asarray(a)[[0, 2]], other)
+    chex.assert_trees_all_equal(rows, jax.tree.map(lambda a: a[[0, 2]], before))
+    assert any((np.asarray(a)[1] != b[1]).any() for a, b in zip(*map(jax.tree.leaves, (other, before)), strict=True))
+
+
+# Causality: exactly 0, in the same program.
+
+
+def changed(tokens, row, start):
+    """Every token of a row from `start` on is another."""
+    return tokens.at[row, start:].set((tokens[row, start:] + 5) % VOCAB)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["forward", "prefill"])
+@pytest.mark.parametrize("start", [1, 7, T - 1])
+def test_no_later_token_and_no_other_row_moves_a_logit(built, cached, start):
+    run = (lambda t: built.fill(t)[0]) if cached else built.forward
+    before, after = np.asarray(run(built.tokens)), np.asarray(run(changed(built.tokens, 1, start)))
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    np.testing.assert_array_equal(after[1, :start], before[1, :start])
+    assert (after[1, start:] != before[1, start:]).any(axis=-1).all()
+
+
+def test_no_other_row_moves_a_decode_step(built):
+    at = np.full((B, 1), 6)
+    steps = []
+    for text in (built.tokens, changed(built.tokens, 1, 0)):
+        _, cache = built.fill(text[:, :6])
+        steps.append(np.asarray(built.go_on(text[:, 6:7], at, cache)[0]))
+    np.testing.assert_array_equal(steps[0][[0, 2]], steps[1][[0, 2]])
+    assert (steps[0][1] != steps[1][1]).any()
+
+
+# What else every variant keeps.
+
+
+def test_remat_changes_nothing(built):
+    def run(model):
+        loss = lambda p: jnp.mean(jnp.square(model.apply({"params": p}, built.tokens)[0]))
+        return jax.jit(jax.value_and_grad(loss))(built.params)
+
+    plain, again = built.model, built.model.clone(remat=True, parent=None)
+    assert "remat" in str(jax.make_jaxpr(again.apply)({"params": built.params}, built.tokens))
+    chex.assert_trees_all_close(run(again), run(plain), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision, tolerance", [("bf16", 0.15), ("f16", 0.02)])
+def test_half_precision(built, precision, tolerance):
+    half = Built(built.config, precision=precision)
+    chex.assert_trees_all_equal(half.params, built.params)
+    chex.assert_type(jax.tree.leaves(half.params), jnp.float32)
+    loss = lambda p: jnp.mean(half.model.apply({"params": p}, built.tokens)[0] ** 2)
+    chex.assert_type(jax.tree.leaves(jax.eval_shape(jax.grad(loss), half.params)), jnp.float32)
+    wanted = np.asarray(built.forward(built.tokens))
+    for logits in (half.forward(built.tokens), half.fill(built.tokens)[0]):
+        chex.assert_type(logits, jnp.float32)
+        chex.assert_tree_all_finite(logits)
+        assert np.abs(logits - wanted).max() > 0, "the precision acts"
+        np.testing.assert_allclose(logits, wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize("names", VARIANTS)
+def test_weight_gradients_are_two_dimensional_products(names, tiny):
+    """Of every Linear and of the head: XLA's CPU backend takes four times as long over a (B, T, D) operand.
+
+    Every matrix has its own shape here, so that a product is told by the shape of its result.
+    """
+    config = variant(
+        tiny, names, "model.width=24", "model.heads=4", "model.kv_heads=2", "model.layers=1", "model.ffn_mult=1.75"
+    )
+    model, rows, length = step.build(config, VOCAB), 5, 11
+    mesh = jax.make_mesh(
+        (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
+    )
+    state = jax.eval_shape(lambda: step.initial_state(config, model))
+    batch = (jax.ShapeDtypeStruct((rows, length), jnp.int32),) * 2
+    lowered = step.make_train_step(config, model, mesh).lower(state, batch)
+
+    # tensor<AxBxf32> of both operands and of the result of each product, as it is handed to XLA
+    product = re.compile(r"stablehlo\.dot_general.*?: \(tensor<(\S+?)>, tensor<(\S+?)>\) -> tensor<(\S+?)>")
+    shape = lambda text: tuple(int(n) for n in text.split("x")[:-1])
+    products = [tuple(map(shape, found)) for found in product.findall(lowered.as_text())]
+    assert products
+    kernels = {
+        path: leaf.shape for path, leaf in optimizers.paths(state.params).items() if path.endswith(("kernel", "head"))
+    }
+    for path, kernel in kernels.items():
+        of_weight = [p for p in products if p[2] in (kernel, kernel[::-1])]
+        assert of_weight, f"no product has the shape {kernel} of {path}"
+        for left, right, _ in of_weight:
+            assert len(left) == len(right) == 2, f"{path}: gradient is a product of {left} and {right}"
+            assert rows * length in left and rows * length in right
+
+    # What XLA made of it: a product without batch dimensions contracts one dimension.
+    for line in lowered.compile().as_text().splitlines():
+        if re.search(r"= \S+ dot\(", line) and "lhs_batch_dims" not in line:
+            assert re.search(r"lhs_contracting_dims=\{\d\}", line), line
+
+
+# Initial weights and dropout.
+
+
+def test_initial_weights(tiny):
+    """Kernels have the deviation 1/sqrt(fan_in); the two that write into the residual stream 1/sqrt(2 L fan_in)."""
+    layers = 3
+    config = tiny("model.width=96", f"model.layers={layers}", "model.tie=false")
+    params = jax.jit(Decoder(config.model, 101).init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
+    for path, leaf in optimizers.paths(params).items():
+        module, name = ["", *path.split("/")][-2:]
+        if name == "scale":
+            np.testing.assert_array_equal(leaf, 1)
+            continue
+        wanted = 0.02 if name == "embedding" else leaf.shape[0] ** -0.5
+        wanted *= (2 * layers) ** -0.5 if module in ("out", "down") else 1
+        deviation = float(np.std(leaf))
+        assert abs(deviation / wanted - 1) < 5 / np.sqrt(2 * leaf.size), f"{path}: {deviation} instead of {wanted}"
+        assert abs(np.mean(leaf)) < 5 * wanted / np.sqrt(leaf.size)
+
+
+def test_dropout_acts_with_a_key_and_only_then(plain, tiny):
+    model = Decoder(tiny("model.tie=false", "model.dropout=0.1").model, VOCAB)
+    variables, tokens = {"params": plain.params}, plain.tokens
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, tokens)[0], plain.forward(tokens), atol=1e-6)
+    apply = jax.jit(lambda key: model.apply(variables, tokens, rngs={"dropout": key})[0])
+    first, again, other = (np.asarray(apply(jax.random.key(n))) for n in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (np.abs(first - other).max(axis=-1) > 0.01).all(), "every token of every row meets another mask"
+
+
+@pytest.mark.parametrize("silent", [("mixer", "out"), ("channel", "down")], ids=["channel", "mixer"])
+def test_dropout_keeps_the_mean_of_a_branch(silent, tiny):
+    """With the other branch at 0 a block is linear in what dropout does, so its mean over keys is the block without."""
+    block = Decoder(tiny("model.dropout=0.4").model, VOCAB).blocks()[0]
+    x, positions = jax.random.normal(jax.random.key(1), (1, 4, 32)), jnp.arange(4)[None]
+    params = jax.jit(block.init)(jax.random.key(0), x, positions)["params"]
+    kernel = params[silent[0]][silent[1]]
+    kernel["kernel"] = kernel["kernel"] * 0
+    wanted = np.asarray(block.apply({"params": params}, x, positions)[0])
+    run = jax.jit(jax.vmap(lambda key: block.apply({"params": params}, x, positions, rngs={"dropout": key})[0]))
+    many = np.asarray(run(jax.random.split(jax.random.key(2), 4096)), np.float64)
+    error = np.abs(many.mean(0) - wanted)
+    assert (many.std(0) > 0).any() and (error <= 5 * many.std(0) / np.sqrt(len(many)) + 1e-5).all()
+
+
+def test_words_repeat_over_the_layers(tiny):
+    """mixer = "a b" gives a b a b: here with the one that there is, twice named."""
+    model = Decoder(tiny("model.layers=3", "model.mixer=attention attention").model, VOCAB)
+    assert [type(block.mixer) for block in model.blocks()] == [MIXERS["attention"]] * 3
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_every_precision_may_be_asked_for(precision, tiny):
+    assert tiny(f"train.precision={precision}").train.precision == precision

@@ -1,0 +1,332 @@
+"""The front door: every command as a user calls it, what a run leaves behind, and what mistakes are answered with."""
+
+import json
+import math
+import os
+import shutil
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.training import metrics
+from juliagpt_jax.training.workdir import open_run
+
+UTF8 = "utf-8"
+
+
+def last_json(process) -> dict:
+    """The JSON object on the last line of stdout; it has no NaN in it."""
+    return json.loads(process.out.splitlines()[-1], parse_constant=pytest.fail)
+
+
+def succeeds(process):
+    assert process.returncode == 0, f"{process.returncode}\n{process.out}\n{process.err}"
+    return process
+
+
+@pytest.fixture
+def workdir(clean, tmp_path):
+    shutil.copytree(clean, tmp_path / "run", symlinks=True)
+    return tmp_path / "run"
+
+
+# What a run leaves behind
+
+
+def test_a_run_leaves_what_the_readme_says(clean):
+    names = {p.name for p in clean.iterdir() if not p.name.startswith("events.out.tfevents.")}
+    assert names == {
+        *(".lock", "DONE", "checkpoints", "config.json", "metrics.jsonl", "plots", "report.json", "run.json", "samples"),
+        "tokenizer.json",
+    }
+    assert (clean / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in (clean / "samples").iterdir()] == ["20.txt"]
+    assert len((clean / "samples" / "20.txt").read_text()) == 21
+
+
+def test_every_number_in_the_files_is_json(clean):
+    for path in clean.rglob("*.json*"):
+        for line in path.read_text(UTF8).splitlines() if path.suffix == ".jsonl" else [path.read_text(UTF8)]:
+            json.loads(line, parse_constant=pytest.fail)
+
+
+def test_metrics_have_a_row_a_step_and_the_loss_falls(clean):
+    rows = metrics.read(clean / "metrics.jsonl")
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 41))
+    assert [row["step"] for row in rows if "val_loss" in row] == [10, 20, 30, 40]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert all(row["bpc"] == row["loss"] / math.log(2) and row["tokens_per_s"] > 0 for row in steps)
+
+
+def test_tensorboard_events_hold_the_same_numbers(clean):
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = clean.glob("events.out.tfevents.*")
+    content, losses, at = path.read_bytes(), [], 0
+    while at < len(content):  # records: length, its checksum, the event, its checksum
+        (length,) = struct.unpack("<Q", content[at : at + 8])
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        losses += [(event.step, value.simple_value) for value in event.summary.value if value.tag == "loss"]
+        at += 16 + length
+    rows = metrics.read(clean / "metrics.jsonl")
+    assert losses == [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def test_run_and_report_say_where_the_numbers_come_from(clean):
+    run = json.loads((clean / "run.json").read_text())
+    assert set(run) >= {"versions", "commit", "device", "platform", "machine", "seed"}
+    assert set(run["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "juliagpt-jax"}
+    report = json.loads((clean / "report.json").read_text())
+    assert report["step"] == 40 and report["tokens"] == 40 * 4 * 16 and report["entropy"] is None
+    assert report["bpc"] == pytest.approx(math.log2(report["perplexity"])) and report["skipped_steps"] == 0
+    assert report["checkpoint_bytes"] > 0 and report["wall_s"] > 0 and len(report["passages"]) >= 1
+    assert report["compilations"] == {"train": 1, "eval": 1, "prefill": 4, "decode": 2}  # of 1 and of 20 rows
+
+
+def test_nothing_is_pickled(clean):
+    for path in clean.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not (content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")), path
+            assert path.suffix not in (".pkl", ".pickle", ".pt", ".npy") and not content.startswith(b"PK"), path
+
+
+def test_best_is_the_lowest_validation_loss_and_only_the_newest_stay(micro, tmp_path):
+    # A rate that ends far too high: the best evaluation is an early one.
+    overrides = ["train.keep=2", "train.lr=0.02", "train.min_lr=0.02", "train.checkpoint_every=4", "train.sample_every=0"]
+    succeeds(micro.train(tmp_path / "w", *overrides))
+    losses = {row["step"]: row["val_loss"] for row in metrics.read(tmp_path / "w" / "metrics.jsonl") if "val_loss" in row}
+    saved = {step: loss for step, loss in losses.items() if step % 4 == 0}
+    best = min(saved, key=saved.__getitem__)
+    folder = tmp_path / "w" / "checkpoints"
+    assert os.readlink(folder / "best") == str(best)
+    assert {p.name for p in folder.iterdir()} == {"best", "36", "40", str(best)}
+    assert open_run(tmp_path / "w", "best").step == best
+
+
+# Running again
+
+
+def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workdir):
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")}
+    again = succeeds(micro.train(workdir, "--json"))
+    assert "is done; its report" in again.out and "step 10" not in again.out
+    assert last_json(again) == json.loads((clean / "report.json").read_text())
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")}
+
+
+def test_a_report_with_numbers_that_are_not_finite_is_shown_again(micro, workdir):
+    path = workdir / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truth_share": None, "claims": 0, "perplexity": None}))
+    again = succeeds(micro.train(workdir, "--json"))
+    assert "nan" in again.out and last_json(again)["perplexity"] is None
+
+
+def test_a_finished_run_without_its_report_says_what_to_do(micro, clean, workdir, says):
+    (workdir / "report.json").unlink()
+    says(micro.train(workdir, code=2), "report.json: missing or damaged; remove")
+    (workdir / "DONE").unlink()
+    succeeds(micro.train(workdir))
+    ours, theirs = (json.loads((w / "report.json").read_text()) for w in (workdir, clean))
+    assert ours["perplexity"] == theirs["perplexity"] and ours["passages"] == theirs["passages"]
+
+
+def test_a_torn_last_metrics_line_is_gone_after_a_rerun(micro, clean, workdir):
+    (workdir / "DONE").unlink()
+    whole = (workdir / "metrics.jsonl").read_text()
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "los')
+    succeeds(micro.train(workdir))
+    assert (workdir / "metrics.jsonl").read_text() == whole
+
+
+# Opening a run
+
+
+def test_open_run_takes_the_newest_sound_checkpoint_and_changes_nothing(workdir, capsys):
+    assert open_run(workdir).step == 40 and open_run(workdir, "20").step == 20
+    os.truncate(workdir / "checkpoints" / "40" / "meta.json", 10)
+    (workdir / "checkpoints" / "50.partial").mkdir()
+    (workdir / "checkpoints" / "9999").mkdir()
+    before = sorted(workdir.rglob("*"))
+    assert open_run(workdir).step == 30
+    assert capsys.readouterr().err.count("taking an older checkpoint") == 2
+    with pytest.raises(StorageError, match="damaged"):
+        open_run(workdir, "40")
+    with pytest.raises(UserError, match="newest, best, or one of 20, 30, 40, 9999"):
+        open_run(workdir, "21")
+    assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("target", [None, "30.corrupt", "/etc", "77"])
+def test_best_that_is_missing_or_leads_nowhere_is_said_so(workdir, target):
+    (workdir / "checkpoints" / "best").unlink()
+    if target:
+        (workdir / "checkpoints" / "best").symlink_to(target)
+    with pytest.raises(UserError, match="has no best checkpoint"):
+        open_run(workdir, "best")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax, when a step goes while it reads
+def test_a_run_in_use_can_be_read(micro, tmp_path):
+    slowly = """
+import time
+from juliagpt_jax.training import loop
+batch = loop.Trainer.batch
+loop.Trainer.batch = lambda self, step: (time.sleep(0.05), batch(self, step))[1]
+"""
+    overrides = ["train.keep=1", "train.checkpoint_every=2", "train.eval_every=40"]
+    process = micro.start("main", *micro.training(tmp_path / "w", *overrides), before=slowly)
+    steps = set()
+    try:
+        while process.poll() is None:
+            try:
+                steps.add(open_run(tmp_path / "w").step)
+            except UserError as error:
+                assert not steps and ("no checkpoint yet" in str(error) or "does not exist" in str(error)), error
+                time.sleep(0.1)
+    finally:
+        process.kill()
+        out, err = process.communicate()
+    assert process.returncode == 0 and len(steps) >= 2, err
+
+
+# generate
+
+
+def test_generate_writes_the_same_text_in_every_form(micro, clean):
+    arguments = [f"--workdir={clean}", "--prompt=the ", "--max_new_tokens=12", "--seed=3"]
+    plain = succeeds(micro.run("generate", *arguments))
+    formed = last_json(succeeds(micro.run("generate", *arguments, "--json")))
+    (sample,) = formed["samples"]
+    assert plain.out == "the " + sample["text"] + "\n" and len(sample["text"]) == 12 and formed["step"] == 40
+    assert formed["compilations"] == {"prefill": 1, "decode": 1}
+    assert plain.err == ""
+
+
+def test_generate_names_unknown_characters_or_skips_them(micro, clean, says):
+    arguments = [f"--workdir={clean}", "--max_new_tokens=4", "--prompt=the é\u4e2d"]
+    refused = micro.run("generate", *arguments)
+    assert refused.returncode == 2
+    says(refused, "characters the tokenizer lacks: 'é' (U+00E9), '\u4e2d' (U+4E2D)")
+    assert succeeds(micro.run("generate", *arguments, "--unknown=skip")).out.startswith("the é\u4e2d")
+
+
+def test_generate_past_the_context_says_so_or_is_strict(micro, clean, says):
+    arguments = [f"--workdir={clean}", "--max_new_tokens=40", "--prompt=the nature of truth is"]
+    noted = succeeds(micro.run("generate", *arguments))
+    says(noted, "note: 22 prompt + 40 new characters are more than the context of 16")
+    assert len(noted.out) == 22 + 40 + 1
+    strict = micro.run("generate", *arguments, "--strict")
+    assert strict.returncode == 2 and strict.out == ""
+    says(strict, "generate: --strict: 22 prompt + 40 new")
+
+
+def test_generate_from_a_text_without_line_ends(micro, tmp_path):
+    (tmp_path / "one.txt").write_text("abc " * 200)
+    succeeds(micro.train(tmp_path / "w", f"data.path={tmp_path}/one.txt", "train.steps=6", "train.sample_every=0"))
+    succeeds(micro.run("generate", f"--workdir={tmp_path}/w", "--max_new_tokens=5"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--workdir=/nowhere/at/all"], "is not the workdir of a run"),
+        (["--workdir={clean}", "--promt=x"], "no flag is called --promt; did you mean --prompt"),
+        (["--workdir={clean}", "--prompt="], "is empty"),
+        (["--workdir={clean}", "--temperature=nan"], "temperature"),
+        (["--workdir={clean}", "--checkpoint=7"], "--checkpoint=7: it is newest, best, or one of 20, 30, 40"),
+        (["--workdir={clean}", "--averaged"], "no averaged weights"),
+    ],
+)
+def test_generate_answers_mistakes_in_one_line(micro, clean, says, arguments, part):
+    refused = micro.run("generate", *[a.format(clean=clean) for a in arguments])
+    assert refused.returncode == 2, refused.err
+    says(refused, part)
+
+
+# evaluate, benchmark
+
+
+def test_evaluate_repeats_the_number_of_the_report(micro, clean):
+    report = json.loads((clean / "report.json").read_text())
+    values = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", "--json")))
+    assert values["perplexity"] == pytest.approx(report["perplexity"], rel=1e-6) and values["characters"] == report["characters"]
+    assert values["step"] == 40 and values["compilations"] == {"eval": 1, "prefill": 2, "decode": 1}
+    own = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", f"--data={micro.text}", "--stride=16", "--json")))
+    assert own["characters"] == len(micro.text.read_text()) and own["stride"] == 16
+
+
+@pytest.mark.parametrize("flag", ["--seed=-1", "--stride=17", "--data=/nowhere.txt", "--sed=3"])
+def test_evaluate_answers_mistakes_in_one_line(micro, clean, says, flag):
+    refused = micro.run("evaluate", f"--workdir={clean}", flag)
+    assert refused.returncode == 2
+    says(refused, flag.partition("=")[0] if "data" not in flag else "/nowhere.txt")
+
+
+@pytest.mark.parametrize("what", ["train", "generate"])
+def test_benchmark_measures(micro, what):
+    small = ["--width=16", "--layers=1", "--heads=1", "--context=16", "--batch=4", "--repeats=2"]
+    values = last_json(succeeds(micro.run("benchmark", "--config=configs/tiny.py", f"--what={what}", *small, "--json")))
+    assert values["what"] == what and values["batch"] == 4 and 0 < values["share_of_limit"] < 1
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--config.model.widht=16"], "--config.model.widht: no such key; did you mean width"),
+        (["--config.train.steps=many"], "--config.train.steps: needs a whole number, not 'many'"),
+        (["--config.train.steps=[1, 2]"], "--config.train.steps: needs a whole number, not '[1, 2]'"),
+        (["--config.train.lr=nan"], "config.train.lr: nan is not a finite number"),
+        (["--config.train.dropout"], "--config.train.dropout needs a value"),
+        (["--config.model.dropout=1.5"], "config.model.dropout: must be in [0, 1)"),
+        (["--config.model.heads=3"], "3 heads do not divide model.width=16"),
+        (["--config.model.mixer=atention"], "did you mean attention"),
+        (["--config.train.optimizer=adamv"], "did you mean adamw"),
+        (["--wrokdir=x"], "no flag is called --wrokdir; did you mean --workdir"),
+        (["--config=configs/tny.py"], "config file configs/tny.py does not exist; did you mean tiny.py"),
+    ],
+)
+def test_a_mistake_is_answered_at_once_in_one_line(micro, tmp_path, says, flags, part):
+    begun = time.monotonic()
+    says(micro.train(tmp_path / "w", *flags, code=2), part)
+    assert time.monotonic() - begun < 10
+    assert not (tmp_path / "w").exists()
+
+
+def test_debug_shows_the_traceback(micro, tmp_path):
+    process = micro.start("main", *micro.training(tmp_path / "w", "seed=-1", "--debug"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" in err and err.splitlines()[-1].startswith("main: config.seed")
+
+
+# Surroundings
+
+
+def test_another_folder_a_plain_locale_and_a_path_beyond_ascii(micro, tmp_path):
+    folder = tmp_path / "Übung \u4e2d"
+    folder.mkdir()
+    root = Path(__file__).parent.parent
+    arguments = micro.training("w", "train.steps=6", "train.sample_every=2", f"--config={root}/configs/tiny.py")
+    succeeds(micro.run("main", *arguments, cwd=folder, LC_ALL="C", PYTHONIOENCODING="ascii"))
+    assert (folder / "w" / "DONE").exists()
+    succeeds(micro.run("generate", f"--workdir={folder}/w", "--max_new_tokens=5", cwd=tmp_path, LC_ALL="C"))
+
+
+@pytest.mark.parametrize("end", ["closed", "broken", "full"])
+def test_a_stdout_that_takes_nothing_ends_no_run(micro, tmp_path, end):
+    shut = {
+        "closed": "import os, sys; sys.stdout.close(); sys.stdout = None; os.close(1)",
+        "broken": "import os; r, w = os.pipe(); os.dup2(w, 1); os.close(r); os.close(w)",
+        "full": "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+    }[end]
+    done = micro.run("main", *micro.training(tmp_path / "w", "train.steps=6", "train.sample_every=2", "--json"), before=shut)
+    assert done.returncode == (4 if end == "full" else 0), done.err
+    assert (tmp_path / "w" / "DONE").exists() == (end != "full")

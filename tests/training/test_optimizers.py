@@ -1,0 +1,116 @@
+"""AdamW against a hand-written one in float64; the schedule; the table of parameters."""
+
+import math
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax import config
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.training import step
+from juliagpt_jax.training.optimizers import OPTIMIZERS, check_name, count, parameter_table, paths, schedule
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+DECAYED = ("kernel", "embedding", "head")
+
+
+def random_tree(seed: int, scale: float):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) * scale, jnp.float32)
+    block = {"mixer": {"out": {"kernel": draw(4, 5)}}, "mixer_norm": {"scale": draw(4)}}
+    return {"block_0": block, "embedding": draw(7, 4), "head": draw(4, 7), "norm": {"scale": draw(4)}}
+
+
+@pytest.mark.parametrize("clip", [1e9, 0.5], ids=["free", "clipped"])
+def test_adamw(clip, tiny):
+    """Loshchilov & Hutter, algorithm 2, decoupled, on matrices only, five steps of different gradients."""
+    train = tiny(f"train.clip={clip}", "train.weight_decay=0.3", "train.beta1=0.8", "train.beta2=0.95").train
+    params = random_tree(0, 1.0)
+    optimizer = OPTIMIZERS["adamw"](train, params)
+    state = optimizer.init(params)
+    theirs = {path: np.asarray(leaf, np.float64) for path, leaf in paths(params).items()}
+    m, v = ({path: 0 * leaf for path, leaf in theirs.items()} for _ in range(2))
+    update = jax.jit(optimizer.update)
+    for t in range(1, 6):
+        grads, lr = random_tree(t, 0.1 * t), 0.01 * t
+        updates, state = update(grads, state, params)
+        params = jax.tree.map(lambda p, u, lr=lr: p - lr * u, params, updates)
+        raw = {path: np.asarray(g, np.float64) for path, g in paths(grads).items()}
+        norm = math.sqrt(sum((g**2).sum() for g in raw.values()))
+        assert (norm > clip) == (clip < 1)
+        for path, g in raw.items():
+            g = g * min(1, clip / norm)
+            m[path] = 0.8 * m[path] + 0.2 * g
+            v[path] = 0.95 * v[path] + 0.05 * g**2
+            adam = m[path] / (1 - 0.8**t) / (np.sqrt(v[path] / (1 - 0.95**t)) + 1e-8)
+            decay = 0.3 * theirs[path] if path.split("/")[-1] in DECAYED else 0
+            theirs[path] = theirs[path] - lr * (adam + decay)
+            np.testing.assert_allclose(paths(params)[path], theirs[path], atol=2e-6, err_msg=f"{path}, step {t}")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_points_uphill_and_keeps_dtypes(name, tiny):
+    params = random_tree(0, 1.0)
+    optimizer = OPTIMIZERS[name](tiny("train.weight_decay=0.0").train, params)
+    grads = random_tree(1, 1.0)
+    updates, state = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_tree_all_finite((updates, state))
+    assert sum(jnp.vdot(g, u) for g, u in zip(*map(jax.tree.leaves, (grads, updates)), strict=True)) > 0
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 10])
+def test_schedule(warmup, tiny):
+    """From lr / warmup up to lr, then half a cosine that would be at min_lr one step after the last."""
+    steps, lr, low = 100, 0.02, 0.001
+    value = schedule(
+        tiny(f"train.steps={steps}", f"train.lr={lr}", f"train.min_lr={low}", f"train.warmup={warmup}").train
+    )
+    for at in range(steps + 1):
+        if at < warmup:
+            wanted = lr / warmup + (lr - lr / warmup) * at / warmup
+        else:
+            wanted = low + (lr - low) * (1 + math.cos(math.pi * (at - warmup) / (steps - warmup))) / 2
+        assert abs(float(value(at)) - wanted) < 1e-8, at
+    assert abs(float(value(0)) - lr / max(warmup, 1)) < 1e-8
+    assert abs(float(value(warmup)) - lr) < 1e-8 and abs(float(value(steps)) - low) < 1e-8
+    assert max(float(value(at)) for at in range(steps)) <= lr * (1 + 1e-6)
+
+
+def test_an_unknown_optimizer_is_refused(tiny):
+    check_name(tiny().train)
+    with pytest.raises(UserError, match=r"config\.train\.optimizer.*'adamv'.*did you mean adamw"):
+        check_name(tiny("train.optimizer=adamv").train)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_parameter_table(file):
+    """Every parameter of every config: once, with its shape, count, rule and decay; and the right total."""
+    settings = config.load(str(file))
+    model = step.build(settings, 65)
+    params = jax.eval_shape(lambda: step.initial_state(settings, model).params)
+    header, *lines, total = parameter_table(settings.train, params).splitlines()
+    assert header.split() == ["parameter", "shape", "count", "rule", "decay"]
+    rows = [line.split() for line in lines]
+    assert [row[0] for row in rows] == list(paths(params))
+    for row, leaf in zip(rows, paths(params).values(), strict=True):
+        assert tuple(int(n) for n in row[1:-3] if n != "x") == leaf.shape
+        assert int(row[-3].replace(",", "")) == math.prod(leaf.shape)
+        assert row[-2] == settings.train.optimizer
+        decays = row[0].split("/")[-1] in DECAYED
+        assert float(row[-1]) == (settings.train.weight_decay if decays else 0)
+        assert decays == (len(leaf.shape) == 2), "matrices decay, vectors do not"
+    wanted = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert total.split() == ["total", f"{wanted:,}"]
+    assert count(params) == wanted
+
+
+def test_paths_are_in_the_order_of_the_tree():
+    tree = random_tree(0, 1.0)
+    names = ["block_0/mixer/out/kernel", "block_0/mixer_norm/scale", "embedding", "head", "norm/scale"]
+    assert list(paths(tree)) == names
+    assert all(a is b for a, b in zip(paths(tree).values(), jax.tree.leaves(tree), strict=True))
