@@ -7,14 +7,13 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import CommandError, NumericalError, UserError
+from juliagpt_jax.errors import NumericalError, UserError
 
 
 def parser() -> command.Parser:
@@ -92,7 +91,7 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
 
 def _warn_if_slow(settings: config.Config, trainer: Any) -> None:
     """Say beforehand how long a long run takes on this processor."""
-    from juliagpt_jax.evaluation import cost, ceilings
+    from juliagpt_jax.evaluation import ceilings, cost
 
     tokens = settings.train.steps * settings.train.batch_size * settings.model.context
     flops = tokens * cost.train_flops_per_token(settings.model, trainer.params_count, trainer.model.vocab)

@@ -39,7 +39,17 @@ def workdir(clean, tmp_path):
 def test_a_run_leaves_what_the_readme_says(clean):
     names = {p.name for p in clean.iterdir() if not p.name.startswith("events.out.tfevents.")}
     assert names == {
-        *(".lock", "DONE", "checkpoints", "config.json", "metrics.jsonl", "plots", "report.json", "run.json", "samples"),
+        *(
+            ".lock",
+            "DONE",
+            "checkpoints",
+            "config.json",
+            "metrics.jsonl",
+            "plots",
+            "report.json",
+            "run.json",
+            "samples",
+        ),
         "tokenizer.json",
     }
     assert (clean / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
@@ -97,9 +107,17 @@ def test_nothing_is_pickled(clean):
 
 def test_best_is_the_lowest_validation_loss_and_only_the_newest_stay(micro, tmp_path):
     # A rate that ends far too high: the best evaluation is an early one.
-    overrides = ["train.keep=2", "train.lr=0.02", "train.min_lr=0.02", "train.checkpoint_every=4", "train.sample_every=0"]
+    overrides = [
+        "train.keep=2",
+        "train.lr=0.02",
+        "train.min_lr=0.02",
+        "train.checkpoint_every=4",
+        "train.sample_every=0",
+    ]
     succeeds(micro.train(tmp_path / "w", *overrides))
-    losses = {row["step"]: row["val_loss"] for row in metrics.read(tmp_path / "w" / "metrics.jsonl") if "val_loss" in row}
+    losses = {
+        row["step"]: row["val_loss"] for row in metrics.read(tmp_path / "w" / "metrics.jsonl") if "val_loss" in row
+    }
     saved = {step: loss for step, loss in losses.items() if step % 4 == 0}
     best = min(saved, key=saved.__getitem__)
     folder = tmp_path / "w" / "checkpoints"
@@ -112,11 +130,15 @@ def test_best_is_the_lowest_validation_loss_and_only_the_newest_stay(micro, tmp_
 
 
 def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workdir):
-    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")}
+    before = {
+        p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
+    }
     again = succeeds(micro.train(workdir, "--json"))
     assert "is done; its report" in again.out and "step 10" not in again.out
     assert last_json(again) == json.loads((clean / "report.json").read_text())
-    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")}
+    assert before == {
+        p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
+    }
 
 
 def test_a_report_with_numbers_that_are_not_finite_is_shown_again(micro, workdir):
@@ -171,7 +193,9 @@ def test_best_that_is_missing_or_leads_nowhere_is_said_so(workdir, target):
         open_run(workdir, "best")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax, when a step goes while it reads
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of Orbax, when a step goes while it reads
 def test_a_run_in_use_can_be_read(micro, tmp_path):
     slowly = """
 import time
@@ -191,7 +215,7 @@ loop.Trainer.batch = lambda self, step: (time.sleep(0.05), batch(self, step))[1]
                 time.sleep(0.1)
     finally:
         process.kill()
-        out, err = process.communicate()
+        _, err = process.communicate()
     assert process.returncode == 0 and len(steps) >= 2, err
 
 
@@ -255,9 +279,14 @@ def test_generate_answers_mistakes_in_one_line(micro, clean, says, arguments, pa
 def test_evaluate_repeats_the_number_of_the_report(micro, clean):
     report = json.loads((clean / "report.json").read_text())
     values = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", "--json")))
-    assert values["perplexity"] == pytest.approx(report["perplexity"], rel=1e-6) and values["characters"] == report["characters"]
+    assert (
+        values["perplexity"] == pytest.approx(report["perplexity"], rel=1e-6)
+        and values["characters"] == report["characters"]
+    )
     assert values["step"] == 40 and values["compilations"] == {"eval": 1, "prefill": 2, "decode": 1}
-    own = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", f"--data={micro.text}", "--stride=16", "--json")))
+    own = last_json(
+        succeeds(micro.run("evaluate", f"--workdir={clean}", f"--data={micro.text}", "--stride=16", "--json"))
+    )
     assert own["characters"] == len(micro.text.read_text()) and own["stride"] == 16
 
 
@@ -327,6 +356,8 @@ def test_a_stdout_that_takes_nothing_ends_no_run(micro, tmp_path, end):
         "broken": "import os; r, w = os.pipe(); os.dup2(w, 1); os.close(r); os.close(w)",
         "full": "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
     }[end]
-    done = micro.run("main", *micro.training(tmp_path / "w", "train.steps=6", "train.sample_every=2", "--json"), before=shut)
+    done = micro.run(
+        "main", *micro.training(tmp_path / "w", "train.steps=6", "train.sample_every=2", "--json"), before=shut
+    )
     assert done.returncode == (4 if end == "full" else 0), done.err
     assert (tmp_path / "w" / "DONE").exists() == (end != "full")

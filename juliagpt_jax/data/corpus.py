@@ -174,7 +174,7 @@ def _write_cache(folder: Path, fingerprint: str, train: str, val: str, notes: li
         "tokenizer": tokenizer.to_dict(),
         "notes": notes,
         "entropy": entropy if entropy == entropy else None,
-        "tokens": [len(corpus.train), len(corpus.val)],
+        "tokens": [_digest(corpus.train), _digest(corpus.val)],
     }
     try:  # a full or read-only cache folder costs time on the next start, nothing else
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +189,10 @@ def _write_cache(folder: Path, fingerprint: str, train: str, val: str, notes: li
     return corpus
 
 
+def _digest(tokens: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(tokens)).hexdigest()
+
+
 def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
     if not (folder / "corpus.json").exists():
         return None
@@ -196,8 +200,8 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         tokenizer = CharTokenizer.from_dict(facts["tokenizer"])
         train, val = (read_tokens(folder / name, tokenizer.vocab_size) for name in ("train.npy", "val.npy"))
-        if facts["fingerprint"] != fingerprint or facts["tokens"] != [len(train), len(val)]:
-            raise StorageError(f"{folder}: does not belong to this source")
+        if facts["fingerprint"] != fingerprint or facts["tokens"] != [_digest(train), _digest(val)]:
+            raise StorageError(f"{folder}: damaged, or of another source")
         entropy = float("nan") if facts["entropy"] is None else facts["entropy"]
         return Corpus(train, val, tokenizer, fingerprint, tuple(facts["notes"]), entropy)
     except (OSError, ValueError, KeyError, TypeError, StorageError, UserError) as error:

@@ -73,6 +73,7 @@ class Generator:
 
         Args:
             prompts: one-dimensional id arrays, none empty. Of one longer than the context the last half context is read.
+            new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
             seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other rows.
 
         Raises:

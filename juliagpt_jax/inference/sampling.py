@@ -39,7 +39,8 @@ def distribution(rule: Rule, logits: jax.Array) -> jax.Array:
     logits = logits.astype(jnp.float32)
     if rule.greedy:
         return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
-    logits = logits / rule.temperature
+    # Shifted first, so that a very low temperature gives 0 and -inf, not inf - inf.
+    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / max(rule.temperature, 1e-30)
     if rule.top_k and rule.top_k < logits.shape[-1]:
         kth = jax.lax.top_k(logits, rule.top_k)[0][..., -1:]
         logits = jnp.where(logits < kth, -jnp.inf, logits)
@@ -60,8 +61,8 @@ def draw(rule: Rule, logits: jax.Array, uniform: jax.Array) -> jax.Array:
     """
     if rule.greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    cumulative = jnp.cumsum(distribution(rule, logits), axis=-1)
-    # Rounding may leave the total below or above 1; scaling the threshold keeps it inside, and a strict count of what lies
-    # at or below it never lands on a token of probability zero.
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    return jnp.minimum(jnp.sum(cumulative <= threshold, axis=-1), logits.shape[-1] - 1).astype(jnp.int32)
+    probabilities = distribution(rule, logits)
+    # A sum in parallel may round differently at a token of probability zero: such a token is never the first above.
+    cumulative = jnp.where(probabilities > 0, jnp.cumsum(probabilities, axis=-1), 0.0)
+    threshold = uniform[:, None] * jnp.max(cumulative, axis=-1, keepdims=True)
+    return jnp.argmax(cumulative > threshold, axis=-1).astype(jnp.int32)

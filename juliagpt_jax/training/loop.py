@@ -23,7 +23,7 @@ from juliagpt_jax.training import optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
-from juliagpt_jax.training.workdir import FREE, write_text
+from juliagpt_jax.training.workdir import free, write_text
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
@@ -75,7 +75,7 @@ class Trainer:
         if restored is None:
             return jax.jit(make, out_shardings=places)()
         state, meta = restored
-        changed = differences(meta["config"], self.meta["config"], FREE)
+        changed = differences(meta["config"], self.meta["config"], free(self.config))
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
         for key, name in [("data", "the training data"), ("tokenizer", "the tokenizer")]:

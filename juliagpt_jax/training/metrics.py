@@ -49,15 +49,15 @@ class _Events:
 
     def __init__(self, workdir: Path, step: int):
         from tensorboardX.event_file_writer import EventsWriter  # pulls in protobuf: only where it is used
-        from tensorboardX.proto import event_pb2
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.summary import scalar
 
-        self._event, self._scalar = event_pb2.Event, scalar
+        self._event, self._scalar = Event, scalar
         self._writer: EventsWriter | None = None
         try:
             self._writer = EventsWriter(str(workdir / "events"))
             if step:  # TensorBoard then leaves out what earlier files say of later steps
-                start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                start = SessionLog(status=SessionLog.START)
                 self._writer.write_event(self._event(step=step + 1, wall_time=time.time(), session_log=start))
         except OSError as error:
             self._give_up(error)

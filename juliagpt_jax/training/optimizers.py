@@ -13,7 +13,8 @@ from juliagpt_jax.errors import UserError
 
 
 def schedule(train: config.Train) -> optax.Schedule:
-    """Linear warm-up from lr / warmup over the first `warmup` steps, then a cosine that reaches min_lr at the last step."""
+    """Linear warm-up from lr / warmup over the first `warmup` steps, then a cosine that would reach min_lr at step `steps`,
+    one after the last."""
     if train.warmup == 0:
         return optax.cosine_decay_schedule(train.lr, train.steps, alpha=train.min_lr / train.lr)
     return optax.warmup_cosine_decay_schedule(

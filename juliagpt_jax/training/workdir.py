@@ -28,10 +28,14 @@ FREE = {
     "train.sample_tokens",
     "train.max_bad_steps",
     "train.remat",
-    "train.accumulate",
-    "mesh.data",
-    "mesh.model",
 }
+# These change how the masks of dropout are drawn, so they are free only without it.
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+
+
+def free(wanted: config.Config) -> set[str]:
+    """The keys in which a resumed run may differ from what it was."""
+    return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
 
 
 class Lock:
@@ -78,12 +82,12 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
     Before that, a run that ended on a mistake may be started again with the mistake put right.
 
     Raises:
-        UserError: a key outside FREE differs; the text lists old -> new, key by key.
+        UserError: a key that is not `free` differs; the text lists old -> new, key by key.
     """
     path = workdir / "config.json"
     begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
     if path.exists() and begun:
-        changed = config.differences(config.to_dict(config.read(path)), config.to_dict(wanted), FREE)
+        changed = config.differences(config.to_dict(config.read(path)), config.to_dict(wanted), free(wanted))
         if changed:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "

@@ -1,4 +1,4 @@
-"""Checkpoints, metrics, lock and config of a workdir, in this process: whole or not there, and damage never goes unseen."""
+"""Checkpoints, metrics, lock and config of a workdir, in this process: whole or absent, and damage never unseen."""
 
 import errno
 import json
@@ -51,7 +51,9 @@ def bits(tree) -> dict[str, bytes]:
     return {path: np.asarray(leaf).tobytes() + str(leaf.dtype).encode() for path, leaf in paths(tree).items()}
 
 
-def write(folder: Path, *steps: int, keep: int = 10, losses: dict[int, float | None] | None = None, **how) -> checkpoint.Checkpoints:
+def write(
+    folder: Path, *steps: int, keep: int = 10, losses: dict[int, float | None] | None = None, **how
+) -> checkpoint.Checkpoints:
     store = checkpoint.Checkpoints(folder, keep)
     for step in steps:
         store.save(state(step, **how), META | {"val_loss": (losses or {}).get(step, 1.0)})
@@ -133,7 +135,12 @@ def test_every_flipped_bit_in_every_file_is_seen(folder):
     checkpoint.verify(step)
     files = [p for p in sorted(step.rglob("*")) if p.is_file()]
     flips = [(file, rng.randrange(8 * file.stat().st_size)) for file in files for _ in range(4)]
-    assert len(flips) >= 100 and {f.name for f, _ in flips} >= {"manifest.json", "meta.json", "_METADATA", "commit_success.txt"}
+    assert len(flips) >= 100 and {f.name for f, _ in flips} >= {
+        "manifest.json",
+        "meta.json",
+        "_METADATA",
+        "commit_success.txt",
+    }
     for file, bit in flips:
         sound = file.read_bytes()
         torn = bytearray(sound)
@@ -220,7 +227,9 @@ def test_all_damaged_is_an_error_with_the_way_out_never_a_fresh_start(folder):
     for step in (10, 20):
         flip(folder / str(step) / "params" / "_METADATA")
     for _ in range(2):  # the second time they are already set aside
-        with pytest.raises(StorageError, match="every checkpoint is damaged; put a sound copy back, or train again in another"):
+        with pytest.raises(
+            StorageError, match="every checkpoint is damaged; put a sound copy back, or train again in another"
+        ):
             restore(folder)
 
 
@@ -257,7 +266,9 @@ def test_a_sound_step_that_does_not_load_is_not_called_damaged(folder, monkeypat
 
 
 @pytest.mark.parametrize("where", ["_hashes", "_write_json", "_sync_folder"])
-def test_a_failed_save_warns_leaves_the_older_steps_and_no_litter_and_is_tried_again(folder, monkeypatch, capsys, where):
+def test_a_failed_save_warns_leaves_the_older_steps_and_no_litter_and_is_tried_again(
+    folder, monkeypatch, capsys, where
+):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -267,7 +278,11 @@ def test_a_failed_save_warns_leaves_the_older_steps_and_no_litter_and_is_tried_a
         store.save(state(30), META | {"val_loss": 0.1})
         assert not store.wait() and "No space left" in str(store.failed)
     assert "warning: saving a checkpoint failed" in capsys.readouterr().err
-    assert {p.name for p in folder.iterdir()} - {"30"} == {"10", "20", "best"}  # nothing is pruned for a step that failed
+    assert {p.name for p in folder.iterdir()} - {"30"} == {
+        "10",
+        "20",
+        "best",
+    }  # nothing is pruned for a step that failed
     assert not store.wait()  # still the last word
     store.save(state(40), META | {"val_loss": 0.2})
     assert store.wait() and store.failed is None
@@ -364,8 +379,17 @@ def test_the_config_binds_once_there_is_a_checkpoint(tmp_path, tiny):
     settle(tiny())  # nothing is trained yet
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     settle(tiny("train.log_every=3", "train.keep=9", "mesh.data=0"))
-    for override in ["train.batch_size=8", "model.context=8", "seed=1", "train.lr=0.5", "data.path=x.txt", "train.precision=bf16"]:
+    for override in [
+        "train.batch_size=8",
+        "model.context=8",
+        "seed=1",
+        "train.lr=0.5",
+        "data.path=x.txt",
+        "train.precision=bf16",
+    ]:
         key = override.partition("=")[0]
-        with pytest.raises(UserError, match=rf"another config \({re.escape(key)}: .* -> .*\); give the old values back"):
+        with pytest.raises(
+            UserError, match=rf"another config \({re.escape(key)}: .* -> .*\); give the old values back"
+        ):
             settle(tiny(override))
     assert config.read(tmp_path / "config.json") == tiny("train.log_every=3", "train.keep=9", "mesh.data=0")

@@ -1,4 +1,4 @@
-"""Real processes, really killed, starved and lied to. What they leave must be the bits of a run that was never disturbed."""
+"""Real processes, killed, starved and lied to: what they leave must be the bits of a run that was never disturbed."""
 
 import json
 import os
@@ -38,7 +38,9 @@ def die(owner, name, k=1, after=False):
         return value
     setattr(owner, name, dying)
 """
-DIE_INSIDE_ORBAX = DIE + """
+DIE_INSIDE_ORBAX = (
+    DIE
+    + """
 import pathlib, threading
 save = ocp.Checkpointer.save
 def dying_save(self, path, *args, **kwargs):
@@ -50,7 +52,10 @@ def dying_save(self, path, *args, **kwargs):
     return save(self, path, *args, **kwargs)
 ocp.Checkpointer.save = dying_save
 """
-DIE_WHILE_PRUNING = DIE + """
+)
+DIE_WHILE_PRUNING = (
+    DIE
+    + """
 import shutil
 def prune(folder, *_, **__):
     next(p for p in sorted(folder.rglob("*")) if p.is_file()).unlink()
@@ -61,6 +66,7 @@ def _prune(self, *args):
     self._prune_now(*args)
 checkpoint.Checkpoints._prune = _prune
 """
+)
 SLOWLY = """
 import time
 from juliagpt_jax.training import loop
@@ -82,7 +88,9 @@ def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def rows(workdir: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in metrics.TIMING} for row in metrics.read(workdir / "metrics.jsonl")]
+    return [
+        {k: v for k, v in row.items() if k not in metrics.TIMING} for row in metrics.read(workdir / "metrics.jsonl")
+    ]
 
 
 def same(workdir: Path, clean: Path) -> None:
@@ -168,7 +176,11 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
         micro.train(tmp_path / "w", code=-signal.SIGKILL, before=code)
         assert checkpoint.steps(folder) == steps, where
     micro.train(tmp_path / "w", "train.keep=1", code=-signal.SIGKILL, before=DIE_WHILE_PRUNING)
-    micro.train(tmp_path / "w", code=-signal.SIGKILL, before="from juliagpt_jax import main\n" + DIE + "die(loop.Trainer, 'report')")
+    micro.train(
+        tmp_path / "w",
+        code=-signal.SIGKILL,
+        before="from juliagpt_jax import main\n" + DIE + "die(loop.Trainer, 'report')",
+    )
     assert not (tmp_path / "w" / "DONE").exists()
     micro.train(tmp_path / "w")
     same(tmp_path / "w", clean)
@@ -300,7 +312,9 @@ def full(folder):
 checkpoint._hashes = full
 """
     last = micro.train(tmp_path / "w", code=4, before=failing.format(["20", "40"]))
-    assert last.err.count("warning: saving a checkpoint failed") == 2 and last.err.count("main: the last checkpoint") == 1
+    assert (
+        last.err.count("warning: saving a checkpoint failed") == 2 and last.err.count("main: the last checkpoint") == 1
+    )
     assert checkpoint.steps(tmp_path / "w" / "checkpoints") == [10, 30] and not (tmp_path / "w" / "DONE").exists()
     micro.train(tmp_path / "w")
     same(tmp_path / "w", clean)
@@ -312,7 +326,9 @@ checkpoint._hashes = full
 @pytest.mark.parametrize("bad", ["a file", "under a file", "read-only"])
 def test_a_workdir_that_cannot_be_written_is_refused(micro, tmp_path, says, bad):
     (tmp_path / "file").write_text("x")
-    where = {"a file": tmp_path / "file", "under a file": tmp_path / "file" / "w", "read-only": Path("/proc/nowhere")}[bad]
+    where = {"a file": tmp_path / "file", "under a file": tmp_path / "file" / "w", "read-only": Path("/proc/nowhere")}[
+        bad
+    ]
     says(micro.train(where, code=2), f"--workdir={where}: cannot write there")
 
 
@@ -356,7 +372,10 @@ def test_when_every_checkpoint_is_damaged_nothing_begins_afresh(micro, workdir, 
     ("overrides", "parts"),
     [
         (["model.width=32", "model.layers=2"], ["model.width: 16 -> 32; model.layers: 1 -> 2"]),
-        (["train.batch_size=8", "model.context=8", "seed=7"], ["seed: 42 -> 7; model.context: 16 -> 8; train.batch_size: 4 -> 8"]),
+        (
+            ["train.batch_size=8", "model.context=8", "seed=7"],
+            ["seed: 42 -> 7; model.context: 16 -> 8; train.batch_size: 4 -> 8"],
+        ),
         (["train.precision=bf16"], ["train.precision: 'f32' -> 'bf16'"]),
     ],
 )
@@ -390,7 +409,9 @@ def test_a_config_file_edited_to_match_does_not_hide_it(micro, workdir, says, gr
 def test_other_training_data_is_refused(micro, tmp_path, says, vocabulary):
     text = tmp_path / "own.txt"
     text.write_bytes(micro.text.read_bytes())
-    micro.train(tmp_path / "w", f"data.path={text}", "train.steps=6", "train.checkpoint_every=2", code=143, before=stop_after(3))
+    micro.train(
+        tmp_path / "w", f"data.path={text}", "train.steps=6", "train.checkpoint_every=2", code=143, before=stop_after(3)
+    )
     text.write_text(text.read_text().replace("truth", "thrut" if vocabulary == "same" else "TRUTH"))
     refused = micro.train(tmp_path / "w", f"data.path={text}", "train.steps=6", "train.checkpoint_every=2", code=2)
     says(refused, "with other data" if vocabulary == "same" else "does not fit this config: ")
@@ -418,7 +439,9 @@ def test_a_run_goes_on_on_one_device(micro, workdir, clean):
     for path, array in theirs.items():
         np.testing.assert_allclose(ours[path], array, atol=1e-4, rtol=1e-4)
     near = [(a["loss"], b["loss"]) for a, b in zip(rows(workdir), rows(clean), strict=True) if "loss" in a]
-    assert len(near) == 40 and max(abs(a - b) for a, b in near) < 1e-4  # other data would differ by a thousand times that
+    assert (
+        len(near) == 40 and max(abs(a - b) for a, b in near) < 1e-4
+    )  # other data would differ by a thousand times that
 
 
 # 10: two processes
@@ -466,7 +489,9 @@ loop.Trainer.batch = poisoned
 def test_a_run_that_stays_bad_ends_with_the_step_and_the_tensor(micro, tmp_path):
     overrides = ["train.max_bad_steps=5"]
     failed = micro.train(tmp_path / "w", *overrides, code=3, before=BAD_PARAMETER.format(22))
-    culprit = re.fullmatch(r"main: step 27: the gradient of (\S+) is not finite, for the 5th step in a row; .*", failed.err.strip())
+    culprit = re.fullmatch(
+        r"main: step 27: the gradient of (\S+) is not finite, for the 5th step in a row; .*", failed.err.strip()
+    )
     assert culprit, failed.err
     assert f"params/{culprit[1]}" in final_arrays(tmp_path / "w")
     assert "step 27" in (tmp_path / "w" / "FAILED").read_text()
@@ -480,7 +505,11 @@ def test_one_bad_step_is_skipped_counted_and_changes_nothing(micro, tmp_path):
     overrides = ["train.checkpoint_every=1", "train.keep=40", "train.steps=8", "train.sample_every=0"]
     micro.train(tmp_path / "w", *overrides, before=BAD_BATCHES.format([4]))
     log = [row for row in rows(tmp_path / "w") if "loss" in row]
-    assert [row["skipped"] for row in log] == [0, 0, 0, 0, 1, 1, 1, 1] and log[4]["loss"] is None and log[7]["bad_in_row"] == 0
+    assert (
+        [row["skipped"] for row in log] == [0, 0, 0, 0, 1, 1, 1, 1]
+        and log[4]["loss"] is None
+        and log[7]["bad_in_row"] == 0
+    )
     assert json.loads((tmp_path / "w" / "report.json").read_text())["skipped_steps"] == 1
     states = []
     for step in (4, 5):
@@ -515,7 +544,10 @@ def test_the_loss_scale_of_f16_is_in_the_checkpoint_and_halves_on_overflow(micro
     [
         (b"", ["0 training tokens"]),
         (b"ab" * 10, ["2 validation tokens, 17 needed for model.context=16"]),
-        (b"\xef\xbb\xbfgood\r\n" * 50 + b"bad \xff byte\n" * 9, ["byte 454 is not UTF-8", "--config.data.errors=replace"]),
+        (
+            b"\xef\xbb\xbfgood\r\n" * 50 + b"bad \xff byte\n" * 9,
+            ["byte 454 is not UTF-8", "--config.data.errors=replace"],
+        ),
     ],
 )
 def test_bad_text_is_refused_in_one_line(micro, tmp_path, says, content, parts):

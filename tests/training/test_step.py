@@ -127,7 +127,8 @@ def test_four_devices(data, model, tiny):
     chex.assert_trees_all_close(state.params, wanted.params, atol=1e-5, rtol=0)
     chex.assert_trees_all_close(state.opt_state, wanted.opt_state, atol=1e-6, rtol=0)
     assert largest_change(wanted.params, machine(config)[1].params) > 2e-5, "it moves"
-    np.testing.assert_allclose(metrics["loss"], wanted_metrics["loss"], atol=1e-5)
+    for key in ("loss", "grad_norm"):
+        np.testing.assert_allclose(metrics[key], wanted_metrics[key], rtol=1e-5)
     one, first = machine(config)
     spread, _ = one(first, batches[0])
     big = 0
@@ -140,9 +141,13 @@ def test_four_devices(data, model, tiny):
     assert big == 3 * (1 + 7), "the embedding and seven kernels, and two moments of each"
 
 
-def test_accumulation_on_several_devices(tiny):
-    several, one = (train(tiny(*knobs, *SLOW), [ragged()])[0] for knobs in (["mesh.data=2", "train.accumulate=2"], []))
-    chex.assert_trees_all_close((several.params, several.opt_state), (one.params, one.opt_state), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("data, model", [(2, 1), (1, 2)])
+def test_accumulation_on_several_devices(data, model, tiny):
+    several = train(tiny(f"mesh.data={data}", f"mesh.model={model}", "train.accumulate=2", *SLOW), [ragged()])
+    one = train(tiny(*SLOW), [ragged()])
+    chex.assert_trees_all_close(several[0][:2], one[0][:2], atol=1e-6, rtol=0)
+    for key in ("loss", "grad_norm"):  # clipping and Adam hide a factor from the parameters
+        np.testing.assert_allclose(several[1][key], one[1][key], rtol=1e-5)
 
 
 def test_two_runs_are_the_same_bits(tiny):
