@@ -13,7 +13,7 @@ from juliagpt_jax.errors import UserError
 if TYPE_CHECKING:
     import jax
 
-MICRO_TOKENS = 1024
+MICRO_TOKENS = 512
 
 
 def cache_folder() -> Path:
@@ -99,7 +99,7 @@ def micro_batches(accumulate: int, batch: int, context: int) -> int:
     """The number of micro-batches: `accumulate`, or, where that is 0, what suits the device.
 
     An accelerator takes the batch whole. A CPU is faster and needs less memory when the activations of a micro-batch stay in
-    its caches: about MICRO_TOKENS tokens, in at least as many rows as there are devices.
+    its caches: about MICRO_TOKENS tokens, and at least two rows a device.
     """
     import jax
 
@@ -107,5 +107,5 @@ def micro_batches(accumulate: int, batch: int, context: int) -> int:
         return accumulate
     if jax.default_backend() != "cpu":
         return 1
-    rows = max(len(jax.devices()), MICRO_TOKENS // context)
+    rows = max(2 * len(jax.devices()), MICRO_TOKENS // context)
     return max(a for a in range(1, batch + 1) if batch % a == 0 and (batch // a >= rows or a == 1))

@@ -111,7 +111,7 @@ def same(workdir: Path, clean: Path) -> None:
 
 @pytest.fixture(scope="module")
 def halfway(micro):
-    """A workdir that was told to stop after some steps and so holds checkpoints, the newest at step 25; to be copied."""
+    """A workdir that was told to stop after some steps and so holds checkpoints up to step 25; to be copied."""
     folder = micro.folder / "halfway"
     micro.train(folder, code=143, before=stop_after(25))
     assert checkpoint.steps(folder / "checkpoints") == [10, 20, 25]
@@ -188,8 +188,12 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
 
 
 def test_killed_while_it_writes_a_sample_after_a_checkpoint(micro, clean, tmp_path):
-    wait = "\nsample = loop.Trainer._sample\nloop.Trainer._sample = lambda self, s: (__import__('time').sleep(2), sample(self, s))[1]"
-    micro.train(tmp_path / "w", code=-signal.SIGKILL, before=DIE + "die(loop.Trainer, '_sample')" + wait)
+    late = DIE + """
+die(loop.Trainer, "_sample")
+sample = loop.Trainer._sample
+loop.Trainer._sample = lambda self, step: (__import__("time").sleep(2), sample(self, step))[1]
+"""
+    micro.train(tmp_path / "w", code=-signal.SIGKILL, before=late)
     micro.train(tmp_path / "w")
     same(tmp_path / "w", clean)
 
