@@ -13,7 +13,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.path = "schoolroom"  # the embedded corpus; or a folder with train.txt and val.txt; or one .txt file; or a folder of them
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
-    data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip counts and drops them
+    data.unknown = (
+        "error"  # validation characters that the training text lacks: error refuses, skip counts and drops them
+    )
 
     config.model = model = ml_collections.ConfigDict()
     model.width = 384  # channels of the residual stream

@@ -1,6 +1,9 @@
-"""A laptop's model: 3 x 192, context 128.
+"""A laptop's model, 3 x 192, context 128: what the README's first command trains.
 
 Command:   python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/tiny
+Hardware:  two cores of an Intel Xeon with AVX-512
+Time:      TIME
+Result:    RESULT
 """
 
 import ml_collections
@@ -13,4 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.layers = 3
     config.model.heads = 3
     config.model.context = 128
+    config.train.steps = 2_500
+    config.train.batch_size = 8  # few tokens in few minutes: many small steps learn more than few large ones
+    config.train.lr = 1e-3  # the best of 1e-3, 2e-3, 4e-3 and 8e-3 in 500 steps, on another draw of the corpus
+    config.train.min_lr = 1e-4
+    config.train.checkpoint_every = 500
     return config

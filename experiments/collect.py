@@ -12,7 +12,19 @@ from pathlib import Path
 from juliagpt_jax.config import flatten
 from juliagpt_jax.training.metrics import read
 
-KEPT = ["loss", "bpc", "perplexity", "characters", "context", "stride", "params", "tokens", "flops", "wall_s", "compile_s"]
+KEPT = [
+    "loss",
+    "bpc",
+    "perplexity",
+    "characters",
+    "context",
+    "stride",
+    "params",
+    "tokens",
+    "flops",
+    "wall_s",
+    "compile_s",
+]
 KEPT += ["distinct_1", "distinct_2", "distinct_3", "repetition_4", "peak_memory_bytes", "skipped_steps"]
 
 
@@ -21,7 +33,13 @@ def row(workdir: Path) -> dict:
     report, facts = (json.loads((workdir / f"{name}.json").read_text()) for name in ("report", "run"))
     config = flatten(json.loads((workdir / "config.json").read_text()))
     config["data.path"] = Path(config["data.path"]).name
-    return {"run": workdir.name, **{key: report[key] for key in KEPT}, "notes": report["notes"], **facts, "config": config}
+    return {
+        "run": workdir.name,
+        **{key: report[key] for key in KEPT},
+        "notes": report["notes"],
+        **facts,
+        "config": config,
+    }
 
 
 def spread(values: list[float]) -> str:

@@ -16,13 +16,17 @@ SHAPES = ["width", "layers", "heads", "context"]
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("benchmark", "Speed of training or generation with random weights, beside the machine's limits.")
+    flags = command.Parser(
+        "benchmark", "Speed of training or generation with random weights, beside the machine's limits."
+    )
     flags.add_argument("--config", required=True, metavar="FILE")
     flags.add_argument("--what", required=True, choices=["train", "generate"])
     flags.add_argument("--batch", type=int, metavar="B", help="default: the config's batch for train, 1 for generate")
     for name in SHAPES:
         flags.add_argument(f"--{name}", type=int, metavar="N", help=f"instead of the config's model.{name}")
-    flags.add_argument("--hidden", type=int, metavar="F", help="hidden width of the channel mixer, instead of ffn_mult x width")
+    flags.add_argument(
+        "--hidden", type=int, metavar="F", help="hidden width of the channel mixer, instead of ffn_mult x width"
+    )
     flags.add_argument("--vocab", type=int, default=65, metavar="V", help="default: 65, as in tiny Shakespeare")
     flags.add_argument("--new", type=int, metavar="N", help="characters to generate; default: fill the context")
     flags.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use; 0: all")
@@ -104,7 +108,9 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     tokens = train.batch_size * model.context
     params = optimizers.count(state.params)
     flops = cost.train_flops_per_token(model, params, options.vocab) * tokens
-    ceiling = ceilings.matmul_flops(dtype=_dtype(train.precision)) * (mesh.size if jax.default_backend() != "cpu" else 1)
+    ceiling = ceilings.matmul_flops(dtype=_dtype(train.precision)) * (
+        mesh.size if jax.default_backend() != "cpu" else 1
+    )
     return {
         "tokens_per_s": tokens / step_s,
         "step_s": step_s,

@@ -117,8 +117,16 @@ def build(values: Mapping[str, Any]) -> Config:
         (m.width % m.heads == 0, "model.heads", f"{m.heads} heads do not divide model.width={m.width}"),
         (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
         (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
-        (1 <= m.ffn_mult * m.width + 0.5 < 2**31, "model.ffn_mult", f"{m.ffn_mult} x width {m.width} is no hidden width"),
-        (t.batch_size % (t.accumulate or 1) == 0, "train.accumulate", f"{t.accumulate} does not divide batch_size={t.batch_size}"),
+        (
+            1 <= m.ffn_mult * m.width + 0.5 < 2**31,
+            "model.ffn_mult",
+            f"{m.ffn_mult} x width {m.width} is no hidden width",
+        ),
+        (
+            t.batch_size % (t.accumulate or 1) == 0,
+            "train.accumulate",
+            f"{t.accumulate} does not divide batch_size={t.batch_size}",
+        ),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
         (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
     ]:

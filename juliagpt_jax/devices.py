@@ -71,7 +71,9 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
     if mesh.data:
         data = mesh.data
         if data * mesh.model > len(devices):
-            raise UserError(f"config.mesh: {data} x {mesh.model} devices asked for, {len(devices)} {devices[0].platform} there")
+            raise UserError(
+                f"config.mesh: {data} x {mesh.model} devices asked for, {len(devices)} {devices[0].platform} there"
+            )
         if batch % (data * mesh.model):
             raise UserError(f"config.mesh: {data} x {mesh.model} devices do not divide a (micro-)batch of {batch} rows")
     else:

@@ -15,8 +15,12 @@ from juliagpt_jax.errors import UserError
 def parser() -> command.Parser:
     flags = command.Parser("evaluate", "Perplexity, bits per character, diversity, FLOPs and size of a trained model.")
     flags.add_argument("--workdir", required=True, metavar="DIR")
-    flags.add_argument("--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's")
-    flags.add_argument("--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context")
+    flags.add_argument(
+        "--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's"
+    )
+    flags.add_argument(
+        "--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context"
+    )
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
@@ -50,7 +54,11 @@ def main(options: argparse.Namespace) -> None:
         if corpus.fingerprint != run.meta["data"]:
             print(f"note: {settings.data.path} is not what this model was trained on", file=sys.stderr)
         text = corpus.tokenizer.decode(corpus.val)
-        tokens, source, entropy = run.tokenizer.encode(text, options.unknown), f"validation part of {settings.data.path}", corpus.entropy
+        tokens, source, entropy = (
+            run.tokenizer.encode(text, options.unknown),
+            f"validation part of {settings.data.path}",
+            corpus.entropy,
+        )
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
@@ -73,7 +81,7 @@ def main(options: argparse.Namespace) -> None:
         "checkpoint_bytes": sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file()),
         "params_bytes": sum(f.stat().st_size for f in (run.folder / "params").rglob("*") if f.is_file()),
         "peak_memory_bytes": devices.peak_memory_bytes(),
-        "compilations": {"eval": scoring.window_losses._cache_size()} | generator.compilations,
+        "compilations": {"eval": scoring.compilations()} | generator.compilations,
     }
     print(report.describe(values, entropy))
     if options.json:

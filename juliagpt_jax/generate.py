@@ -12,7 +12,9 @@ from juliagpt_jax.errors import UserError
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("generate", "Write text with a trained model. Without --prompt, each line of stdin is a prompt.")
+    flags = command.Parser(
+        "generate", "Write text with a trained model. Without --prompt, each line of stdin is a prompt."
+    )
     flags.add_argument("--workdir", required=True, metavar="DIR")
     flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times")
     flags.add_argument("--max_new_tokens", type=int, default=200, metavar="N")

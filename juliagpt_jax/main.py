@@ -18,8 +18,12 @@ from juliagpt_jax.errors import NumericalError, UserError
 
 def parser() -> command.Parser:
     flags = command.Parser("main", "Train a model; the same command resumes. Any knob: --config.GROUP.NAME=VALUE")
-    flags.add_argument("--config", required=True, metavar="FILE", help="such as configs/tiny.py; configs/base.py names all knobs")
-    flags.add_argument("--workdir", metavar="DIR", help="what the run leaves behind; default: runs/NAME of the config file")
+    flags.add_argument(
+        "--config", required=True, metavar="FILE", help="such as configs/tiny.py; configs/base.py names all knobs"
+    )
+    flags.add_argument(
+        "--workdir", metavar="DIR", help="what the run leaves behind; default: runs/NAME of the config file"
+    )
     flags.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
     return flags
 
@@ -70,7 +74,9 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)
-    print(f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, {corpus.tokenizer.vocab_size} different")
+    print(
+        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, {corpus.tokenizer.vocab_size} different"
+    )
     for note in corpus.notes:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
@@ -109,7 +115,9 @@ def _read_report(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_hook=nan)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: missing or damaged; remove {path.parent / 'DONE'} and run again to write it anew") from error
+        raise UserError(
+            f"{path}: missing or damaged; remove {path.parent / 'DONE'} and run again to write it anew"
+        ) from error
 
 
 def _show(report: dict[str, Any], as_json: bool) -> None:
@@ -118,7 +126,9 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     print(f"\n{describe(report, report['entropy'])}\n")
     for text in report["passages"]:
         print(f"  | {text}")
-    print(f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; {report['wall_s']:.0f} s in all")
+    print(
+        f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; {report['wall_s']:.0f} s in all"
+    )
     if as_json:
         command.print_json(report)
 

@@ -90,7 +90,13 @@ class Micro:
             for key in [
                 f"data.path={self.text}",
                 *["model.width=16", "model.layers=1", "model.heads=1", "model.context=16"],
-                *["train.batch_size=4", "train.steps=40", "train.warmup=5", "train.checkpoint_every=10", "train.log_every=1"],
+                *[
+                    "train.batch_size=4",
+                    "train.steps=40",
+                    "train.warmup=5",
+                    "train.checkpoint_every=10",
+                    "train.log_every=1",
+                ],
                 *["train.eval_every=10", "train.eval_windows=4", "train.sample_every=20", "train.sample_tokens=20"],
             ]
         ]

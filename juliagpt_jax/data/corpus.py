@@ -59,7 +59,9 @@ def load(data: config.Data, context: int) -> Corpus:
     corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, *read())
     for name, tokens in [("training", corpus.train), ("validation", corpus.val)]:
         if len(tokens) < context + 1:
-            raise UserError(f"{data.path}: {len(tokens)} {name} tokens, {context + 1} needed for model.context={context}")
+            raise UserError(
+                f"{data.path}: {len(tokens)} {name} tokens, {context + 1} needed for model.context={context}"
+            )
     return corpus
 
 
@@ -121,7 +123,9 @@ def _files(data: config.Data, files: list[Path], contents: list[bytes], split: b
         cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in texts]
         train = "".join(text[:cut] for text, cut in zip(texts, cuts, strict=True))
         val = "".join(text[cut:] for text, cut in zip(texts, cuts, strict=True))
-        notes.append(f"validation is the last {VALIDATION_SHARE:.0%} of {'the' if len(files) == 1 else 'each'} file, by position")
+        notes.append(
+            f"validation is the last {VALIDATION_SHARE:.0%} of {'the' if len(files) == 1 else 'each'} file, by position"
+        )
     else:
         train, val = (text if text.endswith("\n") or not text else text + "\n" for text in texts)
         notes.append("train.txt and val.txt, one chunk a line")

@@ -62,7 +62,9 @@ def gather(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, context:
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def gather_on_device(tokens: jax.Array, starts: jax.Array, lengths: jax.Array, context: int) -> tuple[jax.Array, jax.Array]:
+def gather_on_device(
+    tokens: jax.Array, starts: jax.Array, lengths: jax.Array, context: int
+) -> tuple[jax.Array, jax.Array]:
     """`gather` for a token array that lives on the device; starts are int32, so the text is below 2^31 tokens."""
     offsets = jnp.arange(context + 1)[None, :]
     window = tokens[(starts[:, None] + offsets) % tokens.shape[0]].astype(jnp.int32)

@@ -1,6 +1,7 @@
 """Text to token ids and back. A tokenizer is saved as JSON beside the run and read back by its "type"."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ class CharTokenizer:
         if list(characters) != sorted(set(characters)) or not characters:
             raise UserError("a character vocabulary must be sorted, without repetition and not empty")
         self.characters = characters
-        self.dtype = np.dtype(np.uint8 if len(characters) <= 2**8 else np.uint16 if len(characters) <= 2**16 else np.uint32)
+        self.dtype = np.dtype(
+            np.uint8 if len(characters) <= 2**8 else np.uint16 if len(characters) <= 2**16 else np.uint32
+        )
         self._codes = np.array([ord(c) for c in characters], np.uint32)
 
     @classmethod
@@ -90,7 +93,10 @@ TOKENIZERS = {"char": CharTokenizer}
 
 
 def save(tokenizer: CharTokenizer, path: Path) -> None:
-    path.write_text(json.dumps(tokenizer.to_dict(), ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+    """Write the tokenizer's JSON in one step, so that a reader never sees half of it."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(tokenizer.to_dict(), ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def load(path: Path) -> CharTokenizer:

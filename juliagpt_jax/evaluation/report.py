@@ -45,9 +45,18 @@ def describe(values: dict[str, Any], entropy: float) -> str:
     """The report as text. `entropy` is the corpus's own, in bits per character; nan where it is not known."""
     known = entropy == entropy
     rows = [
-        ("validation perplexity", f"{values['perplexity']:.4f}" + (f"   (the corpus's own: {2**entropy:.4f})" if known else "")),
-        ("bits per character", f"{values['bpc']:.4f}" + (f"   (entropy of the corpus, the floor: {entropy:.4f})" if known else "")),
-        ("protocol", f"{values['characters']:,} characters, each scored once, context {values['context']}, stride {values['stride']}"),
+        (
+            "validation perplexity",
+            f"{values['perplexity']:.4f}" + (f"   (the corpus's own: {2**entropy:.4f})" if known else ""),
+        ),
+        (
+            "bits per character",
+            f"{values['bpc']:.4f}" + (f"   (entropy of the corpus, the floor: {entropy:.4f})" if known else ""),
+        ),
+        (
+            "protocol",
+            f"{values['characters']:,} characters, each scored once, context {values['context']}, stride {values['stride']}",
+        ),
     ]
     if "ema" in values:
         rows.append(("with averaged weights", f"{values['ema']['bpc']:.4f} bits per character"))

@@ -88,6 +88,11 @@ def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.A
     return token_losses(logits, targets)
 
 
+def compilations() -> int:
+    """How many programs of `window_losses` this process has compiled."""
+    return window_losses._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def losses_of(
     model: Decoder, params: Any, inputs: np.ndarray, targets: np.ndarray, batch: int, place: Any = None
 ) -> np.ndarray:

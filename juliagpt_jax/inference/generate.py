@@ -38,7 +38,9 @@ class Generator:
     def load(self, params: Any) -> None:
         """Take other parameters of the same model, without compiling anything again."""
         dtype = DTYPES[self.model.precision]
-        self.params = jax.device_put(jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 1 else p, params), jax.devices()[0])
+        self.params = jax.device_put(
+            jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 1 else p, params), jax.devices()[0]
+        )
 
     @property
     def compilations(self) -> dict[str, int]:
@@ -83,7 +85,9 @@ class Generator:
             raise UserError("a prompt needs at least one character")
         B, S = len(prompts), self.slots
         block = min(block, S - S // 2)  # so that a block fits behind a prefilled half
-        history = [np.asarray(p, np.int32)[-S:] if len(p) <= S else np.asarray(p, np.int32)[-(S // 2) :] for p in prompts]
+        history = [
+            np.asarray(p, np.int32)[-S:] if len(p) <= S else np.asarray(p, np.int32)[-(S // 2) :] for p in prompts
+        ]
         keys = _row_keys(prompts, seed)
         state = (
             self.model.init_cache(B, S),

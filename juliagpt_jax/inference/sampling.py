@@ -27,7 +27,9 @@ class Rule:
 
     def __post_init__(self):
         if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature must be above 0, not {self.temperature}; --greedy takes the most likely token")
+            raise UserError(
+                f"temperature must be above 0, not {self.temperature}; --greedy takes the most likely token"
+            )
         if self.top_k < 0:
             raise UserError(f"top_k must be at least 0, not {self.top_k}")
         if not 0 < self.top_p <= 1:

@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.model.width, DTYPES[self.precision]
-        embedding = self.param("embedding", nn.initializers.normal(0.02), (self.vocab, width))
+        embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
         x = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
@@ -73,7 +73,11 @@ class Decoder(nn.Module):
         x, continued = depth.run(blocks, x, positions, cache or [None] * depth.evaluations(self.model.layers))
 
         x = RMSNorm(name="norm")(x)
-        head = embedding.T if self.model.tie else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
+        head = (
+            embedding.T
+            if self.model.tie
+            else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
+        )
         logits = jnp.matmul(x.reshape(-1, width), head.astype(dtype), preferred_element_type=jnp.float32)
         return logits.reshape(*tokens.shape, self.vocab), None if cache is None else continued
 

@@ -25,7 +25,9 @@ class Stack:
         return layers
 
     @staticmethod
-    def run(blocks: Sequence[Block], x: jax.Array, positions: jax.Array, caches: Sequence[Any]) -> tuple[jax.Array, tuple]:
+    def run(
+        blocks: Sequence[Block], x: jax.Array, positions: jax.Array, caches: Sequence[Any]
+    ) -> tuple[jax.Array, tuple]:
         continued = []
         for block, cache in zip(blocks, caches, strict=True):
             x, cache = block(x, positions, cache)

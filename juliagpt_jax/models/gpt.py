@@ -182,7 +182,7 @@ class GPT(nn.Module):
         """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued cache."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
-        embedding = self.param("embedding", nn.initializers.normal(0.02), (self.vocab, self.width))
+        embedding = self.param("embedding", nn.initializers.normal(self.width**-0.5), (self.vocab, self.width))
         x = embedding[tokens].astype(self.dtype)
         x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
         gain = (2 * self.layers) ** -0.5  # 2 L branches add up in the residual stream (GPT-2, section 2.3)

@@ -27,7 +27,9 @@ from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the tracebacks of its threads; what they say is reported here
+logging.getLogger("absl").setLevel(
+    logging.CRITICAL
+)  # Orbax logs the tracebacks of its threads; what they say is reported here
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -82,7 +84,10 @@ class Checkpoints:
                 self.failed = None
             except Exception as error:  # Orbax and TensorStore raise many kinds; the run goes on whatever it was
                 self.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                print(f"warning: saving a checkpoint failed, it is tried again at the next one: {self.failed}", file=sys.stderr)
+                print(
+                    f"warning: saving a checkpoint failed, it is tried again at the next one: {self.failed}",
+                    file=sys.stderr,
+                )
         return self.failed is None
 
     def close(self) -> None:
@@ -182,7 +187,11 @@ def _shapes(state: TrainState) -> dict[str, str]:
 
 def tree_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """What differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
-    rows = [f"{k}: {old.get(k) or 'absent'} -> {new.get(k) or 'absent'}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    rows = [
+        f"{k}: {old.get(k) or 'absent'} -> {new.get(k) or 'absent'}"
+        for k in sorted({*old, *new})
+        if old.get(k) != new.get(k)
+    ]
     return rows[:8] + ([f"and {len(rows) - 8} more"] if len(rows) > 8 else [])
 
 
@@ -201,7 +210,10 @@ def _load(folder: Path, target: TrainState) -> TrainState:
         if leaf.dtype != want.dtype:
             raise StorageError(f"{folder}: {path} came back as {leaf.dtype}, not {want.dtype}")
     return target._replace(
-        params=got["params"], opt_state=got["opt_state"], **({"ema": got["ema"]} if "ema" in got else {}), **got["train"]
+        params=got["params"],
+        opt_state=got["opt_state"],
+        **({"ema": got["ema"]} if "ema" in got else {}),
+        **got["train"],
     )
 
 

@@ -108,7 +108,12 @@ class Trainer:
         first = int(self.state.step)
         metrics = log.Metrics(self.workdir, first)
         bar = tqdm(
-            total=train.steps, initial=first, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, smoothing=0.1
+            total=train.steps,
+            initial=first,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            smoothing=0.1,
         )
         with StopRequest() as stop, bar:
             try:
@@ -121,11 +126,11 @@ class Trainer:
     def _loop(self, first: int, metrics: log.Metrics, bar: tqdm, stop: StopRequest) -> None:
         train = self.config.train
         begun = time.perf_counter()
-        batch = self.batch(first) if first < train.steps else None
-        if batch is not None:
-            step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
-            self.compile_s = time.perf_counter() - begun
-            self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
+        batch = self.batch(first)
+        # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
+        step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
+        self.compile_s = time.perf_counter() - begun
+        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None
         self._mark = (time.perf_counter(), first)
         for done in range(first + 1, train.steps + 1):
@@ -157,7 +162,8 @@ class Trainer:
         self._end_save()
         if stop.signal:
             raise Stopped(
-                f"stopped after step {int(self.state.step)} of {train.steps}; the same command goes on", 128 + stop.signal
+                f"stopped after step {int(self.state.step)} of {train.steps}; the same command goes on",
+                128 + stop.signal,
             )
 
     def _note(self, step: int, fresh: dict[str, jax.Array], metrics: log.Metrics, bar: tqdm) -> None:
@@ -180,7 +186,7 @@ class Trainer:
             bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
         if values["bad_in_row"] >= train.max_bad_steps:
             names = list(optimizers.paths(self.state.params))
-            culprit = f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss"
+            culprit = f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
             raise NumericalError(
                 f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none of them was "
                 f"applied. A lower --config.train.lr helps, or --config.train.precision=f32"
@@ -226,20 +232,24 @@ class Trainer:
         tokens = train.steps * train.batch_size * self.config.model.context
         flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
         newest = self.workdir / "checkpoints" / str(train.steps)
-        return values | report.judge(texts, self.config.data.path == "schoolroom") | {
-            "entropy": self.corpus.entropy,
-            "passages": report.passages(texts),
-            "params": self.params_count,
-            "tokens": tokens,
-            "flops": flops * tokens,
-            "compiler_flops": self.train_flops_step * train.steps,
-            "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
-            "peak_memory_bytes": devices.peak_memory_bytes(),
-            "skipped_steps": int(self.state.skipped),
-            "compile_s": self.compile_s,
-            "compilations": {"train": 1, "eval": scoring.window_losses._cache_size()} | generator.compilations,
-            "notes": list(self.corpus.notes),
-        }
+        return (
+            values
+            | report.judge(texts, self.config.data.path == "schoolroom")
+            | {
+                "entropy": self.corpus.entropy,
+                "passages": report.passages(texts),
+                "params": self.params_count,
+                "tokens": tokens,
+                "flops": flops * tokens,
+                "compiler_flops": self.train_flops_step * train.steps,
+                "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
+                "peak_memory_bytes": devices.peak_memory_bytes(),
+                "skipped_steps": int(self.state.skipped),
+                "compile_s": self.compile_s,
+                "compilations": {"train": 1, "eval": scoring.compilations()} | generator.compilations,
+                "notes": list(self.corpus.notes),
+            }
+        )
 
     @staticmethod
     def _say(bar: tqdm, text: str) -> None:

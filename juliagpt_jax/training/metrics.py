@@ -67,7 +67,9 @@ class _Events:
             return
         try:
             for key, value in values.items():
-                self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=self._scalar(key, value)))
+                self._writer.write_event(
+                    self._event(step=step, wall_time=time.time(), summary=self._scalar(key, value))
+                )
             self._writer.flush()
         except OSError as error:
             self._give_up(error)
@@ -107,7 +109,11 @@ def plot(workdir: Path, floor: float) -> Path:
 
     rows = read(workdir / "metrics.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for key, label in [("loss", "training"), ("val_loss", "validation"), ("ema_val_loss", "validation, averaged weights")]:
+    for key, label in [
+        ("loss", "training"),
+        ("val_loss", "validation"),
+        ("ema_val_loss", "validation, averaged weights"),
+    ]:
         points = [(row["step"], row[key] / math.log(2)) for row in rows if row.get(key) is not None]
         if points:
             marker = "o" if len(points) < 2 else None

@@ -65,7 +65,9 @@ def parameter_table(train: config.Train, params: Any) -> str:
         rows.append((path, " x ".join(map(str, leaf.shape)), f"{leaf.size:,}", train.optimizer, decay))
     rows.append(("total", "", f"{count(params):,}", "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    line = lambda row: f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}  {row[4]}"
+    line = lambda row: (
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}  {row[4]}"
+    )
     return "\n".join(line(row).rstrip() for row in rows)
 
 

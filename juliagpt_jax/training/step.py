@@ -80,7 +80,7 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
 
     inputs and targets are (B, T) int32; a target of IGNORED is not scored. Metrics are scalars: loss (nats a target),
     grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the parameter
-    table, of the first parameter with a non-finite gradient; -1 when only the loss is bad or nothing is.
+    table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or nothing is.
     """
     train = config.train
     learning_rate = schedule(train)
@@ -116,7 +116,9 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
             return jax.lax.psum(sums, axes)
 
         whole = PartitionSpec()
-        split = jax.shard_map(on_device, mesh=mesh, in_specs=(whole, rows.spec, rows.spec, whole, whole), out_specs=whole)
+        split = jax.shard_map(
+            on_device, mesh=mesh, in_specs=(whole, rows.spec, rows.spec, whole, whole), out_specs=whole
+        )
         return split(params, inputs, targets, key, scale)
 
     def train_step(state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -129,8 +131,10 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         grads = jax.tree.map(lambda g: g / state.scale, grads)
         grad_norm = optax.tree.norm(grads)
 
+        # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever. What the update
+        # gives is not looked at: that would hold the new and the old state in memory side by side.
         leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
-        finite = jnp.all(leaf_ok) & jnp.isfinite(loss)
+        finite = jnp.all(leaf_ok) & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
         lr = learning_rate(state.step)

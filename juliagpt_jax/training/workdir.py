@@ -62,7 +62,9 @@ class Lock:
             self._file.close()
             raise UserError(f"--workdir={workdir}: cannot be locked there: {error.strerror}") from error
         self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        self._file.write(
+            f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        )
         self._file.flush()
 
 
@@ -121,7 +123,9 @@ def processor() -> str:
 def _commit() -> str:
     here = Path(__file__).resolve().parent
     try:
-        run = lambda *args: subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
+        run = lambda *args: (
+            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
+        )
         return run("rev-parse", "HEAD").strip() + ("+changes" if run("status", "--porcelain", "-uno").strip() else "")
     except (OSError, subprocess.SubprocessError):
         return "not a git checkout"

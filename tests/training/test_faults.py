@@ -188,11 +188,14 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
 
 
 def test_killed_while_it_writes_a_sample_after_a_checkpoint(micro, clean, tmp_path):
-    late = DIE + """
+    late = (
+        DIE
+        + """
 die(loop.Trainer, "_sample")
 sample = loop.Trainer._sample
 loop.Trainer._sample = lambda self, step: (__import__("time").sleep(2), sample(self, step))[1]
 """
+    )
     micro.train(tmp_path / "w", code=-signal.SIGKILL, before=late)
     micro.train(tmp_path / "w")
     same(tmp_path / "w", clean)
