@@ -1,4 +1,5 @@
-"""Tiny Shakespeare at the budget of nanoGPT's small CPU recipe: 4 layers, width 128, context 64, 2,000 steps of 12 windows.
+"""Tiny Shakespeare at the budget of nanoGPT's small CPU recipe: 4 layers, width 128, context 64, 2,000 steps of 12
+windows.
 
 Command:   python -m juliagpt_jax.main --config=configs/shakespeare.py --workdir=runs/shakespeare
            (put the text at data/shakespeare.txt, or give --config.data.path)

@@ -64,9 +64,11 @@ def main() -> None:
         f"| {spread([r['bpc'] for r in rows])} | {spread([r['perplexity'] for r in rows])} | {first['params']:,} "
         f"| {first['tokens']:,} | {', '.join(format(r['wall_s'], '.0f') for r in rows)} |",
         "",
-        f"Validation: {first['characters']:,} characters, each scored once, context {first['context']}, stride {first['stride']}. "
+        f"Validation: {first['characters']:,} characters, each scored once, "
+        f"context {first['context']}, stride {first['stride']}. "
         f"{'; '.join(first['notes'])}. Mean ± standard deviation over seeds.",
-        f"Machine: {first['machine']}, {first['device']}; {', '.join(f'{k} {v}' for k, v in first['versions'].items())}.",
+        f"Machine: {first['machine']}, {first['device']}; "
+        f"{', '.join(f'{k} {v}' for k, v in first['versions'].items())}.",
     ]
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
 

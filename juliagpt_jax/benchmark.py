@@ -130,8 +130,8 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
 
 
 def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str, Any]:
-    """Median time to write `new` characters after a prompt of one, sampling at temperature 1, and its share of the limit
-    that reading every weight once a step sets."""
+    """Median time to write `new` characters after a prompt of one, sampling at temperature 1, and its share of the
+    limit that reading every weight once a step sets."""
     import jax
     import numpy as np
 

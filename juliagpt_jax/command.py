@@ -1,4 +1,5 @@
-"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at once."""
+"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
+once."""
 
 import argparse
 import io

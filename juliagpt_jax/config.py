@@ -97,18 +97,19 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    data: Data
+    model: Model
+    train: Train
+    mesh: Mesh
     seed: int = _knob(lambda v: 0 <= v < 2**32, "must be in [0, 2^32)")
-    data: Data = dataclasses.field()
-    model: Model = dataclasses.field()
-    train: Train = dataclasses.field()
-    mesh: Mesh = dataclasses.field()
 
 
 def build(values: Mapping[str, Any]) -> Config:
     """Check a ConfigDict, or the dict read from a workdir's config.json, and freeze it.
 
     Raises:
-        UserError: a key is unknown or missing, a value has the wrong type, is out of range, or does not go with another.
+        UserError: a key is unknown or missing, a value has the wrong type, is out of range, or does not go with
+        another.
     """
     config = _build(Config, values, "")
     m, t = config.model, config.train

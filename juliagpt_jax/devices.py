@@ -100,8 +100,8 @@ def peak_memory_bytes() -> int:
 def micro_batches(accumulate: int, batch: int, context: int) -> int:
     """The number of micro-batches: `accumulate`, or, where that is 0, what suits the device.
 
-    An accelerator takes the batch whole. A CPU is faster and needs less memory when the activations of a micro-batch stay in
-    its caches: about MICRO_TOKENS tokens, and at least two rows a device.
+    An accelerator takes the batch whole. A CPU is faster and needs less memory when the activations of a micro-batch
+    stay in its caches: about MICRO_TOKENS tokens, and at least two rows a device.
     """
     import jax
 

@@ -75,7 +75,8 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
 
     done = int(trainer.state.step)
     print(
-        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, {corpus.tokenizer.vocab_size} different"
+        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, "
+        f"{corpus.tokenizer.vocab_size} different"
     )
     for note in corpus.notes:
         print(f"      {note}")
@@ -104,8 +105,8 @@ def _warn_if_slow(settings: config.Config, trainer: Any) -> None:
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
     if seconds > 600:
         print(
-            f"this takes about {command.duration(seconds)} on this processor ({flops:.2g} FLOPs at half its matrix-product "
-            "rate); configs/tiny.py takes minutes"
+            f"this takes about {command.duration(seconds)} on this processor ({flops:.2g} FLOPs at half its "
+            "matrix-product rate); configs/tiny.py takes minutes"
         )
 
 
@@ -127,7 +128,8 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     for text in report["passages"]:
         print(f"  | {text}")
     print(
-        f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; {report['wall_s']:.0f} s in all"
+        f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; "
+        f"{report['wall_s']:.0f} s in all"
     )
     if as_json:
         command.print_json(report)

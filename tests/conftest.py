@@ -77,7 +77,8 @@ def run_command():
 
 
 class Micro:
-    """Real runs of a model so small that a process takes seconds; they share a corpus and the folder of compiled programs."""
+    """Real runs of a model so small that a process takes seconds; they share a corpus and the folder of compiled
+    programs."""
 
     def __init__(self, folder: Path):
         self.folder = folder

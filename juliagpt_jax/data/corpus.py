@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
 
 VALIDATION_SHARE = 0.1
+Reading = tuple[str, str, list[str], float]  # train text, validation text, notes, entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ def read_text(path: Path, data: config.Data) -> str:
     return _decode(file, _bytes(file), data.errors, [])
 
 
-def _source(data: config.Data):
+def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
     """The fingerprint of a source, and a function that reads (train text, validation text, notes, entropy)."""
     if data.path == "schoolroom":
         folder = Path(schoolroom.__file__).parent
@@ -109,14 +111,14 @@ def _bytes(file: Path) -> bytes:
         raise UserError(f"{file}: {error.strerror}") from error
 
 
-def _schoolroom():
+def _schoolroom() -> Reading:
     train, val = schoolroom.corpus()
     entropy = schoolroom.entropy_bits_per_character(val)
     texts = ["".join(p.text + "\n" for p in passages) for passages in (train, val)]
-    return *texts, ["embedded corpus: train and validation are disjoint in passages"], entropy
+    return texts[0], texts[1], ["embedded corpus: train and validation are disjoint in passages"], entropy
 
 
-def _files(data: config.Data, files: list[Path], contents: list[bytes], split: bool):
+def _files(data: config.Data, files: list[Path], contents: list[bytes], split: bool) -> Reading:
     notes: list[str] = []
     texts = [_decode(file, content, data.errors, notes) for file, content in zip(files, contents, strict=True)]
     if split:
@@ -194,7 +196,7 @@ def _write_cache(folder: Path, fingerprint: str, train: str, val: str, notes: li
 
 
 def _digest(tokens: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(tokens)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(tokens).data).hexdigest()
 
 
 def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:

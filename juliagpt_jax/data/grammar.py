@@ -1,4 +1,5 @@
-"""The engine of the schoolroom: a weighted grammar that writes texts, and sums the probabilities of all ways to read one.
+"""The engine of the schoolroom: a weighted grammar that writes texts, and sums the probabilities of all ways to read
+one.
 
 The same compiled nodes write and read. Writing walks a list of nodes with `emit`; reading follows `next` pointers
 with `match`, depth first, binding variables as it meets them. A rule in angle brackets sees no variables but its

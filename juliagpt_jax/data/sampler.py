@@ -1,9 +1,9 @@
 """Which windows step n trains on: a pure function of (plan, step). There is no iterator to save.
 
-The text is a ring. In epoch e it is cut, from an offset that depends on e, into chunks of `context` tokens, and the epoch
-is a permutation of these chunks; the last chunk may be short. A window reads the tokens from its chunk's start and
-predicts each token's successor. So each token is predicted exactly once an epoch, and from another position in its window
-in each epoch.
+The text is a ring. In epoch e it is cut, from an offset that depends on e, into chunks of `context` tokens, and the
+epoch is a permutation of these chunks; the last chunk may be short. A window reads the tokens from its chunk's start
+and predicts each token's successor. So each token is predicted exactly once an epoch, and from another position in its
+window in each epoch.
 Every data technique is another distribution over chunk starts: this function is the only place that knows one.
 """
 
@@ -55,7 +55,8 @@ def windows(plan: Plan, step: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gather(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets, each (batch, context) int32, of windows on the ring; targets past a window's length are IGNORED."""
+    """Inputs and targets, each (batch, context) int32, of windows on the ring; targets past a window's length are
+    IGNORED."""
     offsets = np.arange(context + 1)
     window = tokens[(starts[:, None] + offsets) % len(tokens)].astype(np.int32)
     return window[:, :-1], np.where(offsets[:-1] < lengths[:, None], window[:, 1:], IGNORED)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 
 def best_time(call: Callable[[], object], seconds: float) -> float:
-    """The shortest time of a call in about `seconds` of repeating it (at least 3), after one to compile. Noise only adds."""
+    """The shortest time of a call in about `seconds` of repeating it (at least 3), after one to compile. Noise only
+    adds."""
     jax.block_until_ready(call())
     times, end = [], time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:

@@ -1,4 +1,5 @@
-"""What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known peak."""
+"""What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known
+peak."""
 
 from typing import Any
 
@@ -16,16 +17,18 @@ PEAKS = {
 
 
 def train_flops_per_token(model: config.Model, params: int, vocab: int) -> float:
-    """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is counted
-    in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N leaves out an embedding that is only looked up."""
+    """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is
+    counted in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N leaves out an embedding that is only looked
+    up."""
     lookup = 0 if model.tie else vocab * model.width
     return 6.0 * (params - lookup) + 12.0 * model.layers * model.width * model.context
 
 
 def compiled_flops(compiled: Any, repeats: int = 1) -> float:
-    """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop of
-    micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below 1%)."""
-    analysis = compiled.cost_analysis()
+    """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
+    of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
+    1%)."""
+    analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
     return float(analysis["flops"]) * repeats if analysis and "flops" in analysis else float("nan")
 

@@ -8,7 +8,8 @@ def _grams(words: list[str], n: int) -> list[tuple[str, ...]]:
 
 
 def distinct(words: list[str], n: int) -> float:
-    """distinct-n: different n-grams of words / all of them (Li et al. 2016, arXiv 1510.03055, section 5.1); nan without any."""
+    """distinct-n: different n-grams of words / all of them (Li et al. 2016, arXiv 1510.03055, section 5.1); nan without
+    any."""
     grams = _grams(words, n)
     return len(set(grams)) / len(grams) if grams else float("nan")
 

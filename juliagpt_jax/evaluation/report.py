@@ -55,7 +55,8 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ),
         (
             "protocol",
-            f"{values['characters']:,} characters, each scored once, context {values['context']}, stride {values['stride']}",
+            f"{values['characters']:,} characters, each scored once, "
+            f"context {values['context']}, stride {values['stride']}",
         ),
     ]
     if "ema" in values:

@@ -12,6 +12,7 @@ import optax
 
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.decoder import Decoder
 
 
@@ -50,9 +51,9 @@ class Score:
 def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows (n, context) of inputs and targets in which each token of the text is a target exactly once.
 
-    The text is read behind one `lead` token. Windows begin every `stride` tokens; each scores what the ones before it have
-    not scored: all its targets for the first, the last `stride` for the others, whose scored characters so see between
-    context - stride + 1 and context characters.
+    The text is read behind one `lead` token. Windows begin every `stride` tokens; each scores what the ones before it
+    have not scored: all its targets for the first, the last `stride` for the others, whose scored characters so see
+    between context - stride + 1 and context characters.
     """
     if not 1 <= stride <= context:
         raise ValueError(f"stride {stride} is outside 1 .. context {context}")
@@ -69,7 +70,8 @@ def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[n
 
 
 def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap sample of it."""
+    """At most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap sample of
+    it."""
     text = np.concatenate([[lead], tokens]).astype(np.int32) if len(tokens) < context + 1 else tokens
     starts = np.unique(np.linspace(0, len(text) - context - 1, count).astype(np.int64))
     window = np.asarray(text)[starts[:, None] + np.arange(context + 1)].astype(np.int32)
@@ -77,7 +79,8 @@ def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.
 
 
 def lead_token(tokenizer: CharTokenizer) -> int:
-    """What stands before the first character of a text: the end of a line, where the vocabulary has it, else its first id."""
+    """What stands before the first character of a text: the end of a line, where the vocabulary has it, else its first
+    id."""
     return tokenizer.characters.index("\n") if "\n" in tokenizer.characters else 0
 
 
@@ -90,7 +93,7 @@ def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.A
 
 def compilations() -> int:
     """How many programs of `window_losses` this process has compiled."""
-    return window_losses._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
+    return compiled_programs(window_losses)
 
 
 def losses_of(

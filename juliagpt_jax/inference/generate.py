@@ -1,7 +1,8 @@
 """Prompts in, text out: prefill once, then a jitted loop of a fixed length over a cache of a fixed size.
 
-Prompts of different lengths share a batch: they are padded on the right, and each row gets what it would get alone. When a
-row has filled its cache, its last half is prefilled again and the row goes on (a rolling window of half to all the context).
+Prompts of different lengths share a batch: they are padded on the right, and each row gets what it would get alone.
+When a row has filled its cache, its last half is prefilled again and the row goes on (a rolling window of half to all
+the context).
 """
 
 import functools
@@ -24,8 +25,8 @@ SMALLEST_BUCKET = 16
 class Generator:
     """A model ready to write. Matrices are cast to the model's precision once, here.
 
-    `compilations` counts the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill" for a
-    batch size and prompt bucket.
+    `compilations` counts the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill"
+    for a batch size and prompt bucket.
     """
 
     def __init__(self, model: Decoder, params: Any):
@@ -44,10 +45,11 @@ class Generator:
 
     @property
     def compilations(self) -> dict[str, int]:
-        return {"prefill": self._prefill._cache_size(), "decode": self._decode._cache_size()}
+        return {"prefill": compiled_programs(self._prefill), "decode": compiled_programs(self._decode)}
 
     def _prefill_rows(self, params, tokens, lengths, state, chosen):
-        """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they are."""
+        """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they
+        are."""
         B, P = tokens.shape
         slots = jnp.arange(P)[None, :]
         positions = jnp.where(slots < lengths[:, None], slots, self.slots)
@@ -74,9 +76,10 @@ class Generator:
         """Yield arrays (B, n) of new tokens until each of the B prompts has `new_tokens` of them.
 
         Args:
-            prompts: one-dimensional id arrays, none empty. Of one longer than the context the last half context is read.
-            new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
-            seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other rows.
+            prompts: one-dimensional id arrays, none empty. Of one longer than the context the last half context is
+            read. new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
+            seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other
+            rows.
 
         Raises:
             UserError: no prompt, or an empty one.
@@ -127,8 +130,14 @@ class Generator:
         return np.concatenate(list(self.stream(prompts, new_tokens, rule, seed)), axis=1)
 
 
+def compiled_programs(function: Any) -> int:
+    """How many programs a jitted function has been compiled to in this process."""
+    return function._cache_size()
+
+
 def bucket_for(length: int, slots: int) -> int:
-    """The padded length of a prompt: a power of two from SMALLEST_BUCKET, at most `slots`; so few programs are compiled."""
+    """The padded length of a prompt: a power of two from SMALLEST_BUCKET, at most `slots`; so few programs are
+    compiled."""
     bucket = SMALLEST_BUCKET
     while bucket < length:
         bucket *= 2

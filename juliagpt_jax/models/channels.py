@@ -1,5 +1,5 @@
-"""What happens to one token: a module `y = channel(x)` on x (..., D), built from the model's config, the gain of its last
-projection and the class of its Linears."""
+"""What happens to one token: a module `y = channel(x)` on x (..., D), built from the model's config, the gain of its
+last projection and the class of its Linears."""
 
 import flax.linen as nn
 import jax

@@ -1,7 +1,7 @@
 """Embed -> depth(blocks) -> head, with the parts picked by name: the model that every run trains.
 
-With the default names it has the parameters of `gpt.py` and computes the same numbers. See there for the shape letters, the
-meaning of positions and the cache.
+With the default names it has the parameters of `gpt.py` and computes the same numbers. See there for the shape letters,
+the meaning of positions and the cache.
 """
 
 from typing import Any
@@ -54,7 +54,8 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, cache: tuple | None = None
     ) -> tuple[jax.Array, tuple | None]:
-        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued cache."""
+        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued
+        cache."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.model.width, DTYPES[self.precision]

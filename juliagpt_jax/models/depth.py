@@ -1,8 +1,8 @@
 """How blocks are composed.
 
 Blocks come detached: block i is a pure function (x, positions, cache) -> (x, cache) that carries its own parameters, so
-`jax.checkpoint`, `jax.lax.scan`, `jax.vmap` and diffrax take it as it is. A depth says how many distinct blocks a model of L
-layers has, how many caches it keeps (one for each evaluation of a block), and runs them.
+`jax.checkpoint`, `jax.lax.scan`, `jax.vmap` and diffrax take it as it is. A depth says how many distinct blocks a model
+of L layers has, how many caches it keeps (one for each evaluation of a block), and runs them.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,16 +1,17 @@
 """The baseline: a decoder-only transformer on one page. It imports nothing else of this package.
 
-Pre-norm residual blocks of causal attention (rotary positions, grouped key/value heads as an option) and SwiGLU, RMSNorm,
-no biases, a tied head. `models/decoder.py` builds the same network from tables of parts; a test holds the two together, with
-the same parameters. Read this file; experiment there.
+Pre-norm residual blocks of causal attention (rotary positions, grouped key/value heads as an option) and SwiGLU,
+RMSNorm, no biases, a tied head. `models/decoder.py` builds the same network from tables of parts; a test holds the two
+together, with the same parameters. Read this file; experiment there.
 
 Shape letters, the same in the whole package:
     B batch    T new tokens    S cache slots    D width     H query heads    K key/value heads    G = H / K
     C head channels            F hidden width   V vocabulary                 L layers
 
-One function serves training, prefill and decoding. Without a cache it is the training forward pass; with one it continues
-each cached sequence by T tokens. A token at position p lives in slot p; a position past the last slot marks a pad: it is
-never written, so nobody ever sees it. Dropout acts when, and only when, the caller passes a "dropout" random key.
+One function serves training, prefill and decoding. Without a cache it is the training forward pass; with one it
+continues each cached sequence by T tokens. A token at position p lives in slot p; a position past the last slot marks a
+pad: it is never written, so nobody ever sees it. Dropout acts when, and only when, the caller passes a "dropout" random
+key.
 """
 
 import flax.linen as nn
@@ -36,8 +37,8 @@ class RMSNorm(nn.Module):
 class Linear(nn.Module):
     """x @ kernel, without bias. The kernel is float32 and is cast to the dtype of x.
 
-    The product is two-dimensional on purpose: XLA's CPU backend computes the weight gradient of a (B, T, D) operand four
-    times slower than that of a (B * T, D) one.
+    The product is two-dimensional on purpose: XLA's CPU backend computes the weight gradient of a (B, T, D) operand
+    four times slower than that of a (B * T, D) one.
     """
 
     features: int
@@ -70,14 +71,15 @@ def split_heads(x: jax.Array, heads: int) -> jax.Array:
 def attend(q, k, v, positions, cache, drop):
     """softmax(q k' / sqrt(C)) v over the tokens at or before each position, the softmax in float32.
 
-    q (B, H, T, C), k and v (B, K, T, C), positions (B or 1, T); query head h reads key/value head h // G. With a cache the
-    new keys and values are written first, and every slot up to a token's own position is seen.
+    q (B, H, T, C), k and v (B, K, T, C), positions (B or 1, T); query head h reads key/value head h // G. With a cache
+    the new keys and values are written first, and every slot up to a token's own position is seen.
     `drop` is applied to the attention weights. Returns (B, T, H * C) and the continued cache.
 
-    What makes it fast on a CPU: every product has its batch axes (B, K) first and one axis beside the summed one, so that
-    neither it nor its gradients transpose a (T, T) array; the division by the sum of the exponentials comes after the
-    product with v, on (T, C) numbers instead of (T, T); and nothing reads the old cache, so it is written in place (an
-    index for the heads, too, keeps XLA from rewriting the scatter of a single row, which would bring the copy back).
+    What makes it fast on a CPU: every product has its batch axes (B, K) first and one axis beside the summed one, so
+    that neither it nor its gradients transpose a (T, T) array; the division by the sum of the exponentials comes after
+    the product with v, on (T, C) numbers instead of (T, T); and nothing reads the old cache, so it is written in place
+    (an index for the heads, too, keeps XLA from rewriting the scatter of a single row, which would bring the copy
+    back).
     """
     B, H, T, C = q.shape
     K = k.shape[1]
@@ -179,7 +181,8 @@ class GPT(nn.Module):
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, cache: Cache | None = None
     ) -> tuple[jax.Array, Cache | None]:
-        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued cache."""
+        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued
+        cache."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         embedding = self.param("embedding", nn.initializers.normal(self.width**-0.5), (self.vocab, self.width))

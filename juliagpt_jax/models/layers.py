@@ -1,4 +1,5 @@
-"""What the parts of `decoder.py` are made of. The norms, the rotary embedding and the dense Linear are the baseline's own."""
+"""What the parts of `decoder.py` are made of. The norms, the rotary embedding and the dense Linear are the baseline's
+own."""
 
 from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
 

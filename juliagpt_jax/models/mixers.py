@@ -1,7 +1,8 @@
 """How tokens see each other.
 
 A mixer is a module `y, cache = mixer(x, positions, cache)` on x (B, T, D), and `init_cache(batch, slots, dtype)`, the
-empty pytree it continues. It is built from the model's config, the gain of its last projection and the class of its Linears.
+empty pytree it continues. It is built from the model's config, the gain of its last projection and the class of its
+Linears.
 """
 
 import flax.linen as nn

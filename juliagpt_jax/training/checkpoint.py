@@ -1,10 +1,10 @@
 """Checkpoints that are whole or do not exist.
 
 Layout: `checkpoints/<step>/` holds the items params, ema (with averaging), opt_state and train, each written by Orbax,
-`meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written as `<step>.partial` and gets
-its name by one rename, after the manifest is on the disk; so a step without a sound manifest is damage, never an unfinished
-save. (Orbax alone has no checksum of array bytes: nearly every flipped bit loads as a wrong number.) `best` links to the step
-with the lowest validation loss. Saving runs in one background thread on a copy of the state.
+`meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written as `<step>.partial`
+and gets its name by one rename, after the manifest is on the disk; so a step without a sound manifest is damage, never
+an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit loads as a wrong number.)
+`best` links to the step with the lowest validation loss. Saving runs in one background thread on a copy of the state.
 """
 
 import concurrent.futures
@@ -64,7 +64,8 @@ class Checkpoints:
         return steps(self.folder)
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Begin to save; first waits for the save before. A failure is warned about here or in `poll`, and not raised."""
+        """Begin to save; first waits for the save before. A failure is warned about here or in `poll`, and not
+        raised."""
         self.wait()
         copy = jax.tree.map(jnp.copy, state)  # the state itself is donated to the next step
         jax.block_until_ready(copy)
@@ -144,8 +145,8 @@ class Checkpoints:
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest sound checkpoint as (state, meta), or None if there never was one.
 
-        A damaged step is renamed `<step>.corrupt` with one warning and the next older one is tried. One whose files are all as
-        they were written is never set aside: what stops it from loading would stop every other, or passes.
+        A damaged step is renamed `<step>.corrupt` with one warning and the next older one is tried. One whose files are
+        all as they were written is never set aside: what stops it from loading would stop every other, or passes.
 
         Args:
             target: shapes, dtypes and shardings to restore to.
@@ -170,7 +171,8 @@ class Checkpoints:
                 print(f"warning: checkpoint {step} is damaged ({damage}); set aside as {corrupt.name}", file=sys.stderr)
         if any(self.folder.glob("*.corrupt")):
             raise StorageError(
-                f"{self.folder}: every checkpoint is damaged; put a sound copy back, or train again in another --workdir"
+                f"{self.folder}: every checkpoint is damaged; put a sound copy back, "
+                "or train again in another --workdir"
             )
         return None
 

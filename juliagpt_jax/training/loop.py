@@ -82,7 +82,8 @@ class Trainer:
             if meta[key] != self.meta[key]:
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
-                    f"({_short(meta[key])} -> {_short(self.meta[key])}); put the old text back, or train in another --workdir"
+                    f"({_short(meta[key])} -> {_short(self.meta[key])}); "
+                    "put the old text back, or train in another --workdir"
                 )
         return state
 
@@ -186,9 +187,11 @@ class Trainer:
             bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
         if values["bad_in_row"] >= train.max_bad_steps:
             names = list(optimizers.paths(self.state.params))
-            culprit = f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
+            culprit = (
+                f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
+            )
             raise NumericalError(
-                f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none of them was "
+                f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none was "
                 f"applied. A lower --config.train.lr helps, or --config.train.precision=f32"
             )
 

@@ -15,8 +15,8 @@ TIMING = ("tokens_per_s", "step_s", "mfu")
 class Metrics:
     """Appends rows to `workdir/metrics.jsonl`, and their numbers to TensorBoard event files.
 
-    Opening drops what does not belong to the first `step` steps: later rows and a torn last line. So the file of a resumed run
-    equals that of one that was never stopped.
+    Opening drops what does not belong to the first `step` steps: later rows and a torn last line. So the file of a
+    resumed run equals that of one that was never stopped.
     """
 
     def __init__(self, workdir: Path, step: int):
@@ -43,8 +43,8 @@ class Metrics:
 class _Events:
     """A TensorBoard event file; one that cannot be written is given up with a warning.
 
-    It is written from the calling thread: the thread of tensorboardX's SummaryWriter dies on a full disk, and then its queue
-    fills up and holds the caller for ever.
+    It is written from the calling thread: the thread of tensorboardX's SummaryWriter dies on a full disk, and then its
+    queue fills up and holds the caller for ever.
     """
 
     def __init__(self, workdir: Path, step: int):
@@ -101,7 +101,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def plot(workdir: Path, floor: float) -> Path:
-    """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is known."""
+    """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is
+    known."""
     import matplotlib
 
     matplotlib.use("Agg")

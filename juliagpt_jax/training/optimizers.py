@@ -13,8 +13,8 @@ from juliagpt_jax.errors import UserError
 
 
 def schedule(train: config.Train) -> optax.Schedule:
-    """Linear warm-up from lr / warmup over the first `warmup` steps, then a cosine that would reach min_lr at step `steps`,
-    one after the last."""
+    """Linear warm-up from lr / warmup over the first `warmup` steps, then a cosine that would reach min_lr at step
+    `steps`, one after the last."""
     if train.warmup == 0:
         return optax.cosine_decay_schedule(train.lr, train.steps, alpha=train.min_lr / train.lr)
     return optax.warmup_cosine_decay_schedule(
@@ -53,7 +53,8 @@ def check_name(train: config.Train) -> None:
     """Raises UserError when `train.optimizer` is in no table."""
     if train.optimizer not in OPTIMIZERS:
         raise UserError(
-            f"config.train.optimizer: no optimizer is called {train.optimizer!r}{config.near(train.optimizer, OPTIMIZERS)}"
+            f"config.train.optimizer: no optimizer is called {train.optimizer!r}"
+            f"{config.near(train.optimizer, OPTIMIZERS)}"
         )
 
 

@@ -1,7 +1,7 @@
 """SIGTERM and Ctrl-C ask for the end: the step is finished and saved. A second one ends the process at once.
 
-Python runs its signal handlers between two bytecodes only, which a long compilation never reaches. So a thread reads the
-signals from the wake-up pipe, into which the C handler writes in any state.
+Python runs its signal handlers between two bytecodes only, which a long compilation never reaches. So a thread reads
+the signals from the wake-up pipe, into which the C handler writes in any state.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The one train step: pure, jitted once, its state donated.
 
-Loss scaling, accumulation, clipping, the optimizer, the average of the weights and the refusal of non-finite updates are all
-inside it. All randomness is fold_in(key(seed), step).
+Loss scaling, accumulation, clipping, the optimizer, the average of the weights and the refusal of non-finite updates
+are all inside it. All randomness is fold_in(key(seed), step).
 """
 
 from typing import Any, NamedTuple
@@ -57,7 +57,8 @@ def initial_state(config: config.Config, model: Decoder) -> TrainState:
 
 
 def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else whole."""
+    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else
+    whole."""
 
     def place(leaf):
         spec: list[str | None] = [None] * leaf.ndim
@@ -79,8 +80,9 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
     """The jitted `train_step(state, (inputs, targets)) -> (state, metrics)`.
 
     inputs and targets are (B, T) int32; a target of IGNORED is not scored. Metrics are scalars: loss (nats a target),
-    grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the parameter
-    table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or nothing is.
+    grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the
+    parameter table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or
+    nothing is.
     """
     train = config.train
     learning_rate = schedule(train)
@@ -93,12 +95,13 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         return total * scale, total
 
     def gradient(params, inputs, targets, key, scale):
-        """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a time."""
+        """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a
+        time."""
         grad = jax.grad(loss_sum, has_aux=True)
         if train.accumulate == 1:
             return grad(params, inputs, targets, key, scale)
-        # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
-        # Left to the compiler they would meet after each micro-batch.
+        # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
+        # end. Left to the compiler they would meet after each micro-batch.
         axes = tuple(mesh.axis_names)
 
         def on_device(params, inputs, targets, key, scale):
@@ -131,14 +134,16 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         grads = jax.tree.map(lambda g: g / state.scale, grads)
         grad_norm = optax.tree.norm(grads)
 
-        # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever. What the update
-        # gives is not looked at: that would hold the new and the old state in memory side by side.
+        # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever. What the
+        # update gives is not looked at: that would hold the new and the old state in memory side by side.
         leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
         finite = jnp.all(leaf_ok) & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
         lr = learning_rate(state.step)
-        updates, opt_state = OPTIMIZERS[train.optimizer](train, state.params).update(grads, state.opt_state, state.params)
+        updates, opt_state = OPTIMIZERS[train.optimizer](train, state.params).update(
+            grads, state.opt_state, state.params
+        )
         params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
         ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
         keep = lambda new, old: jnp.where(finite, new, old)
