@@ -11,9 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 42  # of the initial weights, the order of the data, dropout and samples
 
     config.data = data = ml_collections.ConfigDict()
-    data.path = (
-        "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files: one, or a folder of them
-    )
+    data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
 

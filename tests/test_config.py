@@ -294,7 +294,7 @@ FILES = {
     "ends the program": ("import sys\nsys.exit(3)", "SystemExit"),
     "gives nothing": ("def get_config(): pass", "not a ConfigDict"),
     "gives a list": ("def get_config(): return [1]", "not a ConfigDict"),
-    "gives an empty config": ("def get_config(): return {}", "config.seed: missing"),
+    "gives an empty config": ("def get_config(): return {}", "config.data: missing"),
     "not UTF-8": (b"\xff\xfe", "c.py"),
     "NUL": (b"\0", "c.py"),
     "lacks a key": ("EDIT del c.train.lr", "config.train.lr: missing from the config file"),
