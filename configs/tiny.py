@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.layers = 3
     config.model.heads = 3
     config.model.context = 128
-    config.train.steps = 2_500
+    config.train.steps = 2_200
     config.train.batch_size = 8  # few tokens in few minutes: many small steps learn more than few large ones
     config.train.lr = 1e-3  # the best of 1e-3, 2e-3, 4e-3 and 8e-3 in 500 steps, on another draw of the corpus
     config.train.min_lr = 1e-4

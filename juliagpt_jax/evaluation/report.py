@@ -68,6 +68,7 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
     ]
     if "truth_share" in values:
-        rows.append(("true statements", f"{values['truth_share']:.1%} of {values['claims']} checkable ones"))
+        share = f"{values['truth_share']:.1%} of" if values["claims"] else "of"
+        rows.append(("true statements", f"{share} {values['claims']} checkable ones"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

@@ -22,7 +22,7 @@ def generator(tiny):
     params = jax.jit(lambda: step.initial_state(config, model).params)()
     # Larger matrices, so that what comes next depends on all of the window and does not settle on one token.
     params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
-    params["embedding"] *= 10
+    params["embedding"] *= 0.8
     return Generator(model, params)
 
 

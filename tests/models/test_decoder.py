@@ -232,7 +232,7 @@ def test_initial_weights(tiny):
         if name == "scale":
             np.testing.assert_array_equal(leaf, 1)
             continue
-        wanted = 0.02 if name == "embedding" else leaf.shape[0] ** -0.5
+        wanted = leaf.shape[1 if name == "embedding" else 0] ** -0.5
         wanted *= (2 * layers) ** -0.5 if module in ("out", "down") else 1
         deviation = float(np.std(leaf))
         assert abs(deviation / wanted - 1) < 5 / np.sqrt(2 * leaf.size), f"{path}: {deviation} instead of {wanted}"

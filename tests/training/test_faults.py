@@ -381,7 +381,7 @@ def test_when_every_checkpoint_is_damaged_nothing_begins_afresh(micro, workdir, 
         (["model.width=32", "model.layers=2"], ["model.width: 16 -> 32; model.layers: 1 -> 2"]),
         (
             ["train.batch_size=8", "model.context=8", "seed=7"],
-            ["seed: 42 -> 7; model.context: 16 -> 8; train.batch_size: 4 -> 8"],
+            ["model.context: 16 -> 8; train.batch_size: 4 -> 8; seed: 42 -> 7"],
         ),
         (["train.precision=bf16"], ["train.precision: 'f32' -> 'bf16'"]),
     ],
@@ -403,7 +403,7 @@ def edit(workdir: Path, **groups: dict) -> None:
     [
         ("model", "width", 32, ["does not fit this config", "kernel: float32[64, 16] -> float32[128, 32]", " more"]),
         ("train", "ema", 0.9, ["does not fit this config", "ema/", "absent -> float32"]),
-        ("train", "lr", 0.5, ["train.lr: 0.0006 -> 0.5"]),
+        ("train", "lr", 0.5, ["train.lr: 0.001 -> 0.5"]),
     ],
 )
 def test_a_config_file_edited_to_match_does_not_hide_it(micro, workdir, says, group, key, value, parts):
