@@ -1,6 +1,9 @@
 """The baseline, 6 x 384, context 256: every knob with its default value.
 
 Command:   python -m juliagpt_jax.main --config=configs/base.py --workdir=runs/base
+Hardware:  meant for a GPU, not run on one yet; 14,175,744 parameters on the schoolroom corpus
+Time:      two CPU cores would need about 10 hours (7.5e+15 FLOPs, at the rate measured in experiments/speed)
+Result:    not measured yet
 """
 
 import ml_collections

@@ -3,6 +3,9 @@ windows.
 
 Command:   python -m juliagpt_jax.main --config=configs/shakespeare.py --workdir=runs/shakespeare
            (put the text at data/shakespeare.txt, or give --config.data.path)
+Hardware:  two cores of an Intel Xeon with AVX-512
+Time:      about 100 s in all
+Result:    1.595 nats a character on the last tenth (stride 32), 1.632 in windows side by side; 3 seeds
 """
 
 import ml_collections
