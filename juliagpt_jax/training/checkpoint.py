@@ -56,6 +56,8 @@ class Checkpoints:
         self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
+        """Best effort: threads of a save that failed may still write, and put back what was just removed; the next
+        start removes what is left then."""
         for unfinished in self.folder.glob("*.partial*"):  # Orbax adds a suffix while it writes
             shutil.rmtree(unfinished, ignore_errors=True)
 

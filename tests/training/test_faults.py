@@ -293,12 +293,15 @@ def test_a_full_disk_is_loud_keeps_the_older_steps_and_the_rerun_loses_nothing(m
     assert "warning: saving a checkpoint failed, it is tried again" in full.stderr
     assert sum(line.startswith("main: ") for line in full.stderr.splitlines()) == 1, full.stderr[-2000:]
     kept = tmp_path / "copy" / "w" / "checkpoints"
-    assert checkpoint.steps(kept) and not list(kept.glob("*.partial*"))
+    assert checkpoint.steps(kept)
     for step in checkpoint.steps(kept):
         checkpoint.verify(kept / str(step))
+    (kept / "40.partial.orbax-checkpoint-tmp" / "params").mkdir(
+        parents=True, exist_ok=True
+    )  # threads outlive a failure
     enough = small_disk(micro, tmp_path, "20m")
     assert enough.returncode == 0, enough.stderr[-2000:]
-    assert "going on after step" in enough.stdout
+    assert "going on after step" in enough.stdout and not list(kept.glob("*.partial*"))
     same(tmp_path / "copy" / "w", clean)
 
 
