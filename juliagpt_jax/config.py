@@ -86,6 +86,7 @@ class Train:
     log_every: int = _at_least(1)
     eval_every: int = _at_least(1)
     eval_windows: int = _at_least(1)
+    final_windows: int = _at_least(0)
     checkpoint_every: int = _at_least(1)
     keep: int = _at_least(1)
     sample_every: int = _at_least(0)

@@ -223,10 +223,17 @@ class Trainer:
         return f"--- sample at step {step}\n{text.strip()}\n---"
 
     def report(self) -> dict[str, Any]:
-        """Score the whole validation text and generate from the final weights; see `evaluation/report.py`."""
+        """Score the validation text, or `train.final_windows` of it, and generate from the final weights; see
+        `evaluation/report.py`."""
         train, tokenizer = self.config.train, self.corpus.tokenizer
         measure = lambda params: scoring.score_text(
-            self.model, params, self.corpus.val, self._lead, batch=self._eval_batch, place=self._batch_place
+            self.model,
+            params,
+            self.corpus.val,
+            self._lead,
+            batch=self._eval_batch,
+            place=self._batch_place,
+            windows=train.final_windows,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:
