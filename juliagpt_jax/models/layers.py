@@ -23,7 +23,7 @@ def monarch(x: jax.Array, right: jax.Array, left: jax.Array) -> jax.Array:
     batch axis and two axes beside it, which XLA's CPU backend hands to its matrix product as they are.
     """
     k, q, p = right.shape
-    l, s, r = left.shape  # noqa: E741: the paper's letters
+    l, s, r = left.shape  # noqa: E741
     y = jnp.matmul(x.reshape(-1, k, p).swapaxes(0, 1), right.swapaxes(1, 2))  # (k, N, q)
     y = y.swapaxes(0, 1).reshape(-1, r, l).transpose(2, 0, 1)
     y = jnp.matmul(y, left.swapaxes(1, 2))  # (l, N, s)
@@ -84,5 +84,5 @@ def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch_blocks)
 
 
-# `linear = LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
+# `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
 LINEARS = {"dense": lambda model: Linear, "monarch": _monarch_linear}

@@ -31,22 +31,22 @@ def _factors(n1: int, n2: int) -> tuple[np.ndarray, ...]:
 
     A signal is read as (n1, n2). With w_n = exp(-2 pi i / n) its DFT at k1 + n1 * k2 is
     sum_b w_n2^(b k2) w_(n1 n2)^(b k1) sum_a w_n1^(a k1) x[a, b]: a small DFT along a, then for each k1 one matrix along
-    b that holds the twiddle factors too. A real signal needs k1 = 0 .. n1 / 2 alone. Complex numbers are pairs (re, im).
+    b that holds the twiddle factors too. A real signal needs k1 = 0 .. n1 / 2 alone. A complex number is a pair.
     """
     half, size = n1 // 2 + 1, n1 * n2
     k1, a, b = np.arange(half), np.arange(n1), np.arange(n2)
-    outer = np.exp(-2j * np.pi * (np.outer(k1, a) % n1) / n1)  # (half, n1)
-    twiddles = np.exp(-2j * np.pi * np.outer(k1, b) / size)
-    inner = twiddles[:, None, :] * np.exp(-2j * np.pi * (np.outer(b, b) % n2) / n2)  # (half, k2, b)
-    pairs = lambda m: np.block([[m.real, -m.imag], [m.imag, m.real]])
+    root = lambda power, n: np.exp(-2j * np.pi * (power % n) / n)
+    outer = root(np.outer(k1, a), n1)  # (half, n1)
+    inner = root(np.outer(k1, b), size)[:, None, :] * root(np.outer(b, b), n2)  # (half, k2, b)
+    pairs = lambda z: np.block([[np.real(z), -np.imag(z)], [np.imag(z), np.real(z)]])
     twice = np.where((k1 == 0) | (k1 == n1 // 2), 1.0, 2.0)  # the other half is the conjugate
     back = inner.conj().swapaxes(1, 2) * (twice / size)[:, None, None]
     back_outer = outer.conj().T
     return (
-        np.concatenate([outer.real, outer.imag]),  # (2 half, n1)
+        np.concatenate([np.real(outer), np.imag(outer)]),  # (2 half, n1)
         pairs(inner),  # (half, 2 n2, 2 n2)
         pairs(back),
-        np.concatenate([back_outer.real, -back_outer.imag], axis=1),  # (n1, 2 half): the real part
+        np.concatenate([np.real(back_outer), -np.imag(back_outer)], axis=1),  # (n1, 2 half): the real part
     )
 
 
