@@ -22,7 +22,7 @@ def monarch(x: jax.Array, right: jax.Array, left: jax.Array) -> jax.Array:
     k * q numbers of the first are read as (r, l), the result as (s, l). Both products have their blocks as the leading
     batch axis and two axes beside it, which XLA's CPU backend hands to its matrix product as they are.
     """
-    k, q, p = right.shape
+    k, _, p = right.shape
     l, s, r = left.shape  # noqa: E741
     y = jnp.matmul(x.reshape(-1, k, p).swapaxes(0, 1), right.swapaxes(1, 2))  # (k, N, q)
     y = y.swapaxes(0, 1).reshape(-1, r, l).transpose(2, 0, 1)

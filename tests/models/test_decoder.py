@@ -68,8 +68,9 @@ class Built:
 
 
 def variant(tiny, names: dict[str, str], *overrides: str):
+    """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
     words = [f"model.{key}={name}" for key, name in names.items()]
-    return tiny("model.width=24", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
+    return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -227,7 +228,7 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
 
     Every matrix has its own shape here, so that a product is told by the shape of its result.
     """
-    config = variant(tiny, names, "model.heads=4", "model.kv_heads=2", "model.layers=1", "model.ffn_mult=1.75")
+    config = variant(tiny, names, "model.heads=4", "model.kv_heads=2", "model.ffn_mult=1.75")
     model, rows, length = step.build(config, VOCAB), 5, 11
     mesh = jax.make_mesh(
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
