@@ -14,5 +14,4 @@ def get_config() -> ml_collections.ConfigDict:
     config = tiny_config()
     config.model.mixer = "monarch"
     config.model.channel = "monarch"
-    config.model.monarch_blocks = 2
     return config

@@ -14,11 +14,11 @@ def get_suite(scale: str) -> Suite:
         common={"train.sample_every": 0},
         arms={
             "baseline": Arm(),
-            "monarch, channel of 2 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch_blocks": 2}),
             "mixer: monarch": Arm(MONARCH),
-            # the plain way to fewer parameters: fewer hidden channels
-            "attention, ffn_mult 2": Arm({"model.ffn_mult": 2.0}),
-            "monarch, ffn_mult 2": Arm(MONARCH | {"model.ffn_mult": 2.0}),
+            "monarch, channel of 4 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch_blocks": 4}),
+            # the plain way to as few parameters: fewer hidden channels
+            "monarch, ffn_mult 1.25": Arm(MONARCH | {"model.ffn_mult": 1.25}),
+            "attention, ffn_mult 1.25": Arm({"model.ffn_mult": 1.25}),
         },
         seeds=(11, 12, 13),
         baseline="baseline",
