@@ -115,7 +115,8 @@ def test_padded_batch_is_each_row_alone(built):
         np.testing.assert_allclose(logits[:, 0], wanted[np.arange(B), at], atol=1e-5)
 
 
-def test_slots_not_yet_filled_do_not_matter(built):
+@pytest.mark.parametrize("count", [1, 3])
+def test_slots_not_yet_filled_do_not_matter(built, count):
     _, clean = built.fill(built.tokens[:, :5])
     width, heads = built.config.model.width, built.config.model.heads
     assert SLOTS not in (B, heads, width, width // heads)
@@ -126,9 +127,9 @@ def test_slots_not_yet_filled_do_not_matter(built):
         return leaf.at[tuple(where)].set(50.0) if SLOTS in leaf.shape else leaf
 
     stale = jax.tree.map(spoil, clean)
-    at = np.full((B, 1), 5)
-    wanted, _ = built.go_on(built.tokens[:, 5:6], at, clean)
-    got, _ = built.go_on(built.tokens[:, 5:6], at, stale)
+    at = np.broadcast_to(np.arange(5, 5 + count), (B, count))
+    wanted, _ = built.go_on(built.tokens[:, 5 : 5 + count], at, clean)
+    got, _ = built.go_on(built.tokens[:, 5 : 5 + count], at, stale)
     np.testing.assert_array_equal(got, wanted)
 
 
