@@ -15,6 +15,7 @@ def get_suite(scale: str) -> Suite:
         arms={
             "baseline": Arm(),
             "mixer: monarch": Arm(MONARCH),
+            "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
             "monarch, channel of 4 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch_blocks": 4}),
             # the plain way to as few parameters: fewer hidden channels
             "monarch, ffn_mult 1.25": Arm(MONARCH | {"model.ffn_mult": 1.25}),
