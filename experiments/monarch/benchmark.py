@@ -195,8 +195,8 @@ def main() -> None:
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (
         f"One layer, width {options.width}, heads of 32 channels, float32, batches of {options.tokens} tokens; "
-        f"decoding: one row at the end of a full context. Median of {options.rounds} rounds, {options.threads} thread(s), "
-        f"{device}, jax {jax.__version__}."
+        f"decoding: one row at the end of a full context. Median of {options.rounds} rounds, "
+        f"{options.threads} thread(s), {device}, jax {jax.__version__}."
     )
     rows = []
     for context in map(int, options.contexts.split(",")):
