@@ -14,12 +14,11 @@ def get_suite(scale: str) -> Suite:
         common={"train.sample_every": 0},
         arms={
             "baseline": Arm(),
-            "mixer: monarch": Arm(MONARCH),
-            "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
             "monarch, channel of 4 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch_blocks": 4}),
+            "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
+            "mixer: monarch": Arm(MONARCH),
             # the plain way to as few parameters: fewer hidden channels
             "monarch, ffn_mult 1.25": Arm(MONARCH | {"model.ffn_mult": 1.25}),
-            "attention, ffn_mult 1.25": Arm({"model.ffn_mult": 1.25}),
         },
         seeds=(11, 12, 13),
         baseline="baseline",
