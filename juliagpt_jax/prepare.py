@@ -158,9 +158,8 @@ def _show(manifest: dict[str, Any], out: Path, seconds: float) -> None:
 
     for fate, name in FATES.items():
         print(f"{chunks[fate]:>9,} chunks: {name}")
-    print(
-        f"{out}: train.txt ({manifest['characters']['train']:,} characters), val.txt ({manifest['characters']['val']:,}), enriched .jsonl, manifest.json, report.md"
-    )
+    sizes = manifest["characters"]
+    print(f"{out}: train.txt ({sizes['train']:,} characters), val.txt ({sizes['val']:,}), manifest.json, report.md")
 
 
 if __name__ == "__main__":

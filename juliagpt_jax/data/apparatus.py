@@ -15,7 +15,8 @@ ROMAN = r"(?:[IVXLC]+|[ivxlc]+)"
 _START = re.compile(r"^ *\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]*(?:\*{3}[^\n]*)?$", re.M)
 _SMALL_PRINT = re.compile(r"^.*END.{0,4}THE SMALL PRINT!?.*$", re.M)
 _HEADER_LINE = re.compile(
-    r"^(?:Title|Author|Translator|Editor|Language|Release Date|Posting Date|Last Updated|Character set encoding)\s*:.*$",
+    r"^(?:Title|Author|Translator|Editor|Language|Release Date|Posting Date|Last Updated|Character set encoding)"
+    r"\s*:.*$",
     re.M | re.I,
 )
 _END = re.compile(
@@ -26,26 +27,43 @@ _ARCHIVE_START = re.compile(r"\A\s*Provided by The Internet Classics Archive.*?^
 _ARCHIVE_END = re.compile(r"^(?:THE END\s+)?-{20,}\s+Copyright statement:\s+The Internet Classics Archive", re.M)
 
 _NOTE_WORDS = re.compile(
-    r"transcriber|proofread|project gutenberg|\be-?text\b|\bebook\b|https?://|\bwww\.|produced by .{3,60}\n?.*(?:team|http)|"
+    r"transcriber|proofread|project gutenberg|\be-?text\b|\bebook\b|https?://|\bwww\.|"
+    r"produced by .{3,60}\n?.*(?:team|http)|"
     r"digital (?:file|data)|was scanned|page images|html version|html file|\bascii\b|character set",
     re.I,
 )
 _DIVISION = re.compile(
-    rf"^(?:THE )?(?:BOOK|PART|CHAPTER|CHAP\.?|SECTION|SECT\.?|LECTURE|ESSAY|LETTER|VOLUME|VOL\.?|CANTO|ACT|SCENE|APPENDIX|"
+    rf"^(?:THE )?(?:BOOK|PART|CHAPTER|CHAP\.?|SECTION|SECT\.?|LECTURE|ESSAY|LETTER|VOLUME|VOL\.?|CANTO|ACT|SCENE|"
+    rf"APPENDIX|"
     rf"Book|Part|Chapter|Chap\.|Section|Lecture|Essay|Letter|Volume|Appendix|"
     rf"(?:FIRST|SECOND|THIRD|FOURTH|FIFTH|SIXTH|SEVENTH|EIGHTH|NINTH|TENTH) (?:BOOK|PART))\b(?: the)?\s*"
-    rf"(?:{ROMAN}\b|\d+|[A-Z]{{3,}}|(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|First|Second|Third|Fourth|Fifth)\b)?[.:]?"
+    rf"(?:{ROMAN}\b|\d+|[A-Z]{{3,}}|"
+    rf"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|First|Second|Third|Fourth|Fifth)\b)?[.:]?"
+)
+_PART_NAMES = re.compile(
+    r"(?:The )?(?:Introduction|Preface|Foreword|Contents|Conclusion|Exercises|Definitions?|Axioms?|Postulates|"
+    r"Propositions|"
+    r"Appendix|Summary|Prologue|Epilogue|Index|Notes?|Argument|Examples|Observations?|Dedication|Postscript|Corollary)\W*",
+    re.I,
+)
+_PUBLISHER = re.compile(
+    r"copyright|publish(?:ing|ers)|printed (?:for|by|at)|\b(?:London|New York|Oxford|Boston|Chicago|Dublin)\s*:|"
+    r"^_?Author of|^price \d|& (?:sons|co\.?)\b",
+    re.I,
 )
 _TO_THE_END = re.compile(
     r"^(?:GENERAL |ANALYTICAL |ALPHABETICAL )?(?:INDEX|GLOSSARY|BIBLIOGRAPHY|ERRATA|ADVERTISEMENTS?|FINIS|COLOPHON)\b",
     re.I,
 )
-_CONTENTS = re.compile(r"^(?:TABLE OF |THE )?(?:CONTENTS|MATTERS)\b|^(?:LIST OF )?ILLUSTRATIONS\b", re.I)
+_CONTENTS = re.compile(r"^(?:TABLE OF |THE |ANALYSIS OF )?(?:CONTENTS|MATTERS)\b|^(?:LIST OF )?ILLUSTRATIONS\b", re.I)
+_LISTED = re.compile(r"(?:[IVXLC]+|\d{1,2})\b[.):]?\s+\S")
 _NOTES = re.compile(r"^(?:FOOT|END)?NOTES?\s*(?:TO .*)?[.:]?$|^FOOTNOTES?\b", re.I)
 _PERSONS = re.compile(
     r"^(?:PERSONS|CHARACTERS|PERSONAE|DRAMATIS PERSONAE)\b.*\b(?:DIALOGUE|PERSONAE|DRAMA)\b|^SCENE\s*:", re.I
 )
-_NOTE_MARK = re.compile(r"^\s*(?:\[\s*(?:\d{1,3}|[A-Z]|\*+|[†‡])\s*\]|\[?Footnote\b|\*+ ?\w|[†‡]|\{\d+\}|\(\*+\))")
+_NOTE_MARK = re.compile(
+    r"^\s*(?:P\.? ?\d{1,3},? ?[l1I]\b|\[\s*(?:\d{1,3}|[A-Z]|\*+|[†‡])\s*\]|\[?Footnote\b|\*+ ?\w|[†‡]|\{\d+\}|\(\*+\))"
+)
 _SPEECH = re.compile(r"^[A-Z][A-Z .]{2,30}: .*[a-z]")
 _SPEAKER = re.compile(r"([A-Z][a-z]+(?: [A-Z][a-z]+)?)\.\s+(?=[\"'(]*[A-Z])")
 _PAGE = re.compile(rf"^\W*(?:p(?:age|g)?\.?\s*)?(?:\d{{1,4}}|{ROMAN})\W*$", re.I)
@@ -53,7 +71,8 @@ _LEADER = re.compile(
     r"(?:\.\s?){4,}\s*[\divxlc$]{1,8}[\d./-]*\s*$|(?:\. ?){7,}|\S\s{3,}(?:_?[Pp]age )?(?:\d{1,3}|[ivxlc]{1,7})_?\.?\s*$"
 )
 _NUMBERING = re.compile(
-    rf"^\s*(?:§+\s*\d+[a-z]?\.?\s*|\[\d+\]\s*|\d{{1,3}}[.)]\s+(?=[\"'(_]*[A-Z])|\(\d{{1,3}}\)\s+|(?:[IVXLC]+)\.\s+(?=[\"'(_]*[A-Z]))"
+    r"^\s*(?:§+\s*\d+[a-z]?\.?\s*|\[\d+\]\s*|\d{1,3}[.)]\s+(?=[\"'(_]*[A-Z])|\(\d{1,3}\)\s+|"
+    r"(?:[IVXLC]+)\.\s+(?=[\"'(_]*[A-Z]))"
 )
 _OPENERS = (
     "illustration",
@@ -132,7 +151,8 @@ def speakers(sections: list[list[str]]) -> dict[str, str]:
     if len(names) < 2:
         return {}
     full = {name: [longer for longer in found if longer.startswith(name) and longer != name] for name in names}
-    return {name: max(longer, key=lambda n: (found[n], n)) if longer else name for name, longer in full.items()}
+    result = {name: max(longer, key=lambda n: (found[n], n)) if longer else name for name, longer in full.items()}
+    return result | {name: name for name in result.values()}
 
 
 def name_speaker(paragraph: str, names: dict[str, str]) -> str:
@@ -227,6 +247,16 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
                 state, begun = kind, seen
         elif (place < 0.05 or place > 0.97 or len(block) < 300) and _NOTE_WORDS.search(block):
             kind = "transcriber's notes"
+            if place > 0.97 and (heading or len(block) < 100):
+                state, begun = kind, seen
+        elif (
+            ((state == "front matter" and place < 0.03) or place > 0.98)
+            and len(block) < 700
+            and _PUBLISHER.search(block)
+        ):
+            kind = "front matter"
+        elif place < 0.2 and len(lines) > 3 and sum(bool(_LISTED.match(line)) for line in lines) > 0.4 * len(lines):
+            kind = "contents"
         elif heading and _CONTENTS.match(title) and place < 0.4:
             kind, state, begun, entries = "contents", "contents", seen, set()
         elif heading and _TO_THE_END.match(title) and place > 0.6:
@@ -245,6 +275,8 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
                 state = ""
                 kind = "heading" if heading else "prose"
             entries.add(key)
+        elif state == "transcriber's notes" and place > 0.97:
+            kind = state
         elif state and state != "front matter":
             kind = state.removeprefix("foot")
             if _NOTE_MARK.match(block):
@@ -286,6 +318,8 @@ def _is_heading(block: str, lines: list[str]) -> bool:
         return False
     if sum(c.isupper() for c in letters) > 0.8 * len(letters) and len(letters) > 1 and not re.search(r"[=+]", text):
         return len(text) < 200
+    if _PART_NAMES.fullmatch(text):
+        return True
     division = _DIVISION.match(text)
     if division and len(division[0]) > 4 and len(text) < 160 and len(text) - len(division[0]) < 120:
         return bool(re.search(rf"{ROMAN}\b|\d|[A-Z]{{3}}", division[0])) or len(text) < 60
@@ -304,12 +338,12 @@ def _is_prose(block: str, lines: list[str]) -> bool:
         return False
     full = [len(line) for line in lines[:-1]]
     if len(lines) == 2:
-        return len(lines[0]) > 55 and len(block) > 100 and bool(re.search(r"[a-z][.?!][\"'”’)]*$", lines[1]))
+        return len(lines[0]) > 50 and len(block) > 80 and bool(re.search(r"[a-z][.?!][\"'”’)]*$", lines[1]))
     if len(lines) == 1:
         return len(lines[0]) > 150 and bool(re.search(r"[a-z][.?!][\"'”’)]*(\s|$)", lines[0]))
     if len(lines) < 3 or sum(full) / len(full) < 36 or len(block) < 140:
         return False
-    lower = sum(c.islower() for c in block)
+    lower = len(re.findall(r"[a-z]", block))
     return (
         lower > 0.7 * len(block) * 0.8
         and block.count("--") < 1 + len(block) // 90
@@ -319,10 +353,11 @@ def _is_prose(block: str, lines: list[str]) -> bool:
 
 def _is_table(block: str, lines: list[str]) -> bool:
     """Columns, rules, leaders or mostly figures."""
-    solid = [c for c in block if not c.isspace()]
-    if sum(c.isdigit() for c in solid) > 0.25 * len(solid) and len(lines) > 1:
+    solid = len(re.sub(r"\s+", "", block))
+    figures = len(re.findall(r"\d", block))
+    if figures > 0.25 * solid and len(lines) > 1:
         return True
-    if sum(c.isdigit() or c in "=+<>|^/\\" for c in solid) > 0.4 * len(solid):
+    if figures + len(re.findall(r"[=+<>|^/\\]", block)) > 0.4 * solid:
         return True
     odd = sum(
         bool("|" in line or re.search(r"\S\s{3,}\S+\s{3,}\S|-{4,}|_{4,}|={4,}", line) or _LEADER.search(line))

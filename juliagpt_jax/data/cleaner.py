@@ -29,8 +29,8 @@ _GREEK = dict(
 _GREEK_NAMES = dict(
     zip(
         "αβγδεζηθικλμνξοπρστυφχψω",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "
-        "psi omega".split(),
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi "
+        "chi psi omega".split(),
         strict=True,
     )
 )
@@ -52,50 +52,58 @@ _LETTERS = str.maketrans(
 )
 _SIGNS = str.maketrans(
     {
-        "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "′": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"',
-        "″": '"', "‐": "-", "‑": "-", "‒": "-", "–": "--", "—": "--", "―": "--", "−": " minus ", "…": "...", "\u00a0": " ", "\u00ad": "",
-        "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8",
-        "²": "^2", "³": "^3", "¹": "", "×": " times ", "÷": " divided by ", "√": " root of ", "°": " degrees ", "º": " degrees ", "⁄": "/",
-        "≤": " is at most ", "≥": " is at least ", "≠": " is not equal to ", "∞": " infinity ", "∠": " angle ", "△": " triangle ", "⊥": " is perpendicular to ",
+        "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "′": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"',
+        "«": '"', "»": '"', "″": '"', "‐": "-", "‑": "-", "‒": "-", "–": "--", "—": "--", "―": "--", "−": " minus ",
+        "…": "...", "\u00a0": " ", "\u00ad": "",
+        "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8",
+        "⅞": " 7/8",
+        "²": "^2", "³": "^3", "¹": "", "×": " times ", "÷": " divided by ", "√": " root of ",
+        "°": " degrees ", "º": " degrees ", "⁄": "/",
+        "≤": " is at most ", "≥": " is at least ", "≠": " is not equal to ", "∞": " infinity ",
+        "∠": " angle ", "△": " triangle ", "⊥": " is perpendicular to ", "∴": " therefore ",
     }
 )  # fmt: skip
 
-# Signs with a spoken form. Order matters.
+# Signs with a spoken form: the sign, a pattern with it, what is said. Order matters.
 _SPOKEN = [
-    (re.compile(p), r)
-    for p, r in [
-        (r"&c\b\.?", "etc."),
-        (r"\s*&\s*", " and "),
-        (r"(?<![\w.])[£](\d[\d,]*(?:\.\d+)?)", r"\1 pounds"),
-        (r"(?<![\w.])[$](\d[\d,]*(?:\.\d+)?)", r"\1 dollars"),
-        (r"(\d)\s?%", r"\1 percent"),
-        (r"\s*=\s*(?=\S)", " equals "),
-        (r"\s+\+\s*|(?<=\w)\+(?=\w)", " plus "),
-        (r"(?<=[\w)])\s*\^\{?2\}?", " squared"),
-        (r"(?<=[\w)])\s*\^\{?3\}?", " cubed"),
-        (r"(?<=[\w)])\s*\^\{?(\d+|[a-z])\}?", r" to the power \1"),
-        (r"(?<=[\w)])\s+<\s+(?=[\w(])", " is less than "),
-        (r"(?<=[\w)])\s+>\s+(?=[\w(])", " is greater than "),
-        (r"(?<=\w)\s*::\s*(?=\w)", " as "),
-        (r"§+\s*(?=\d)", "section "),
+    (sign, re.compile(pattern), spoken)
+    for sign, pattern, spoken in [
+        (".'.", r"\.'\.", " therefore "),
+        ("-", r"(?<![\w)-])-(?=\d)", " minus "),
+        ("/", r"\b([A-Za-z])/([A-Za-z])\b", r"\1 over \2"),
+        ("&", r"&c\b\.?", "etc."),
+        ("&", r" ?& ?", " and "),
+        ("£", r"(?<![\w.])£(\d[\d,]*(?:\.\d+)?)", r"\1 pounds"),
+        ("$", r"(?<![\w.])\$(\d[\d,]*(?:\.\d+)?)", r"\1 dollars"),
+        ("%", r"(\d) ?%", r"\1 percent"),
+        ("=", r" ?= ?(?=\S)", " equals "),
+        ("+", r" \+ ?|(?<=\w)\+(?=\w)", " plus "),
+        ("^", r"(?<=[\w)]) ?\^\{?2\}?", " squared"),
+        ("^", r"(?<=[\w)]) ?\^\{?3\}?", " cubed"),
+        ("^", r"(?<=[\w)]) ?\^\{?(\d+|[a-z])\}?", r" to the power \1"),
+        ("<", r"(?<=[\w)]) < (?=[\w(])", " is less than "),
+        (">", r"(?<=[\w)]) > (?=[\w(])", " is greater than "),
+        ("::", r"(?<=\w) ?:: ?(?=\w)", " as "),
+        ("§", r"§+ ?(?=\d)", "section "),
     ]
 ]
 _SHORT = {
-    "Prop": "proposition", "Props": "propositions", "Def": "definition", "Deff": "definitions", "Defs": "definitions", "Ax": "axiom",
-    "Post": "postulate", "Cor": "corollary", "Coroll": "corollary", "Chap": "chapter", "Ch": "chapter", "Sect": "section", "Sec": "section", "Fig": "figure",
-    "Figs": "figures", "Vol": "volume", "Sol": "solution", "Dem": "demonstration", "Hyp": "hypothesis", "Obs": "observation",
-    "Exper": "experiment", "Qu": "question", "Schol": "scholium", "Bk": "book", "Theor": "theorem", "Prob": "problem", "Lib": "book", "Cap": "chapter",
+    "Prop": "proposition", "Props": "propositions", "Def": "definition", "Deff": "definitions", "Defs": "definitions",
+    "Ax": "axiom", "Post": "postulate", "Cor": "corollary", "Coroll": "corollary", "Chap": "chapter", "Ch": "chapter",
+    "Sect": "section", "Sec": "section", "Fig": "figure", "Figs": "figures", "Vol": "volume", "Sol": "solution",
+    "Dem": "demonstration", "Hyp": "hypothesis", "Obs": "observation", "Exper": "experiment", "Qu": "question",
+    "Schol": "scholium", "Bk": "book", "Theor": "theorem", "Prob": "problem", "Lib": "book", "Cap": "chapter",
 }  # fmt: skip
-_SHORTENED = re.compile(
-    rf"\b({'|'.join(_SHORT)}|{'|'.join(s.lower() for s in _SHORT if s not in ('Post', 'Sol', 'Sec', 'Ch', 'Cap', 'Dem', 'Lib'))}|{'|'.join(s.upper() for s in _SHORT)})\.(?=\s*(?:--|\w))"
-)
+_SHORT_IN_CAPITALS_ONLY = {"Post", "Sol", "Sec", "Ch", "Cap", "Dem", "Lib"}  # "in one sec." may be something else
+_SHORTENED = re.compile(r"\b([A-Za-z]{2,6})\. ?(?=--|\w)")
 
 # A reference in brackets: names of works, divisions and numbers, without a sentence around them.
 _REFERENCE = re.compile(r"\s*[(\[]([^()\[\]]{1,80})[)\]]")
 _REFERENCE_WORD = re.compile(
-    r"(?:see|cf|compare|comp|vide|v|i\.? ?e|also|and|or|by|note|p|pp|l|ll|ad|init|fin|sqq?|ff?|n|q|ibid|op|cit|loc|ch|bk|vs|ver|"
+    r"(?:see|cf|compare|comp|vide|v|i\.? ?e|also|and|or|by|note|p|pp|l|ll|ad|init|fin|sqq?|ff?|n|q|ibid|op|cit|loc|"
+    r"ch|bk|vs|ver|"
     r"st|supra|infra|post|def|axiom|prop|cor|ax|hyp|const|fig|art|sect?|lib|cap|chap|vol|book|part|obs|exper|lemma|coroll?|note|"
-    r"[A-Z][a-z]{1,14}|[a-z]|\d+[a-z]?|[ivxlcdm]+|[IVXLCDM]+)",
+    r"pages?|lines?|above|below|nos?|ed|tom|tract|tr|[A-Z][a-z]{1,14}|[a-z]|\d+[a-z]?|[ivxlcdm]+|[IVXLCDM]+)",
 )
 _ENUMERATION = re.compile(r"(?<![\w])[(\[](?:\d{1,3}|[a-z]|[ivx]{1,4})[)\]]\s*")
 
@@ -130,9 +138,10 @@ def clean(text: str, alphabet: str = "plain", changes: Changes | None = None) ->
     before = text
     text = _repair(text)
     text = _drop_references(text)
-    for pattern, spoken in _SPOKEN:
-        text = pattern.sub(spoken, text)
-    text = _SHORTENED.sub(lambda m: _cased(m[1], _SHORT[m[1].capitalize()]) + " ", text)
+    for sign, pattern, spoken in _SPOKEN:
+        if sign in text:
+            text = pattern.sub(spoken, text)
+    text = _SHORTENED.sub(_long, text)
     if alphabet == "plain":
         text = numerals.spell(text)
     text = re.sub(r"(?<=\d)/(?=\d)", " over ", text)
@@ -183,17 +192,18 @@ def _is_reference(inside: str) -> bool:
     if not re.search(r"\d|\b[ivxlcIVXLC]+\b", inside) or len(inside) < 2:
         return False
     tokens = re.findall(r"[A-Za-z\d]+", inside)
-    if (
-        not any(re.fullmatch(r"\d+[a-z]?|[ivxlc]+|[IVXLC]{2,}|[IVX]", t) for t in tokens)
-        or len(tokens) == 1
-        and tokens[0] == "I"
+    if not any(re.fullmatch(r"\d+[a-z]?|[ivxlc]+|[IVXLC]{2,}|[IVX]", t) for t in tokens) or (
+        len(tokens) == 1 and tokens[0] == "I"
     ):
         return False
     return all(_REFERENCE_WORD.fullmatch(t) for t in tokens) and not re.search(r"[=+]", inside)
 
 
-def _cased(model: str, word: str) -> str:
-    return word.capitalize() if model[0].isupper() else word
+def _long(match: re.Match[str]) -> str:
+    short = match[1].capitalize()
+    if short not in _SHORT or (match[1].islower() and short in _SHORT_IN_CAPITALS_ONLY):
+        return match[0]
+    return f"{_SHORT[short] if match[1].islower() else _SHORT[short].capitalize()} "
 
 
 def _tidy(text: str) -> str:
@@ -203,15 +213,16 @@ def _tidy(text: str) -> str:
         _dash,
         text,
     )
-    text = re.sub(r"\s*-{2,}\s*|\s+-\s+", " - ", text)
-    text = re.sub(r"\.(?:\s*\.)+", lambda m: "..." if len(m[0]) > 2 else ".", text)
-    text = re.sub(r"\(\s*[.,;:\s-]*\)", "", text)
-    text = re.sub(r"\s+([,;:?!.)])", r"\1", text)
-    text = re.sub(r"\(\s+", "(", text)
-    text = re.sub(r",(?:\s*,)+", ",", text)
-    text = re.sub(r"([,;:])\s*(?=[.?!])", "", text)
+    text = re.sub(r"(?<=[a-z])- (?=[a-z])(?!(?:and|or)\b)", " - ", text)
+    text = re.sub(r" ?--[- ]*| -(?: -)* ", " - ", text)
+    text = re.sub(r"\.(?: *\.)+", lambda m: "... " if len(m[0]) > 2 else ".", text)
+    text = re.sub(r"\([.,;: -]*\)", "", text)
+    text = re.sub(r" +([,;:?!.)])", r"\1", text)
+    text = re.sub(r"\( +", "(", text)
+    text = re.sub(r",(?: *,)+", ",", text)
+    text = re.sub(r"[,;:] *(?=[.?!])", "", text)
     text = re.sub(r"([,;:?!])(?=[A-Za-z(])", r"\1 ", text)
-    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"  +", " ", text)
     return text.strip(" -,;:").strip() if not re.search(r"[A-Za-z]", text[:3]) else text.strip()
 
 

@@ -32,7 +32,8 @@ def repeated(texts: Sequence[str], similarity: float) -> tuple[dict[int, int], d
     near: dict[int, int] = {}
     if not left:
         return exact, near
-    digests = rensa.RMinHash.digests_from_token_sets([sorted(s) for s in shingles], PERMUTATIONS, 1)
+    minhash = rensa.RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without a stub)
+    digests = minhash.digests_from_token_sets([sorted(s) for s in shingles], PERMUTATIONS, 1)
     rows = np.asarray(digests, np.uint64).reshape(len(left), BANDS, PERMUTATIONS // BANDS)
     keys = _mix(rows)
     buckets: dict[tuple[int, int], list[int]] = {}

@@ -73,7 +73,7 @@ def fetch(
         if _sha256(target) == work.source_sha256:
             return target
         target.unlink()
-    reason = ""
+    reason, attempt = "", 0
     for attempt in range(tries):
         if attempt:
             sleep(pause * 2 ** (attempt - 1))

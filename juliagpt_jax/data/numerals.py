@@ -11,45 +11,27 @@ from num2words import num2words
 
 _UNITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _ROMAN = re.compile(r"M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
-_DIVISIONS = (
-    "book|books|chapter|chapters|part|parts|section|sections|proposition|propositions|definition|definitions|axiom|axioms|"
-    "postulate|postulates|lemma|corollary|theorem|problem|figure|figures|volume|canto|act|scene|psalm|table|number|lecture|"
-    "essay|note|page|pages|line|lines|verse|article|question|experiment|observation|appendix|century|exercise|case|song|letter|stanza"
+_DIVISIONS = frozenset(
+    "book books chapter chapters part parts section sections proposition propositions definition definitions "
+    "axiom axioms postulate postulates lemma corollary theorem problem figure figures volume canto act scene "
+    "psalm table number lecture essay note page pages line lines verse article question experiment "
+    "observation appendix century exercise case song letter stanza".split()
 )
-_AFTER_DIVISION = re.compile(rf"\b({_DIVISIONS})(\.?\s+)([IVXLCDM]+|[ivxlcdm]+)\b", re.I)
+_AFTER_DIVISION = re.compile(
+    r"\b([A-Za-z]{4,})(\.? )([IVXLCDM]+|[ivxlcdm]+)\b(?:\.(?= ?[,;:)]| [a-z]))?"  # the word must be a division
+)
 _KING = re.compile(r"\b([A-Z][a-z]{2,})\s+([IVX]+)\b(?!\.?\s*[a-z]?\d)")
+_KINGS = set("Charles Edward George Gregory Henry Philip Pius Pope Leo Louis Urban".split())  # the I, the V, the X
 _BARE_ROMAN = re.compile(r"\b(?:[IVXLCDM]{2,}|[ivxl]{2,})\b")
-_WORDS = {
-    "mix",
-    "mi",
-    "di",
-    "vi",
-    "li",
-    "mm",
-    "cd",
-    "dc",
-    "md",
-    "dim",
-    "mid",
-    "lid",
-    "mil",
-    "xi",
-    "ill",
-    "MIX",
-    "MD",
-    "DC",
-    "CD",
-    "MM",
-    "DI",
-}
+_WORDS = set("mix mi di vi li mm cd dc md dim mid lid mil xi ill MIX MD DC CD MM DI".split())  # not numerals
 _YEAR_BEFORE = re.compile(
     r"(?:\b(?:in|In|of|by|since|until|till|before|after|year|years|from|to|and|about|January|February|March|April|May|June|July|"
     r"August|September|October|November|December|Jan|Feb|Aug|Sept|Oct|Nov|Dec|A\.? ?D|died|born)\.?,?|\d,|[-(,;])\s*$"
 )
 _NUMBER = re.compile(
     r"(?P<whole>\d+)\s?[- ]\s?(?P<top>\d+)/(?P<bottom>\d+)(?![/\d])"
-    r"|(?P<top2>\d+)/(?P<bottom2>\d+)(?:ths?\b)?(?![/\d])"
-    r"|(?P<ordinal>\d+)(?:st|nd|rd|d|th)\b"
+    r"|(?P<top2>\d+)/(?P<bottom2>\d+)(?:(?:ths?|rds?|nds?|st)\b)?(?![/\d])"
+    r"|(?P<ordinal>\d+)(?i:st|nd|rd|d|th)\b"
     r"|(?P<decimal>\d*\.\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?)"
     r"|(?P<number>\d+)"
 )
@@ -74,6 +56,8 @@ def words(number: int, kind: str = "cardinal") -> str:
 
 def _fraction(top: int, bottom: int) -> str:
     if top == 0 or bottom == 0:
+        return f"{words(top)} over {words(bottom)}"
+    if bottom > 100 and bottom not in (1_000, 10_000, 1_000_000):
         return f"{words(top)} over {words(bottom)}"
     if bottom in (1, 2, 4):
         name = {1: "whole", 2: "half", 4: "quarter"}[bottom]
@@ -109,17 +93,18 @@ def spell(text: str) -> str:
     division ("Book IV") and where nothing else can be meant ("XIV", "viii").
     """
     if re.search(r"[IVXLCDMivxlcdm]", text):
+        text = re.sub(r"(?<=\d)\.(?=\s*[,;:)])", "", text)
         text = _AFTER_DIVISION.sub(_division, text)
         text = _KING.sub(_king, text)
         text = _BARE_ROMAN.sub(_bare, text)
     if not re.search(r"\d", text):
         return text
-    text = re.sub(r"(?<=\d)(?=[A-Za-z])(?!(?:st|nd|rd|d|th)\b)|(?<=[A-Za-z])(?=\d)", " ", text)
+    text = re.sub(r"(?<=\d)(?=[A-Za-z])(?!(?i:st|nd|rd|d|th)\b)|(?<=[A-Za-z])(?=\d)", " ", text)
     return _NUMBER.sub(_figures, text)
 
 
 def _division(match: re.Match[str]) -> str:
-    value = roman(match[3])
+    value = roman(match[3]) if match[1].lower() in _DIVISIONS else None
     if not value or (
         match[3] == "I"
         and match[1].lower()
@@ -134,7 +119,7 @@ def _king(match: re.Match[str]) -> str:
     value = roman(match[2])
     if (
         not value
-        or match[2] == "I"
+        or (len(match[2]) == 1 and match[1] not in _KINGS)
         or value > 30
         or match[1] in ("The", "And", "But", "For", "Then", "When", "That", "Thus", "Hence", "Let", "From")
     ):

@@ -31,12 +31,12 @@ class Budget:
     """How much may still be read.
 
     Attributes:
-        bytes: over all files, after decompression.
+        total_bytes: over all files, after decompression.
         file_bytes: of one file, after decompression.
         files: over all archives and folders.
     """
 
-    bytes: int = 1 << 30
+    total_bytes: int = 1 << 30
     file_bytes: int = 64 << 20
     files: int = 10_000
 
@@ -46,16 +46,16 @@ class Budget:
         Raises:
             UserError: it is longer than what is left, or there is one file too many.
         """
-        limit = min(self.file_bytes, self.bytes)
+        limit = min(self.file_bytes, self.total_bytes)
         content = stream.read(limit + 1)
         if len(content) > limit:
             raise UserError(
-                f"{name}: more than {limit:,} bytes once unpacked; --max_bytes and --max_file_bytes say how much is read"
+                f"{name}: more than {limit:,} bytes once unpacked; --max_bytes, --max_file_bytes say how much is read"
             )
         self.files -= 1
         if self.files < 0:
             raise UserError(f"{name}: one file too many; --max_files says how many are read")
-        self.bytes -= len(content)
+        self.total_bytes -= len(content)
         return content
 
 
@@ -194,7 +194,8 @@ def _decode(name: str, content: bytes, errors: str) -> tuple[str, int]:
             text, replaced = content.decode("cp1252", "replace"), 0
         elif errors == "strict":
             raise UserError(
-                f"{name}: byte {error.start} is not {encoding.upper()} ({error.reason}); --errors=replace replaces such bytes"
+                f"{name}: byte {error.start} is not {encoding.upper()} ({error.reason}); "
+                "--errors=replace replaces such bytes"
             ) from error
         else:
             text = content.decode(encoding, "replace")
@@ -236,8 +237,10 @@ class _Package(HTMLParser):
 class _Html(HTMLParser):
     """A page to text: blocks are set off by blank lines, headings marked; scripts, tables and note marks left out."""
 
-    BLOCKS = set("p div br li ul ol dl dt dd blockquote pre section article header footer hr tr figure body".split())
-    SILENT = set("head script style nav table svg math audio video object noscript template figcaption".split())
+    BLOCKS = frozenset(
+        "p div br li ul ol dl dt dd blockquote pre section article header footer hr tr figure body".split()
+    )
+    SILENT = frozenset("head script style nav table svg math audio video object noscript template figcaption".split())
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,7 +132,8 @@ def run(works: list[Work], options: Options, budget: parsers.Budget, jobs: int, 
         score(books, options, lambda f, tasks: progress("score", len(tasks), spread(f, tasks)))
     if not any(book.chunks for book in books):
         raise UserError(
-            f"--source: no running text: {sum(b.characters for b in books):,} characters read, 0 chunks of {options.shortest} made"
+            f"--source: no running text: {sum(b.characters for b in books):,} characters read, not one chunk of "
+            f"{options.shortest} made"
         )
     deduplicate(books, options)
     split(books, options)
@@ -155,9 +156,9 @@ def _pool(jobs: int) -> Iterator[Callable[[Callable[[Any], Any], list[Any]], Ite
 
 def _within(books: list[Book], budget: parsers.Budget) -> list[Book]:
     """Each process has the whole budget; here it is counted over all of them."""
-    budget.bytes -= sum(book.characters for book in books)
+    budget.total_bytes -= sum(book.characters for book in books)
     budget.files -= len(books)
-    if budget.bytes < 0 or budget.files < 0:
+    if budget.total_bytes < 0 or budget.files < 0:
         raise UserError("--source: more text or files than --max_bytes and --max_files allow")
     return books
 
@@ -287,8 +288,8 @@ def split(books: list[Book], options: Options) -> None:
     counts = [len(book.indices("train", "val", "guard")) for book in books]
     if not any(book.indices("val") for book in books) or not any(book.indices("train") for book in books):
         raise UserError(
-            f"--source: too small to split: {sum(counts)} chunks are left, {max(counts)} in the largest work; {smallest(options)} "
-            "in one work are needed"
+            f"--source: too small to split: {sum(counts)} chunks are left, {max(counts)} in the largest work; "
+            f"{smallest(options)} in one work are needed"
         )
 
 
@@ -332,9 +333,9 @@ def unleak(books: list[Book], options: Options) -> tuple[int, int]:
         pairs = Counter(book.work.id for book, _ in leaked).most_common(2)
         givers = Counter(book.work.id for book, _ in sources).most_common(2)
         raise UserError(
-            f"--source: {len(leaked)} of {total} validation chunks ({len(leaked) / total:.1%}) stand in the training text too, "
-            f"more than --leak_limit={options.leak_limit:g}: in {', '.join(name for name, _ in pairs)}, given away by "
-            f"{', '.join(name for name, _ in givers)}. Is one work there twice?"
+            f"--source: {len(leaked)} of {total} validation chunks ({len(leaked) / total:.1%}) stand in the training "
+            f"text too, more than --leak_limit={options.leak_limit:g}: in {', '.join(name for name, _ in pairs)}, "
+            f"given away by {', '.join(name for name, _ in givers)}. Is one work there twice?"
         )
     for book, i in sources:
         book.fates[i] = "leak"

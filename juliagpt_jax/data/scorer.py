@@ -43,6 +43,7 @@ class Scores:
         quality: in [0, 1], the product of the shares below, each from its poor to its good end.
         letters: share of letters and spaces among all characters.
         known: share of words that the corpus has elsewhere too.
+        function: share of words such as "the" and "of": English text has near half of them, other languages few.
         repetition: share of words that are repetitions beyond what a text of this length has.
         fragments: share of words that are single letters or end nothing: what lists, formulas and tables consist of.
     """
@@ -53,6 +54,7 @@ class Scores:
     quality: float
     letters: float
     known: float
+    function: float
     repetition: float
     fragments: float
 
@@ -149,26 +151,36 @@ class Judge:
         known = sum(m for word, m in counts.items() if self._counts.get(word, 0) - m >= self._enough) / n
         # A text of 40 words has about 30 different ones; a refrain or a table's ditto has far fewer.
         repetition = max(0.0, 1 - len(counts) / n - 0.25) if n > 8 else 0.0
+        function = sum(word in _FUNCTION_WORDS for word in found) / n
         lone = sum(len(word) == 1 and word not in "aio" for word in found)
         numbers = sum(word in _NUMBER_WORDS for word in found)
         breaks = len(re.findall(r"[.;:,?!()-]", text))
         fragments = min(1.0, (lone + max(0, numbers - 0.2 * n) + max(0, breaks - 0.35 * n)) / n)
         quality = (
             (
-                _stretch(letters, 0.80, 0.94)
+                _stretch(letters, 0.70, 0.88)
                 * _stretch(known, 0.55, 0.92)
-                * _stretch(-repetition, -0.45, -0.10)
-                * _stretch(-fragments, -0.35, -0.05)
+                * _stretch(function, 0.08, 0.22)
+                * _stretch(-repetition, -0.45, -0.25)
+                * _stretch(-fragments, -0.40, -0.10)
             )
             if found
             else 0.0
         )
-        return Scores(self.compression(text), mtld(found), flesch(text), quality, letters, known, repetition, fragments)
+        return Scores(
+            self.compression(text), mtld(found), flesch(text), quality, letters, known, function, repetition, fragments
+        )
 
 
+_FUNCTION_WORDS = frozenset(
+    "the of and to in is that it as be not he by which or for but this are with his they have from was at all who if "
+    "what we on no so will any has there when one their been than them its would may had him you my do shall can were "
+    "other these such she her your our then only some more thou thy unto i an".split()
+)
 _NUMBER_WORDS = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
-    "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million equals plus minus squared cubed point".split()
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million equals plus "
+    "minus squared cubed point".split()
 )
 
 

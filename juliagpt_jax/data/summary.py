@@ -24,7 +24,8 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "# What this corpus is made of",
         "",
         f"{len(works)} works, {characters:,} characters of raw text: {chunks['train']:,} chunks for training "
-        f"({manifest['characters']['train']:,} characters), {chunks['val']:,} for validation ({manifest['characters']['val']:,}).",
+        f"({manifest['characters']['train']:,} characters), {chunks['val']:,} for validation "
+        f"({manifest['characters']['val']:,}).",
         "",
         *[f"- {note}" for note in manifest["notes"]],
         *([""] if manifest["notes"] else []),
@@ -43,9 +44,10 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
     seen = max(sum(w["cleaner"]["seen"] for w in works), 1)
     lost, added = (sum(w["cleaner"][k] for w in works) for k in ("lost", "added"))
     lines += [
-        f"Of the author's text, without white space, the cleaner took away {lost:,} characters ({lost / seen:.2%}: references, markup, figures, foreign "
-        f"signs) and put in {added:,} ({added / seen:.2%}: numbers as words, signs written out). {sum(w['replaced'] for w in works):,} bytes were no text and "
-        f"were replaced; {sum(w['short'] for w in works):,} characters were left over as too short for a chunk.",
+        f"Of the author's text, without white space, the cleaner took away {lost:,} characters ({lost / seen:.2%}: "
+        f"references, markup, figures, foreign signs) and put in {added:,} ({added / seen:.2%}: numbers as words, "
+        f"signs written out). {sum(w['replaced'] for w in works):,} bytes were no text and were replaced; "
+        f"{sum(w['short'] for w in works):,} characters were left over as too short for a chunk.",
         "",
         "## Chunks: what became of each",
         "",
@@ -57,8 +59,8 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
             for fate, name in pipeline.FATES.items()
         ],
         "",
-        f"Before the last step {manifest['leaked']['found']:,} validation chunks had half of their eight-word sequences in the training text; "
-        f"after it {manifest['leaked']['left']:,}.",
+        f"Before the last step {manifest['leaked']['found']:,} validation chunks had half of their eight-word "
+        f"sequences in the training text; after it {manifest['leaked']['left']:,}.",
         "",
         "![chunks by work](plots/works.png)",
         "",
@@ -74,7 +76,8 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
     for (phase, art), books in sorted(groups.items()):
         train = [len(b.chunks[i]) + 1 for b in books for i in b.indices("train")]
         lines.append(
-            f"| {phase or '-'} | {art or '-'} | {len(books)} | {len(train):,} | {sum(train):,} | {sum(train) / size:.1%} |"
+            f"| {phase or '-'} | {art or '-'} | {len(books)} | {len(train):,} | {sum(train):,} "
+            f"| {sum(train) / size:.1%} |"
         )
     lines += [
         "",
@@ -92,17 +95,22 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "",
         "## By work",
         "",
-        "Share of the file that is not the author's text; of that text, what the cleaner took away and put in; then chunks.",
+        "Share of the file that is not the author's text; of that text, what the cleaner took away and put in; chunks.",
         "",
         "| work | characters | apparatus | lost | added | chunks | poor | exact | near | guard | leak | train | val |",
         "| --- | " + "---: | " * 12,
     ]
     for w in works:
-        c, base = w["chunks"], max(w["cleaner"]["seen"], 1)
-        lines.append(
-            f"| {w['id']} | {w['characters']:,} | {1 - w['kept'] / max(w['characters'], 1):.1%} | {w['cleaner']['lost'] / base:.2%} | {w['cleaner']['added'] / base:.2%} "
-            f"| {sum(c.values()):,} | {c['poor']:,} | {c['exact']:,} | {c['near']:,} | {c['guard']:,} | {c['leak']:,} | {c['train']:,} | {c['val']:,} |"
-        )
+        base = max(w["cleaner"]["seen"], 1)
+        shares = [1 - w["kept"] / max(w["characters"], 1), w["cleaner"]["lost"] / base, w["cleaner"]["added"] / base]
+        fates = [w["chunks"][fate] for fate in ("poor", "exact", "near", "guard", "leak", "train", "val")]
+        cells = [
+            w["id"],
+            f"{w['characters']:,}",
+            *(f"{s:.2%}" for s in shares),
+            *(f"{n:,}" for n in [sum(fates), *fates]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

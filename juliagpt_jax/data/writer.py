@@ -36,7 +36,8 @@ def check(out: Path, source: str, options: pipeline.Options, force: bool) -> Non
         foreign = sorted(f.name for f in out.iterdir() if f.name not in _OWN)
         if foreign or not (out / MANIFEST).is_file():
             raise UserError(
-                f"--out={out} holds other things ({', '.join(foreign[:3]) or 'no manifest.json'}); take an empty or a new folder"
+                f"--out={out} holds other things ({', '.join(foreign[:3]) or 'no manifest.json'}); "
+                "take an empty or a new folder"
             )
         try:
             old = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
@@ -45,7 +46,8 @@ def check(out: Path, source: str, options: pipeline.Options, force: bool) -> Non
             same = False
         if not same and not force:
             raise UserError(
-                f"--out={out} holds a corpus of another source or with other options (its {MANIFEST} says which); --force replaces it"
+                f"--out={out} holds a corpus of another source or with other options (see its {MANIFEST}); "
+                "--force replaces it"
             )
     parent = out.absolute().parent
     try:
