@@ -120,7 +120,7 @@ def _check(options: argparse.Namespace) -> None:
     """Every number within its limits, before anything is read."""
     for name, low, high in [
         ("shortest", 1, 10_000),
-        ("longest", 2 * options.shortest, 1_000_000),
+        ("longest", 3 * options.shortest, 1_000_000),
         ("min_quality", 0, 1),
         ("similarity", 0.1, 1),
         ("val_share", 0.001, 0.5),

@@ -9,9 +9,9 @@ import dataclasses
 import re
 from collections import Counter
 
+from juliagpt_jax.data.blocks import ROMAN, is_heading, is_prose, is_table, join
 from juliagpt_jax.data.parsers import HEADING
 
-ROMAN = r"(?:[IVXLC]+|[ivxlc]+)"
 _START = re.compile(r"^ *\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]*(?:\*{3}[^\n]*)?$", re.M)
 _SMALL_PRINT = re.compile(r"^.*END.{0,4}THE SMALL PRINT!?.*$", re.M)
 _HEADER_LINE = re.compile(
@@ -32,30 +32,18 @@ _NOTE_WORDS = re.compile(
     r"digital (?:file|data)|was scanned|page images|html version|html file|\bascii\b|character set",
     re.I,
 )
-_DIVISION = re.compile(
-    rf"^(?:THE )?(?:BOOK|PART|CHAPTER|CHAP\.?|SECTION|SECT\.?|LECTURE|ESSAY|LETTER|VOLUME|VOL\.?|CANTO|ACT|SCENE|"
-    rf"APPENDIX|"
-    rf"Book|Part|Chapter|Chap\.|Section|Lecture|Essay|Letter|Volume|Appendix|"
-    rf"(?:FIRST|SECOND|THIRD|FOURTH|FIFTH|SIXTH|SEVENTH|EIGHTH|NINTH|TENTH) (?:BOOK|PART))\b(?: the)?\s*"
-    rf"(?:{ROMAN}\b|\d+|[A-Z]{{3,}}|"
-    rf"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|First|Second|Third|Fourth|Fifth)\b)?[.:]?"
-)
-_PART_NAMES = re.compile(
-    r"(?:The )?(?:Introduction|Preface|Foreword|Contents|Conclusion|Exercises|Definitions?|Axioms?|Postulates|"
-    r"Propositions|"
-    r"Appendix|Summary|Prologue|Epilogue|Index|Notes?|Argument|Examples|Observations?|Dedication|Postscript|Corollary)\W*",
-    re.I,
-)
 _PUBLISHER = re.compile(
     r"copyright|publish(?:ing|ers)|printed (?:for|by|at)|\b(?:London|New York|Oxford|Boston|Chicago|Dublin)\s*:|"
-    r"^_?Author of|^price \d|& (?:sons|co\.?)\b",
+    r"^_?Author of|^Reprinted from|"
+    r"^price \d|& (?:sons|co\.?)\b",
     re.I,
 )
 _TO_THE_END = re.compile(
-    r"^(?:GENERAL |ANALYTICAL |ALPHABETICAL )?(?:INDEX|GLOSSARY|BIBLIOGRAPHY|ERRATA|ADVERTISEMENTS?|FINIS|COLOPHON)\b",
+    r"^(?:A |THE )?(?:GENERAL |ANALYTICAL |ALPHABETICAL )?(?:INDEX|GLOSSARY|BIBLIOGRAPHY|ERRATA|ADVERTISEMENTS?|FINIS|COLOPHON)\b",
     re.I,
 )
 _CONTENTS = re.compile(r"^(?:TABLE OF |THE |ANALYSIS OF )?(?:CONTENTS|MATTERS)\b|^(?:LIST OF )?ILLUSTRATIONS\b", re.I)
+_NEXT_PART = re.compile(r"(?!(?:BOOK|CHAPTER|PART|SECTION)\b)(?=(?:.*[A-Z]){4})[^a-z]+")  # after notes at the end
 _LISTED = re.compile(r"(?:[IVXLC]+|\d{1,2})\b[.):]?\s+\S")
 _NOTES = re.compile(r"^(?:FOOT|END)?NOTES?\s*(?:TO .*)?[.:]?$|^FOOTNOTES?\b", re.I)
 _PERSONS = re.compile(
@@ -64,14 +52,10 @@ _PERSONS = re.compile(
 _NOTE_MARK = re.compile(
     r"^\s*(?:P\.? ?\d{1,3},? ?[l1I]\b|\[\s*(?:\d{1,3}|[A-Z]|\*+|[†‡])\s*\]|\[?Footnote\b|\*+ ?\w|[†‡]|\{\d+\}|\(\*+\))"
 )
-_SPEECH = re.compile(r"^[A-Z][A-Z .]{2,30}: .*[a-z]")
 _SPEAKER = re.compile(r"([A-Z][a-z]+(?: [A-Z][a-z]+)?)\.\s+(?=[\"'(]*[A-Z])")
 _PAGE = re.compile(rf"^\W*(?:p(?:age|g)?\.?\s*)?(?:\d{{1,4}}|{ROMAN})\W*$", re.I)
-_LEADER = re.compile(
-    r"(?:\.\s?){4,}\s*[\divxlc$]{1,8}[\d./-]*\s*$|(?:\. ?){7,}|\S\s{3,}(?:_?[Pp]age )?(?:\d{1,3}|[ivxlc]{1,7})_?\.?\s*$"
-)
 _NUMBERING = re.compile(
-    r"^\s*(?:§+\s*\d+[a-z]?\.?\s*|\[\d+\]\s*|\d{1,3}[.)]\s+(?=[\"'(_]*[A-Z])|\(\d{1,3}\)\s+|"
+    r"^\s*(?:(?:§+|Sect?\.)\s*\d+[a-z]?\.?\s*|\[\d+\]\s*|\d{1,3}[.)]\s+(?=[\"'(_]*[A-Z])|\(\d{1,3}\)\s+|"
     r"(?:[IVXLC]+)\.\s+(?=[\"'(_]*[A-Z]))"
 )
 _OPENERS = (
@@ -133,7 +117,7 @@ def strip(text: str) -> Text:
             block = _MARKS.sub("", block)
             dropped["note marks"] += length - len(block)
             kept += len(block)
-            sections[-1].append(_join(block, words))
+            sections[-1].append(join(block, words))
         else:
             dropped[kind] += len(block)
             if kind == "heading" and sections[-1]:
@@ -234,8 +218,8 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
         place, seen = seen / size, seen + len(block)
         lines = [line.strip(" \t_=*") for line in block.strip().split("\n")]
         title = lines[0].strip(" .:_=*" + HEADING)
-        heading = _is_heading(block, lines)
-        prose = _is_prose(block, lines)
+        heading = is_heading(block, lines)
+        prose = is_prose(block, lines)
         kind = "prose"
         if not re.search(r"[^\W\d_]", block):
             kind = "page numbers" if re.search(r"\d", block) else "ornaments"
@@ -270,8 +254,12 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
         elif state == "contents":
             kind = "contents"
             key = " ".join(w for w in re.findall(r"[a-z]+", title.lower()) if not re.fullmatch("[ivxlc]+", w))
-            following = next((_is_prose(b, b.split("\n")) for b in blocks[i + 1 : i + 2]), False)
-            if prose or (heading and (key in entries or following)) or seen - begun > 0.12 * size + 6_000:
+            following = any(is_prose(b, b.split("\n")) and b.count("\n") > 1 for b in blocks[i + 1 : i + 2])
+            if (
+                (prose and len(lines) > 2)
+                or (heading and (key in entries or following))
+                or seen - begun > 0.12 * size + 6_000
+            ):
                 state = ""
                 kind = "heading" if heading else "prose"
             entries.add(key)
@@ -281,7 +269,7 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             kind = state.removeprefix("foot")
             if _NOTE_MARK.match(block):
                 pass
-            elif heading:
+            elif heading and (state != "notes" or place < 0.8 or _NEXT_PART.fullmatch(title)):
                 kind, state = "heading", ""
             elif state == "transcriber's notes" and seen - begun > 6_000:
                 kind, state = "prose", ""
@@ -292,7 +280,7 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             kind = "heading"
         elif _NOTE_MARK.match(block) and not (block.lstrip().startswith("*") and len(block) > 2_000):
             kind = "notes"
-        elif _is_table(block, lines):
+        elif is_table(block, lines):
             kind = "tables"
         elif state == "front matter" and not prose:
             kind = "front matter"
@@ -302,78 +290,3 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             state = ""
         result.append((kind, block))
     return result
-
-
-def _is_heading(block: str, lines: list[str]) -> bool:
-    """A block that names what follows: marked by the format, in capitals, "Chapter 3 ...", or a short title."""
-    if block.lstrip().startswith(HEADING):
-        return True
-    text = " ".join(lines)
-    if len(lines) > 5 or len(text) > 240:
-        return False
-    letters = [c for c in text if c.isalpha()]
-    if not letters:
-        return False
-    if _SPEECH.match(text):
-        return False
-    if sum(c.isupper() for c in letters) > 0.8 * len(letters) and len(letters) > 1 and not re.search(r"[=+]", text):
-        return len(text) < 200
-    if _PART_NAMES.fullmatch(text):
-        return True
-    division = _DIVISION.match(text)
-    if division and len(division[0]) > 4 and len(text) < 160 and len(text) - len(division[0]) < 120:
-        return bool(re.search(rf"{ROMAN}\b|\d|[A-Z]{{3}}", division[0])) or len(text) < 60
-    if len(text) > 70 or text[-1] in ",;?!\"'”’-":
-        return False
-    words = [w for w in re.findall(r"[^\W\d_][\w'’]*", text) if len(w) > 3]
-    title_case = sum(w[0].isupper() for w in words) >= 0.6 * len(words) if words else text[0].isupper()
-    if text[-1] == ".":
-        return len(text) < 50 and len(words) > 1 and "," not in text and all(w[0].isupper() for w in words)
-    return text[0].isupper() and title_case and len(lines) <= 2
-
-
-def _is_prose(block: str, lines: list[str]) -> bool:
-    """Running text beyond doubt: some full lines, or a sentence that ends."""
-    if _LEADER.search(lines[-1]) or _is_table(block, lines) or re.search(r"\bpage \d+_?$", block.strip(), re.I):
-        return False
-    full = [len(line) for line in lines[:-1]]
-    if len(lines) == 2:
-        return len(lines[0]) > 50 and len(block) > 80 and bool(re.search(r"[a-z][.?!][\"'”’)]*$", lines[1]))
-    if len(lines) == 1:
-        return len(lines[0]) > 150 and bool(re.search(r"[a-z][.?!][\"'”’)]*(\s|$)", lines[0]))
-    if len(lines) < 3 or sum(full) / len(full) < 36 or len(block) < 140:
-        return False
-    lower = len(re.findall(r"[a-z]", block))
-    return (
-        lower > 0.7 * len(block) * 0.8
-        and block.count("--") < 1 + len(block) // 90
-        and bool(re.search(r"[a-z,;:.?!\"'”’)-]\s*$", block))
-    )
-
-
-def _is_table(block: str, lines: list[str]) -> bool:
-    """Columns, rules, leaders or mostly figures."""
-    solid = len(re.sub(r"\s+", "", block))
-    figures = len(re.findall(r"\d", block))
-    if figures > 0.25 * solid and len(lines) > 1:
-        return True
-    if figures + len(re.findall(r"[=+<>|^/\\]", block)) > 0.4 * solid:
-        return True
-    odd = sum(
-        bool("|" in line or re.search(r"\S\s{3,}\S+\s{3,}\S|-{4,}|_{4,}|={4,}", line) or _LEADER.search(line))
-        for line in lines
-    )
-    return odd >= 0.4 * len(lines) and odd > 0
-
-
-def _join(block: str, words: set[str]) -> str:
-    """One line. A hyphen at a line's end goes where the word without it is one that the book also uses."""
-
-    def mend(match: re.Match[str]) -> str:
-        left, right = match[1], match[2]
-        if left + right in words or not (left in words and right in words):
-            return left + right
-        return f"{left}-{right}"
-
-    block = re.sub(r"([A-Za-z]+)-[ \t]*\n[ \t]*([a-z]+)", mend, block)
-    return " ".join(block.replace(HEADING, " ").split())

@@ -22,7 +22,7 @@ _BREAKS = [r"[;:]['\")]*\s", r",['\")]*\s|\s-\s", r"\s"]  # where a long sentenc
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Characters of a chunk."""
+    """Characters of a chunk. With `longest` three times `shortest` there is always a place to cut between words."""
 
     shortest: int = SHORTEST
     longest: int = LONGEST

@@ -172,7 +172,10 @@ def _repair(text: str) -> str:
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         text = re.sub(r"[α-ωΑ-Ω]+", _greek, text).translate(_SIGNS)
     text = re.sub(r"(?<=[a-z])_(?=[a-z]+_)|[_*#~{}]+|(?<!\w)\^", "", text.replace("`", "'"))
-    text = text.replace("''", '"')
+    text = re.sub(r"(?<![\w)] )(?<!\w)=([A-Za-z][^=]*)=(?=$|[\s.,;:)!?])", r"\1", text)  # =small capitals=
+    text = re.sub(r"\b0 (?=[A-Z][a-z])", "O ", text.replace("''", '"'))
+    if text.startswith('"') and text.count('"') % 2:
+        text = text[1:]  # of a quotation of several paragraphs, or of none
     return re.sub(r"\s+", " ", text)
 
 
@@ -213,14 +216,14 @@ def _tidy(text: str) -> str:
         _dash,
         text,
     )
-    text = re.sub(r"(?<=[a-z])- (?=[a-z])(?!(?:and|or)\b)", " - ", text)
+    text = re.sub(r"(?<=[a-z])- (?=[A-Za-z])(?!(?:and|or)\b)| -(?=[a-z]{2})", " - ", text)
     text = re.sub(r" ?--[- ]*| -(?: -)* ", " - ", text)
     text = re.sub(r"\.(?: *\.)+", lambda m: "... " if len(m[0]) > 2 else ".", text)
     text = re.sub(r"\([.,;: -]*\)", "", text)
     text = re.sub(r" +([,;:?!.)])", r"\1", text)
     text = re.sub(r"\( +", "(", text)
     text = re.sub(r",(?: *,)+", ",", text)
-    text = re.sub(r"[,;:] *(?=[.?!])", "", text)
+    text = re.sub(r"(?:[,;:] *)+(?=[.?!])", "", text)
     text = re.sub(r"([,;:?!])(?=[A-Za-z(])", r"\1 ", text)
     text = re.sub(r"  +", " ", text)
     return text.strip(" -,;:").strip() if not re.search(r"[A-Za-z]", text[:3]) else text.strip()

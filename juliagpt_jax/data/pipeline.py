@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.data import apparatus, chunker, cleaner, deduplication, parsers, scorer
+from juliagpt_jax.data.passages import passages, smallest
 from juliagpt_jax.data.sources import Work, digest
 from juliagpt_jax.errors import UserError
 
@@ -281,7 +282,9 @@ def split(books: list[Book], options: Options) -> None:
         places = book.indices("")
         for i in places:
             book.fates[i] = "train"
-        for begin, end in passages(len(places), options, f"split {options.seed} {book.work.id}"):
+        for begin, end in passages(
+            len(places), options.val_share, options.passage, options.guard, f"split {options.seed} {book.work.id}"
+        ):
             for k in range(max(0, begin - options.guard), min(len(places), end + options.guard)):
                 if book.fates[places[k]] != "val":
                     book.fates[places[k]] = "val" if begin <= k < end else "guard"
@@ -289,31 +292,8 @@ def split(books: list[Book], options: Options) -> None:
     if not any(book.indices("val") for book in books) or not any(book.indices("train") for book in books):
         raise UserError(
             f"--source: too small to split: {sum(counts)} chunks are left, {max(counts)} in the largest work; "
-            f"{smallest(options)} in one work are needed"
+            f"{smallest(options.val_share, options.guard)} in one work are needed"
         )
-
-
-def passages(count: int, options: Options, seed: str) -> list[tuple[int, int]]:
-    """Validation passages among `count` chunks, as (begin, end), in order and never touching: one at a random place
-    in each of as many equal stretches as are needed."""
-    wanted = round(count * options.val_share)
-    if count < smallest(options) or wanted == 0:
-        return []
-    number = max(1, round(wanted / options.passage))
-    rng = random.Random(seed)
-    result = []
-    for k in range(number):
-        low, high = count * k // number, count * (k + 1) // number
-        size = wanted * (k + 1) // number - wanted * k // number
-        room = high - low - size - 2 * options.guard
-        begin = low + options.guard + (rng.randrange(room + 1) if room > 0 else 0)
-        result.append((begin, begin + size))
-    return result
-
-
-def smallest(options: Options) -> int:
-    """Chunks of the smallest work that is split: one for validation, its guards, and as many for training."""
-    return max(round(1 / options.val_share), 2 * (1 + 2 * options.guard))
 
 
 def unleak(books: list[Book], options: Options) -> tuple[int, int]:
