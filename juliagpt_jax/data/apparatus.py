@@ -29,6 +29,7 @@ _ARCHIVE_END = re.compile(r"^(?:THE END\s+)?-{20,}\s+Copyright statement:\s+The 
 _NOTE_WORDS = re.compile(
     r"transcriber|proofread|project gutenberg|\be-?text\b|\bebook\b|https?://|\bwww\.|"
     r"produced by .{3,60}\n?.*(?:team|http)|"
+    r"archaic spelling|spelling and punctuation|"
     r"digital (?:file|data)|was scanned|page images|html version|html file|\bascii\b|character set",
     re.I,
 )
@@ -39,7 +40,8 @@ _PUBLISHER = re.compile(
     re.I,
 )
 _TO_THE_END = re.compile(
-    r"^(?:A |THE )?(?:GENERAL |ANALYTICAL |ALPHABETICAL )?(?:INDEX|GLOSSARY|BIBLIOGRAPHY|ERRATA|ADVERTISEMENTS?|FINIS|COLOPHON)\b",
+    r"^(?:A |THE )?(?:GENERAL |ANALYTICAL |ALPHABETICAL )?"
+    r"(?:INDEX|GLOSSARY|BIBLIOGRAPHY|ERRATA|ADVERTISEMENTS?|FINIS|COLOPHON)\b",
     re.I,
 )
 _CONTENTS = re.compile(r"^(?:TABLE OF |THE |ANALYSIS OF )?(?:CONTENTS|MATTERS)\b|^(?:LIST OF )?ILLUSTRATIONS\b", re.I)
@@ -205,7 +207,7 @@ def _drop_brackets(text: str, dropped: Counter[str]) -> str:
 
 
 def _blocks(text: str) -> list[str]:
-    return [block for block in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.strip("\n")) if block.strip()]
+    return [block for block in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")) if block.strip()]
 
 
 def _classify(blocks: list[str]) -> list[tuple[str, str]]:
@@ -257,7 +259,7 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             following = any(is_prose(b, b.split("\n")) and b.count("\n") > 1 for b in blocks[i + 1 : i + 2])
             if (
                 (prose and len(lines) > 2)
-                or (heading and (key in entries or following))
+                or (heading and ((" " in key and key in entries) or following))
                 or seen - begun > 0.12 * size + 6_000
             ):
                 state = ""

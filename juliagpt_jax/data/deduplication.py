@@ -104,7 +104,7 @@ def _grams(codes: np.ndarray, lengths: np.ndarray, count: int) -> tuple[np.ndarr
     result = np.zeros(len(codes), np.uint64)
     for k in range(_GRAM):
         word = np.zeros(len(codes), np.uint64)
-        word[: len(codes) - k] = codes[k:] + np.uint64(1)
+        word[: max(len(codes) - k, 0)] = codes[k:] + np.uint64(1)
         word[size <= k] = 0
         result = (result ^ word) * np.uint64(0x9E3779B97F4A7C15)
         result ^= result >> np.uint64(29)

@@ -103,22 +103,22 @@ def fetch(
             )
             continue
         size = part.stat().st_size
-        if size < work.source_bytes:
-            reason = f"{size:,} of {work.source_bytes:,} bytes came"
-            continue
-        if _sha256(part) == work.source_sha256:
+        if size == work.source_bytes and _sha256(part) == work.source_sha256:
             with open(part, "rb") as stream:
                 os.fsync(stream.fileno())
             os.replace(part, target)
             return target
         with open(part, "rb") as stream:
             page = stream.read(300).lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        reason = (
-            "a web page came instead of the file"
-            if page
-            else f"the file that came ({size:,} bytes) has another SHA-256 than the manifest"
-        )
-        part.unlink()
+        if page or size >= work.source_bytes:
+            reason = (
+                "a web page came instead of the file"
+                if page
+                else f"the file that came ({size:,} bytes) has another SHA-256 than the manifest says"
+            )
+            part.unlink()
+        else:
+            reason = f"{size:,} of {work.source_bytes:,} bytes came"
     raise StorageError(
         f"{address}: {reason}; tried {attempt + 1} times. Without a network: --source=DIR, a folder with the texts"
     )
@@ -134,8 +134,11 @@ def _go_on(address: str, part: Path, size: int, timeout: float) -> None:
     if begin:
         request.add_header("Range", f"bytes={begin}-")
     with urllib.request.urlopen(request, timeout=timeout) as response:
-        if response.status != 206 or not (response.headers.get("Content-Range") or "").startswith(f"bytes {begin}-"):
+        if response.status != 206:
             begin = 0
+        elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {begin}-"):
+            part.unlink(missing_ok=True)
+            raise http.client.HTTPException("another range than was asked for")
         with open(part, "r+b" if begin else "wb") as file:
             file.seek(begin)
             at, started = begin, time.monotonic()

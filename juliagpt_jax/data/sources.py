@@ -187,7 +187,13 @@ def _work(entry: Any, where: str, folder: Path) -> Work:
     if not fields["file"]:
         raise UserError(f'{where}: has no "file"')
     relative = PurePosixPath(fields["file"])
-    if relative.is_absolute() or ".." in relative.parts or "\\" in fields["file"] or ":" in fields["file"]:
+    if (
+        not relative.name
+        or relative.is_absolute()
+        or ".." in relative.parts
+        or "\\" in fields["file"]
+        or ":" in fields["file"]
+    ):
         raise UserError(f"{where}: file {fields['file']!r} must be a plain relative path inside the folder")
     for name, digits in [("sha256", 64), ("source_sha256", 64), ("commit", 40)]:
         if fields[name] and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", fields[name]):

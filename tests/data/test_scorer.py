@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from juliagpt_jax.data import scorer
 from juliagpt_jax.data.scorer import Judge, Scores, dictionary, flesch, mtld, ranks, syllables
 
-PROSE = "we must first state the subject of our inquiry and the faculty to which it belongs, and say what it is that we want."
+PROSE = (
+    "we must first state the subject of our inquiry and the faculty to which it belongs, and say what it is we want."
+)
 SYLLABLES = (
     "the:1 table:2 walked:1 wanted:2 boxes:2 makes:1 careful:2 philosophy:4 nature:2 science:2 idea:3 society:4 "
     "reason:2 virtue:2 being:2 courageous:3 material:4 geometry:4 soul:1 people:2 justice:2 government:3 "
