@@ -35,10 +35,11 @@ def url(work: Work, mirror: str = MIRROR) -> str:
         or repo.count("/") != 1
         or not work.commit
         or not work.source_path
-        or not work.source_sha256
+        or not (work.source_sha256 and work.source_bytes)
     ):
         raise UserError(
-            f"{work.id}: the manifest has no github.com repository, commit, path and source_sha256 to download it by"
+            f"{work.id}: the manifest lacks a github.com repository, commit, path, source_sha256 or source_bytes, by "
+            "which to download it"
         )
     return f"{mirror.rstrip('/')}/{quote(repo)}/{work.commit}/{quote(work.source_path)}"
 

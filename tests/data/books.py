@@ -48,23 +48,27 @@ def book(seed: int, paragraphs: int = 30) -> str:
 
 HEADERS = {
     "gutenberg": (
-        "The Project Gutenberg EBook of On Measure, by Ann Author\n\nThis eBook is for the use of anyone.\n\nTitle: On Measure\n\n"
-        "Author: Ann Author\n\nTranslator: T. Turner\n\nLanguage: English\n\n*** START OF THIS PROJECT GUTENBERG EBOOK ON MEASURE ***\n\n",
+        "The Project Gutenberg EBook of On Measure, by Ann Author\n\nThis eBook is for the use of anyone.\n\n"
+        "Title: On Measure\n\nAuthor: Ann Author\n\nTranslator: T. Turner\n\nLanguage: English\n\n"
+        "*** START OF THIS PROJECT GUTENBERG EBOOK ON MEASURE ***\n\n",
         "\n\nEnd of the Project Gutenberg EBook of On Measure, by Ann Author\n\n"
         "*** END OF THIS PROJECT GUTENBERG EBOOK ON MEASURE ***\n\nUpdated editions will replace the previous one.\n",
     ),
     "tight": (
-        "The Project Gutenberg eBook, On Measure, by Ann Author\n\nTitle: On Measure\nAuthor: Ann Author\nTranslator: T. Turner\n\n"
+        "The Project Gutenberg eBook, On Measure, by Ann Author\n\n"
+        "Title: On Measure\nAuthor: Ann Author\nTranslator: T. Turner\n\n"
         "***START OF THE PROJECT GUTENBERG EBOOK ON MEASURE;\nAND OTHER PIECES***\n\n",
         "\n\n***END OF THE PROJECT GUTENBERG EBOOK ON MEASURE***\n\n******* This file should be named 1.txt *******\n",
     ),
     "small print": (
-        "Project Gutenberg Etext of On Measure\n\nTitle: On Measure\nAuthor: Ann Author\nTranslator: T. Turner\n\nPlease read the small print.\n\n"
+        "Project Gutenberg Etext of On Measure\n\nTitle: On Measure\nAuthor: Ann Author\nTranslator: T. Turner\n\n"
+        "Please read the small print.\n\n"
         "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n\n",
         "\n\nEnd of Project Gutenberg's On Measure, by Ann Author\n\nDonations are welcome.\n",
     ),
     "archive": (
-        "Provided by The Internet Classics Archive.\nSee bottom for copyright. Available online at\n    http://classics.mit.edu//A/m.html\n\n"
+        "Provided by The Internet Classics Archive.\nSee bottom for copyright. Available online at\n"
+        "    http://classics.mit.edu//A/m.html\n\n"
         "On Measure\nBy Ann Author\n\n\nTranslated by T. Turner\n\n" + "-" * 70 + "\n\n",
         "\n\nTHE END\n\n"
         + "-" * 70

@@ -53,7 +53,7 @@ def test_a_folder_with_a_manifest(tmp_path):
     assert "1 files of the folder" in notes[0]
     assert [w.id for w in sources.local(tmp_path, "core")[0]] == ["a"]
     (tmp_path / "a.txt").write_text("texT")
-    with pytest.raises(UserError, match="a.txt: SHA-256 is"):
+    with pytest.raises(UserError, match=r"a\.txt: SHA-256 is"):
         sources.local(tmp_path)
 
 
