@@ -235,11 +235,7 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             kind = "transcriber's notes"
             if place > 0.97 and (heading or len(block) < 100):
                 state, begun = kind, seen
-        elif (
-            ((state == "front matter" and place < 0.03) or place > 0.98)
-            and len(block) < 700
-            and _PUBLISHER.search(block)
-        ):
+        elif (place < 0.03 or place > 0.98) and len(block) < 700 and _PUBLISHER.search(block):
             kind = "front matter"
         elif place < 0.2 and len(lines) > 3 and sum(bool(_LISTED.match(line)) for line in lines) > 0.4 * len(lines):
             kind = "contents"

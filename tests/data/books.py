@@ -2,30 +2,31 @@
 
 import random
 
-SUBJECTS = (
-    "the teacher,a careful reader,the old judge,every citizen,the builder,a good neighbour,the young painter".split(",")
-)
-VERBS = "asks for,looks at,thinks about,explains,remembers,praises,doubts,returns to,speaks of".split(",")
+SUBJECTS = "teacher reader judge citizen builder neighbour painter sailor doctor farmer poet king child guest".split()
+VERBS = "praises doubts explains remembers measures follows describes forgets defends examines admires repeats".split()
 OBJECTS = (
-    "the nature of measure,a question of number,the order of the stars,the use of a rule,an old story,the cause of motion,"
-    "the shape of the house,a simple line,the meaning of words,the work of the day"
+    "nature number order rule story motion house line meaning work river light sound body star law voice city word"
+).split()
+KINDS = "old new simple hidden common noble distant clear heavy double narrow perfect broken silent first last".split()
+ENDS = (
+    "in the evening,because it is needed,before he answers,as is the custom,with great patience,when others are asleep,"
+    "though nobody asked him to,for the sake of his friends,without a single fault,after many years of thought"
 ).split(",")
-ENDS = "with great patience,in the evening,because it is needed,before he gives an answer,as the custom is,and is content".split(
-    ","
-)
 
 
 def prose(seed: int, paragraphs: int) -> list[str]:
     """Paragraphs of four to seven sentences, wrapped at about 70 characters."""
     rng = random.Random(seed)
+    part = lambda: f"the {rng.choice(KINDS)} {rng.choice(OBJECTS)}"
+    clause = lambda: (
+        f"the {rng.choice(KINDS)} {rng.choice(SUBJECTS)} {rng.choice(VERBS)} {part()} of {part()} {rng.choice(ENDS)}"
+    )
     result = []
     for _ in range(paragraphs):
         text = ""
         for _ in range(rng.randint(4, 7)):
-            number = rng.randint(2, 99)
-            clause = f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)} {rng.choice(ENDS)}"
-            more = f"; and {number} times {rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)}"
-            text += clause[0].upper() + clause[1:] + (more if rng.random() < 0.7 else "") + ". "
+            more = f"; and {rng.randint(2, 99)} times {clause()}" if rng.random() < 0.7 else ""
+            text += f"{clause().capitalize()}{more}. "
         lines, line = [], ""
         for word in text.split():
             if len(line) + len(word) > 70:
