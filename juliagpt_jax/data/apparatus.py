@@ -280,7 +280,7 @@ def _classify(blocks: list[str]) -> list[tuple[str, str]]:
             kind = "notes"
         elif is_table(block, lines):
             kind = "tables"
-        elif state == "front matter" and not prose:
+        elif state == "front matter" and not prose and seen < max(0.05 * size, 2_000):
             kind = "front matter"
         if kind == "heading" and state == "front matter" and place > 0.02:
             state = ""

@@ -60,7 +60,9 @@ def is_prose(block: str, lines: list[str]) -> bool:
     if len(lines) == 2:
         return len(lines[0]) > 50 and len(block) > 80 and bool(re.search(r"[a-z][.?!][\"'”’)]*$", lines[1]))
     if len(lines) == 1:
-        return len(lines[0]) > 150 and bool(re.search(r"[a-z][.?!][\"'”’)]*(\s|$)", lines[0]))
+        return len(lines[0]) > 1_000 or (
+            len(lines[0]) > 150 and bool(re.search(r"[a-z][.?!][\"'”’)]*(\s|$)", lines[0]))
+        )
     if len(lines) < 3 or sum(full) / len(full) < 36 or len(block) < 140:
         return False
     lower = len(re.findall(r"[a-z]", block))

@@ -108,6 +108,14 @@ def test_title_page_and_contents():
     assert [len(section) for section in result.sections] == [1, 5]
 
 
+def test_a_text_of_short_lines_is_not_one_long_title_page():
+    """A poem has no block that is prose beyond doubt."""
+    verses = [f"O lamp of night, thy flame is number {i},\nand so I sing." for i in range(200)]
+    result = strip("\n\n".join(["SONGS", "by Ann Author", *verses]))
+    assert sum(len(section) for section in result.sections) > 150
+    assert result.sections[0][-1].endswith("number 199, and so I sing.")
+
+
 def test_notes_after_a_chapter_end_where_the_text_goes_on():
     notes = ["FOOTNOTES:", "[A] See the other book.", "[B] And the third,\nwhich is lost.", "  It was never found."]
     assert text_of(*notes, PROSE[2]) == [ONE_LINE[2]]
