@@ -35,12 +35,14 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data import selection
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers
     from juliagpt_jax.training.workdir import Lock, settle_config, write_text
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
+    selection.check(settings.data)
     with Lock(workdir):
         settle_config(workdir, settings)
         if (workdir / "DONE").exists():
@@ -77,7 +79,7 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
         f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, "
         f"{corpus.tokenizer.vocab_size} different"
     )
-    for note in corpus.notes:
+    for note in (*corpus.notes, *trainer.chosen.notes):
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
