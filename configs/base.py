@@ -63,6 +63,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of training/ngrams.py
+    train.ngram_weight = 0.0  # weight of that penalty in the loss; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text

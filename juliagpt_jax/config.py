@@ -102,6 +102,8 @@ class Train:
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    ngram: str = _text()
+    ngram_weight: float = _at_least(0)
     max_bad_steps: int = _at_least(1)
     log_every: int = _at_least(1)
     eval_every: int = _at_least(1)

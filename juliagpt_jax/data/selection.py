@@ -257,6 +257,25 @@ def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: 
     return Plan(len(chosen.tokens), context, batch, seed, chosen.sizes, chosen.weights, steps * batch, curriculum)
 
 
+def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[str, float]:
+    """What is drawn of each word of data.weights_by: by data.phase_weights, without them as the tokens selected lie.
+
+    Raises:
+        UserError: as `select`.
+    """
+    chosen = select(corpus, data, seed, context)
+    if chosen.rings:
+        return dict(zip(chosen.rings, chosen.weights, strict=True))
+    groups = split_by(chosen.chunks, data.weights_by, "config.data.weights_by")
+    return {name: int(chosen.chunks.lengths[ids].sum()) / len(chosen.tokens) for name, ids in groups.items()}
+
+
+def write_weights(weights: dict[str, float]) -> str:
+    """Weights in the form that data.phase_weights takes."""
+    quoted = lambda name: f'"{name}"' if re.search("[,:]", name) else name
+    return ", ".join(f"{quoted(name)}:{share:.6f}" for name, share in weights.items())
+
+
 def split_by(chunks: Chunks, field: str, flag: str) -> dict[str, np.ndarray]:
     """{word: the chunks that have it, in their order} for the words of a field that occur, in alphabetical order."""
     column = _column(field, chunks, flag)

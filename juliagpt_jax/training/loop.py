@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from juliagpt_jax.evaluation import cost, report, scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import optimizers
+from juliagpt_jax.training import ngrams, optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
@@ -33,8 +34,17 @@ SAMPLE_RULE = Rule(temperature=0.8)
 class Trainer:
     """One run in one workdir, from its newest checkpoint or from nothing to its last step.
 
-    `compile_s` is the time to compile the train step, 0 before `run`.
+    HELD names what a run that goes on must find as it was, beside the config. `compile_s` is the time to compile the
+    train step, 0 before `run`.
     """
+
+    HELD = MappingProxyType(
+        {
+            "data": "the training data",
+            "tokenizer": "the tokenizer",
+            "selection": "what config.data.scores or .phase_weights read",
+        }
+    )
 
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
         self.config, self.corpus, self.workdir = config, corpus, workdir
@@ -48,6 +58,7 @@ class Trainer:
             "data": corpus.fingerprint,
             "selection": self.chosen.fingerprint,
             "tokenizer": corpus.tokenizer.to_dict(),
+            **self.extra_meta,
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
@@ -68,8 +79,23 @@ class Trainer:
     def _lead(self) -> int:
         return scoring.lead_token(self.corpus.tokenizer)
 
+    @property
+    def extra_meta(self) -> dict[str, Any]:
+        """What checkpoints of another kind of run say beside the usual."""
+        return {}
+
+    def _first_state(self) -> TrainState:
+        return initial_state(self.config, self.model)
+
+    def _make_step(self) -> Any:
+        """The jitted step: (state, what `batch` gives) -> (state, metrics)."""
+        return make_train_step(self.config, self.model, self.mesh, self._penalty())
+
+    def _penalty(self) -> ngrams.Penalty | None:
+        return ngrams.make(self.config.train, self.chosen.tokens, self.model.vocab)
+
     def _restore_or_start(self) -> TrainState:
-        make = lambda: initial_state(self.config, self.model)
+        make = self._first_state
         shapes = jax.eval_shape(make)
         places = shardings(shapes, self.mesh)
         target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
@@ -80,11 +106,7 @@ class Trainer:
         changed = differences(meta["config"], self.meta["config"], free(self.config))
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
-        for key, name in [
-            ("data", "the training data"),
-            ("tokenizer", "the tokenizer"),
-            ("selection", "what config.data.scores or .phase_weights read"),
-        ]:
+        for key, name in self.HELD.items():
             if meta[key] != self.meta[key]:
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
@@ -135,7 +157,7 @@ class Trainer:
         begun = time.perf_counter()
         batch = self.batch(first)
         # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-        step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
+        step_function = self._make_step().lower(self.state, batch).compile()
         self.compile_s = time.perf_counter() - begun
         self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None
