@@ -49,7 +49,7 @@ def run(
     with Lock(workdir):
         settle_config(workdir, settings)
         if (workdir / "DONE").exists():
-            print(f"{workdir} is done")
+            print(f"{workdir} is done; its report is read from there")
             return _read_report(workdir / "report.json")
         (workdir / "FAILED").unlink(missing_ok=True)
         try:
