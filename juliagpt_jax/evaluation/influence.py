@@ -6,7 +6,7 @@ All but TRAK are a gradient of the query, preconditioned or not, times each chun
 """
 
 import dataclasses
-import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -186,6 +186,53 @@ def groups_of(labels: Sequence[str], lengths: np.ndarray) -> tuple[list[str], np
     names = sorted(set(labels))
     member = np.array([[label == name for name in names] for label in labels], np.float64) * lengths[:, None]
     return names, (member / member.sum(axis=0)).astype(np.float32)
+
+
+def report(
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    scores: np.ndarray,
+    train: Sequence[str],
+    query: Sequence[str],
+    labels: Sequence[str] | None,
+    top: int,
+) -> str:
+    """A page of Markdown: how it was measured, the `top` chunks that lower the query's loss most and those that raise
+    it most (or lower it least), and what was asked.
+
+    Args:
+        facts: names and values for the head of the page.
+        scores: (train chunks,).
+        train, query: texts of the chunks.
+        labels: a word on each training chunk, such as its author; None: there are none.
+    """
+    order = np.argsort(-scores, kind="stable")
+    top = min(top, len(order))
+    page = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts), ""]
+    if labels is not None:
+        means = {word: scores[[i for i, w in enumerate(labels) if w == word]] for word in sorted(set(labels))}
+        page += ["| | chunks | mean | share above 0 |", "|---|---|---|---|"]
+        rows = sorted(means.items(), key=lambda item: -item[1].mean())
+        page += [f"| {_cell(w)} | {len(v):,} | {v.mean():.4g} | {(v > 0).mean():.0%} |" for w, v in rows] + [""]
+    for head, chosen in [("lower", order[:top]), ("raise", order[::-1][:top])]:
+        page += [
+            f"## The {top} chunks that {head} the loss most",
+            "",
+            "| score | chunk | | text |",
+            "|---|---|---|---|",
+        ]
+        for chunk in chosen:
+            word = _cell(labels[chunk]) if labels is not None else ""
+            page.append(f"| {scores[chunk]:.4g} | {chunk} | {word} | {_cell(train[chunk])} |")
+        page.append("")
+    shown = query[:: max(1, len(query) // 20)][:20]
+    page += [f"## {len(shown)} of the {len(query)} chunks asked about", "", *(f"- {_cell(text)}" for text in shown)]
+    return "\n".join(page) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
 Method = Callable[[Question, Sequence[Checkpoint]], np.ndarray]

@@ -111,7 +111,7 @@ def test_every_token_of_a_chunk_is_a_target_once(lengths, context, rows):
 def test_a_sweep_is_a_loop_over_single_chunks(tiny, names):
     """For every mixer, channel, depth and linear: batches, padding and windows change no score."""
     model, params = build(tiny, **names)
-    default = all(list(t)[0] == names[k] for k, t in [("mixer", MIXERS), ("channel", CHANNELS), ("depth", DEPTHS)])
+    default = all(next(iter(t)) == names[k] for k, t in [("mixer", MIXERS), ("channel", CHANNELS), ("depth", DEPTHS)])
     chunks = text(LENGTHS if default else LENGTHS[:2])
     done = score(model, params, chunks, CONTEXT, LEAD, SCORES)
     for i, (start, length) in enumerate(zip(chunks.starts, chunks.lengths, strict=True)):

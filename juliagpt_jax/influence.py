@@ -1,0 +1,81 @@
+"""Which training chunks lower the validation loss, and which raise it.
+
+python -m juliagpt_jax.influence --workdir=runs/tiny --method=ekfac --out=runs/tiny/influence [--queries=256] [--json]
+
+Writes report.md (the most and least influential chunks, with their text) and scores.npz, which data.scores takes:
+training can keep the top of a corpus by influence. Whether a method is worth its time: experiments/influence.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("influence", "The training chunks that lower the validation loss most, and least.")
+    flags.add_argument("--workdir", required=True, metavar="DIR")
+    flags.add_argument("--out", required=True, metavar="DIR", help="gets report.md and scores.npz")
+    flags.add_argument("--method", default="ekfac", metavar="NAME", help="tracin, cosine, trak or ekfac")
+    flags.add_argument("--checkpoints", default="newest", help="newest, all (train.keep says how many), or 400,800")
+    flags.add_argument("--queries", type=int, default=256, metavar="N", help="validation chunks, spread; 0: all")
+    flags.add_argument("--features", type=int, default=2048, metavar="K", help="length of TRAK's random projections")
+    flags.add_argument("--damping", type=float, default=0.1, help="of trak and ekfac, in mean eigenvalues")
+    flags.add_argument("--fit_windows", type=int, default=1024, metavar="N", help="ekfac measures curvature on them")
+    flags.add_argument("--top", type=int, default=50, metavar="N", help="chunks in each list of the report")
+    flags.add_argument("--seed", type=int, default=0, help="of projections and sampled labels")
+    flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    begun = time.perf_counter()
+    for name, low in [("queries", 0), ("features", 1), ("damping", 0), ("fit_windows", 1), ("top", 1), ("seed", 0)]:
+        if not low <= getattr(options, name) < 2**31:
+            raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
+    settings = config.read(Path(options.workdir) / "config.json")
+    devices.prepare(settings.mesh)
+
+    import numpy as np
+
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.evaluation import attribution_report, chunk_scores, influence
+    from juliagpt_jax.evaluation.scoring import lead_token
+    from juliagpt_jax.training.checkpoint import steps
+    from juliagpt_jax.training.optimizers import schedule
+    from juliagpt_jax.training.workdir import open_run
+
+    if options.method not in influence.METHODS:
+        raise UserError(
+            f"--method: no method is called {options.method!r}{config.near(options.method, influence.METHODS)}"
+        )
+    workdir = Path(options.workdir)
+    every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
+    runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]
+    run, rate = runs[-1], schedule(settings.train)
+    corpus = corpora.load(settings.data, settings.model.context)
+    if corpus.fingerprint != run.meta["data"]:
+        raise UserError(f"{settings.data.path} is no longer the text that {workdir} was trained on")
+    lead = lead_token(run.tokenizer)
+    train, val = chunk_scores.lines(corpus.train, lead), chunk_scores.lines(corpus.val, lead)
+    count = min(options.queries or len(val.starts), len(val.starts))
+    query = val.take(np.unique(np.linspace(0, len(val.starts) - 1, count).astype(int)))
+    question = influence.Question(
+        model=run.model.clone(precision="f32", remat=False, parent=None),
+        context=settings.model.context,
+        lead=lead,
+        train=train,
+        query=query,
+        groups=influence.groups_of(["all"] * len(query.starts), query.lengths)[1],
+        features=options.features,
+        damping=options.damping,
+        fit_windows=options.fit_windows,
+        seed=options.seed,
+    )
+    checkpoints = [influence.Checkpoint(r.params, float(rate(r.step - 1))) for r in runs]
+    scores = influence.METHODS[options.method](question, checkpoints)[:, 0]
+
+    out = Path(options.out)
+    chunk_scores.write(out / "scores.npz", {options.method: scores.astype(np.float32)}, corpus.fingerprint)
