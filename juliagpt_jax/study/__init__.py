@@ -1,1 +1,1 @@
-"""Many runs: ablation suites, statistics, tables, plots."""
+"""Many runs: suites, the runner, statistics over seeds, tables and plots."""
