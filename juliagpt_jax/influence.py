@@ -41,11 +41,11 @@ def main(options: argparse.Namespace) -> None:
     import numpy as np
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.evaluation import attribution_report, chunk_scores, influence
+    from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.training.checkpoint import steps
     from juliagpt_jax.training.optimizers import schedule
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.training.workdir import open_run, write_text
 
     if options.method not in influence.METHODS:
         raise UserError(
@@ -54,6 +54,8 @@ def main(options: argparse.Namespace) -> None:
     workdir = Path(options.workdir)
     every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
     runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]
+    out = Path(options.out)
+    chunk_scores.make_folder(out)
     run, rate = runs[-1], schedule(settings.train)
     corpus = corpora.load(settings.data, settings.model.context)
     if corpus.fingerprint != run.meta["data"]:
@@ -77,5 +79,38 @@ def main(options: argparse.Namespace) -> None:
     checkpoints = [influence.Checkpoint(r.params, float(rate(r.step - 1))) for r in runs]
     scores = influence.METHODS[options.method](question, checkpoints)[:, 0]
 
-    out = Path(options.out)
     chunk_scores.write(out / "scores.npz", {options.method: scores.astype(np.float32)}, corpus.fingerprint)
+    text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
+    seconds = time.perf_counter() - begun
+    facts = [
+        ("model", f"{workdir}, step {', '.join(str(r.step) for r in runs)}"),
+        ("score", f"{options.method}; above 0: training on the chunk lowers the loss of the chunks asked about"),
+        ("asked about", f"{len(query.starts):,} of {len(val.starts):,} validation chunks of {settings.data.path}"),
+        ("training chunks", f"{len(train.starts):,}, of which {np.mean(scores > 0):.1%} score above 0"),
+        ("settings", f"features {options.features}, damping {options.damping:g}, seed {options.seed}"),
+    ]
+    title = f"What training chunks do for the validation loss of {workdir.name}"
+    page = influence.report(title, facts, scores, text(train), text(query), None, options.top)
+    write_text(out / "report.md", page)
+    print(f"{out}: report.md, scores.npz: {options.method} of {len(scores):,} chunks; {seconds:.0f} s")
+    if options.json:
+        values = {"workdir": options.workdir, "method": options.method, "steps": [r.step for r in runs]}
+        order = np.argsort(-scores, kind="stable")
+        command.print_json(
+            values
+            | {
+                "out": str(out),
+                "chunks": len(scores),
+                "queries": len(query.starts),
+                "most": order[: options.top].tolist(),
+                "least": order[::-1][: options.top].tolist(),
+                "scores": chunk_scores.quantiles(scores),
+                "fingerprint": corpus.fingerprint,
+                "seconds": seconds,
+                "peak_memory_bytes": devices.peak_memory_bytes(),
+            }
+        )
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)

@@ -37,6 +37,7 @@ def main(options: argparse.Namespace) -> None:
     for name in names:
         if name not in chunk_scores.SCORES:
             raise UserError(f"--what: no score is called {name!r}{config.near(name, chunk_scores.SCORES)}")
+    chunk_scores.make_folder(Path(options.out).parent)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     data = dataclasses.replace(settings.data, path=options.data or settings.data.path)
     corpus = corpora.load(data, settings.model.context)

@@ -275,21 +275,25 @@ def score(model: Any, params: Any, chunks: Chunks, context: int, lead: int, name
     return dataclasses.replace(done, values={name: scores[name] for name in (*names, "tokens")})
 
 
-def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
-    """Write a scores file in one step: `chunk` (ids), an array for each name, the fingerprint of the text.
+def make_folder(folder: Path) -> None:
+    """Make a folder for results before they are computed.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: it cannot be made.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
+    """Write a scores file in one step: `chunk` (ids), an array for each name, the fingerprint of the text."""
     count = len(next(iter(values.values())))
     temporary = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, chunk=np.arange(count), fingerprint=np.array(fingerprint), **values)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with open(temporary, "wb") as file:
+        np.savez(file, chunk=np.arange(count), fingerprint=np.array(fingerprint), **values)
+    os.replace(temporary, path)
 
 
 def text_of(chunks: Chunks, chunk: int, tokenizer: Any) -> str:

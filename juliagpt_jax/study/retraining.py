@@ -16,7 +16,7 @@ from juliagpt_jax import devices
 from juliagpt_jax.config import Config
 from juliagpt_jax.data import sampler
 from juliagpt_jax.evaluation.chunk_scores import Chunks, sweep
-from juliagpt_jax.training.step import TrainState, build, initial_state, make_train_step
+from juliagpt_jax.training.step import TrainState, build, initial_state, make_train_step, shardings
 
 
 def parts(chunks: int, count: int, share: float, seed: int) -> np.ndarray:
@@ -41,7 +41,8 @@ class Retrainer:
             (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
         )
         self._step = make_train_step(config, self.model, mesh)
-        self._fresh = jax.jit(self._start)
+        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
+        self._fresh = jax.jit(self._start, out_shardings=places)
 
     def _start(self, key: jax.Array) -> TrainState:
         """A state whose weights are of this key, so that another seed is no other program."""

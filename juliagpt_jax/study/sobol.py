@@ -148,7 +148,7 @@ class Indices:
 
 
 def surrogate_indices(
-    knobs: Sequence[Knob], x: np.ndarray, y: np.ndarray, seed: int, n: int = 256, draws: int = 64
+    knobs: Sequence[Knob], x: np.ndarray, y: np.ndarray, seed: int, n: int = 512, draws: int = 64
 ) -> tuple[list[Indices], GaussianProcess]:
     """Indices of y (runs,) at places x (runs, d), by a Gaussian process that stands in for the runs.
 

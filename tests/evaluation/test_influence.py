@@ -11,7 +11,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from juliagpt_jax.evaluation import influence, kronecker
+from juliagpt_jax.evaluation import kronecker
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Chunks, lines
 from juliagpt_jax.evaluation.influence import METHODS, Checkpoint, Question, Sketch, groups_of
 from juliagpt_jax.models.layers import Linear

@@ -37,7 +37,7 @@ def test_indices_in_closed_form():
 def test_a_surrogate_of_few_runs():
     """128 runs in the place of 5 x 2048."""
     u = design(KNOBS, 128, 3)
-    table, process = surrogate_indices(KNOBS, u, ishigami(placed(u)), 0, n=256, draws=8)
+    table, process = surrogate_indices(KNOBS, u, ishigami(placed(u)), 0, n=512, draws=4)
     np.testing.assert_allclose([row.S1 for row in table], S1, atol=0.1)
     np.testing.assert_allclose([row.ST for row in table], ST, atol=0.1)
     assert process.noise < 0.5
