@@ -41,21 +41,20 @@ def main(options: argparse.Namespace) -> None:
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
-    lock = Lock(workdir)
-    settle_config(workdir, settings)
-    if (workdir / "DONE").exists():
-        print(f"{workdir} is done; its report:\n")
-        _show(_read_report(workdir / "report.json"), options.json)
-        return
-    (workdir / "FAILED").unlink(missing_ok=True)
-    try:
-        corpus = corpora.load(settings.data, settings.model.context)
-        report = _train(settings, corpus, workdir, begun)
-    except NumericalError as error:
-        write_text(workdir / "FAILED", f"{error}\n")
-        raise
-    _show(report, options.json)
-    del lock  # held until here
+    with Lock(workdir):
+        settle_config(workdir, settings)
+        if (workdir / "DONE").exists():
+            print(f"{workdir} is done; its report:\n")
+            _show(_read_report(workdir / "report.json"), options.json)
+            return
+        (workdir / "FAILED").unlink(missing_ok=True)
+        try:
+            corpus = corpora.load(settings.data, settings.model.context)
+            report = _train(settings, corpus, workdir, begun)
+        except NumericalError as error:
+            write_text(workdir / "FAILED", f"{error}\n")
+            raise
+        _show(report, options.json)
 
 
 def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) -> dict[str, Any]:
