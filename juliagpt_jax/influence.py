@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
         fit_windows=options.fit_windows,
         seed=options.seed,
     )
-    checkpoints = [influence.Checkpoint(r.params, float(rate(r.step - 1))) for r in runs]
+    checkpoints = [influence.Checkpoint(r.params, float(np.asarray(rate(r.step - 1)))) for r in runs]
     scores = influence.METHODS[options.method](question, checkpoints)[:, 0]
 
     chunk_scores.write(out / "scores.npz", {options.method: scores.astype(np.float32)}, corpus.fingerprint)

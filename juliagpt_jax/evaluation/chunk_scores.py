@@ -290,9 +290,10 @@ def make_folder(folder: Path) -> None:
 def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
     """Write a scores file in one step: `chunk` (ids), an array for each name, the fingerprint of the text."""
     count = len(next(iter(values.values())))
+    arrays: dict[str, Any] = {"chunk": np.arange(count), "fingerprint": np.array(fingerprint), **values}
     temporary = path.with_name(path.name + ".new")
     with open(temporary, "wb") as file:
-        np.savez(file, chunk=np.arange(count), fingerprint=np.array(fingerprint), **values)
+        np.savez(file, **arrays)
     os.replace(temporary, path)
 
 

@@ -221,7 +221,7 @@ def report(
             "| score | chunk | | text |",
             "|---|---|---|---|",
         ]
-        for chunk in chosen:
+        for chunk in map(int, chosen):
             word = _cell(labels[chunk]) if labels is not None else ""
             page.append(f"| {scores[chunk]:.4g} | {chunk} | {word} | {_cell(train[chunk])} |")
         page.append("")

@@ -126,8 +126,8 @@ def fit(model: Any, params: Any, chunks: Chunks, context: int, lead: int, window
         new = factors(model, params, text[i : i + ROWS], keys[i // ROWS])
         total = new if total is None else jax.tree.map(jnp.add, total, new)
     assert total is not None
-    bases = {k: tuple(jnp.asarray(np.linalg.eigh(np.asarray(m, np.float64))[1], m.dtype) for m in pair)
-             for k, pair in total.items()}  # fmt: skip
+    vectors = lambda m: jnp.asarray(np.linalg.eigh(np.asarray(m, np.float64))[1], m.dtype)
+    bases: Factors = {path: (vectors(a), vectors(b)) for path, (a, b) in total.items()}
     count = max(1, min(len(chunks.starts), round(windows * context / max(1.0, chunks.lengths.mean()))))
     some = chunks.take(np.unique(np.linspace(0, len(chunks.starts) - 1, count).astype(int)))
     weights = some.lengths[:, None].astype(np.float32)
