@@ -21,6 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument("--method", default="ekfac", metavar="NAME", help="tracin, cosine, trak or ekfac")
     flags.add_argument("--checkpoints", default="newest", help="newest, all (train.keep says how many), or 400,800")
     flags.add_argument("--queries", type=int, default=256, metavar="N", help="validation chunks, spread; 0: all")
+    flags.add_argument("--where", default="", metavar="WORDS", help="only of these: 'phase in philosophy'")
     flags.add_argument("--features", type=int, default=2048, metavar="K", help="length of TRAK's random projections")
     flags.add_argument("--damping", type=float, default=0.1, help="of trak and ekfac, in mean eigenvalues")
     flags.add_argument("--fit_windows", type=int, default=1024, metavar="N", help="ekfac measures curvature on them")
@@ -41,6 +42,7 @@ def main(options: argparse.Namespace) -> None:
     import numpy as np
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data import enriched
     from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.training.checkpoint import steps
@@ -62,8 +64,16 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"{settings.data.path} is no longer the text that {workdir} was trained on")
     lead = lead_token(run.tokenizer)
     train, val = chunk_scores.lines(corpus.train, lead), chunk_scores.lines(corpus.val, lead)
-    count = min(options.queries or len(val.starts), len(val.starts))
-    query = val.take(np.unique(np.linspace(0, len(val.starts) - 1, count).astype(int)))
+    text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
+    known = enriched.fields(settings.data.path, "train", text(train))
+    among = np.arange(len(val.starts))
+    if options.where:
+        rows = enriched.fields(settings.data.path, "val", text(val))
+        if rows is None:
+            raise UserError(f"--where: {settings.data.path} has no val_enriched.jsonl")
+        among = np.array(enriched.where(options.where, rows))
+    count = min(options.queries or len(among), len(among))
+    query = val.take(among[np.unique(np.linspace(0, len(among) - 1, count).astype(int))])
     question = influence.Question(
         model=run.model.clone(precision="f32", remat=False, parent=None),
         context=settings.model.context,
@@ -80,17 +90,21 @@ def main(options: argparse.Namespace) -> None:
     scores = influence.METHODS[options.method](question, checkpoints)[:, 0]
 
     chunk_scores.write(out / "scores.npz", {options.method: scores.astype(np.float32)}, corpus.fingerprint)
-    text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
     seconds = time.perf_counter() - begun
     facts = [
         ("model", f"{workdir}, step {', '.join(str(r.step) for r in runs)}"),
         ("score", f"{options.method}; above 0: training on the chunk lowers the loss of the chunks asked about"),
-        ("asked about", f"{len(query.starts):,} of {len(val.starts):,} validation chunks of {settings.data.path}"),
+        (
+            "asked about",
+            f"{len(query.starts):,} of {len(among):,} validation chunks of {settings.data.path}"
+            + (f" ({options.where})" if options.where else ""),
+        ),
         ("training chunks", f"{len(train.starts):,}, of which {np.mean(scores > 0):.1%} score above 0"),
         ("settings", f"features {options.features}, damping {options.damping:g}, seed {options.seed}"),
     ]
+    authors = [f"{row.get('author', '')}, {row.get('title') or row.get('art', '')}" for row in known] if known else None
     title = f"What training chunks do for the validation loss of {workdir.name}"
-    page = influence.report(title, facts, scores, text(train), text(query), None, options.top)
+    page = influence.report(title, facts, scores, text(train), text(query), authors, options.top)
     write_text(out / "report.md", page)
     print(f"{out}: report.md, scores.npz: {options.method} of {len(scores):,} chunks; {seconds:.0f} s")
     if options.json:

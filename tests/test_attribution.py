@@ -53,6 +53,7 @@ def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
         ("score", ["--out={out}/s.npz", "--what=loss,el3n"], "no score is called 'el3n'; did you mean el2n"),
         ("score", ["--out=/proc/none/s.npz", "--what=loss"], "/proc/none: cannot be made"),
         ("influence", ["--out={out}", "--method=trac"], "did you mean tracin or trak"),
+        ("influence", ["--out={out}", "--where=phase in x"], "--where: {text} has no val_enriched.jsonl"),
         ("influence", ["--out={out}", "--queries=-1"], "--queries=-1 must be at least 0"),
         (
             "influence",
@@ -64,5 +65,5 @@ def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
 def test_mistakes_are_answered_in_one_line(micro, clean, tmp_path, says, module, arguments, part):
     refused = micro.run(module, f"--workdir={clean}", *[a.format(out=tmp_path / "out") for a in arguments])
     assert refused.returncode == 2, refused.err
-    says(refused, part)
-    assert not (tmp_path / "out").exists()
+    says(refused, part.format(text=micro.text))
+    assert not any((tmp_path / "out").glob("*"))
