@@ -146,8 +146,15 @@ def norms(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict[str, jax.A
     return {"grad_norm": jnp.sqrt(sum(squares, jnp.zeros(())[None]))}, ()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(model, output, readout, mesh, params, operand, key, ids, inputs, targets, weights):
+def _batched() -> bool:
+    """Whether gradients of several chunks are taken together. One after the other, a chunk's matrix products are as
+    large as those of a training micro-batch, and a CPU runs them faster than the batched ones that vmap makes; an
+    accelerator wants them batched."""
+    return jax.default_backend() != "cpu"
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _run(model, output, readout, mesh, batched, params, operand, key, ids, inputs, targets, weights):
     """(what belongs to each chunk of a batch, sums over the batch); the chunks are spread over the mesh."""
     axes = tuple(mesh.axis_names)
 
@@ -165,9 +172,7 @@ def _run(model, output, readout, mesh, params, operand, key, ids, inputs, target
             return _statistics(logits.reshape(*inputs.shape, -1), targets), ()
         grad = jax.grad(mean_output, has_aux=True)
         one = lambda row: grad(params, row[1], row[2], jax.random.fold_in(key, row[0]))
-        # One after the other, an example's matrix products are as large as those of a training micro-batch, and a CPU
-        # runs them faster than the batched ones that vmap makes; an accelerator wants them batched.
-        together = jax.vmap(one) if jax.default_backend() != "cpu" else functools.partial(jax.lax.map, one)
+        together = jax.vmap(one) if batched else functools.partial(jax.lax.map, one)
         grads, statistics = together((ids, inputs, targets))
         own, sums = readout(operand, grads, weights)
         return {k: v[:, 0] for k, v in statistics.items()} | own, jax.lax.psum(sums, axes)
@@ -239,7 +244,9 @@ def sweep(
         then, count = time.perf_counter(), len(batch.ids)
         fill = lambda a, n=rows - count: np.concatenate([a, np.zeros((n, *a.shape[1:]), a.dtype)])
         row_data = fill(batch.ids.astype(np.int32)), batch.inputs, batch.targets, fill(weights[batch.ids])
-        own, new = _run(model, output, readout, mesh, params, operand, key, *jax.device_put(row_data, place))
+        own, new = _run(
+            model, output, readout, mesh, _batched(), params, operand, key, *jax.device_put(row_data, place)
+        )
         sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
         for name, column in own.items():
             column = np.asarray(column)[:count]

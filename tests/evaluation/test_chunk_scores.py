@@ -142,6 +142,19 @@ def test_scores_without_gradients_are_the_same(built):
         np.testing.assert_allclose(quick.values[name], full[name], rtol=1e-6)
 
 
+def test_gradients_taken_together_are_the_same(built, monkeypatch):
+    """As an accelerator takes them."""
+    model, params = built
+    chunks = text(LENGTHS)
+    one_by_one = score(model, params, chunks, CONTEXT, LEAD, SCORES).values
+    monkeypatch.setattr(chunk_scores, "_batched", lambda: True)
+    before = chunk_scores._run._cache_size()
+    together = score(model, params, chunks, CONTEXT, LEAD, SCORES).values
+    assert chunk_scores._run._cache_size() > before  # another program
+    for name in SCORES:
+        np.testing.assert_allclose(together[name], one_by_one[name], rtol=2e-6)
+
+
 def weigh(operand, grads, weights):
     return {"weight": weights[:, 0]}, {
         "weight": jnp.sum(weights),
