@@ -3,7 +3,7 @@
 Command:   python experiments/sobol/run.py --data=DIR --out=experiments/sobol
            DIR holds train_enriched.jsonl and val_enriched.jsonl, as prepare writes them
 Hardware:  one core of an Intel Xeon with AVX-512
-Time:      about 10 s a run, 64 runs and 8 of the middle of the box with other seeds
+Time:      about 10 s a run, 64 runs and 6 of the middle of the box with other seeds
 """
 
 import argparse
@@ -17,7 +17,7 @@ from juliagpt_jax import config, devices
 from juliagpt_jax.study.sobol import GaussianProcess, Knob, design, surrogate_indices
 
 MODEL = ["model.layers=1", "model.width=96", "mesh.data=1"]  # configs/micro.py else
-TOKENS, LINES, VALIDATION, RUNS, REPEATS = 2**17, 300, 100, 64, 8  # 300 lines: about 2.5 epochs
+TOKENS, LINES, VALIDATION, REPEATS = 2**17, 300, 100, 6  # 300 lines: about 2.5 epochs
 PHASES = ("trivium", "quadrivium", "philosophy")
 PHILOSOPHY = "share of philosophy"  # of the lines; the rest is half trivium, half quadrivium
 KNOBS = [
@@ -33,6 +33,7 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--data", type=Path, required=True)
     flags.add_argument("--out", type=Path, required=True)
+    flags.add_argument("--runs", type=int, default=64, help="a power of 2; a longer study goes on with a shorter one")
     options = flags.parse_args()
     devices.prepare(config.load("configs/micro.py", MODEL).mesh)
 
@@ -74,12 +75,12 @@ def main() -> None:
     path = options.out / "results.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     middle = [knob.snap(np.array([0.5]))[0] for knob in KNOBS]
-    places = [*design(KNOBS, RUNS, 0), *[middle] * REPEATS]
+    places = [*[middle] * REPEATS, *design(KNOBS, options.runs, 0)]
     for number in range(len(rows), len(places)):
         rows.append(run(places[number], number))
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         print(json.dumps(rows[-1]), flush=True)
-    report(rows, options.out)
+    report(rows[: len(places)], options.out)
 
 
 def report(rows: list[dict], out: Path) -> None:
@@ -91,15 +92,13 @@ def report(rows: list[dict], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     x, y = np.array([r["u"] for r in rows]), np.array([r["bpc"] for r in rows])
-    table, process = surrogate_indices(KNOBS, x[:RUNS], y[:RUNS], 0)
-    folds = np.arange(RUNS) % 8  # how well the surrogate foretells runs that it has not seen
+    repeats, x, y = y[:REPEATS], x[REPEATS:], y[REPEATS:]
+    table, process = surrogate_indices(KNOBS, x, y, 0)
+    folds = np.arange(len(y)) % 8  # how well the surrogate foretells runs that it has not seen
     foretold = np.concatenate(
-        [
-            GaussianProcess(x[:RUNS][folds != f], y[:RUNS][folds != f]).draws(x[:RUNS][folds == f], 0, 0)[0]
-            for f in range(8)
-        ]
+        [GaussianProcess(x[folds != f], y[folds != f]).draws(x[folds == f], 0, 0)[0] for f in range(8)]
     )
-    seen = np.concatenate([y[:RUNS][folds == f] for f in range(8)])
+    seen = np.concatenate([y[folds == f] for f in range(8)])
     explained = 1 - ((foretold - seen) ** 2).sum() / ((seen - seen.mean()) ** 2).sum()
     lines = ["| knob | range | S1 [95%] | ST [95%] |", "|---|---|---|---|"]
     for knob, row in zip(KNOBS, table, strict=True):
@@ -108,11 +107,10 @@ def report(rows: list[dict], out: Path) -> None:
             f"| {row.key} | {span} | {row.S1:.2f} [{row.S1_low:.2f}, {row.S1_high:.2f}] "
             f"| {row.ST:.2f} [{row.ST_low:.2f}, {row.ST_high:.2f}] |"
         )
-    repeats = y[RUNS:]
     lines += [
         "",
-        f"Result: bits per character of validation text after {TOKENS:,} training tokens. {RUNS} runs: "
-        f"{y[:RUNS].min():.3f} to {y[:RUNS].max():.3f}, standard deviation {y[:RUNS].std(ddof=1):.3f}. "
+        f"Result: bits per character of validation text after {TOKENS:,} training tokens. {len(y)} runs: "
+        f"{y.min():.3f} to {y.max():.3f}, standard deviation {y.std(ddof=1):.3f}. "
         f"The surrogate explains {explained:.0%} of the variance of runs it has not seen (8 folds); its noise is "
         f"{process.noise:.3f}. {len(repeats)} runs of the middle of the box with other seeds and lines: "
         f"{repeats.mean():.3f} ± {repeats.std(ddof=1):.3f}. The noise is in none of the indices. "
@@ -140,7 +138,7 @@ def report(rows: list[dict], out: Path) -> None:
             at[:, i] = u
             mean.append(process.draws(at, 0, 0)[0].mean())
         values = [knob.value(float(u)) for u in grid]
-        axes[i + 1].plot([knob.value(float(u)) for u in x[:RUNS, i]], y[:RUNS], ".", color="0.7")
+        axes[i + 1].plot([knob.value(float(u)) for u in x[:, i]], y, ".", color="0.7")
         axes[i + 1].plot(values, mean, "-o" if knob.levels else "-", color="C0")
         axes[i + 1].set_xlabel(knob.key, fontsize=8)
         if knob.log or knob.levels:
