@@ -21,7 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument("--method", default="ekfac", metavar="NAME", help="tracin, cosine, trak or ekfac")
     flags.add_argument("--checkpoints", default="newest", help="newest, all (train.keep says how many), or 400,800")
     flags.add_argument("--queries", type=int, default=256, metavar="N", help="validation chunks, spread; 0: all")
-    flags.add_argument("--where", default="", metavar="WORDS", help="only of these: 'phase in philosophy'")
+    flags.add_argument("--where", default="", metavar="WORDS", help="a filter of these: 'phase in philosophy'")
     flags.add_argument("--features", type=int, default=2048, metavar="K", help="length of TRAK's random projections")
     flags.add_argument("--damping", type=float, default=0.1, help="of trak and ekfac, in mean eigenvalues")
     flags.add_argument("--fit_windows", type=int, default=1024, metavar="N", help="ekfac measures curvature on them")
@@ -42,12 +42,14 @@ def main(options: argparse.Namespace) -> None:
     import numpy as np
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.data import enriched
+    from juliagpt_jax.data import selection
+    from juliagpt_jax.data.metadata import Words
     from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.evaluation.scoring import lead_token
+    from juliagpt_jax.files import write_text
     from juliagpt_jax.training.checkpoint import steps
     from juliagpt_jax.training.optimizers import schedule
-    from juliagpt_jax.training.workdir import open_run, write_text
+    from juliagpt_jax.training.workdir import open_run
 
     if options.method not in influence.METHODS:
         raise UserError(
@@ -65,13 +67,9 @@ def main(options: argparse.Namespace) -> None:
     lead = lead_token(run.tokenizer)
     train, val = chunk_scores.lines(corpus.train, lead), chunk_scores.lines(corpus.val, lead)
     text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
-    known = enriched.fields(settings.data.path, "train", text(train))
-    among = np.arange(len(val.starts))
-    if options.where:
-        rows = enriched.fields(settings.data.path, "val", text(val))
-        if rows is None:
-            raise UserError(f"--where: {settings.data.path} has no val_enriched.jsonl")
-        among = np.array(enriched.where(options.where, rows))
+    among = selection.matching(corpus.val_chunks, options.where)
+    if not len(among):
+        raise UserError(f"--where: no validation chunk is left of {len(val.starts):,} by {options.where!r}")
     count = min(options.queries or len(among), len(among))
     query = val.take(among[np.unique(np.linspace(0, len(among) - 1, count).astype(int))])
     question = influence.Question(
@@ -102,7 +100,9 @@ def main(options: argparse.Namespace) -> None:
         ("training chunks", f"{len(train.starts):,}, of which {np.mean(scores > 0):.1%} score above 0"),
         ("settings", f"features {options.features}, damping {options.damping:g}, seed {options.seed}"),
     ]
-    authors = [f"{row.get('author', '')}, {row.get('title') or row.get('art', '')}" for row in known] if known else None
+    fields = corpus.train_chunks.columns
+    words = [c for name in ("author", "title", "art") if isinstance(c := fields.get(name), Words)][:2]
+    authors = [", ".join(c.names[c.codes[i]] for c in words) for i in range(len(scores))] if words else None
     title = f"What training chunks do for the validation loss of {workdir.name}"
     page = influence.report(title, facts, scores, text(train), text(query), authors, options.top)
     write_text(out / "report.md", page)

@@ -36,6 +36,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data import selection
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers, priors
     from juliagpt_jax.training.workdir import Lock, settle_config
@@ -43,6 +44,7 @@ def main(options: argparse.Namespace) -> None:
     check_names(settings.model)
     optimizers.check_name(settings.train)
     priors.check_name(settings.train)
+    selection.check(settings.data)
     with Lock(workdir):
         settle_config(workdir, settings)
         if (workdir / "DONE").exists():
@@ -79,7 +81,7 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
         f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, "
         f"{corpus.tokenizer.vocab_size} different"
     )
-    for note in corpus.notes:
+    for note in (*corpus.notes, *trainer.chosen.notes):
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")

@@ -53,7 +53,11 @@ def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
         ("score", ["--out={out}/s.npz", "--what=loss,el3n"], "no score is called 'el3n'; did you mean el2n"),
         ("score", ["--out=/proc/none/s.npz", "--what=loss"], "/proc/none: cannot be made"),
         ("influence", ["--out={out}", "--method=trac"], "did you mean tracin or trak"),
-        ("influence", ["--out={out}", "--where=phase in x"], "--where: {text} has no val_enriched.jsonl"),
+        (
+            "influence",
+            ["--out={out}", "--where=phase in x"],
+            "the chunks have no field 'phase'; there are:",
+        ),
         ("influence", ["--out={out}", "--queries=-1"], "--queries=-1 must be at least 0"),
         (
             "influence",

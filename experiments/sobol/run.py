@@ -3,7 +3,7 @@
 Command:   python experiments/sobol/run.py --data=DIR --out=experiments/sobol
            DIR holds train_enriched.jsonl and val_enriched.jsonl, as prepare writes them
 Hardware:  one core of an Intel Xeon with AVX-512
-Time:      about 10 s a run, 64 runs and 6 of the middle of the box with other seeds
+Time:      about 10 s a run, 32 runs and 6 of the middle of the box with other seeds
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--data", type=Path, required=True)
     flags.add_argument("--out", type=Path, required=True)
-    flags.add_argument("--runs", type=int, default=64, help="a power of 2; a longer study goes on with a shorter one")
+    flags.add_argument("--runs", type=int, default=32, help="a power of 2; a longer study goes on with a shorter one")
     options = flags.parse_args()
     devices.prepare(config.load("configs/micro.py", MODEL).mesh)
 

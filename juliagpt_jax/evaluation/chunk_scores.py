@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from tqdm import tqdm
 
+from juliagpt_jax.data.metadata import line_lengths
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
@@ -29,29 +30,26 @@ MAX_WINDOWS = 64  # contexts that one chunk may span: its windows run, and are d
 FORWARD_ROWS = 32  # chunks a device scores at once without their gradients
 
 
-class Chunks(NamedTuple):
-    """Lines of a text: chunk i is tokens[starts[i] : starts[i] + lengths[i]]."""
+class Lines(NamedTuple):
+    """Lines as they lie in a text: chunk i is tokens[starts[i] : starts[i] + lengths[i]]."""
 
     tokens: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
 
-    def take(self, ids: np.ndarray) -> "Chunks":
+    def take(self, ids: np.ndarray) -> "Lines":
         """Some of the chunks, in the order of `ids`."""
-        return Chunks(self.tokens, self.starts[ids], self.lengths[ids])
+        return Lines(self.tokens, self.starts[ids], self.lengths[ids])
 
 
-def lines(tokens: np.ndarray, newline: int) -> Chunks:
+def lines(tokens: np.ndarray, newline: int) -> Lines:
     """All lines of a token array, each with the `newline` that ends it; the last may lack its own."""
-    ends = np.flatnonzero(np.asarray(tokens) == newline) + 1
-    if len(ends) == 0 or ends[-1] < len(tokens):
-        ends = np.append(ends, len(tokens))
-    starts = np.concatenate([[0], ends[:-1]])
-    return Chunks(tokens, starts, ends - starts)
+    lengths = line_lengths(tokens, newline)
+    return Lines(tokens, np.cumsum(lengths) - lengths, lengths)
 
 
 class Batch(NamedTuple):
-    """Chunks of one shape: (B, W, T) int32 inputs and targets in W windows of T tokens. The last B - len(ids) rows are
+    """Lines of one shape: (B, W, T) int32 inputs and targets in W windows of T tokens. The last B - len(ids) rows are
     fillers without a target."""
 
     ids: np.ndarray
@@ -59,7 +57,7 @@ class Batch(NamedTuple):
     targets: np.ndarray
 
 
-def batches(chunks: Chunks, context: int, lead: int, rows: int) -> Iterator[Batch]:
+def batches(chunks: Lines, context: int, lead: int, rows: int) -> Iterator[Batch]:
     """All chunks, sorted into batches of `rows` by shape, so that little is padded and few programs are compiled.
 
     A chunk within the context is one window, padded to a multiple of a quarter of the context; a longer one has as many
@@ -205,7 +203,7 @@ class Sweep:
 def sweep(
     model: Any,
     params: Any,
-    chunks: Chunks,
+    chunks: Lines,
     context: int,
     lead: int,
     readout: Readout | None = None,
@@ -267,7 +265,7 @@ def sweep(
 
 
 def _rows(params: Any) -> int:
-    """Chunks whose gradients a device holds at once: 64 MiB of them on a CPU, 1 GiB on an accelerator."""
+    """Lines whose gradients a device holds at once: 64 MiB of them on a CPU, 1 GiB on an accelerator."""
     numbers = 2**24 if jax.default_backend() == "cpu" else 2**28
     return max(1, min(64, numbers // sum(leaf.size for leaf in jax.tree.leaves(params))))
 
@@ -275,7 +273,7 @@ def _rows(params: Any) -> int:
 SCORES = ("loss", "perplexity", "el2n", "grad_norm")
 
 
-def score(model: Any, params: Any, chunks: Chunks, context: int, lead: int, names: tuple[str, ...]) -> Sweep:
+def score(model: Any, params: Any, chunks: Lines, context: int, lead: int, names: tuple[str, ...]) -> Sweep:
     """The scores `names` (of SCORES) of every chunk; gradients are taken only for grad_norm."""
     done = sweep(model, params, chunks, context, lead, norms if "grad_norm" in names else None, title="scoring")
     scores = done.values | {"perplexity": np.exp(np.minimum(done.values["loss"], 80.0))}
@@ -304,7 +302,7 @@ def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
     os.replace(temporary, path)
 
 
-def text_of(chunks: Chunks, chunk: int, tokenizer: Any) -> str:
+def text_of(chunks: Lines, chunk: int, tokenizer: Any) -> str:
     """A chunk as a reader sees it, without the end of the line."""
     start = int(chunks.starts[chunk])
     return tokenizer.decode(np.asarray(chunks.tokens[start : start + int(chunks.lengths[chunk])])).rstrip("\n")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.evaluation import kronecker
-from juliagpt_jax.evaluation.chunk_scores import Chunks, sweep
+from juliagpt_jax.evaluation.chunk_scores import Lines, sweep
 
 
 class Checkpoint(NamedTuple):
@@ -40,15 +40,15 @@ class Question:
     model: Any
     context: int
     lead: int
-    train: Chunks
-    query: Chunks
+    train: Lines
+    query: Lines
     groups: np.ndarray
     features: int = 2048
     damping: float = 0.1
     fit_windows: int = 1024
     seed: int = 0
 
-    def sweep(self, params: Any, chunks: Chunks, title: str, **more: Any) -> Any:
+    def sweep(self, params: Any, chunks: Lines, title: str, **more: Any) -> Any:
         return sweep(self.model, params, chunks, self.context, self.lead, title=title, **more)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Chunks, sweep
+from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
 from juliagpt_jax.evaluation.scoring import spread
 from juliagpt_jax.models.layers import LINEARS
 
@@ -112,7 +112,7 @@ class Curvature:
         return rotate_back(self.bases, jax.tree.map(lambda d, i: d * i[None], rotated, inverse))
 
 
-def fit(model: Any, params: Any, chunks: Chunks, context: int, lead: int, windows: int, seed: int) -> Curvature:
+def fit(model: Any, params: Any, chunks: Lines, context: int, lead: int, windows: int, seed: int) -> Curvature:
     """Measure it: the eigenvectors on `windows` windows spread over the text of the chunks, the eigenvalues on about as
     many tokens of whole chunks. It is the curvature of the mean loss a token.
 

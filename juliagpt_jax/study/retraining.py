@@ -15,7 +15,7 @@ from scipy import stats
 from juliagpt_jax import devices
 from juliagpt_jax.config import Config
 from juliagpt_jax.data import sampler
-from juliagpt_jax.evaluation.chunk_scores import Chunks, sweep
+from juliagpt_jax.evaluation.chunk_scores import Lines, sweep
 from juliagpt_jax.training.step import TrainState, build, initial_state, make_train_step, shardings
 
 
@@ -50,7 +50,7 @@ class Retrainer:
         state = initial_state(self.config, self.model)
         return state._replace(params=params, ema=jax.tree.map(jax.numpy.copy, params) if state.ema != () else ())
 
-    def train(self, chunks: Chunks, seed: int, keep_every: int = 0) -> list[tuple[int, Any]]:
+    def train(self, chunks: Lines, seed: int, keep_every: int = 0) -> list[tuple[int, Any]]:
         """[(step, parameters), ...] of a run on these chunks, one after the other: the last step, and before it every
         `keep_every` steps. `seed` is that of the initial weights and of the order of the data."""
         text = np.concatenate([chunks.tokens[s : s + n] for s, n in zip(chunks.starts, chunks.lengths, strict=True)])
@@ -63,7 +63,7 @@ class Retrainer:
                 kept.append((step, jax.tree.map(np.asarray, state.params)))
         return kept
 
-    def losses(self, params: Any, queries: Chunks) -> np.ndarray:
+    def losses(self, params: Any, queries: Lines) -> np.ndarray:
         """(queries,) mean loss of each, in nats a token."""
         return sweep(self.model, params, queries, self.config.model.context, self.lead).values["loss"]
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from juliagpt_jax import devices
 from juliagpt_jax.config import Config, differences, to_dict
-from juliagpt_jax.data import sampler
+from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.evaluation import cost, report, scoring
@@ -42,10 +42,12 @@ class Trainer:
         train, model = config.train, config.model
         self.mesh = devices.make_mesh(config.mesh, train.batch_size // train.accumulate)
         self.model = build(config, corpus.tokenizer.vocab_size)
-        self.plan = sampler.Plan(len(corpus.train), model.context, train.batch_size, config.seed)
+        self.chosen = selection.select(corpus, config.data, config.seed, model.context)
+        self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
+            "selection": self.chosen.fingerprint,
             "tokenizer": corpus.tokenizer.to_dict(),
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
@@ -53,9 +55,9 @@ class Trainer:
         self.params_count = optimizers.count(self.state.params)
         self._batch_place = batch_sharding(self.mesh)
         self._tokens = None
-        if corpus.train.nbytes <= DEVICE_TOKENS:
+        if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
             whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-            self._tokens = jax.device_put(np.asarray(corpus.train), whole)
+            self._tokens = jax.device_put(np.asarray(self.chosen.tokens), whole)
         self._eval_batch = -(-EVAL_BATCH // self.mesh.size) * self.mesh.size
         self._eval_windows = scoring.spread(corpus.val, model.context, train.eval_windows, self._lead)
         self._generator: Generator | None = None
@@ -79,7 +81,11 @@ class Trainer:
         changed = differences(meta["config"], self.meta["config"], free(self.config))
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
-        for key, name in [("data", "the training data"), ("tokenizer", "the tokenizer")]:
+        for key, name in [
+            ("data", "the training data"),
+            ("tokenizer", "the tokenizer"),
+            ("selection", "what config.data.scores or .phase_weights read"),
+        ]:
             if meta[key] != self.meta[key]:
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
@@ -90,12 +96,12 @@ class Trainer:
 
     def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of a step, on the devices."""
-        starts, lengths = sampler.windows(self.plan, step)
+        drawn = sampler.windows(self.plan, step)
         if self._tokens is None:
             return jax.device_put(
-                sampler.gather(self.corpus.train, starts, lengths, self.plan.context), (self._batch_place,) * 2
+                sampler.gather(self.chosen.tokens, *drawn, self.plan.context), (self._batch_place,) * 2
             )
-        place = jax.device_put((starts.astype(np.int32), lengths.astype(np.int32)), self._batch_place)
+        place = jax.device_put(tuple(column.astype(np.int32) for column in drawn), self._batch_place)
         return sampler.gather_on_device(self._tokens, *place, self.plan.context)
 
     def run(self) -> None:
@@ -226,6 +232,7 @@ class Trainer:
         """Score the validation text, or `train.final_windows` of it, and generate from the final weights; see
         `evaluation/report.py`."""
         train, tokenizer = self.config.train, self.corpus.tokenizer
+        parts = selection.parts(self.corpus.val_chunks, self.config.data.weights_by)
         measure = lambda params: scoring.score_text(
             self.model,
             params,
@@ -234,6 +241,7 @@ class Trainer:
             batch=self._eval_batch,
             place=self._batch_place,
             windows=train.final_windows,
+            parts=parts,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:
@@ -259,7 +267,8 @@ class Trainer:
                 "skipped_steps": int(self.state.skipped),
                 "compile_s": self.compile_s,
                 "compilations": {"train": 1, "eval": scoring.compilations()} | generator.compilations,
-                "notes": list(self.corpus.notes),
+                "notes": [*self.corpus.notes, *self.chosen.notes],
+                "training_characters": len(self.chosen.tokens),
             }
         )
 

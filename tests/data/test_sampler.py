@@ -17,8 +17,8 @@ PLANS = st.builds(Plan, st.integers(2, 200), st.integers(1, 40), st.integers(1, 
 def drawn(plan: Plan, count: int):
     """The first `count` windows that are drawn, as (starts, lengths), whatever the batch."""
     steps = -(-count // plan.batch)
-    starts, lengths = zip(*(windows(plan, step) for step in range(steps)), strict=True)
-    return np.concatenate(starts)[:count], np.concatenate(lengths)[:count]
+    columns = zip(*(windows(plan, step) for step in range(steps)), strict=True)
+    return tuple(np.concatenate(column)[:count] for column in columns)[:2]
 
 
 def targets_of(plan: Plan, starts, lengths):
@@ -30,17 +30,16 @@ def targets_of(plan: Plan, starts, lengths):
 def test_every_token_is_a_target_once_an_epoch(plan):
     """For texts that the context does not divide, batches that straddle epochs, and batches larger than an epoch."""
     epochs = 3
-    starts, lengths = drawn(plan, epochs * plan.chunks)
+    starts, lengths = drawn(plan, epochs * plan.epoch_windows)
     assert ((lengths >= 1) & (lengths <= plan.context)).all() and ((starts >= 0) & (starts < plan.tokens)).all()
     for epoch in range(epochs):
-        part = slice(epoch * plan.chunks, (epoch + 1) * plan.chunks)
+        part = slice(epoch * plan.epoch_windows, (epoch + 1) * plan.epoch_windows)
         np.testing.assert_array_equal(np.sort(targets_of(plan, starts[part], lengths[part])), np.arange(plan.tokens))
 
 
 @given(PLANS, st.integers(0, 30))
 def test_a_batch_has_its_size(plan, step):
-    starts, lengths = windows(plan, step)
-    assert starts.shape == lengths.shape == (plan.batch,)
+    assert all(column.shape == (plan.batch,) for column in windows(plan, step))
 
 
 def test_epochs_differ_in_order_and_offset():
@@ -76,8 +75,9 @@ def test_the_seed_changes_the_order():
 @given(PLANS, st.integers(0, 10))
 def test_targets_are_the_inputs_successors(plan, step):
     tokens = np.random.default_rng(0).integers(256, size=plan.tokens).astype(np.uint8)
-    starts, lengths = windows(plan, step)
-    inputs, targets = gather(tokens, starts, lengths, plan.context)
+    drawn_now = windows(plan, step)
+    starts, lengths, *_ = drawn_now
+    inputs, targets = gather(tokens, *drawn_now, plan.context)
     assert inputs.shape == targets.shape == (plan.batch, plan.context)
     assert inputs.dtype == targets.dtype == np.int32
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -93,8 +93,9 @@ def test_targets_are_the_inputs_successors(plan, step):
 def test_gather_on_device(plan, dtype):
     tokens = np.random.default_rng(1).integers(200, size=plan.tokens).astype(dtype)
     for step in range(4):
-        starts, lengths = windows(plan, step)
-        wanted = gather(tokens, starts, lengths, plan.context)
-        got = gather_on_device(jnp.asarray(tokens), starts.astype(np.int32), lengths.astype(np.int32), plan.context)
+        drawn_now = windows(plan, step)
+        wanted = gather(tokens, *drawn_now, plan.context)
+        place = [column.astype(np.int32) for column in drawn_now]
+        got = gather_on_device(jnp.asarray(tokens), *place, plan.context)
         np.testing.assert_array_equal(got, wanted)
         assert all(a.dtype == jnp.int32 for a in got)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import chunk_scores
-from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, SCORES, Chunks, batches, lines, norms, score, sweep
+from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, SCORES, Lines, batches, lines, norms, score, sweep
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS
@@ -29,7 +29,7 @@ VARIANTS = [
 ]
 
 
-def text(lengths, vocab=VOCAB, seed=0) -> Chunks:
+def text(lengths, vocab=VOCAB, seed=0) -> Lines:
     """Random lines of these lengths."""
     rng = np.random.default_rng(seed)
     rows = [[*rng.integers(1, vocab, size=n - 1), LEAD] for n in lengths]
@@ -90,7 +90,7 @@ def test_every_token_of_a_chunk_is_a_target_once(lengths, context, rows):
     tokens = np.arange(1, count + 1, dtype=np.int32)  # token i is i, so that a window tells where it stands
     starts = np.cumsum([0, *lengths[:-1]])
     seen, shapes = [], []
-    for batch in batches(Chunks(tokens, starts, np.array(lengths)), context, 0, rows):
+    for batch in batches(Lines(tokens, starts, np.array(lengths)), context, 0, rows):
         assert batch.inputs.shape == batch.targets.shape and batch.inputs.shape[0] == rows
         assert batch.inputs.shape[2] <= context
         shapes.append(batch.inputs.shape)
@@ -172,7 +172,7 @@ def test_sums_are_over_all_chunks_and_no_filler(built):
     assert done.sums["weight"] == weights.sum()
     total = 0
     for i, (start, n) in enumerate(zip(chunks.starts, chunks.lengths, strict=True)):
-        own = sweep(model, params, Chunks(chunks.tokens, np.array([start]), np.array([n])), CONTEXT, LEAD, weigh)
+        own = sweep(model, params, Lines(chunks.tokens, np.array([start]), np.array([n])), CONTEXT, LEAD, weigh)
         total = total + weights[i] * own.sums["grad"]
     np.testing.assert_allclose(done.sums["grad"], total, atol=1e-6)
 

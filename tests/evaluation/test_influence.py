@@ -12,7 +12,7 @@ import scipy.special
 import scipy.stats
 
 from juliagpt_jax.evaluation import kronecker
-from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Chunks, lines
+from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, lines
 from juliagpt_jax.evaluation.influence import METHODS, Checkpoint, Question, Sketch, groups_of
 from juliagpt_jax.models.layers import Linear
 from juliagpt_jax.training import step
@@ -36,7 +36,7 @@ def float64():
         yield
 
 
-def text(count, seed, length=(6, 8)) -> Chunks:
+def text(count, seed, length=(6, 8)) -> Lines:
     rng = np.random.default_rng(seed)
     walk = rng.dirichlet(np.full(VOCAB - 1, 0.4), size=VOCAB)
     rows = []
@@ -217,7 +217,7 @@ def test_eigenvalues_are_the_best_in_their_basis():
         basis = np.kron(qa, qb)
         wanted = np.diag(basis.T @ fisher @ basis)
         got = np.asarray(curvature.eigenvalues[name]["kernel"]).ravel()
-        # Chunks weigh alike here and tokens there; both are samples of labels.
+        # Lines weigh alike here and tokens there; both are samples of labels.
         np.testing.assert_allclose(got, wanted, atol=0.15 * wanted.max())
         a, b = np.einsum("nij,nkj->ik", g, g), np.einsum("nij,nik->jk", g, g)
         product = np.outer(np.diag(qa.T @ a @ qa), np.diag(qb.T @ b @ qb)).ravel()
