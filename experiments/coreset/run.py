@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from juliagpt_jax import config, devices
 
 OVERRIDES = ["train.steps=600", "train.warmup=60", "mesh.data=1"]  # configs/micro.py else
-LINES, VALIDATION, SEEDS, CURVE_EVERY = 800, 600, (1, 2, 3), 100
+LINES, VALIDATION, CURVE_EVERY = 800, 600, 100
 SCORES = ("loss", "el2n", "grad_norm")
 ARMS = (
     "full, random 60%, top 60% by loss, middle 60% by loss, bottom 60% by loss, middle 60% by el2n, "
@@ -41,6 +41,7 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--data", type=Path, required=True)
     flags.add_argument("--out", type=Path, required=True)
+    flags.add_argument("--seeds", default="1,2,3")
     flags.add_argument("--arms", default=ARMS, help="such as: full, random 30%%, top 30%% by el2n")
     options = flags.parse_args()
     settings = config.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), OVERRIDES)
@@ -78,7 +79,7 @@ def main() -> None:
         print(seed, {name: np.corrcoef(values["loss"], values[name])[0, 1] for name in (*SCORES, "tokens")}, flush=True)
         return train, values, time.perf_counter() - then
 
-    for arm, seed in [(arm, seed) for seed in SEEDS for arm in options.arms.split(", ")]:
+    for arm, seed in [(arm, seed) for seed in map(int, options.seeds.split(",")) for arm in options.arms.split(", ")]:
         if any((r["arm"], r["seed"]) == (arm, seed) for r in rows):
             continue
         train, values, before_s = first_pass(seed)
