@@ -1,6 +1,6 @@
 """Do influence scores foretell what training on a part of the corpus does? And is it more than a likeness of texts?
 
-Command:   python experiments/influence/run.py --out=experiments/influence [--parts=24] [--seeds=2]
+Command:   python experiments/influence/run.py --out=experiments/influence --arrays=FILE.npz
 Hardware:  one core of an Intel Xeon with AVX-512
 """
 
@@ -17,6 +17,7 @@ from juliagpt_jax import config, devices
 TRAIN_CHUNKS, QUERIES, SHARE = 1500, 100, 0.5
 CHECKPOINT_EVERY = 100
 OVERRIDES = ["train.steps=400", "train.warmup=50"]  # configs/micro.py else; 4 epochs of a part
+OVERLAP = "overlap of 5-grams"
 CORPUS_SEED = 11  # another draw of the schoolroom than the one every other study trains on
 
 
@@ -41,13 +42,17 @@ def main() -> None:
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--parts", type=int, default=24)
     flags.add_argument("--seeds", type=int, default=2)
-    flags.add_argument("--arrays", type=Path, help="keep scores, parts and losses here")
+    flags.add_argument(
+        "--arrays", type=Path, required=True, help=".npz for scores, parts and losses, used if it is there"
+    )
     options = flags.parse_args()
+    if options.arrays.exists():
+        analyse(options.out, options.arrays)
+        return
     settings = config.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), [*OVERRIDES, "mesh.data=1"])
     devices.prepare(settings.mesh)
 
     import numpy as np
-    from scipy import stats
 
     from juliagpt_jax.data import schoolroom
     from juliagpt_jax.data.tokenizer import CharTokenizer
@@ -91,7 +96,7 @@ def main() -> None:
         "random": np.random.default_rng(0).normal(size=(len(texts), len(asked))),
         "loss": each(final["loss"]),
         "gradient norm": each(final["grad_norm"]),
-        "overlap of 5-grams": overlap(texts, asked),
+        OVERLAP: overlap(texts, asked),
     }
     jobs = {name: (method, points[-1:]) for name, method in influence.METHODS.items()}
     jobs |= {
@@ -119,15 +124,92 @@ def main() -> None:
         np.savez_compressed(
             options.arrays, losses=losses, chosen=chosen, **{f"score {k}": v for k, v in scores.items()}
         )
-    mean = losses.mean(axis=0)
+    analyse(options.out, options.arrays)
+
+
+PAIRS = [
+    ("ekfac", "tracin"),
+    ("ekfac", "trak"),
+    ("trak", "tracin"),
+    (OVERLAP, "ekfac"),
+    (f"ekfac + {OVERLAP}", OVERLAP),
+]
+
+
+def analyse(out: Path, arrays: Path) -> None:
+    """Rank correlations with intervals from the arrays, added to results.jsonl; table.md and lds.png."""
+    import matplotlib
+    import numpy as np
+    from scipy import stats
+
+    from juliagpt_jax.study.retraining import interval, lds
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with np.load(arrays) as file:
+        losses, chosen = file["losses"], file["chosen"]
+        scores = {name.removeprefix("score "): file[name].astype(float) for name in file if name.startswith("score ")}
+    unit = lambda values: (values - values.mean(axis=0)) / values.std(axis=0)
+    scores[f"ekfac + {OVERLAP}"] = unit(scores["ekfac"]) + unit(scores[OVERLAP])
+    mean, (seeds, count, queries) = losses.mean(axis=0), losses.shape
+    found = []
     for name, values in scores.items():
-        per_query = retraining.lds(values, chosen, mean)
-        low, high = retraining.interval(values, chosen, mean, 500, 0)
-        whole = retraining.lds(values.mean(axis=1, keepdims=True), chosen, mean.mean(axis=1, keepdims=True))[0]
-        note(what="lds", method=name, lds=float(per_query.mean()), low=low, high=high, of_the_mean_loss=float(whole))
-    halves = [losses[: options.seeds // 2].mean(axis=0), losses[options.seeds // 2 :].mean(axis=0)]
-    same = [stats.spearmanr(halves[0][:, q], halves[1][:, q]).statistic for q in range(len(asked))]
-    note(what="agreement of two seeds on the same part", correlation=float(np.mean(same)))
+        low, high = interval(values, chosen, mean, 500, 0)
+        whole = lds(values.mean(axis=1, keepdims=True), chosen, mean.mean(axis=1, keepdims=True))[0]
+        own = float(lds(values, chosen, mean).mean())
+        found.append({"what": "lds", "method": name, "lds": own, "low": low, "high": high, "mean_loss": float(whole)})
+    rng, gaps = np.random.default_rng(0), {pair: [] for pair in PAIRS}
+    for _ in range(500):
+        rows, columns = rng.integers(count, size=count), rng.integers(queries, size=queries)
+        part = {n: lds(scores[n][:, columns], chosen[rows], mean[rows][:, columns]).mean() for p in PAIRS for n in p}
+        for pair in PAIRS:
+            gaps[pair].append(part[pair[0]] - part[pair[1]])
+    value = {row["method"]: row["lds"] for row in found}
+    for one, other in PAIRS:
+        low, high = np.percentile(gaps[one, other], [2.5, 97.5])
+        row = {"one": one, "other": other, "difference": value[one] - value[other]}
+        found.append({"what": "difference", **row, "low": float(low), "high": float(high)})
+    half = [losses[: seeds // 2].mean(axis=0), losses[seeds // 2 :].mean(axis=0)]
+    same = float(np.mean([stats.spearmanr(half[0][:, q], half[1][:, q]).statistic for q in range(queries)]))
+    most = float(np.sqrt(2 * same / (1 + same)))  # Spearman-Brown: what a perfect forecast of the mean could reach
+    found.append({"what": "agreement of two seeds on the same part", "correlation": same, "ceiling": most})
+
+    path = out / "results.jsonl"
+    kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    kept = [row for row in kept if row["what"] not in {r["what"] for r in found}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept + found), encoding="utf-8")
+    ranked = sorted((row for row in found if row["what"] == "lds"), key=lambda row: -row["lds"])
+    lines = ["| scores | LDS [95%] | of the mean loss |", "|---|---|---|"]
+    lines += [
+        f"| {r['method']} | {r['lds']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}] | {r['mean_loss']:+.2f} |"
+        for r in ranked
+    ]
+    lines += ["", "| difference in LDS | [95%] |", "|---|---|"]
+    lines += [
+        f"| {r['one']} - {r['other']} | {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}] |"
+        for r in found
+        if r["what"] == "difference"
+    ]
+    lines += [
+        "",
+        f"Mean rank correlation over {queries} queries and {count} random parts, losses averaged over {seeds} seeds; "
+        "intervals from drawing parts and queries again 500 times. Two seeds on the same part agree to "
+        f"{same:.2f}, so a perfect forecast would reach about {most:.2f}. The last column is one number over {count} "
+        f"parts: beyond ±{1.96 / np.sqrt(count - 1):.2f} it would tell.",
+    ]
+    (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    for place, row in enumerate(reversed(ranked)):
+        axes.plot([row["low"], row["high"]], [place, place], color="C0")
+        axes.plot(row["lds"], place, "o", color="C0")
+    axes.set_yticks(range(len(ranked)), [row["method"] for row in reversed(ranked)], fontsize=8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(most, color="0.5", linestyle=":", label="a perfect forecast, with the noise of the seeds")
+    axes.set_xlabel("linear datamodeling score")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(out / "lds.png", dpi=110)
 
 
 if __name__ == "__main__":
