@@ -32,6 +32,18 @@ def test_score_writes_a_row_for_each_line(micro, clean, tmp_path):
     assert early["step"] == 20 and early["scores"]["loss"]["mean"] > values["scores"]["loss"]["mean"]
 
 
+def test_a_second_run_trains_on_a_part_picked_by_scores(micro, clean, tmp_path):
+    """After a first pass: score, keep, train again."""
+    out = tmp_path / "scores.npz"
+    last_json(micro.run("score", f"--workdir={clean}", f"--out={out}", "--what=el2n", "--json"))
+    process = micro.train(
+        tmp_path / "w", f"data.scores={out}", "data.keep=middle 0.6 of el2n", "train.steps=6", "train.sample_every=0"
+    )
+    with np.load(out) as scores:
+        count = len(scores["chunk"])
+    assert f"{round(0.6 * count)} of {count} training chunks selected" in process.out
+
+
 def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
     out = tmp_path / "influence"
     few = ["--queries=5", "--top=3", "--checkpoints=all", "--features=16", "--fit_windows=16"]
