@@ -1,11 +1,11 @@
-"""Which shape of Monarch Mixer to confirm: one seed an arm, equal steps. The verdict needs suite.py's fresh seeds.
+"""Which shape of Monarch Mixer to confirm: one seed an arm, equal steps. The verdict is suite.py's, on fresh seeds.
 
-python -m juliagpt_jax.ablate --suite=experiments/monarch/search.py --out=experiments/monarch/search [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/monarch/search.py --out=experiments/monarch/search
 """
 
 from juliagpt_jax.study.suite import Arm, Suite
 
-HYBRID = {"model.mixer": "monarch attention"}
+MONARCH = {"model.mixer": "monarch"}
 BLOCKS_2 = {"model.channel": "monarch", "model.monarch_blocks": 2}
 BLOCKS_4 = {"model.channel": "monarch", "model.monarch_blocks": 4}
 
@@ -16,20 +16,18 @@ def get_suite(scale: str) -> Suite:
         common={"train.sample_every": 0},
         arms={
             "baseline": Arm(),
-            # which part to replace
-            "mixer: monarch": Arm({"model.mixer": "monarch"}),
+            "mixer: monarch": Arm(MONARCH),
+            "monarch, channel of 2 blocks": Arm(MONARCH | BLOCKS_2),
+            "monarch, channel of 4 blocks": Arm(MONARCH | BLOCKS_4),
+            "mixer: monarch attention": Arm({"model.mixer": "monarch attention"}),
             "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
-            "mixer: monarch attention": Arm(HYBRID),
-            "channel: monarch, 2 blocks": Arm(BLOCKS_2),
-            "hybrid, channel of 2 blocks": Arm(HYBRID | BLOCKS_2),
+            # what the long filter is worth: without it the gates and the short convolution remain
+            "monarch, filter of one token": Arm(MONARCH | {"model.filter_fast": 1e-3, "model.filter_slow": 1e-3}),
             # the plain way to fewer parameters
-            "dense, ffn_mult 2": Arm({"model.ffn_mult": 2.0}),
-            "hybrid, ffn_mult 2": Arm(HYBRID | {"model.ffn_mult": 2.0}),
-            "mixer: attention monarch": Arm({"model.mixer": "attention monarch"}),
-            "mixer: monarch_heads attention": Arm({"model.mixer": "monarch_heads attention"}),
-            "hybrid, channel of 4 blocks": Arm(HYBRID | BLOCKS_4),
-            "channel: monarch, 4 blocks": Arm(BLOCKS_4),
-            "linear: monarch, 2 blocks": Arm({"model.linear": "monarch", "model.monarch_blocks": 2}),
+            "attention, ffn_mult 2": Arm({"model.ffn_mult": 2.0}),
+            "attention, channel of 2 blocks": Arm(BLOCKS_2),
+            "monarch, ffn_mult 2": Arm(MONARCH | {"model.ffn_mult": 2.0}),
+            "monarch, all linears of 2 blocks": Arm(MONARCH | {"model.linear": "monarch", "model.monarch_blocks": 2}),
         },
         seeds=(1,),
         baseline="baseline",
