@@ -39,6 +39,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, report, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.training.optimizers import count
@@ -46,6 +47,7 @@ def main(options: argparse.Namespace) -> None:
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
         tokens, source = run.tokenizer.encode(text, options.unknown), options.data
@@ -59,10 +61,13 @@ def main(options: argparse.Namespace) -> None:
             f"validation part of {settings.data.path}",
             corpus.entropy,
         )
+        if len(tokens) == len(corpus.val):  # else characters were left out, and the chunks are shorter
+            parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
-    score = scoring.score_text(model, run.params, tokens, scoring.lead_token(run.tokenizer), options.stride or None)
+    lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
+    score = scoring.score_text(model, run.params, tokens, lead, stride, parts=parts)
     generator = Generator(model, run.params)
     texts = report.write(generator, run.tokenizer, options.seed)
     params = count(run.params)

@@ -59,6 +59,10 @@ def describe(values: dict[str, Any], entropy: float) -> str:
             f"context {values['context']}, stride {values['stride']}",
         ),
     ]
+    rows += [
+        (f"perplexity: {name}", f"{part['perplexity']:.4f}   ({part['characters']:,} characters)")
+        for name, part in values.get("phases", {}).items()
+    ]
     if "ema" in values:
         rows.append(("with averaged weights", f"{values['ema']['bpc']:.4f} bits per character"))
     rows += [

@@ -1,9 +1,10 @@
 """Checkpoints that are whole or do not exist.
 
-Layout: `checkpoints/<step>/` holds the items params, ema (with averaging), opt_state and train, each written by Orbax,
-`meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written as `<step>.partial`
-and gets its name by one rename, after the manifest is on the disk; so a step without a sound manifest is damage, never
-an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit loads as a wrong number.)
+Layout: `checkpoints/<step>/` holds the items params, opt_state and train, and ema and mixture where there are any,
+each written by Orbax, `meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written
+as `<step>.partial` and gets its name by one rename, after the manifest is on the disk; so a step without a sound
+manifest is damage, never an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit
+loads as a wrong number.)
 `best` links to the step with the lowest validation loss. Saving runs in one background thread on a copy of the state.
 """
 
@@ -22,8 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.command import finite
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import sync_folder, write_json
 from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
 
@@ -33,6 +34,7 @@ logging.getLogger("absl").setLevel(
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SOMETIMES = ("ema", "mixture")  # items of a state that a run may do without
 
 
 class Damaged(Exception):
@@ -106,13 +108,13 @@ class Checkpoints:
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
                 checkpointer.save(partial.absolute(), args=ocp.args.Composite(**items))
             meta = meta | {"format": FORMAT, "step": step, "tree": _shapes(state)}
-            _write_json(partial / "meta.json", meta)
-            _write_json(partial / MANIFEST, {"files": _hashes(partial)})
+            write_json(partial / "meta.json", meta)
+            write_json(partial / MANIFEST, {"files": _hashes(partial)})
             verify(partial)
             if final.exists():
                 shutil.rmtree(final)
             os.rename(partial, final)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except BaseException:
             self._remove_unfinished()
             raise
@@ -182,7 +184,7 @@ class Checkpoints:
 def _items(state: TrainState) -> dict[str, Any]:
     scalars = {name: getattr(state, name) for name in ("step", "scale", "good", "bad_in_row", "skipped")}
     items = {"params": state.params, "opt_state": state.opt_state, "train": scalars}
-    return items | ({"ema": state.ema} if state.ema != () else {})
+    return items | {name: getattr(state, name) for name in SOMETIMES if getattr(state, name) != ()}
 
 
 def _shapes(state: TrainState) -> dict[str, str]:
@@ -216,7 +218,7 @@ def _load(folder: Path, target: TrainState) -> TrainState:
     return target._replace(
         params=got["params"],
         opt_state=got["opt_state"],
-        **({"ema": got["ema"]} if "ema" in got else {}),
+        **{name: got[name] for name in SOMETIMES if name in got},
         **got["train"],
     )
 
@@ -322,22 +324,3 @@ def _sha256(path: Path) -> str:
 
 def _hashes(folder: Path) -> dict[str, list]:
     return {p.relative_to(folder).as_posix(): [p.stat().st_size, _sha256(p)] for p in _files(folder)}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(finite(values), file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

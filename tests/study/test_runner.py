@@ -20,18 +20,20 @@ STAND_IN = """#!{python}
 import json, os, pathlib, sys, time
 arguments = dict(a.removeprefix("--").split("=", 1) for a in sys.argv if a.startswith("--"))
 log = pathlib.Path({log!r})
+cores = log.with_name("cores")
+cores.write_text(str(len(os.sched_getaffinity(0))))
 with open(log, "a") as file:
     file.write(" ".join(sys.argv[3:]) + "\\n")
 if "workdir" not in arguments:
-    sys.exit(0 if "fine" in sys.argv else 9)
-rate = float(arguments.get("config.train.lr", 0))
+    read = pathlib.Path(arguments["from"]) if "from" in arguments else None
+    sys.exit(0 if "fine" in sys.argv and (read is None or (read / "DONE").exists()) else 9)
+run, rate = pathlib.Path(arguments["workdir"]), float(arguments.get("config.train.lr", 0))
+run.mkdir(parents=True)
 if rate == 0.5:
     print("training", "main: it broke", sep="\\n")
     sys.exit(3)
 if rate == 0.25:
     time.sleep(60)
-run = pathlib.Path(arguments["workdir"])
-run.mkdir(parents=True)
 loss = 2.0 + rate + int(arguments["config.seed"]) / 100
 report = dict(loss=loss, bpc=loss, perplexity=loss, params=3, flops=1.0, characters=9, context=4, stride=2, tokens=8)
 (run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
@@ -64,6 +66,7 @@ def study(tmp_path, monkeypatch):
         return runner.read(tmp_path / "out" / "results.jsonl")
 
     run.started = lambda: log.read_text().splitlines() if log.exists() else []
+    run.cores = lambda: int((tmp_path / "cores").read_text())
     run.out = tmp_path / "out"
     return run
 
@@ -79,6 +82,15 @@ def test_every_cell_once_and_then_nothing_is_missing(study, capsys):
     capsys.readouterr()
     assert study('"higher": Arm({"train.lr": 0.125})') == rows and not study.started()
     assert "4 cells, 0 to run" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_jobs_share_the_cores(study):
+    mine = len(os.sched_getaffinity(0))
+    study("", "--jobs=1")
+    assert study.cores() == mine
+    study('"a": Arm({"train.lr": 0.125})', "--jobs=2")
+    assert study.cores() == mine // 2 and len(os.sched_getaffinity(0)) == mine
 
 
 def test_a_changed_arm_and_a_new_seed_are_all_that_runs_again(study):
@@ -103,19 +115,33 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study, capsys):
 
 
 def test_commands_before_a_cell_and_the_workdir_of_another_arm(study):
-    after = '"after": Arm({"train.lr": 0.125}, before=("score --run={run[baseline]} --seed={seed} fine",))'
+    after = '"after": Arm({"train.lr": 0.125}, before=("score --from={run[baseline]} --seed={seed} fine",))'
     study(after, "--jobs=2", seeds="(7,)")
     assert [line.split()[0] for line in study.started()] == [
         "--config=" + str(ROOT / "configs/micro.py"),
-        "--run=" + str(study.out / "cells/baseline/7/run"),
+        "--from=" + str(study.out / "cells/baseline/7/run"),
         "--config=" + str(ROOT / "configs/micro.py"),
     ]
     assert "--seed=7" in study.started()[1]
     # another arm that reads the baseline later: its workdir is gone, so the baseline runs once more
-    study(after + ', "late": Arm({"train.lr": 0.0625}, before=("x --run={run[baseline]} fine",))', seeds="(7,)")
+    study(after + ', "late": Arm({"train.lr": 0.0625}, before=("x --from={run[baseline]} fine",))', seeds="(7,)")
     assert len(study.started()) == 3
     with pytest.raises(CommandError, match="1 of 2 cells failed"):
         study('"after": Arm({"train.lr": 0.125}, before=("score --flag",))', seeds="(7,)")
+
+
+def test_what_a_failed_cell_left_is_not_taken_for_another_arms(study):
+    with pytest.raises(CommandError):
+        study('"a": Arm({"train.lr": 0.5})', seeds="(1,)")
+    assert (study.out / "cells/a/1/run").is_dir()
+    assert [r["status"] for r in study('"a": Arm({"train.lr": 0.125})', seeds="(1,)")] == ["done", "done"]
+
+
+def test_where_the_cells_work_does_not_decide_what_is_missing(study):
+    arms = '"a": Arm({"train.lr": 0.125}, before=("score --out={cell}/x fine",))'
+    study(arms, f"--cells={study.out.parent / 'here'}")
+    study(arms, f"--cells={study.out.parent / 'there'}")
+    assert not study.started()
 
 
 def test_a_dry_run_starts_nothing(study, capsys):
