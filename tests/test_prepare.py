@@ -16,7 +16,7 @@ import pytest
 
 from juliagpt_jax import prepare
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.data import pipeline, sources
+from juliagpt_jax.data import parsers, pipeline, scorer, sources
 from juliagpt_jax.errors import UserError
 
 spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
@@ -150,6 +150,16 @@ def test_one_work_alone(tmp_path):
     assert all(0 < d["compression"] < 1 for _, d in lines(tmp_path / "out", "train"))
 
 
+def test_a_work_is_compressed_with_the_text_of_others(shelf):
+    works, _ = sources.local(shelf)
+    read = [pipeline.read(work, pipeline.Options(), parsers.Budget())[0] for work in works]
+    pipeline.score(read, pipeline.Options(), map)
+    for book in read:
+        others = [text for other in read if other is not book for text in other.chunks]
+        judge = scorer.Judge(scorer.dictionary(others, 0), {}, 0)
+        assert [s.compression for s in book.scores] == [judge.compression(text) for text in book.chunks]
+
+
 def test_the_loader_takes_it(prepared, tiny):
     corpus = corpora.load(tiny(f"data.path={prepared}").data, 16)
     assert corpus.tokenizer.decode(corpus.train) == (prepared / "train.txt").read_text()
@@ -246,6 +256,9 @@ def test_killed(prepared, shelf, tmp_path, micro, when):
     assert process.returncode == -signal.SIGKILL
     if when == "while writing":
         assert content(out) == content(prepared) and (tmp_path / ".out.new").exists()
+    with pytest.raises(UserError, match="--force"):
+        run(shelf, out, "--seed=2")  # the old corpus is back, and guarded again
+    assert content(out) == content(prepared)
     run(shelf, out)
     assert content(out) == content(prepared) and [f.name for f in tmp_path.iterdir()] == ["out"]
 
