@@ -56,6 +56,13 @@ class Model:
     channel: str = _text()
     depth: str = _text()
     linear: str = _text()
+    monarch_blocks: int = _at_least(1)
+    conv_width: int = _at_least(1)
+    filter_order: int = _at_least(1)
+    filter_bands: int = _at_least(1)
+    filter_sine: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_fast: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_slow: float = _knob(lambda v: v > 0, "must be above 0")
 
     @property
     def hidden(self) -> int:
@@ -76,6 +83,9 @@ class Train:
     beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     weight_decay: float = _at_least(0)
     clip: float = _knob(lambda v: v > 0, "must be above 0")
+    prior: str = _text()
+    prior_weight: float = _at_least(0)
+    prior_steps: int = _at_least(0)
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _knob(lambda v: True, "")
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
@@ -83,6 +93,7 @@ class Train:
     log_every: int = _at_least(1)
     eval_every: int = _at_least(1)
     eval_windows: int = _at_least(1)
+    final_windows: int = _at_least(0)
     checkpoint_every: int = _at_least(1)
     keep: int = _at_least(1)
     sample_every: int = _at_least(0)
@@ -123,6 +134,7 @@ def build(values: Mapping[str, Any]) -> Config:
             "model.ffn_mult",
             f"{m.ffn_mult} x width {m.width} is no hidden width",
         ),
+        (m.filter_fast <= m.filter_slow, "model.filter_fast", f"{m.filter_fast} is above filter_slow={m.filter_slow}"),
         (
             t.batch_size % (t.accumulate or 1) == 0,
             "train.accumulate",
