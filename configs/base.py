@@ -52,9 +52,6 @@ def get_config() -> ml_collections.ConfigDict:
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.clip = 1.0  # global gradient norm
-    train.prior = "none"  # a name of training/priors.py: pull predictions to the text's own character counts
-    train.prior_weight = 0.0  # of that term beside the loss
-    train.prior_steps = 0  # steps in which its weight falls to zero; 0: it stays
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
