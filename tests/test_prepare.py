@@ -6,6 +6,7 @@ import http.server
 import importlib.util
 import itertools
 import json
+import os
 import shutil
 import signal
 import threading
@@ -17,7 +18,7 @@ import pytest
 from juliagpt_jax import prepare
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import parsers, pipeline, scorer, sources
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.errors import StorageError, UserError
 
 spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
 books = importlib.util.module_from_spec(spec)
@@ -209,6 +210,16 @@ def test_fault_19_two_editions_of_one_work(tmp_path):
     train = set(grams("train"))
     val = grams("val")
     assert sum(g in train for g in val) < 0.5 * len(val)
+
+
+def test_failures_in_other_processes(tmp_path, monkeypatch):
+    """A mistake found by a process of its own is still one line; so is the death of one."""
+    (tmp_path / "a.txt").write_bytes(b"\xe9" * 100)
+    (tmp_path / "b.txt").write_text(books.book(1, 10))
+    with pytest.raises(UserError, match=r"a\.txt: byte 0 is not UTF-8"):
+        run(tmp_path, tmp_path / "out", "--jobs=2")
+    with pytest.raises(StorageError, match="was killed"), pipeline._pool(2) as spread:
+        list(spread(os._exit, [9, 9]))
 
 
 # The folder that is written.
