@@ -25,7 +25,7 @@ _KINGS = set("Charles Edward George Gregory Henry Philip Pius Pope Leo Louis Urb
 _BARE_ROMAN = re.compile(r"\b(?:[IVXLCDM]{2,}|[ivxl]{2,})\b")
 _WORDS = set("mix mi di vi li mm cd dc md dim mid lid mil xi ill MIX MD DC CD MM DI".split())  # not numerals
 _YEAR_BEFORE = re.compile(
-    r"(?:\b(?:in|In|of|by|since|until|till|before|after|year|years|from|to|and|about|January|February|March|April|May|June|July|"
+    r"(?:\b(?:in|In|of|by|since|until|till|before|after|[Yy]ears?|from|to|and|about|January|February|March|April|May|June|July|"
     r"August|September|October|November|December|Jan|Feb|Aug|Sept|Oct|Nov|Dec|A\.? ?D|died|born)\.?,?|\d,|[-(,;])\s*$"
 )
 _NUMBER = re.compile(
@@ -93,7 +93,7 @@ def spell(text: str) -> str:
     division ("Book IV") and where nothing else can be meant ("XIV", "viii").
     """
     if re.search(r"[IVXLCDMivxlcdm]", text):
-        text = re.sub(r"(?<=\d)\.(?=\s*[,;:)])", "", text)
+        text = re.sub(r"(?<=\d)\.(?= ?[,;:)]| [a-z])", "", text)
         text = _AFTER_DIVISION.sub(_division, text)
         text = _KING.sub(_king, text)
         text = _BARE_ROMAN.sub(_bare, text)
