@@ -152,7 +152,8 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
     for file, content in contents.items():
         digest.update(hashlib.sha256(content).digest())
         if file.suffix == ".jsonl":
-            digest.update(repr((file.name if not split else "", data.on_bad)).encode())
+            cap = data.max_bad if data.on_bad == "skip" else None
+            digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
     return digest.hexdigest(), lambda: _files(data, contents, split)
 
 
