@@ -341,7 +341,7 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
 
 def _read_chunks(path: Path, digests: dict[str, str], words: dict[str, list[str]]) -> tuple[Chunks, Chunks]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in digests}
     except (zipfile.BadZipFile, EOFError) as error:
         raise StorageError(f"{path}: torn: {error}") from error

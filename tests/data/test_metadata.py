@@ -177,7 +177,7 @@ def test_skipping_stops_over_the_cap(data, tmp_path):
 def test_texts_must_be_somewhere(data, tmp_path, tiny):
     path = tmp_path / "bare.jsonl"
     path.write_bytes(encode([{"phase": "trivium"}] * 30))
-    with pytest.raises(UserError, match='bare.jsonl: no "text" in its lines'):
+    with pytest.raises(UserError, match=r'bare\.jsonl: no "text" in its lines'):
         load(tiny(f"data.path={path}").data, 8)
 
 
