@@ -1,5 +1,5 @@
-"""Which data techniques make a small model better at equal steps? Base against curricula, phase weights, DoReMi, parts
-of the corpus by its own fields, n-gram penalties, and a stack.
+"""Which data techniques make a small model better at equal steps? A baseline against curricula, phase weights, DoReMi,
+parts of the corpus by its own fields, n-gram penalties, and a stack.
 
 Command:   python experiments/data_techniques/thin.py data/classics data
            python -m juliagpt_jax.ablate --suite=experiments/data_techniques/suite.py --out=experiments/data_techniques
