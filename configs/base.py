@@ -30,8 +30,18 @@ def get_config() -> ml_collections.ConfigDict:
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
-    model.depth = "stack"  # a name of models/depth.py
+    model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py
+    model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
+    model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
+    model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
+    model.ode_rtol = 0.0  # tolerance of steps that adapt in training (a schedule in evaluation); 0: ode_steps equal ones
+    model.ode_max_steps = 64  # where an adaptive solve gives up
+    model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
+    model.ode_time = "embedded"  # how t enters the field: none, embedded, lowrank, generated weights
+    model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
+    model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
+    model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
@@ -48,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text

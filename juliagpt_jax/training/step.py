@@ -36,7 +36,7 @@ class TrainState(NamedTuple):
 
 def build(config: config.Config, vocab: int) -> Decoder:
     """The model of a run."""
-    return Decoder(config.model, vocab, config.train.precision, config.train.remat)
+    return Decoder(config.model, vocab, config.train.precision, config.train.remat, energy=config.train.ode_energy > 0)
 
 
 def initial_state(config: config.Config, model: Decoder) -> TrainState:
@@ -90,9 +90,14 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
 
     def loss_sum(params, inputs, targets, key, scale):
         rngs = {"dropout": key} if config.model.dropout else {}
-        logits, _ = model.apply({"params": params}, inputs, rngs=rngs)
+        rngs |= {"steps": key} if config.model.ode_min_steps else {}
+        logits, solves = model.apply({"params": params}, inputs, rngs=rngs)
         total = jnp.sum(token_losses(logits, targets))
-        return total * scale, total
+        if not train.ode_energy or not solves:
+            return total * scale, total
+        scored = jnp.sum(targets != IGNORED)
+        penalty = train.ode_energy * scored * sum(solve.energy for solve in solves)
+        return (total + penalty) * scale, total
 
     def gradient(params, inputs, targets, key, scale):
         """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a
