@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
     model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
     model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
-    model.ode_rtol = 0.0  # tolerance of steps that adapt in training (a schedule in evaluation); 0: ode_steps equal ones
+    model.ode_rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
     model.ode_max_steps = 64  # where an adaptive solve gives up
     model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
     model.ode_time = "embedded"  # how t enters the field: none, embedded, lowrank, generated weights

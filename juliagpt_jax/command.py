@@ -25,6 +25,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
+    def add_ode_flags(self) -> None:
+        """On which steps a model with ODE layers is solved (`evaluation/schedule.py`)."""
+        self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")
+        self.add_argument("--ode_rtol", type=float, metavar="R", help="on the schedule for this tolerance")
+        self.add_argument("--ode_max_steps", type=int, metavar="N", help="where a tolerance gives up")
+        self.add_argument("--ode_solver", metavar="NAME", help="with another solver of models/ode.py")
+
     def parse(self, arguments: list[str], overrides: bool = False) -> argparse.Namespace:
         """Parse; with `overrides`, collect --config.KEY=VALUE as `options.overrides`, a list of "KEY=VALUE".
 

@@ -1,9 +1,13 @@
 """What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known
 peak."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from juliagpt_jax import config
+from juliagpt_jax.models.depth import adaptive, evaluations
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -16,18 +20,36 @@ PEAKS = {
 }
 
 
-def train_flops_per_token(model: config.Model, params: int, vocab: int) -> float:
+def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
+    """Parameters that a forward pass multiplies with a token: each once, those of a block as often as its layer
+    evaluates it. What makes weights from time (`time`) costs nothing a token. nan where the steps are adaptive."""
+    if adaptive(model, schedule):
+        return float("nan")
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    blocks = {f"block_{i}": count for i, count in enumerate(evaluations(model, schedule))}
+    once = {name: leaf for name, leaf in params.items() if name not in blocks}
+    used = {name: {k: v for k, v in params[name].items() if k != "time"} for name in blocks}
+    return size(once) + sum(count * size(used[name]) for name, count in blocks.items())
+
+
+def train_flops_per_token(
+    model: config.Model, params: float, vocab: int, schedule: Sequence[Sequence[float]] = ()
+) -> float:
     """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is
-    counted in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N leaves out an embedding that is only looked
-    up."""
+    counted in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts,
+    less an embedding that is only looked up; L counts evaluations of a block. nan where the steps are adaptive."""
+    if adaptive(model, schedule):
+        return float("nan")
     lookup = 0 if model.tie else vocab * model.width
-    return 6.0 * (params - lookup) + 12.0 * model.layers * model.width * model.context
+    return 6.0 * (params - lookup) + 12.0 * sum(evaluations(model, schedule)) * model.width * model.context
 
 
-def compiled_flops(compiled: Any, repeats: int = 1) -> float:
-    """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
-    of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
+def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
+    """The compiler's own count for one call, nan where it keeps none, or has the loop of an ODE. XLA counts the
+    body of a loop once: with a loop of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
     1%)."""
+    if model is not None and "ode" in model.depth.split():
+        return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
     return float(analysis["flops"]) * repeats if analysis and "flops" in analysis else float("nan")

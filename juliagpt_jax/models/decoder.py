@@ -14,7 +14,7 @@ from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.models import ode
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import DEPTHS
+from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
 from juliagpt_jax.models.layers import LINEARS, RMSNorm
 from juliagpt_jax.models.mixers import MIXERS
 
@@ -72,7 +72,8 @@ class Decoder(nn.Module):
         x = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
         notes, continued = [], []
-        for i, (block, layer, times) in enumerate(zip(self.blocks(), self.layers(), self.times(), strict=True)):
+        schedule = self.schedule or ((),) * self.model.layers
+        for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
             start = lambda key, b=block, k=layer: k.init(key, b.init(key, x, positions)["params"], self.model)
             params = self.param(f"block_{i}", start)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
@@ -95,49 +96,33 @@ class Decoder(nn.Module):
         return logits.reshape(*tokens.shape, self.vocab), (tuple(notes) or None) if cache is None else tuple(continued)
 
     @nn.nowrap
-    def layers(self) -> list[type]:
-        """The kind of each layer, of DEPTHS."""
-        words = self.model.depth.split()
-        return [DEPTHS[words[i % len(words)]] for i in range(self.model.layers)]
-
-    @nn.nowrap
-    def times(self) -> tuple[tuple[float, ...], ...]:
-        """The schedule of each layer."""
-        return self.schedule or ((),) * self.model.layers
-
-    @nn.nowrap
     def blocks(self) -> list[Block]:
         """The block of each layer, without parameters; `model.mixer` and `model.channel` are repeated over them."""
         mixers, channels = self.model.mixer.split(), self.model.channel.split()
-        layers = self.layers()
+        kinds = layers(self.model)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
-        gain = (2 * sum(layer.blocks_worth(self.model) for layer in layers)) ** -0.5
+        gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
         parts = (self.model, gain, LINEARS[self.model.linear])
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
                 CHANNELS[channels[i % len(channels)]](*parts, name="channel", parent=None),
                 self.model.dropout,
-                layer.residual,
+                kind.residual,
                 parent=None,
             )
-            for i, layer in enumerate(layers)
+            for i, kind in enumerate(kinds)
         ]
 
     @nn.nowrap
-    def evaluations(self) -> list[int]:
-        """How often each layer evaluates its block.
+    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
+        """An empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a block.
 
         Raises:
-            UserError: a layer is an adaptive ODE, whose steps are not known beforehand.
+            UserError: a layer is an adaptive ODE: its steps look ahead, so nothing can be cached.
         """
-        return [layer.evaluations(self.model, t) for layer, t in zip(self.layers(), self.times(), strict=True)]
-
-    @nn.nowrap
-    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
-        """An empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a block."""
         dtype = DTYPES[self.precision]
-        counted = zip(self.blocks(), self.evaluations(), strict=True)
+        counted = zip(self.blocks(), evaluations(self.model, self.schedule), strict=True)
         return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))
 
 

@@ -126,7 +126,9 @@ class ODE:
             y = ode.unrolled(slope, solver, args, x.astype(wide), grid, adjoint == "reversible")
             return y.astype(x.dtype), tuple(continued)
 
-        field, y = (with_energy, (x.astype(wide), jnp.mean(0.0 * x.astype(wide)))) if energy else (slope, x.astype(wide))
+        field, y = (
+            (with_energy, (x.astype(wide), jnp.mean(0.0 * x.astype(wide)))) if energy else (slope, x.astype(wide))
+        )
         if model.ode_rtol and not times:
             y, grid, arrived = ode.adaptive(field, solver, args, y, model.ode_rtol, model.ode_max_steps, adjoint)
         else:
@@ -140,6 +142,28 @@ class ODE:
             y = ode.ADJOINTS[way](field, solver, args, y, grid)
         y, spent = y if energy else (y, jnp.zeros((), wide))
         return y.astype(x.dtype), ode.Solve(grid, arrived, spent)
+
+
+def layers(model: config.Model) -> list[type]:
+    """The kind of each layer, of DEPTHS."""
+    words = model.depth.split()
+    return [DEPTHS[words[i % len(words)]] for i in range(model.layers)]
+
+
+def evaluations(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> list[int]:
+    """How often each layer evaluates its block.
+
+    Raises:
+        UserError: a layer is an adaptive ODE, whose steps are not known beforehand.
+    """
+    return [
+        k.evaluations(model, times) for k, times in zip(layers(model), schedule or [()] * model.layers, strict=True)
+    ]
+
+
+def adaptive(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> bool:
+    """Whether some layer's steps follow a tolerance, so that tokens see ahead."""
+    return model.ode_rtol > 0 and not schedule and "ode" in model.depth.split()
 
 
 DEPTHS = {"stack": Stack, "ode": ODE}

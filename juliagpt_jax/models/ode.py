@@ -185,9 +185,7 @@ def recursive(field: Field, name: str, args: Any, y: Any, times: jax.Array) -> A
     return levels(y, _intervals(times))
 
 
-def unrolled(
-    field: Field, name: str, args: Any, y: Any, times: Sequence[float], pairs: bool
-) -> Any:
+def unrolled(field: Field, name: str, args: Any, y: Any, times: Sequence[float], pairs: bool) -> Any:
     """The same numbers without a loop, so that the field may keep count of its calls: what reads and writes caches.
     `pairs`: in the reversible form."""
     y = (y, y) if pairs else y

@@ -105,6 +105,20 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         grad = jax.grad(loss_sum, has_aux=True)
         if train.accumulate == 1:
             return grad(params, inputs, targets, key, scale)
+
+        def one_by_one(params, inputs, targets, key, scale, total):
+            def add(sums, part):
+                (inputs, targets), i = part
+                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
+                return jax.tree.map(jnp.add, sums, new), None
+
+            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
+            zeros = (jax.tree.map(jnp.zeros_like, params), total)
+            return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
+
+        if config.model.ode_rtol or config.model.ode_adjoint == "backsolve":  # diffrax's loops fail inside shard_map
+            return one_by_one(params, inputs, targets, key, scale, jnp.float32(0))
+
         # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
         # end. Left to the compiler they would meet after each micro-batch.
         axes = tuple(mesh.axis_names)
@@ -112,16 +126,8 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         def on_device(params, inputs, targets, key, scale):
             params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
             key = jax.random.fold_in(key, jax.lax.axis_index(axes))
-
-            def add(sums, part):
-                (inputs, targets), i = part
-                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
-                return jax.tree.map(jnp.add, sums, new), None
-
-            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
-            zeros = (jax.tree.map(jnp.zeros_like, params), jax.lax.pcast(jnp.float32(0), axes, to="varying"))
-            sums, _ = jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))
-            return jax.lax.psum(sums, axes)
+            total = jax.lax.pcast(jnp.float32(0), axes, to="varying")
+            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale, total), axes)
 
         whole = PartitionSpec()
         split = jax.shard_map(
