@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> None:
     model, looking_ahead = schedule.choose(run, Path(options.workdir), options, windows)
     if options.ode_adaptive and not looking_ahead:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    scored = looking_ahead if options.ode_adaptive else model
+    scored = looking_ahead if options.ode_adaptive and looking_ahead else model
     model, scored = (m.clone(precision=options.precision or m.precision, parent=None) for m in (model, scored))
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan

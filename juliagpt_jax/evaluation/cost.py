@@ -45,9 +45,9 @@ def train_flops_per_token(
 
 
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
-    """The compiler's own count for one call, nan where it keeps none, or has the loop of an ODE. XLA counts the
-    body of a loop once: with a loop of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%)."""
+    """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
+    of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
+    1%); of a model with ODE layers, which have loops of another length, the count says nothing."""
     if model is not None and "ode" in model.depth.split():
         return float("nan")
     analysis: Any = compiled.cost_analysis()

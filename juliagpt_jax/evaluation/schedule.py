@@ -5,8 +5,8 @@ text, and the steps that it took are kept. Evaluation and decoding use them for 
 """
 
 import dataclasses
+import itertools
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,9 @@ def _stored(
 def _checked(values: Any, layers: int) -> Schedule:
     schedule = tuple(tuple(float(t) for t in times) for times in values)
     for times in schedule:
-        if times and not (
-            times[0] == 0 and times[-1] == 1 and all(a < b for a, b in zip(times, times[1:], strict=False))
-        ):
+        rises = all(a < b for a, b in itertools.pairwise(times))
+        if times and not (rises and times[0] == 0 and times[-1] == 1):
             raise ValueError(f"{times} does not rise from 0 to 1")
-    if len(schedule) != layers or any(math.isnan(t) for times in schedule for t in times):
+    if len(schedule) != layers:
         raise ValueError(f"{len(schedule)} schedules for {layers} layers")
     return schedule

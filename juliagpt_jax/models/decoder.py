@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         notes, continued = [], []
         schedule = self.schedule or ((),) * self.model.layers
         for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
-            start = lambda key, b=block, k=layer: k.init(key, b.init(key, x, positions)["params"], self.model)
+            start = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
             params = self.param(f"block_{i}", start)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
             run = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)

@@ -10,6 +10,7 @@ is our own: it compiles several times faster and reads caches; a test holds it e
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -189,8 +190,8 @@ def unrolled(field: Field, name: str, args: Any, y: Any, times: Sequence[float],
     """The same numbers without a loop, so that the field may keep count of its calls: what reads and writes caches.
     `pairs`: in the reversible form."""
     y = (y, y) if pairs else y
-    for t, end in zip(times, times[1:], strict=False):
-        y = (advance_pair if pairs else advance)(tableau(name), field, args, y, jnp.float32(t), jnp.float32(end - t))
+    for t, end in itertools.pairwise(times):
+        y = (advance_pair if pairs else advance)(tableau(name), field, args, y, t, end - t)
     return y[0] if pairs else y
 
 
@@ -268,7 +269,7 @@ def adaptive(
     }
     ends = diffrax.SubSaveAt(t1=True)
     steps = diffrax.SubSaveAt(t0=True, steps=True, fn=lambda t, y, args: t)
-    solution = diffrax.diffeqsolve(
+    solution: Any = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: field(args, y, t)),
         solver(name),
         0.0,

@@ -238,9 +238,9 @@ class Trainer:
             raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
 
     def _sample(self, step: int) -> str:
-        self._load_generator()
+        generator = self._load_generator()
         prompt = np.array([self._lead])
-        tokens = self._generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
+        tokens = generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
         text = self.corpus.tokenizer.decode(tokens[0])
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)

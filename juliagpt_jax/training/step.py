@@ -91,12 +91,12 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
     def loss_sum(params, inputs, targets, key, scale):
         rngs = {"dropout": key} if config.model.dropout else {}
         rngs |= {"steps": key} if config.model.ode_min_steps else {}
-        logits, solves = model.apply({"params": params}, inputs, rngs=rngs)
+        logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
         total = jnp.sum(token_losses(logits, targets))
-        if not train.ode_energy or not solves:
+        energies: list[Any] = [solve.energy for solve in notes or ()] if train.ode_energy else []
+        if not energies:
             return total * scale, total
-        scored = jnp.sum(targets != IGNORED)
-        penalty = train.ode_energy * scored * sum(solve.energy for solve in solves)
+        penalty = train.ode_energy * sum(energies) * jnp.sum(targets != IGNORED)
         return (total + penalty) * scale, total
 
     def gradient(params, inputs, targets, key, scale):
