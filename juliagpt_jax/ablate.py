@@ -1,0 +1,71 @@
+"""Run a suite: many trainings, one table.
+
+python -m juliagpt_jax.ablate --suite=experiments/NAME/suite.py --out=DIR [--scale=micro] [--jobs=2]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from juliagpt_jax import command
+from juliagpt_jax.errors import CommandError, UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("ablate", "Run what is missing of a suite, then write results.jsonl, tables and plots.")
+    flags.add_argument("--suite", required=True, metavar="FILE", help="experiments/NAME/suite.py")
+    flags.add_argument("--out", required=True, metavar="DIR", help="where results.jsonl, tables and plots go")
+    flags.add_argument("--scale", default="micro", metavar="NAME", help="passed to the suite: micro, base, ...")
+    flags.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="cells at a time, each on its share of the cores"
+    )
+    flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each cell's command: 'srun -n1'")
+    flags.add_argument("--cells", metavar="DIR", help="where the cells work; default: OUT/cells")
+    flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished cells")
+    flags.add_argument("--dry_run", action="store_true", help="only say what would be run")
+    flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    from juliagpt_jax.study import plots, suite, tables
+    from juliagpt_jax.study.runner import Runner
+    from juliagpt_jax.training.workdir import Lock
+
+    if options.jobs < 1:
+        raise UserError("--jobs must be at least 1")
+    question = suite.load(options.suite, options.scale)
+    out = Path(options.out)
+    cells = suite.cells(question, Path(options.cells) if options.cells else out / "cells")
+    lock = Lock(out)
+    runner = Runner(question, cells, out, options.jobs, options.launcher, options.keep)
+    missing = runner.missing()
+    print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
+    if options.dry_run:
+        for cell in missing:
+            print(f"  {cell.arm}, seed {cell.seed}")
+        return
+    try:
+        rows = runner.run()
+    finally:
+        lines = tables.compare(runner.rows, list(question.arms), question.baseline)
+        table = tables.cells(lines, question.baseline, question.measures)
+        text = tables.markdown(table, tables.notes(lines, question.baseline))
+        (out / "table.md").write_text(text, encoding="utf-8")
+        (out / "table.csv").write_text(tables.comma_separated(table), encoding="utf-8")
+        (out / "table.tex").write_text(tables.latex(table), encoding="utf-8")
+    drawn = plots.draw(lines, question.baseline, out)
+    print(f"\n{text}\n{out}: results.jsonl, table.md, table.csv, table.tex{''.join(f', {p.name}' for p in drawn)}")
+    failed = [row for row in rows if row["status"] != "done"]
+    if options.json:
+        command.print_json({"cells": len(rows), "failed": len(failed), "rows": rows})
+    if failed:
+        sys.stdout.flush()
+        raise CommandError(
+            f"{len(failed)} of {len(rows)} cells failed; the table says why; the same command tries again"
+        )
+    del lock  # held until here
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)

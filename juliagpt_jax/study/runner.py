@@ -1,0 +1,262 @@
+"""Runs the cells of a suite, each in processes of its own, and keeps results.jsonl.
+
+results.jsonl has one row a cell and is rewritten whole after each: a killed suite goes on with what is missing, and a
+cell that was under way resumes from its own checkpoint. A row whose key is no longer that of its cell is run again.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax import devices
+from juliagpt_jax.command import duration, finite
+from juliagpt_jax.errors import Stopped, StorageError
+from juliagpt_jax.study.suite import Cell, Suite
+from juliagpt_jax.training import metrics
+
+LEFT_OUT = {"workdir", "passages", "compilations", "step"}  # of report.json: not numbers of the result
+
+
+@dataclasses.dataclass
+class _Job:
+    cell: Cell
+    commands: list[list[str]]
+    slot: int
+    begun: float
+    process: subprocess.Popen | None = None
+    at: int = -1
+
+
+class Runner:
+    """Runs what is missing of a suite.
+
+    Args:
+        out: folder of results.jsonl.
+        jobs: cells at a time; each gets its share of the cores.
+        launcher: words put before each command ("srun -n1"), which then decides about cores.
+        keep: keep the workdirs of finished cells; otherwise only those that other cells need stay, until the end.
+    """
+
+    def __init__(self, suite: Suite, todo: list[Cell], out: Path, jobs: int, launcher: str = "", keep: bool = False):
+        self.suite, self.cells, self.out, self.jobs, self.keep = suite, todo, out, jobs, keep
+        self.launcher = shlex.split(launcher)
+        self.rows = [row for row in read(out / "results.jsonl") if self._is_current(row)]
+        self._seconds: list[float] = []
+        self._stop = 0
+
+    def _is_current(self, row: dict[str, Any]) -> bool:
+        return any(c.arm == row["arm"] and c.seed == row["seed"] and c.key == row["key"] for c in self.cells)
+
+    def _status(self, arm: str, seed: int) -> str:
+        return next((r["status"] for r in self.rows if r["arm"] == arm and r["seed"] == seed), "missing")
+
+    def missing(self) -> list[Cell]:
+        """Cells to run: without a finished row, or without the workdir that such a cell reads."""
+        wanted = [c for c in self.cells if self._status(c.arm, c.seed) != "done"]
+        while True:
+            needed = {(n, c.seed) for c in wanted for n in c.needs}
+            more = [
+                c for c in self.cells if (c.arm, c.seed) in needed and c not in wanted and not (c.run / "DONE").exists()
+            ]
+            if not more:
+                return [c for c in self.cells if c in wanted]
+            wanted += more
+
+    def run(self, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[dict[str, Any]]:
+        """Run until nothing is missing. Returns all rows; a cell that failed has status "FAILED" and its last words.
+
+        Raises:
+            Stopped: SIGTERM or Ctrl-C; the cells under way were stopped and will resume.
+            StorageError: results.jsonl cannot be written.
+        """
+        waiting = self.missing()
+        total, failed = len(waiting), set()
+        running: list[_Job] = []
+        old = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while waiting or running:
+                if self._stop:
+                    raise Stopped(
+                        f"stopped with {total - len(waiting) - len(running)} of {total} cells done; the same command "
+                        "goes on",
+                        128 + self._stop,
+                    )
+                for cell in [c for c in waiting if any((n, c.seed) in failed for n in c.needs)]:
+                    waiting.remove(cell)
+                    self._finish(cell, 0.0, f"needs {', '.join(cell.needs)}, which failed")
+                    failed.add((cell.arm, cell.seed))
+                    say(f"{cell.arm}, seed {cell.seed}: FAILED: {self.rows[-1]['error']}")
+                busy = {(job.cell.arm, job.cell.seed) for job in running} | {(c.arm, c.seed) for c in waiting}
+                for cell in list(waiting):
+                    if len(running) < self.jobs and not any((n, cell.seed) in busy for n in cell.needs):
+                        waiting.remove(cell)
+                        slot = min(set(range(self.jobs)) - {job.slot for job in running})
+                        running.append(self._start(cell, slot))
+                for job in list(running):
+                    done, error = self._advance(job)
+                    if done:
+                        running.remove(job)
+                        seconds = time.perf_counter() - job.begun
+                        self._seconds.append(seconds)
+                        row = self._finish(job.cell, seconds, error)
+                        if row["status"] != "done":
+                            failed.add((job.cell.arm, job.cell.seed))
+                        self._clean(waiting + [other.cell for other in running])
+                        left = len(waiting) + len(running)
+                        words = f"loss {row['loss']:.4f}" if row["status"] == "done" else f"FAILED: {row['error']}"
+                        eta = f"; about {self._eta(left)} left" if left else ""
+                        say(
+                            f"[{total - left}/{total}] {job.cell.arm}, seed {job.cell.seed}: {words} "
+                            f"({seconds:.0f} s){eta}"
+                        )
+                time.sleep(0.05)
+        finally:
+            for job in running:
+                self._end(job)
+            for number, handler in old.items():
+                signal.signal(number, handler)
+        if not self.keep:
+            self._clean([])
+        return self.rows
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        self._stop = number
+
+    def _eta(self, left: int) -> str:
+        return duration(statistics.mean(self._seconds) * left / self.jobs)
+
+    def _start(self, cell: Cell, slot: int) -> _Job:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        marker = cell.folder / "key"
+        if not marker.exists() or marker.read_text(encoding="utf-8") != cell.key:
+            shutil.rmtree(cell.folder)  # what is there belongs to another version of the suite
+            cell.folder.mkdir()
+            marker.write_text(cell.key, encoding="utf-8")
+        python = [*self.launcher, sys.executable, "-m"]
+        commands = [python + shlex.split(command) for command in cell.before]
+        main = ["juliagpt_jax.main", f"--config={self.suite.config}", f"--workdir={cell.run}"]
+        commands.append(python + main + [f"--config.{override}" for override in cell.overrides])
+        return _Job(cell, commands, slot, time.perf_counter())
+
+    def _advance(self, job: _Job) -> tuple[bool, str]:
+        """Start the job's next command when the one before has ended well. (it is over, why it failed)"""
+        if job.process is not None:
+            code = job.process.poll()
+            if code is None:
+                return False, ""
+            if code:
+                return True, _last_words(job.cell.folder / "log.txt", code)
+            (job.cell.folder / f"before{job.at}.done").touch()
+            job.process = None
+        job.at += 1
+        while job.at < len(job.commands) - 1 and (job.cell.folder / f"before{job.at}.done").exists():
+            job.at += 1
+        if job.at == len(job.commands):
+            return True, ""
+        with open(job.cell.folder / "log.txt", "a", encoding="utf-8") as log:
+            log.write(f"$ {shlex.join(job.commands[job.at])}\n")
+            log.flush()
+            job.process = subprocess.Popen(
+                job.commands[job.at],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
+                preexec_fn=None if self.launcher else self._pin(job.slot),
+            )
+        return False, ""
+
+    def _pin(self, slot: int) -> Callable[[], None] | None:
+        if self.jobs == 1 or not hasattr(os, "sched_setaffinity"):
+            return None
+        mine = sorted(os.sched_getaffinity(0))
+        share = max(1, devices.cores() // self.jobs)
+        cores = [mine[(slot * share + i) % len(mine)] for i in range(share)]
+        return lambda: os.sched_setaffinity(0, cores)
+
+    def _end(self, job: _Job) -> None:
+        if job.process is None or job.process.poll() is not None:
+            return
+        os.killpg(job.process.pid, signal.SIGTERM)  # main saves, and resumes later
+        try:
+            job.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.process.pid, signal.SIGKILL)
+            job.process.wait()
+
+    def _finish(self, cell: Cell, seconds: float, error: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"arm": cell.arm, "seed": cell.seed, "key": cell.key, "status": "done"}
+        if not error:
+            try:
+                row |= _result(cell)
+            except (OSError, ValueError, KeyError) as failure:
+                error = f"its results cannot be read: {type(failure).__name__}: {failure}"
+        if error:
+            row |= {"status": "FAILED", "error": error}
+        row["cell_s"] = seconds
+        self.rows = [r for r in self.rows if (r["arm"], r["seed"]) != (cell.arm, cell.seed)] + [row]
+        order = {(c.arm, c.seed): n for n, c in enumerate(self.cells)}
+        in_order = sorted(self.rows, key=lambda r: order[r["arm"], r["seed"]])
+        try:
+            temporary = self.out / "results.jsonl.new"
+            temporary.write_text("".join(json.dumps(finite(r)) + "\n" for r in in_order), encoding="utf-8")
+            os.replace(temporary, self.out / "results.jsonl")
+        except OSError as failure:
+            raise StorageError(f"{self.out / 'results.jsonl'}: {failure.strerror}") from failure
+        return row
+
+    def _clean(self, to_come: list[Cell]) -> None:
+        """Remove the workdirs of finished cells that no cell to come reads."""
+        if self.keep:
+            return
+        needed = {(n, c.seed) for c in to_come for n in c.needs} | {(c.arm, c.seed) for c in to_come}
+        for cell in self.cells:
+            if (cell.arm, cell.seed) not in needed and self._status(cell.arm, cell.seed) == "done":
+                shutil.rmtree(cell.folder, ignore_errors=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a results.jsonl; none if there is no such file.
+
+    Raises:
+        StorageError: a line is not a row.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append(row | {"arm": row["arm"], "seed": row["seed"], "key": row["key"], "status": row["status"]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path}:{number}: not a row of results: {type(error).__name__}: {error}") from error
+    return rows
+
+
+def _result(cell: Cell) -> dict[str, Any]:
+    report, facts = (json.loads((cell.run / f"{n}.json").read_text(encoding="utf-8")) for n in ("report", "run"))
+    rows = metrics.read(cell.run / "metrics.jsonl")
+    speeds = [(r["tokens_per_s"], r["step_s"]) for r in rows if r.get("tokens_per_s")]
+    return {
+        **{k: v for k, v in report.items() if k not in LEFT_OUT},
+        "curve": [[r["step"], r["val_loss"]] for r in rows if "val_loss" in r],
+        "tokens_per_s": statistics.median(s[0] for s in speeds) if speeds else None,
+        "step_s": statistics.median(s[1] for s in speeds) if speeds else None,
+        "overrides": [o.replace(str(cell.folder), "{cell}") for o in cell.overrides],
+        **{k: facts[k] for k in ("versions", "commit", "device", "machine")},
+    }
+
+
+def _last_words(log: Path, code: int) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"exit {code}: {lines[-1][:300]}"

@@ -1,0 +1,170 @@
+"""What a suite is: named changes to one config, the same seeds and the same budget for each.
+
+A suite file, `experiments/<question>/suite.py`, defines `get_suite(scale: str) -> Suite`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax import config
+from juliagpt_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Args:
+        changes: {"data.order": "easy_first", ...}, put over the suite's common values.
+        before: commands run before training, each a module of the package and its flags, in one text:
+            "juliagpt_jax.score --workdir={run[baseline]} --out={cell}/scores.npz".
+
+    In `before` and in texts of `changes`, {cell} is the cell's own folder, {seed} its seed, and {run[NAME]} the workdir
+    of arm NAME with the same seed, which is then run first and kept.
+    """
+
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    before: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Arms to compare.
+
+    Args:
+        config: the config file every cell starts from.
+        arms: by name; the names stand in the tables.
+        seeds: of every arm. Do not tune on them.
+        baseline: the arm the others are compared with.
+        common: changes for every arm: the budget, the data.
+        measures: dotted keys of report.json that become further columns: "phases.trivium.perplexity".
+    """
+
+    config: str
+    arms: Mapping[str, Arm]
+    seeds: tuple[int, ...]
+    baseline: str
+    common: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measures: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One arm with one seed.
+
+    `key` is a hash of everything that decides its result; `needs` are the arms whose workdirs it reads.
+    """
+
+    arm: str
+    seed: int
+    key: str
+    needs: tuple[str, ...]
+    folder: Path
+    overrides: tuple[str, ...]
+    before: tuple[str, ...]
+
+    @property
+    def run(self) -> Path:
+        """Its workdir."""
+        return self.folder / "run"
+
+
+class _Recorder(dict):
+    """Stands for {run[NAME]} and remembers the names."""
+
+    def __init__(self, folders: Mapping[str, Path]):
+        super().__init__({name: str(folder / "run") for name, folder in folders.items()})
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.used.add(name)
+        return super().__getitem__(name)
+
+
+def load(path: str, scale: str) -> Suite:
+    """The suite that the file at `path` defines for a scale.
+
+    Raises:
+        UserError: the file is missing, fails, or gives no proper suite.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"suite file {path} does not exist")
+    try:
+        suite = runpy.run_path(path)["get_suite"](scale)
+    except KeyError as error:
+        raise UserError(f"suite file {path}: no {error} in it; it must define get_suite(scale)") from error
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
+        raise UserError(f"suite file {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(suite, Suite):
+        raise UserError(f"suite file {path}: get_suite({scale!r}) gives {type(suite).__name__}, not a Suite")
+    if suite.baseline not in suite.arms:
+        raise UserError(
+            f"suite file {path}: the baseline is {suite.baseline!r}{config.near(suite.baseline, suite.arms)}"
+        )
+    if not suite.seeds or len(set(suite.seeds)) < len(suite.seeds):
+        raise UserError(f"suite file {path}: seeds must be different numbers, at least one, not {suite.seeds}")
+    return suite
+
+
+def cells(suite: Suite, folder: Path) -> list[Cell]:
+    """Every cell, seed by seed, with a cell after those it needs. Each arm's config is checked.
+
+    Raises:
+        UserError: a change that config.py refuses, a placeholder that does not exist, arms that need each other.
+    """
+    made = [_cell(suite, arm, seed, folder) for seed in suite.seeds for arm in suite.arms]
+    return _in_order(made)
+
+
+def _cell(suite: Suite, name: str, seed: int, folder: Path) -> Cell:
+    arm = suite.arms[name]
+    home = lambda other: folder / slug(other) / str(seed)
+    runs = _Recorder({other: home(other) for other in suite.arms})
+    values = {"cell": str(home(name)), "seed": seed, "run": runs}
+    changes = {**suite.common, **arm.changes, "seed": seed}
+    try:
+        overrides = tuple(f"{key}={_text(value).format_map(values)}" for key, value in changes.items())
+        before = tuple(command.format_map(values) for command in arm.before)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"arm {name!r}: placeholders are {{cell}}, {{seed}} and {{run[ARM]}}: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        settings = config.load(suite.config, overrides)
+    except UserError as error:
+        raise UserError(f"arm {name!r}: {error}") from error
+    what = {"config": config.to_dict(settings), "before": before}
+    where = json.dumps(what, sort_keys=True).replace(str(folder), "{folder}")  # the result does not depend on it
+    key = hashlib.sha256(where.encode()).hexdigest()[:16]
+    return Cell(name, seed, key, tuple(sorted(runs.used)), home(name), overrides, before)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _in_order(made: list[Cell]) -> list[Cell]:
+    ordered: list[Cell] = []
+    done: set[tuple[str, int]] = set()
+    while len(ordered) < len(made):
+        ready = [c for c in made if (c.arm, c.seed) not in done and all((n, c.seed) in done for n in c.needs)]
+        if not ready:
+            waiting = sorted({c.arm for c in made if (c.arm, c.seed) not in done})
+            raise UserError(f"arms need each other in a circle: {', '.join(waiting)}")
+        done.add((ready[0].arm, ready[0].seed))
+        ordered.append(ready[0])
+    return ordered
+
+
+def slug(name: str) -> str:
+    """A folder name for an arm: letters, digits and dashes; a few characters of a hash where that loses something."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"

@@ -1,0 +1,150 @@
+"""Rows of results as one comparison, written as Markdown, CSV and LaTeX."""
+
+import csv
+import dataclasses
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from juliagpt_jax.study.statistics import Difference, holm, paired, spread, steps_to
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One arm of a comparison, over its finished seeds."""
+
+    arm: str
+    rows: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    difference: Difference  # of the loss, to the baseline
+    corrected: float  # p after Holm
+    steps: list[float]  # each seed's steps to the loss that the baseline of the same seed ends with
+
+
+def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> list[Line]:
+    """One line an arm, in the order given."""
+    done = {arm: {r["seed"]: r for r in rows if r["arm"] == arm and r["status"] == "done"} for arm in arms}
+    losses = {arm: {s: r["loss"] for s, r in done[arm].items() if r["loss"] is not None} for arm in arms}
+    gaps = {arm: paired(losses[baseline], losses[arm]) for arm in arms}
+    corrected = holm({arm: gaps[arm].p for arm in arms if arm != baseline}) | {baseline: math.nan}
+    targets = {seed: row["curve"][-1][1] for seed, row in done[baseline].items() if row["curve"]}
+    return [
+        Line(
+            arm,
+            list(done[arm].values()),
+            [r for r in rows if r["arm"] == arm and r["status"] != "done"],
+            gaps[arm],
+            corrected[arm],
+            [steps_to(r["curve"], targets[s]) for s, r in done[arm].items() if s in targets],
+        )
+        for arm in arms
+    ]
+
+
+def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) -> list[list[str]]:
+    """The table as texts, the first row its head."""
+    head = ["arm", "seeds", "loss (nats)", "bits/char", "perplexity", "difference in loss [95%]", "p (Holm)"]
+    head += ["steps to the baseline's loss", "parameters", "training FLOPs", "tokens/s", *measures]
+    table = [head]
+    for line in lines:
+        rows = line.rows
+        values = lambda key: [v for r in rows if (v := dig(r, key)) is not None]  # noqa: B023  used at once
+        same = line.arm == baseline
+        table.append(
+            [
+                line.arm,
+                str(len(rows)) + (f" + {len(line.failed)} FAILED" if line.failed else ""),
+                spread(values("loss")),
+                spread(values("bpc")),
+                spread(values("perplexity")),
+                "" if same else interval(line.difference),
+                "" if same or math.isnan(line.corrected) else f"{line.corrected:.2g}",
+                reached(line.steps),
+                f"{rows[0]['params']:,}" if rows else "-",
+                f"{rows[0]['flops']:.3g}" if rows else "-",
+                f"{statistics.median(values('tokens_per_s')):,.0f}" if values("tokens_per_s") else "-",
+                *(spread(values(m)) for m in measures),
+            ]
+        )
+    return table
+
+
+def dig(row: Any, key: str) -> Any:
+    """row["a"]["b"] for "a.b"; None where there is no such thing."""
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def interval(difference: Difference) -> str:
+    """ "+0.0123 [-0.0020, +0.0266]", or what can be said with fewer than two seeds."""
+    if difference.n < 2:
+        return f"{difference.mean:+.4f} (one seed)" if difference.n else "-"
+    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+
+
+def reached(steps: Sequence[float]) -> str:
+    """The median of steps to a target; how many seeds never got there is said."""
+    never = sum(math.isinf(s) for s in steps)
+    if not steps or never == len(steps):
+        return "not reached" if steps else "-"
+    middle = statistics.median(steps)
+    text = "more than the budget" if math.isinf(middle) else f"{middle:,.0f}"
+    return text + (f" ({never} of {len(steps)} never)" if never else "")
+
+
+def notes(lines: Sequence[Line], baseline: str) -> list[str]:
+    """What a reader must know to read the table: protocol, hardware, failures, and whether the seeds suffice."""
+    rows = [r for line in lines for r in line.rows]
+    if not rows:
+        return ["No cell finished.", *_failures(lines)]
+    facts = [
+        f"Validation: {_all(rows, 'characters')} characters, each scored once, context {_all(rows, 'context')}, "
+        f"stride {_all(rows, 'stride')}. Training tokens: {_all(rows, 'tokens')}. Mean ± standard deviation over "
+        "seeds; differences are paired by seed, with t intervals. Steps: median over seeds, to the loss that the "
+        "baseline of the same seed ends with, on the fixed validation windows.",
+        f"Machine: {_all(rows, 'machine')}; {_all(rows, 'device')}; "
+        f"{', '.join(f'{k} {v}' for k, v in rows[0]['versions'].items())}.",
+    ]
+    others = [line for line in lines if line.arm != baseline and line.difference.n]
+    few = sorted({line.difference.n for line in others if line.difference.n < 3})
+    if few:
+        facts.append(f"Too few seeds to tell ({few[0]}): three pairs are the least that an interval is worth.")
+    open_ = [line.arm for line in others if line.difference.n >= 3 and not line.difference.tells]
+    if open_:
+        facts.append(f"Not told apart from {baseline} by these seeds: {', '.join(open_)}.")
+    return facts + _failures(lines)
+
+
+def _failures(lines: Sequence[Line]) -> list[str]:
+    return [f"FAILED: {r['arm']}, seed {r['seed']}: {r['error']}" for line in lines for r in line.failed]
+
+
+def _all(rows: list[dict[str, Any]], key: str) -> str:
+    values = {f"{r[key]:,}" if isinstance(r[key], int) else str(r[key]) for r in rows if key in r}
+    return " / ".join(sorted(values))
+
+
+def markdown(table: list[list[str]], under: Sequence[str] = ()) -> str:
+    """A Markdown table with paragraphs under it."""
+    lines = [f"| {' | '.join(row)} |" for row in table]
+    lines.insert(1, "|" + "---|" * len(table[0]))
+    return "\n".join([*lines, "", *(f"{note}\n" for note in under)]) + "\n"
+
+
+def comma_separated(table: list[list[str]]) -> str:
+    """The table as CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(table)
+    return out.getvalue()
+
+
+def latex(table: list[list[str]]) -> str:
+    """A booktabs tabular."""
+    signs = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$"}
+    clean = lambda text: "".join(signs[c] if c in signs else c for c in text)
+    body = [" & ".join(map(clean, row)) + r" \\" for row in table]
+    frame = [rf"\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
+    return "\n".join([*frame, r"\bottomrule", r"\end{tabular}"]) + "\n"
