@@ -91,6 +91,7 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
     def loss_sum(params, inputs, targets, key, scale):
         rngs = {"dropout": key} if config.model.dropout else {}
         rngs |= {"steps": key} if config.model.ode_min_steps else {}
+        notes: Any
         logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
         total = jnp.sum(token_losses(logits, targets))
         energies: list[Any] = [solve.energy for solve in notes or ()] if train.ode_energy else []
