@@ -6,6 +6,7 @@ python -m juliagpt_jax.ablate --suite=experiments/NAME/suite.py --out=DIR [--sca
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from juliagpt_jax import command
 from juliagpt_jax.errors import CommandError, UserError
@@ -28,8 +29,7 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    from juliagpt_jax.study import plots, suite, tables
-    from juliagpt_jax.study.runner import Runner
+    from juliagpt_jax.study import suite
     from juliagpt_jax.training.workdir import Lock
 
     if options.jobs < 1:
@@ -37,7 +37,14 @@ def main(options: argparse.Namespace) -> None:
     question = suite.load(options.suite, options.scale)
     out = Path(options.out)
     cells = suite.cells(question, Path(options.cells) if options.cells else out / "cells")
-    lock = Lock(out)
+    with Lock(out, "--out"):
+        _run(options, question, cells, out)
+
+
+def _run(options: argparse.Namespace, question: Any, cells: list, out: Path) -> None:
+    from juliagpt_jax.study import plots, tables
+    from juliagpt_jax.study.runner import Runner
+
     runner = Runner(question, cells, out, options.jobs, options.launcher, options.keep)
     missing = runner.missing()
     print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
@@ -64,7 +71,6 @@ def main(options: argparse.Namespace) -> None:
         raise CommandError(
             f"{len(failed)} of {len(rows)} cells failed; the table says why; the same command tries again"
         )
-    del lock  # held until here
 
 
 if __name__ == "__main__":

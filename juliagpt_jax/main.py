@@ -14,6 +14,7 @@ from typing import Any
 
 from juliagpt_jax import command, config, devices
 from juliagpt_jax.errors import NumericalError, UserError
+from juliagpt_jax.files import write_json, write_text
 
 
 def parser() -> command.Parser:
@@ -37,25 +38,24 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers
-    from juliagpt_jax.training.workdir import Lock, settle_config, write_text
+    from juliagpt_jax.training.workdir import Lock, settle_config
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
-    lock = Lock(workdir)
-    settle_config(workdir, settings)
-    if (workdir / "DONE").exists():
-        print(f"{workdir} is done; its report:\n")
-        _show(_read_report(workdir / "report.json"), options.json)
-        return
-    (workdir / "FAILED").unlink(missing_ok=True)
-    try:
-        corpus = corpora.load(settings.data, settings.model.context)
-        report = _train(settings, corpus, workdir, begun)
-    except NumericalError as error:
-        write_text(workdir / "FAILED", f"{error}\n")
-        raise
-    _show(report, options.json)
-    del lock  # held until here
+    with Lock(workdir):
+        settle_config(workdir, settings)
+        if (workdir / "DONE").exists():
+            print(f"{workdir} is done; its report:\n")
+            _show(_read_report(workdir / "report.json"), options.json)
+            return
+        (workdir / "FAILED").unlink(missing_ok=True)
+        try:
+            corpus = corpora.load(settings.data, settings.model.context)
+            report = _train(settings, corpus, workdir, begun)
+        except NumericalError as error:
+            write_text(workdir / "FAILED", f"{error}\n")
+            raise
+        _show(report, options.json)
 
 
 def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) -> dict[str, Any]:
@@ -64,12 +64,12 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
     from juliagpt_jax.data import tokenizer
     from juliagpt_jax.training import metrics, optimizers
     from juliagpt_jax.training.loop import Trainer
-    from juliagpt_jax.training.workdir import describe_run, write_text
+    from juliagpt_jax.training.workdir import describe_run
 
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
-    write_text(workdir / "run.json", json.dumps(facts, indent=1) + "\n")
+    write_json(workdir / "run.json", facts)
     trainer = Trainer(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
@@ -91,7 +91,7 @@ def _train(settings: config.Config, corpus: Any, workdir: Path, begun: float) ->
 
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
     metrics.plot(workdir, report["entropy"])
-    write_text(workdir / "report.json", json.dumps(command.finite(report), indent=1) + "\n")
+    write_json(workdir / "report.json", report)
     write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
     return report
 

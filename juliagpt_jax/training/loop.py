@@ -16,6 +16,7 @@ from juliagpt_jax.data import sampler
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.evaluation import cost, report, schedule, scoring
+from juliagpt_jax.files import write_text
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.decoder import Decoder
@@ -25,7 +26,7 @@ from juliagpt_jax.training import optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
-from juliagpt_jax.training.workdir import free, write_text
+from juliagpt_jax.training.workdir import free
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices

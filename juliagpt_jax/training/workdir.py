@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import write_json
 
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
@@ -39,43 +39,42 @@ def free(wanted: config.Config) -> set[str]:
 
 
 class Lock:
-    """An exclusive hold on a workdir for the life of this process; the kernel frees it even after SIGKILL.
+    """An exclusive hold on a folder, made if missing, until the end of a `with`; SIGKILL frees it too.
+
+    Args:
+        flag: the command line's name for the folder, for messages.
 
     Raises:
         UserError: the folder cannot be made or written, or another process holds it; the text names that process.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, flag: str = "--workdir"):
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             self._file = open(workdir / ".lock", "a+", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"--workdir={workdir}: cannot write there: {error.strerror}") from error
+            raise UserError(f"{flag}={workdir}: cannot write there: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             with self._file:
                 self._file.seek(0)
                 holder = self._file.read().strip() or "another process"
-            raise UserError(f"--workdir={workdir} is in use by {holder}") from error
+            raise UserError(f"{flag}={workdir} is in use by {holder}") from error
         except OSError as error:
             self._file.close()
-            raise UserError(f"--workdir={workdir}: cannot be locked there: {error.strerror}") from error
+            raise UserError(f"{flag}={workdir}: cannot be locked there: {error.strerror}") from error
         self._file.truncate(0)
         self._file.write(
             f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         )
         self._file.flush()
 
+    def __enter__(self) -> "Lock":
+        return self
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one."""
-    temporary = path.with_name(f"{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 def settle_config(workdir: Path, wanted: config.Config) -> None:
@@ -95,7 +94,7 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "
                 "give the old values back, or train in another --workdir"
             )
-    write_text(path, json.dumps(config.to_dict(wanted), indent=1) + "\n")
+    write_json(path, config.to_dict(wanted))
 
 
 def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:

@@ -1,0 +1,225 @@
+"""The runner: only what is missing, failures kept apart, kills survived. Cells are stand-ins for training but one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from juliagpt_jax import ablate
+from juliagpt_jax.errors import CommandError, StorageError, UserError
+from juliagpt_jax.study import runner, suite
+
+ROOT = Path(__file__).parents[2]
+# Stands in for the interpreter: writes what main leaves behind, fails or waits where the arm says so.
+STAND_IN = """#!{python}
+import json, os, pathlib, sys, time
+arguments = dict(a.removeprefix("--").split("=", 1) for a in sys.argv if a.startswith("--"))
+log = pathlib.Path({log!r})
+cores = log.with_name("cores")
+cores.write_text(str(len(os.sched_getaffinity(0))))
+with open(log, "a") as file:
+    file.write(" ".join(sys.argv[3:]) + "\\n")
+if "workdir" not in arguments:
+    read = pathlib.Path(arguments["from"]) if "from" in arguments else None
+    sys.exit(0 if "fine" in sys.argv and (read is None or (read / "DONE").exists()) else 9)
+run, rate = pathlib.Path(arguments["workdir"]), float(arguments.get("config.train.lr", 0))
+run.mkdir(parents=True)
+if rate == 0.5:
+    print("training", "main: it broke", sep="\\n")
+    sys.exit(3)
+if rate == 0.25:
+    time.sleep(60)
+loss = 2.0 + rate + int(arguments["config.seed"]) / 100
+report = dict(loss=loss, bpc=loss, perplexity=loss, params=3, flops=1.0, characters=9, context=4, stride=2, tokens=8)
+(run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
+(run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
+rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=1.0), dict(step=1, val_loss=loss)]
+(run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
+(run / "DONE").touch()
+"""
+SUITE = """
+from juliagpt_jax.study.suite import Arm, Suite
+def get_suite(scale):
+    return Suite(config="{root}/configs/micro.py", common={{"train.steps": 200}}, seeds={seeds}, baseline="baseline",
+                 arms={{"baseline": Arm(), {arms}}})
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """study(arms, *flags) runs ablate over stand-in cells; .started() lists the commands that ran."""
+    log, python = tmp_path / "log", tmp_path / "python"
+    python.write_text(STAND_IN.format(python=sys.executable, log=str(log)))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+    def run(arms: str, *flags: str, seeds: str = "(1, 2)") -> list[dict]:
+        log.unlink(missing_ok=True)
+        file = tmp_path / "suite.py"
+        file.write_text(SUITE.format(root=ROOT, arms=arms, seeds=seeds))
+        ablate.main(ablate.parser().parse([f"--suite={file}", f"--out={tmp_path / 'out'}", *flags]))
+        return runner.read(tmp_path / "out" / "results.jsonl")
+
+    run.started = lambda: log.read_text().splitlines() if log.exists() else []
+    run.cores = lambda: int((tmp_path / "cores").read_text())
+    run.out = tmp_path / "out"
+    return run
+
+
+def test_every_cell_once_and_then_nothing_is_missing(study, capsys):
+    rows = study('"higher": Arm({"train.lr": 0.125})', "--jobs=2")
+    assert [(r["arm"], r["seed"]) for r in rows] == [("baseline", 1), ("higher", 1), ("baseline", 2), ("higher", 2)]
+    assert all(r["status"] == "done" and r["curve"] == [[1, r["loss"]]] and r["tokens_per_s"] == 5.0 for r in rows)
+    assert "passages" not in rows[0] and str(study.out) not in (study.out / "results.jsonl").read_text()
+    for name in ("table.md", "table.csv", "table.tex", "curves.png", "differences.png"):
+        assert (study.out / name).stat().st_size > 50
+    assert not list(study.out.rglob("report.json")), "the workdirs of finished cells are gone"
+    capsys.readouterr()
+    assert study('"higher": Arm({"train.lr": 0.125})') == rows and not study.started()
+    assert "4 cells, 0 to run" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_jobs_share_the_cores(study):
+    mine = len(os.sched_getaffinity(0))
+    study("", "--jobs=1")
+    assert study.cores() == mine
+    study('"a": Arm({"train.lr": 0.125})', "--jobs=2")
+    assert study.cores() == mine // 2 and len(os.sched_getaffinity(0)) == mine
+
+
+def test_a_changed_arm_and_a_new_seed_are_all_that_runs_again(study):
+    first = study('"higher": Arm({"train.lr": 0.125})', seeds="(1,)")
+    rows = study('"higher": Arm({"train.lr": 0.0625})', seeds="(1, 3)")
+    assert len(study.started()) == 3 and rows[0] == first[0] and rows[1]["loss"] == pytest.approx(2.0725)
+    study("")
+    assert len(runner.read(study.out / "results.jsonl")) == 2
+
+
+def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study, capsys):
+    arms = '"bad": Arm({"train.lr": 0.5}), "worse": Arm({"train.lr": 0.125}, before=("x --from={run[bad]} fine",))'
+    with pytest.raises(CommandError, match="4 of 6 cells failed"):
+        study(arms)
+    rows = {(r["arm"], r["seed"]): r for r in runner.read(study.out / "results.jsonl")}
+    assert rows["bad", 1]["error"] == "exit 3: main: it broke" and rows["baseline", 2]["status"] == "done"
+    assert rows["worse", 1]["error"] == "needs bad, which failed"
+    assert "0 + 2 FAILED" in (study.out / "table.md").read_text()
+    with pytest.raises(CommandError, match="4 of 6 cells failed"):
+        study(arms)
+    assert len(study.started()) == 2, "only what failed by itself is started again"
+
+
+def test_commands_before_a_cell_and_the_workdir_of_another_arm(study):
+    after = '"after": Arm({"train.lr": 0.125}, before=("score --from={run[baseline]} --seed={seed} fine",))'
+    study(after, "--jobs=2", seeds="(7,)")
+    assert [line.split()[0] for line in study.started()] == [
+        "--config=" + str(ROOT / "configs/micro.py"),
+        "--from=" + str(study.out / "cells/baseline/7/run"),
+        "--config=" + str(ROOT / "configs/micro.py"),
+    ]
+    assert "--seed=7" in study.started()[1]
+    # another arm that reads the baseline later: its workdir is gone, so the baseline runs once more
+    study(after + ', "late": Arm({"train.lr": 0.0625}, before=("x --from={run[baseline]} fine",))', seeds="(7,)")
+    assert len(study.started()) == 3
+    with pytest.raises(CommandError, match="1 of 2 cells failed"):
+        study('"after": Arm({"train.lr": 0.125}, before=("score --flag",))', seeds="(7,)")
+
+
+def test_what_a_failed_cell_left_is_not_taken_for_another_arms(study):
+    with pytest.raises(CommandError):
+        study('"a": Arm({"train.lr": 0.5})', seeds="(1,)")
+    assert (study.out / "cells/a/1/run").is_dir()
+    assert [r["status"] for r in study('"a": Arm({"train.lr": 0.125})', seeds="(1,)")] == ["done", "done"]
+
+
+def test_where_the_cells_work_does_not_decide_what_is_missing(study):
+    arms = '"a": Arm({"train.lr": 0.125}, before=("score --out={cell}/x fine",))'
+    study(arms, f"--cells={study.out.parent / 'here'}")
+    study(arms, f"--cells={study.out.parent / 'there'}")
+    assert not study.started()
+
+
+def test_a_dry_run_starts_nothing(study, capsys):
+    study("", "--dry_run")
+    assert not study.started() and "baseline, seed 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arms, says",
+    [
+        ('"a": Arm({"train.lrr": 1})', "arm 'a': --config.train.lrr: no such key; did you mean lr"),
+        ('"a": Arm({"train.lr": -1.0})', "arm 'a': config.train.lr: must be above 0"),
+        ('"a": Arm({"data.path": "{folder}"})', r"arm 'a': placeholders are \{cell\}"),
+        ('"a": Arm({"data.path": "{run[none]}"})', r"arm 'a': placeholders"),
+        ('"a": Arm(before=("x {run[b]}",)), "b": Arm(before=("x {run[a]}",))', "need each other in a circle: a, b"),
+        ('"a": 1 / 0', "ZeroDivisionError"),
+    ],
+)
+def test_a_suite_that_cannot_run_is_refused_before_anything_runs(study, arms, says):
+    with pytest.raises(UserError, match=says):
+        study(arms)
+    assert not study.started()
+
+
+def test_suites_that_are_none(tmp_path):
+    (tmp_path / "s.py").write_text("get_suite = lambda scale: scale")
+    for path, says in [("none.py", "does not exist"), ("s.py", "gives str, not a Suite")]:
+        with pytest.raises(UserError, match=says):
+            suite.load(str(tmp_path / path), "micro")
+    for change, says in [("baseline='x'", "the baseline is 'x'"), ("seeds=(1, 1)", "seeds must be different")]:
+        (tmp_path / "s.py").write_text(
+            "from juliagpt_jax.study.suite import Arm, Suite\nimport dataclasses\n"
+            "good = Suite(config='c', arms={'b': Arm()}, seeds=(1,), baseline='b')\n"
+            f"get_suite = lambda scale: dataclasses.replace(good, {change})"
+        )
+        with pytest.raises(UserError, match=says):
+            suite.load(str(tmp_path / "s.py"), "micro")
+
+
+def test_a_torn_results_file_is_named(study):
+    study.out.mkdir()
+    (study.out / "results.jsonl").write_text('{"arm": "baseline", "se')
+    with pytest.raises(StorageError, match=r"results.jsonl:1: not a row"):
+        study("")
+
+
+def test_names_that_look_alike_get_folders_of_their_own():
+    assert len({suite.slug(name) for name in ("lr 1", "lr-1", "LR 1", "lr_1")}) == 4
+
+
+def test_a_real_suite_stopped_in_the_middle_ends_like_one_that_was_not(tmp_path):
+    """SIGTERM while a cell trains, then the same command: the same rows, and the cell resumed instead of beginning
+    anew."""
+    file = tmp_path / "suite.py"
+    small = '"train.steps": 1500, "train.checkpoint_every": 100, "train.eval_every": 750, "model.width": 8,'
+    small += (
+        '"model.layers": 1, "model.heads": 1, "model.context": 16, "train.sample_every": 0, "train.eval_windows": 8'
+    )
+    text = SUITE.format(root=ROOT, arms="", seeds="(5,)").replace('"train.steps": 200', small)
+    file.write_text(text)
+    command = lambda out: [
+        *[sys.executable, "-m", "juliagpt_jax.ablate", f"--suite={file}", f"--out={tmp_path / out}", "--keep"],
+    ]
+    environment = os.environ | {"XLA_FLAGS": "", "JULIAGPT_CACHE": str(tmp_path / "cache")}
+    options = {"cwd": ROOT, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    whole = subprocess.run(command("whole"), timeout=120, **options)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(command("cut"), **options)
+    metrics = tmp_path / "cut/cells/baseline/5/run/metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 20):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "0 of 1 cells done; the same command goes on" in errors
+    assert subprocess.run(command("cut"), timeout=120, **options).returncode == 0
+    assert "going on after step" in (tmp_path / "cut/cells/baseline/5/log.txt").read_text()
+    (one,), (two,) = (runner.read(tmp_path / out / "results.jsonl") for out in ("whole", "cut"))
+    clocks = {"cell_s", "wall_s", "compile_s", "step_s", "tokens_per_s", "peak_memory_bytes", "checkpoint_bytes"}
+    assert {k: v for k, v in one.items() if k not in clocks} == {k: v for k, v in two.items() if k not in clocks}
+    assert json.loads((tmp_path / "cut/cells/baseline/5/run/config.json").read_text())["train"]["steps"] == 1500
