@@ -55,6 +55,9 @@ def get_config() -> ml_collections.ConfigDict:
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.clip = 1.0  # global gradient norm
+    train.prior = "none"  # a name of training/priors.py: pull predictions to the text's own character counts
+    train.prior_weight = 0.0  # of that term beside the loss
+    train.prior_steps = 0  # steps in which its weight falls to zero; 0: it stays
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
@@ -63,6 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text
     train.eval_windows = 128  # fixed validation windows scored at each evaluation; the end scores the whole text
+    train.final_windows = 0  # validation windows scored at the end, evenly spread; 0: the whole text
     train.checkpoint_every = 1_000  # steps; what a crash may cost
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none

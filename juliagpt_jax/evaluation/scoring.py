@@ -129,10 +129,15 @@ def score_text(
     stride: int | None = None,
     batch: int = 32,
     place: Any = None,
+    windows: int = 0,
 ) -> Score:
-    """Score a whole text, each character exactly once; the stride is half the context unless given."""
+    """Score a whole text, each character exactly once; the stride is half the context unless given. With `windows`,
+    only that many, evenly spread over it."""
     context = model.model.context
     stride = stride or context // 2
     inputs, targets = strided(tokens, context, stride, lead)
+    if 0 < windows < len(inputs):
+        chosen = np.linspace(0, len(inputs) - 1, windows).astype(np.int64)
+        inputs, targets = inputs[chosen], targets[chosen]
     losses = losses_of(model, params, inputs, targets, batch, place)
-    return Score(mean_loss(losses, targets), len(tokens), context, stride)
+    return Score(mean_loss(losses, targets), int((targets != IGNORED).sum()), context, stride)

@@ -22,7 +22,7 @@ from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import optimizers
+from juliagpt_jax.training import optimizers, priors
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
@@ -133,7 +133,8 @@ class Trainer:
         begun = time.perf_counter()
         batch = self.batch(first)
         # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-        step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
+        counts = priors.counts_for(train, self.corpus.train, self.corpus.tokenizer.vocab_size)
+        step_function = make_train_step(self.config, self.model, self.mesh, counts).lower(self.state, batch).compile()
         self.compile_s = time.perf_counter() - begun
         self.train_flops_step = cost.compiled_flops(step_function, train.accumulate, self.model.model) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -249,10 +250,17 @@ class Trainer:
         return f"--- sample at step {step}\n{text.strip()}\n---"
 
     def report(self) -> dict[str, Any]:
-        """Score the whole validation text and generate from the final weights; see `evaluation/report.py`."""
+        """Score the validation text, or `train.final_windows` of it, and generate from the final weights; see
+        `evaluation/report.py`."""
         train, tokenizer = self.config.train, self.corpus.tokenizer
         measure = lambda params: scoring.score_text(
-            self._fixed(params), params, self.corpus.val, self._lead, batch=self._eval_batch, place=self._batch_place
+            self._fixed(params),
+            params,
+            self.corpus.val,
+            self._lead,
+            batch=self._eval_batch,
+            place=self._batch_place,
+            windows=train.final_windows,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:

@@ -22,6 +22,7 @@ FREE = {
     "train.log_every",
     "train.eval_every",
     "train.eval_windows",
+    "train.final_windows",
     "train.checkpoint_every",
     "train.keep",
     "train.sample_every",
