@@ -35,6 +35,7 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    command.Parser.check_ode_flags(options)
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
@@ -48,7 +49,6 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.training.optimizers import count
     from juliagpt_jax.training.workdir import open_run
 
-    schedule.check_flags(options)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
     model, looking_ahead = schedule.choose(run, Path(options.workdir), options, windows)

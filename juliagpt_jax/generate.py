@@ -37,6 +37,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     if options.max_new_tokens < 1 or options.num_samples < 1:
         raise UserError("--max_new_tokens and --num_samples must be at least 1")
+    command.Parser.check_ode_flags(options)
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be in [0, 2^32)")
@@ -49,7 +50,6 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.training.workdir import open_run
 
-    schedule.check_flags(options)
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))

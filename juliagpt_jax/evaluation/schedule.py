@@ -110,20 +110,6 @@ def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray)
     }
 
 
-def check_flags(options: Any) -> None:
-    """The --ode_ flags of a command line.
-
-    Raises:
-        UserError: one is out of range, or they contradict each other.
-    """
-    if options.ode_rtol is not None and not 0 < options.ode_rtol < 1:
-        raise UserError(f"--ode_rtol={options.ode_rtol:g} must be above 0 and below 1")
-    if options.ode_steps is not None and not 1 <= options.ode_steps <= 1024:
-        raise UserError(f"--ode_steps={options.ode_steps} must be in 1 .. 1024")
-    if options.ode_steps is not None and options.ode_rtol is not None:
-        raise UserError("--ode_steps and --ode_rtol: give one of them")
-
-
 def choose(run: Any, workdir: Path, options: Any, windows: Callable[[], np.ndarray]) -> tuple[Decoder, Decoder | None]:
     """The decoder that the --ode_ flags ask for, and beside it the adaptive one that its schedule stands for.
 

@@ -15,7 +15,6 @@ from juliagpt_jax import devices
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import cost, schedule
 from juliagpt_jax.models import ode
-from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.training import optimizers, step
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "rk4": 4, "bosh3": 3, "tsit5": 5, "dopri5": 5}
@@ -410,21 +409,6 @@ def test_a_damaged_schedule_is_refused(values):
 
 
 # Names and costs.
-
-
-@pytest.mark.parametrize(
-    "override, says",
-    [
-        ("model.ode_solver=rk5", "config.model.ode_solver: no solver is called 'rk5'; did you mean rk4"),
-        ("model.ode_time=late", "config.model.ode_time: no time is called 'late'; "),
-        ("model.ode_adjoint=backsolved", "no adjoint is called 'backsolved'; did you mean backsolve?"),
-        ("model.depth=stack od", "config.model.depth: no depth is called 'od'"),
-    ],
-)
-def test_names(override, says, tiny):
-    with pytest.raises(UserError) as error:
-        check_names(tiny(override).model)
-    assert says in str(error.value)
 
 
 def test_cost_counts_evaluations(make):
