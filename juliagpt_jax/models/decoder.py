@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.models import ode
+from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
 from juliagpt_jax.models.layers import LINEARS, RMSNorm
@@ -133,7 +133,7 @@ def check_names(model: config.Model) -> None:
         UserError: naming the key, the word and the words there are.
     """
     tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
-    tables |= {"ode_solver": ode.SOLVERS, "ode_time": ode.TIMES, "ode_adjoint": ode.ADJOINTS}
+    tables |= {"ode_solver": ode.SOLVERS, "ode_time": fields.TIMES, "ode_adjoint": ode.ADJOINTS}
     for key, table in tables.items():
         kind = key.removeprefix("ode_")
         for word in getattr(model, key).split() if key in ("mixer", "channel", "depth") else [getattr(model, key)]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.models import ode
+from juliagpt_jax.models import fields, ode
 
 Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array]], tuple[jax.Array, Any]]
 
@@ -70,7 +70,7 @@ class ODE:
 
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> Any:
-        time = ode.TIMES[model.ode_time].init(jax.random.fold_in(key, 1), params, model)
+        time = fields.TIMES[model.ode_time].init(jax.random.fold_in(key, 1), params, model)
         return params | ({"time": time} if time else {})
 
     @staticmethod
@@ -103,7 +103,7 @@ class ODE:
         continued = []
 
         def slope(args, x_t, t):
-            weights, shift = ode.TIMES[model.ode_time].at(args["weights"], args["time"], t)
+            weights, shift = fields.TIMES[model.ode_time].at(args["weights"], args["time"], t)
             given = (x_t + jnp.reshape(shift, (1, 1, -1))).astype(x.dtype)
             cache = caches[len(continued)] if caches else None
             change, cache = block(weights, given, args["positions"], cache, args["keys"])
@@ -126,9 +126,9 @@ class ODE:
             y = ode.unrolled(slope, solver, args, x.astype(wide), grid, adjoint == "reversible")
             return y.astype(x.dtype), tuple(continued)
 
-        field, y = (
-            (with_energy, (x.astype(wide), jnp.mean(0.0 * x.astype(wide)))) if energy else (slope, x.astype(wide))
-        )
+        field, y = slope, x.astype(wide)
+        if energy:
+            field, y = with_energy, (y, jnp.mean(0 * y))
         if model.ode_rtol and not times:
             y, grid, arrived = ode.adaptive(field, solver, args, y, model.ode_rtol, model.ode_max_steps, adjoint)
         else:
@@ -156,9 +156,8 @@ def evaluations(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -
     Raises:
         UserError: a layer is an adaptive ODE, whose steps are not known beforehand.
     """
-    return [
-        k.evaluations(model, times) for k, times in zip(layers(model), schedule or [()] * model.layers, strict=True)
-    ]
+    schedule = schedule or ((),) * model.layers
+    return [kind.evaluations(model, times) for kind, times in zip(layers(model), schedule, strict=True)]
 
 
 def adaptive(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from juliagpt_jax import devices
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import cost, schedule
-from juliagpt_jax.models import ode
+from juliagpt_jax.models import fields, ode
 from juliagpt_jax.training import optimizers, step
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "rk4": 4, "bosh3": 3, "tsit5": 5, "dopri5": 5}
@@ -180,16 +180,16 @@ def test_generated_weights_are_qkvflow(golden, double):
     """Time embedding, generated matrix and the gain and shift of a norm (tests/golden/e_diffeqformer)."""
     theirs = np.load(golden / "e_diffeqformer" / "temporal_linear_layernorm.npz")
     for i, t in enumerate(theirs["t"]):
-        np.testing.assert_allclose(ode.wave_embedding(jnp.asarray(t), 8), theirs["time_embed"][i], atol=1e-10)
+        np.testing.assert_allclose(fields.wave_embedding(jnp.asarray(t), 8), theirs["time_embed"][i], atol=1e-10)
         names = {"in": "lin1_W", "in_bias": "lin1_b", "out": "lin2_W", "out_bias": "lin2_b"}
         linear = {ours: jnp.asarray(theirs[name]) for ours, name in names.items()}
         time = {"kernel": linear | {"modes": jnp.asarray(theirs["fW_W"])}}
-        changed, _ = ode.Generated.at({"kernel": jnp.asarray(theirs["fW_b"])}, time, jnp.asarray(t))
+        changed, _ = fields.Generated.at({"kernel": jnp.asarray(theirs["fW_b"])}, time, jnp.asarray(t))
         np.testing.assert_allclose(changed["kernel"], theirs["W_t"][i], atol=1e-10)
         norm = {ours: jnp.asarray(theirs[f"ln_{name}"]) for ours, name in names.items()}
         time = {"scale": norm | {"modes": jnp.asarray(theirs["ln_f_weight"]).T}}
-        changed, _ = ode.Generated.at({"scale": jnp.ones(theirs["ln_f_weight"].shape[0])}, time, jnp.asarray(t))
-        shift = theirs["ln_f_bias"] @ ode.generator(norm, jnp.asarray(t))
+        changed, _ = fields.Generated.at({"scale": jnp.ones(theirs["ln_f_weight"].shape[0])}, time, jnp.asarray(t))
+        shift = theirs["ln_f_bias"] @ fields.generator(norm, jnp.asarray(t))
         x = np.asarray(theirs["x"])
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
         np.testing.assert_allclose(x * np.asarray(changed["scale"]) + np.asarray(shift), theirs["ln_y"][i], atol=1e-6)
