@@ -38,9 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.ode_rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
     model.ode_max_steps = 64  # where an adaptive solve gives up
     model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
-    model.ode_time = (
-        "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
-    )
+    model.ode_time = "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
     model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
     model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
     model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible

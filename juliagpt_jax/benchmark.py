@@ -88,7 +88,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
-    mesh = devices.make_mesh(settings.mesh, train.batch_size // micro)
+    mesh = step.make_mesh(settings)
     decoder = step.build(settings, options.vocab)
     make = lambda: step.initial_state(settings, decoder)
     state = jax.jit(make, out_shardings=step.shardings(jax.eval_shape(make), mesh))()

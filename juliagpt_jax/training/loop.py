@@ -25,7 +25,15 @@ from juliagpt_jax.training import metrics as log
 from juliagpt_jax.training import optimizers, priors
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
+from juliagpt_jax.training.step import (
+    TrainState,
+    batch_sharding,
+    build,
+    initial_state,
+    make_mesh,
+    make_train_step,
+    shardings,
+)
 from juliagpt_jax.training.workdir import free
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
@@ -42,7 +50,7 @@ class Trainer:
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
         self.config, self.corpus, self.workdir = config, corpus, workdir
         train, model = config.train, config.model
-        self.mesh = devices.make_mesh(config.mesh, train.batch_size // train.accumulate)
+        self.mesh = make_mesh(config)
         self.model = build(config, corpus.tokenizer.vocab_size)
         self.plan = sampler.Plan(len(corpus.train), model.context, train.batch_size, config.seed)
         self.meta = facts | {

@@ -4,6 +4,7 @@ Loss scaling, accumulation, clipping, the optimizer, the average of the weights 
 are all inside it. All randomness is fold_in(key(seed), step).
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from juliagpt_jax import config
+from juliagpt_jax import config, devices
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.training import priors
@@ -38,6 +40,27 @@ class TrainState(NamedTuple):
 def build(config: config.Config, vocab: int) -> Decoder:
     """The model of a run."""
     return Decoder(config.model, vocab, config.train.precision, config.train.remat, energy=config.train.ode_energy > 0)
+
+
+def make_mesh(config: config.Config) -> jax.sharding.Mesh:
+    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step.
+
+    Their steps depend on sums over the whole batch, so on many devices they would meet several times a step, and XLA's
+    CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
+    """
+    rows = config.train.batch_size // config.train.accumulate
+    if not diffrax_loops(config.model):
+        return devices.make_mesh(config.mesh, rows)
+    if config.mesh.data > 1 or config.mesh.model > 1:
+        raise UserError(
+            "config.mesh: an ODE with a tolerance, or with the backsolve adjoint, trains on one device (mesh.data=1)"
+        )
+    return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
+
+
+def diffrax_loops(model: config.Model) -> bool:
+    """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
+    return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
 
 
 def initial_state(config: config.Config, model: Decoder) -> TrainState:
@@ -128,7 +151,7 @@ def make_train_step(
             zeros = (jax.tree.map(jnp.zeros_like, params), total)
             return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
 
-        if config.model.ode_rtol or config.model.ode_adjoint == "backsolve":  # diffrax's loops fail inside shard_map
+        if diffrax_loops(config.model):  # which fail inside shard_map; there is one device
             return one_by_one(params, inputs, targets, key, scales, jnp.float32(0))
 
         # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the

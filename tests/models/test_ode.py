@@ -334,24 +334,39 @@ def test_energy_is_in_the_loss(make):
     assert abs(wanted / without - 1) > 0.01
 
 
-@pytest.mark.parametrize("extra", [(), ("model.ode_rtol=0.01", "model.ode_solver=midpoint")], ids=["steps", "adaptive"])
-def test_spread_over_devices_and_micro_batches(extra, make):
-    """A step on 2 x 2 devices in 2 micro-batches is the step on one (an adaptive one in one: its steps depend on the
-    rows it sees)."""
+def test_spread_over_devices_and_micro_batches(make):
+    """A step on 2 x 2 devices in 2 micro-batches is the step on one."""
     inputs = np.asarray(jax.random.randint(jax.random.key(0), (8, 16), 0, VOCAB))
     results = []
-    for data, model_axis, parts in [(1, 1, 1), (2, 2, 1 if extra else 2)]:
-        settings, model, _, _ = make(
-            *extra, f"mesh.data={data}", f"mesh.model={model_axis}", "train.batch_size=8", f"train.accumulate={parts}"
-        )
-        mesh = devices.make_mesh(settings.mesh, 8 // parts)
-        first = lambda s=settings, m=model: step.initial_state(s, m)
-        places = step.shardings(jax.eval_shape(first), mesh)
-        state = jax.jit(first, out_shardings=places)()
-        batch = jax.device_put((inputs, inputs), (step.batch_sharding(mesh),) * 2)
-        _, metrics = step.make_train_step(settings, model, mesh)(state, batch)
-        results.append((float(metrics["loss"]), float(metrics["grad_norm"])))
+    for data, parts in [(1, 1), (2, 2)]:
+        words = (f"mesh.data={data}", f"mesh.model={data}", "train.batch_size=8", f"train.accumulate={parts}")
+        settings, model, _, _ = make(*words)
+        results.append(one_step(settings, model, inputs))
     np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+
+
+def one_step(settings, model, inputs):
+    """Loss and gradient norm of the first train step."""
+    mesh = step.make_mesh(settings)
+    first = lambda: step.initial_state(settings, model)
+    state = jax.jit(first, out_shardings=step.shardings(jax.eval_shape(first), mesh))()
+    batch = jax.device_put((inputs, inputs), (step.batch_sharding(mesh),) * 2)
+    _, metrics = step.make_train_step(settings, model, mesh)(state, batch)
+    return float(metrics["loss"]), float(metrics["grad_norm"])
+
+
+def test_steps_that_adapt_train_on_one_device(make):
+    """In micro-batches too; more devices than one are refused."""
+    inputs = np.asarray(jax.random.randint(jax.random.key(0), (4, 16), 0, VOCAB))
+    settings, model, _, _ = make(
+        "model.ode_rtol=0.01", "model.ode_solver=midpoint", "mesh.data=0", "train.accumulate=2"
+    )
+    assert step.make_mesh(settings).size == 1 and len(jax.devices()) == 4
+    assert np.isfinite(one_step(settings, model, inputs)).all()
+    for word in ("mesh.data=2", "mesh.model=2"):
+        with pytest.raises(UserError, match="trains on one device"):
+            step.make_mesh(make("model.ode_adjoint=backsolve", word)[0])
+    assert step.make_mesh(make("mesh.data=2")[0]).size == 2
 
 
 # Tolerances, schedules and the leak.
