@@ -42,6 +42,13 @@ def get_config() -> ml_collections.ConfigDict:
     model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
     model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
     model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
+    model.monarch_blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
+    model.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
+    model.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
+    model.filter_bands = 2  # waves of the position that this network sees, a sine and a cosine each
+    model.filter_sine = 10.0  # what its sines begin to multiply by; more makes a rougher filter
+    model.filter_fast = 0.3  # contexts after which the fastest channel's filter has faded to 1%
+    model.filter_slow = 1.5  # ... and the slowest channel's
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
@@ -55,9 +62,6 @@ def get_config() -> ml_collections.ConfigDict:
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.clip = 1.0  # global gradient norm
-    train.prior = "none"  # a name of training/priors.py: pull predictions to the text's own character counts
-    train.prior_weight = 0.0  # of that term beside the loss
-    train.prior_steps = 0  # steps in which its weight falls to zero; 0: it stays
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none

@@ -44,12 +44,11 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.models.decoder import check_names
-    from juliagpt_jax.training import optimizers, priors
+    from juliagpt_jax.training import optimizers
     from juliagpt_jax.training.workdir import processor
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
-    priors.check_name(settings.train)
     values = (_train if options.what == "train" else _generate)(settings, options)
     import jax
 
@@ -83,7 +82,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     import numpy as np
 
     from juliagpt_jax.evaluation import ceilings, cost
-    from juliagpt_jax.training import optimizers, priors, step
+    from juliagpt_jax.training import optimizers, step
 
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
@@ -96,9 +95,8 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     text = rng.integers(options.vocab, size=(train.batch_size, model.context + 1), dtype=np.int32)
     batch = jax.device_put((text[:, :-1], text[:, 1:]), step.batch_sharding(mesh))
 
-    counts = priors.counts_for(train, text.ravel(), options.vocab)
     begun = time.perf_counter()
-    compiled = step.make_train_step(settings, decoder, mesh, counts).lower(state, batch).compile()
+    compiled = step.make_train_step(settings, decoder, mesh).lower(state, batch).compile()
     compile_s = time.perf_counter() - begun
     times = []
     for _ in range(options.repeats + 2):  # the first two warm up

@@ -66,6 +66,13 @@ class Model:
     ode_modes: int = _at_least(1)
     ode_rank: int = _at_least(1)
     ode_adjoint: str = _text()
+    monarch_blocks: int = _at_least(1)
+    conv_width: int = _at_least(1)
+    filter_order: int = _at_least(1)
+    filter_bands: int = _at_least(1)
+    filter_sine: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_fast: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_slow: float = _knob(lambda v: v > 0, "must be above 0")
 
     @property
     def hidden(self) -> int:
@@ -86,9 +93,6 @@ class Train:
     beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     weight_decay: float = _at_least(0)
     clip: float = _knob(lambda v: v > 0, "must be above 0")
-    prior: str = _text()
-    prior_weight: float = _at_least(0)
-    prior_steps: int = _at_least(0)
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _knob(lambda v: True, "")
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
@@ -154,6 +158,7 @@ def build(values: Mapping[str, Any]) -> Config:
             "model.ode_rtol",
             "the reversible adjoint needs equal steps (ode_rtol=0)",
         ),
+        (m.filter_fast <= m.filter_slow, "model.filter_fast", f"{m.filter_fast} is above filter_slow={m.filter_slow}"),
         (
             t.batch_size % (t.accumulate or 1) == 0,
             "train.accumulate",

@@ -37,12 +37,11 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.models.decoder import check_names
-    from juliagpt_jax.training import optimizers, priors
+    from juliagpt_jax.training import optimizers
     from juliagpt_jax.training.workdir import Lock, settle_config
 
     check_names(settings.model)
     optimizers.check_name(settings.train)
-    priors.check_name(settings.train)
     with Lock(workdir):
         settle_config(workdir, settings)
         if (workdir / "DONE").exists():

@@ -15,7 +15,7 @@ ODE = {"model.depth": "ode", "model.layers": 1, "model.ode_steps": 4, "model.ode
 def get_suite(scale: str) -> Suite:
     return Suite(
         config=f"configs/{scale}.py",
-        common={"train.steps": 600, "train.eval_every": 200, "train.sample_every": 0},
+        common={"train.steps": 400, "train.eval_every": 200, "train.sample_every": 0},
         arms={
             "2 blocks": Arm(),
             "ode, 4 steps": Arm(ODE),

@@ -8,6 +8,7 @@ import jax
 
 from juliagpt_jax import config
 from juliagpt_jax.models.depth import adaptive, evaluations
+from juliagpt_jax.models.mixers import MIXERS
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -35,13 +36,17 @@ def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[flo
 def train_flops_per_token(
     model: config.Model, params: float, vocab: int, schedule: Sequence[Sequence[float]] = ()
 ) -> float:
-    """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is
-    counted in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts,
-    less an embedding that is only looked up; L counts evaluations of a block. nan where the steps are adaptive."""
+    """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
+    costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
+    arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less an embedding that is only looked up.
+    nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
-    return 6.0 * (params - lookup) + 12.0 * sum(evaluations(model, schedule)) * model.width * model.context
+    words = model.mixer.split()
+    often = evaluations(model, schedule)
+    mixing = sum(count * MIXERS[words[i % len(words)]].flops(model) for i, count in enumerate(often))
+    return 6.0 * (params - lookup) + 3.0 * mixing
 
 
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:

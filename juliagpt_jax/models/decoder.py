@@ -4,6 +4,7 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -102,7 +103,7 @@ class Decoder(nn.Module):
         kinds = layers(self.model)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
-        parts = (self.model, gain, LINEARS[self.model.linear])
+        parts = (self.model, gain, LINEARS[self.model.linear](self.model))
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
@@ -127,10 +128,10 @@ class Decoder(nn.Module):
 
 
 def check_names(model: config.Model) -> None:
-    """Refuse a word that is in no table.
+    """Refuse a word that is in no table, and a width that its parts cannot be built for.
 
     Raises:
-        UserError: naming the key, the word and the words there are.
+        UserError: naming the key, the word and the words there are; or what a part says.
     """
     tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
     tables |= {"ode_solver": ode.SOLVERS, "ode_time": fields.TIMES, "ode_adjoint": ode.ADJOINTS}
@@ -139,3 +140,7 @@ def check_names(model: config.Model) -> None:
         for word in getattr(model, key).split() if key in ("mixer", "channel", "depth") else [getattr(model, key)]:
             if word not in table:
                 raise UserError(f"config.model.{key}: no {kind} is called {word!r}{config.near(word, table)}")
+    different = math.lcm(len(model.mixer.split()), len(model.channel.split()))
+    key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, model.width), jnp.float32)
+    for block in Decoder(model, 2).blocks()[:different]:  # only shapes: no device is started for a bad config
+        jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))

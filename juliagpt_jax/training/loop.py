@@ -22,7 +22,7 @@ from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import optimizers, priors
+from juliagpt_jax.training import optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import (
@@ -141,8 +141,7 @@ class Trainer:
         begun = time.perf_counter()
         batch = self.batch(first)
         # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-        counts = priors.counts_for(train, self.corpus.train, self.corpus.tokenizer.vocab_size)
-        step_function = make_train_step(self.config, self.model, self.mesh, counts).lower(self.state, batch).compile()
+        step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
         self.compile_s = time.perf_counter() - begun
         self.train_flops_step = cost.compiled_flops(step_function, train.accumulate, self.model.model) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None

@@ -17,7 +17,6 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.training import priors
 from juliagpt_jax.training.optimizers import OPTIMIZERS, schedule
 
 INITIAL_SCALE = 2.0**15
@@ -100,51 +99,41 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "model")))
 
 
-def make_train_step(
-    config: config.Config, model: Decoder, mesh: jax.sharding.Mesh, counts: priors.Counts | None = None
-):
+def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Mesh):
     """The jitted `train_step(state, (inputs, targets)) -> (state, metrics)`.
 
     inputs and targets are (B, T) int32; a target of IGNORED is not scored. Metrics are scalars: loss (nats a target),
     grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the
     parameter table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or
     nothing is.
-
-    Args:
-        counts: of the training text, for a `train.prior`; the loss reported is without that term.
     """
     train = config.train
-    if train.prior != priors.OFF and counts is None:
-        raise ValueError("train.prior needs the counts of the training text")
     learning_rate = schedule(train)
     rows = batch_sharding(mesh)
 
-    def loss_sum(params, inputs, targets, key, scales):
+    def loss_sum(params, inputs, targets, key, scale):
         rngs = {"dropout": key} if config.model.dropout else {}
         rngs |= {"steps": key} if config.model.ode_min_steps else {}
         notes: Any
         logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
         total = jnp.sum(token_losses(logits, targets))
-        scale, prior_weight = scales
         objective = total
-        if counts is not None:
-            objective += prior_weight * priors.penalty(train, counts, logits, inputs, targets)
         if train.ode_energy and notes:
             energy: Any = sum(solve.energy for solve in notes)
             objective += train.ode_energy * energy * jnp.sum(targets != IGNORED)
         return objective * scale, total
 
-    def gradient(params, inputs, targets, key, scales):
-        """Sums over the batch of the loss, and of the gradient of the loss and the prior; the gradient comes times
-        the loss scale. `scales` is (loss scale, weight of the prior). One micro-batch at a time."""
+    def gradient(params, inputs, targets, key, scale):
+        """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a
+        time."""
         grad = jax.grad(loss_sum, has_aux=True)
         if train.accumulate == 1:
-            return grad(params, inputs, targets, key, scales)
+            return grad(params, inputs, targets, key, scale)
 
-        def one_by_one(params, inputs, targets, key, scales, total):
+        def one_by_one(params, inputs, targets, key, scale, total):
             def add(sums, part):
                 (inputs, targets), i = part
-                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scales)
+                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
                 return jax.tree.map(jnp.add, sums, new), None
 
             micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
@@ -152,31 +141,30 @@ def make_train_step(
             return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
 
         if diffrax_loops(config.model):  # which fail inside shard_map; there is one device
-            return one_by_one(params, inputs, targets, key, scales, jnp.float32(0))
+            return one_by_one(params, inputs, targets, key, scale, jnp.float32(0))
 
         # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
         # end. Left to the compiler they would meet after each micro-batch.
         axes = tuple(mesh.axis_names)
 
-        def on_device(params, inputs, targets, key, scales):
-            params, key, scales = jax.lax.pcast((params, key, scales), axes, to="varying")
+        def on_device(params, inputs, targets, key, scale):
+            params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
             key = jax.random.fold_in(key, jax.lax.axis_index(axes))
             total = jax.lax.pcast(jnp.float32(0), axes, to="varying")
-            return jax.lax.psum(one_by_one(params, inputs, targets, key, scales, total), axes)
+            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale, total), axes)
 
         whole = PartitionSpec()
         split = jax.shard_map(
             on_device, mesh=mesh, in_specs=(whole, rows.spec, rows.spec, whole, whole), out_specs=whole
         )
-        return split(params, inputs, targets, key, scales)
+        return split(params, inputs, targets, key, scale)
 
     def train_step(state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         inputs, targets = batch
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
         count = jnp.sum(targets != IGNORED).astype(jnp.float32)
-        scales = state.scale / count, priors.weight(train, state.step)
-        grads, total = gradient(state.params, inputs, targets, key, scales)
+        grads, total = gradient(state.params, inputs, targets, key, state.scale / count)
         loss = total / count
         grads = jax.tree.map(lambda g: g / state.scale, grads)
         grad_norm = optax.tree.norm(grads)
