@@ -30,6 +30,14 @@ def _one_of(*names: str) -> Any:
     return _knob(lambda v: v in names, f"must be one of {', '.join(names)}")
 
 
+def _any() -> Any:
+    return _knob(lambda v: True, "")
+
+
+def _share() -> Any:
+    return _knob(lambda v: 0 <= v <= 1, "must be in [0, 1]")
+
+
 def _text() -> Any:
     return _knob(lambda v: v.strip() != "", "must not be empty")
 
@@ -39,6 +47,21 @@ class Data:
     path: str = _text()
     errors: str = _one_of("strict", "replace")
     unknown: str = _one_of("error", "skip")
+    on_bad: str = _one_of("error", "skip")
+    max_bad: float = _share()
+    max_leak: float = _share()
+    scores: str = _any()
+    filter: str = _any()
+    keep: str = _any()
+    phase_weights: str = _any()
+    weights_by: str = _text()
+    order: str = _text()
+    order_by: str = _text()
+    order_after: float = _at_least(0)
+    order_epochs: float = _at_least(0)
+    order_parts: int = _at_least(1)
+    pacing: str = _text()
+    pacing_start: float = _share()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +73,7 @@ class Model:
     context: int = _at_least(2)
     ffn_mult: float = _knob(lambda v: v > 0, "must be above 0")
     dropout: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
-    tie: bool = _knob(lambda v: True, "")
+    tie: bool = _any()
     rope_base: float = _knob(lambda v: v > 1, "must be above 1")
     mixer: str = _text()
     channel: str = _text()
@@ -94,9 +117,11 @@ class Train:
     weight_decay: float = _at_least(0)
     clip: float = _knob(lambda v: v > 0, "must be above 0")
     precision: str = _one_of("f32", "bf16", "f16")
-    remat: bool = _knob(lambda v: True, "")
+    remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     ode_energy: float = _at_least(0)
+    ngram: str = _text()
+    ngram_weight: float = _at_least(0)
     max_bad_steps: int = _at_least(1)
     log_every: int = _at_least(1)
     eval_every: int = _at_least(1)

@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, report, schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.training.optimizers import count
@@ -56,6 +57,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
     scored = looking_ahead if options.ode_adaptive and looking_ahead else model
     model, scored = (m.clone(precision=options.precision or m.precision, parent=None) for m in (model, scored))
+    parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
         tokens, source = run.tokenizer.encode(text, options.unknown), options.data
@@ -69,11 +71,13 @@ def main(options: argparse.Namespace) -> None:
             f"validation part of {settings.data.path}",
             corpus.entropy,
         )
+        if len(tokens) == len(corpus.val):  # else characters were left out, and the chunks are shorter
+            parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
-    lead = scoring.lead_token(run.tokenizer)
-    score = scoring.score_text(scored, run.params, tokens, lead, options.stride or None)
+    lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
+    score = scoring.score_text(scored, run.params, tokens, lead, stride, parts=parts)
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
     generator = Generator(model, run.params)

@@ -17,6 +17,7 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.training.ngrams import Penalty
 from juliagpt_jax.training.optimizers import OPTIMIZERS, schedule
 
 INITIAL_SCALE = 2.0**15
@@ -34,6 +35,7 @@ class TrainState(NamedTuple):
     good: jax.Array  # int32 finite steps since the scale last changed
     bad_in_row: jax.Array  # int32 non-finite steps since the last finite one
     skipped: jax.Array  # int32 non-finite steps so far
+    mixture: Any = ()  # DoReMi's weights of domains (training/doremi.py), or () elsewhere
 
 
 def build(config: config.Config, vocab: int) -> Decoder:
@@ -99,10 +101,18 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "model")))
 
 
-def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Mesh):
+def make_train_step(
+    config: config.Config,
+    model: Decoder,
+    mesh: jax.sharding.Mesh,
+    penalty: Penalty | None = None,
+    weighted: bool = False,
+):
     """The jitted `train_step(state, (inputs, targets)) -> (state, metrics)`.
 
-    inputs and targets are (B, T) int32; a target of IGNORED is not scored. Metrics are scalars: loss (nats a target),
+    inputs and targets are (B, T) int32; a target of IGNORED is not scored. With `weighted` the batch is (inputs,
+    (targets, weights)): the loss is the mean over the targets by their rows' weights (B, 1). `penalty` is added to it,
+    times `train.ngram_weight`, in the gradient and not in the metrics. Metrics are scalars: loss (nats a target),
     grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the
     parameter table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or
     nothing is.
@@ -116,11 +126,15 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         rngs |= {"steps": key} if config.model.ode_min_steps else {}
         notes: Any
         logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
-        total = jnp.sum(token_losses(logits, targets))
-        objective = total
+        targets, weights = targets if weighted else (targets, None)
+        losses = token_losses(logits, targets)
+        total = objective = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
+        if penalty is not None:
+            objective += train.ngram_weight * penalty(logits, inputs, targets)
         if train.ode_energy and notes:
+            scored = targets != IGNORED
             energy: Any = sum(solve.energy for solve in notes)
-            objective += train.ode_energy * energy * jnp.sum(targets != IGNORED)
+            objective += train.ode_energy * energy * jnp.sum(scored if weights is None else scored * weights)
         return objective * scale, total
 
     def gradient(params, inputs, targets, key, scale):
@@ -159,11 +173,11 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
         )
         return split(params, inputs, targets, key, scale)
 
-    def train_step(state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, batch: tuple[jax.Array, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
         inputs, targets = batch
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
-        count = jnp.sum(targets != IGNORED).astype(jnp.float32)
+        count = jnp.sum(targets[1] * (targets[0] != IGNORED) if weighted else targets != IGNORED).astype(jnp.float32)
         grads, total = gradient(state.params, inputs, targets, key, state.scale / count)
         loss = total / count
         grads = jax.tree.map(lambda g: g / state.scale, grads)
@@ -200,6 +214,7 @@ def make_train_step(config: config.Config, model: Decoder, mesh: jax.sharding.Me
             good=good,
             bad_in_row=jnp.where(finite, 0, state.bad_in_row + 1),
             skipped=state.skipped + (~finite).astype(jnp.int32),
+            mixture=state.mixture,
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
         return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
