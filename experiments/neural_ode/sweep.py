@@ -23,7 +23,7 @@ ROWS = 16  # windows of a scored batch
 GENERATED = 100
 
 
-def measure(name: str, workdir: Path, characters: int) -> list[dict]:
+def measure(name: str, workdir: Path, characters: int, solver: str) -> list[dict]:
     import jax
     import numpy as np
 
@@ -44,11 +44,21 @@ def measure(name: str, workdir: Path, characters: int) -> list[dict]:
     base = run.model.clone(energy=False, parent=None)
     rows = []
     for kind, value in [("steps", n) for n in STEPS] + [("rtol", r) for r in TOLERANCES]:
-        row = {"model": name, "trained": f"{model.ode_solver}", kind: value}
+        row = {
+            "model": name,
+            "solver": model.ode_solver if kind == "steps" else solver or model.ode_solver,
+            kind: value,
+        }
         if kind == "steps":
             decoder, twin = schedule.with_model(base, ode_steps=value, ode_rtol=0.0, ode_min_steps=0), None
         else:
-            changes = {"ode_rtol": value, "ode_min_steps": 0, "ode_max_steps": MAX_STEPS, "ode_adjoint": "recursive"}
+            changes = {
+                "ode_solver": row["solver"],
+                "ode_rtol": value,
+                "ode_min_steps": 0,
+                "ode_max_steps": MAX_STEPS,
+                "ode_adjoint": "recursive",
+            }
             twin = schedule.with_model(base, **changes)
             try:
                 times = schedule.calibrate(twin, run.params, windows)
@@ -94,6 +104,7 @@ def table(rows: list[dict]) -> str:
     ]
     for row in rows:
         how = f"{row['steps']} steps" if "steps" in row else f"tolerance {row['rtol']:g}"
+        how = f"{how}, {row['solver']}"
         if "failed" in row:
             lines.append(f"| {row['model']} | {how} | {row['failed']} |")
             continue
@@ -136,11 +147,12 @@ def main() -> None:
     flags = argparse.ArgumentParser(description="An ODE model at several tolerances and numbers of steps.")
     flags.add_argument("--out", required=True, type=Path)
     flags.add_argument("--characters", type=int, default=0, help="of validation text to score; 0: all")
+    flags.add_argument("--solver", default="", help="for the tolerances; default: the model's own")
     flags.add_argument("runs", nargs="+", metavar="NAME=WORKDIR")
     options = flags.parse_args()
     named = [text.split("=", 1) for text in options.runs]
     devices.prepare(config.read(Path(named[0][1]) / "config.json").mesh)
-    rows = [row for name, workdir in named for row in measure(name, Path(workdir), options.characters)]
+    rows = [row for name, workdir in named for row in measure(name, Path(workdir), options.characters, options.solver)]
     options.out.mkdir(parents=True, exist_ok=True)
     clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
     (options.out / "sweep.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean))

@@ -440,7 +440,9 @@ def test_cost_counts_evaluations(make):
     assert cost.multiplied(settings.model, params, uneven) == used - 2 * block
 
 
-def test_weights_that_time_makes_are_not_decayed(make):
-    _, _, params, _ = make("model.ode_time=lowrank")
+@pytest.mark.parametrize("kind, decays", [("embedded", False), ("lowrank", True)])
+def test_decay_of_what_time_adds(kind, decays, make):
+    """The factors of a matrix decay as matrices do, shifts and changes of a scale don't."""
+    _, _, params, _ = make(f"model.ode_time={kind}")
     names = [path for path in optimizers.paths(params) if "/time/" in path]
-    assert names and not any(optimizers.decayed(path) for path in names)
+    assert names and all(optimizers.decayed(path) == decays for path in names)
