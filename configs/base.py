@@ -47,6 +47,13 @@ def get_config() -> ml_collections.ConfigDict:
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # a name of models/depth.py
     model.linear = "dense"  # a name of models/layers.py
+    model.monarch_blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
+    model.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
+    model.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
+    model.filter_bands = 2  # waves of the position that this network sees, a sine and a cosine each
+    model.filter_sine = 10.0  # what its sines begin to multiply by; more makes a rougher filter
+    model.filter_fast = 0.3  # contexts after which the fastest channel's filter has faded to 1%
+    model.filter_slow = 1.5  # ... and the slowest channel's
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
@@ -69,6 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text
     train.eval_windows = 128  # fixed validation windows scored at each evaluation; the end scores the whole text
+    train.final_windows = 0  # validation windows scored at the end, evenly spread; 0: the whole text
     train.checkpoint_every = 1_000  # steps; what a crash may cost
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none

@@ -79,6 +79,13 @@ class Model:
     channel: str = _text()
     depth: str = _text()
     linear: str = _text()
+    monarch_blocks: int = _at_least(1)
+    conv_width: int = _at_least(1)
+    filter_order: int = _at_least(1)
+    filter_bands: int = _at_least(1)
+    filter_sine: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_fast: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_slow: float = _knob(lambda v: v > 0, "must be above 0")
 
     @property
     def hidden(self) -> int:
@@ -108,6 +115,7 @@ class Train:
     log_every: int = _at_least(1)
     eval_every: int = _at_least(1)
     eval_windows: int = _at_least(1)
+    final_windows: int = _at_least(0)
     checkpoint_every: int = _at_least(1)
     keep: int = _at_least(1)
     sample_every: int = _at_least(0)
@@ -148,6 +156,7 @@ def build(values: Mapping[str, Any]) -> Config:
             "model.ffn_mult",
             f"{m.ffn_mult} x width {m.width} is no hidden width",
         ),
+        (m.filter_fast <= m.filter_slow, "model.filter_fast", f"{m.filter_fast} is above filter_slow={m.filter_slow}"),
         (
             t.batch_size % (t.accumulate or 1) == 0,
             "train.accumulate",

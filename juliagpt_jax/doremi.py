@@ -6,13 +6,13 @@ python -m juliagpt_jax.doremi --config=configs/micro.py --workdir=runs/doremi [-
 import argparse
 import dataclasses
 import hashlib
-import json
 import math
 import time
 from pathlib import Path
 
 from juliagpt_jax import command, config, devices
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.files import write_json
 
 
 def parser() -> command.Parser:
@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
     from juliagpt_jax.training import doremi, run
-    from juliagpt_jax.training.workdir import open_run, write_text
+    from juliagpt_jax.training.workdir import open_run
 
     run.check(settings)
     by = settings.data.weights_by
@@ -72,7 +72,7 @@ def main(options: argparse.Namespace) -> None:
         "smoothing": options.smoothing,
         "fingerprint": corpus.fingerprint,
     }
-    write_text(workdir / "weights.json", json.dumps(values, indent=1) + "\n")
+    write_json(workdir / "weights.json", values)
     width = max(map(len, drawn))
     print(f"\n{by:<{width}}   as drawn   DoReMi   last step   excess loss")
     for name, share in values["weights"].items():

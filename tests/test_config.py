@@ -188,6 +188,10 @@ BAD_VALUES = [
     ("model.context=1", "model.context: must be at least 2"),
     ("model.layers=0", "model.layers: must be at least 1"),
     ("model.rope_base=1", "model.rope_base: must be above 1"),
+    ("model.monarch_blocks=0", "model.monarch_blocks: must be at least 1"),
+    ("model.conv_width=0", "model.conv_width: must be at least 1"),
+    ("model.filter_sine=0", "model.filter_sine: must be above 0"),
+    ("model.filter_fast=2", "model.filter_fast: 2.0 is above filter_slow=1.5"),
     ("model.mixer=", "model.mixer: must not be empty"),
     ("model.mixer= ", "model.mixer: must not be empty"),
     ("data.path=", "data.path: must not be empty"),
@@ -231,6 +235,14 @@ NAMES = [
 LINES = [
     *[("main", [f"--config={BASE}", f"--config.{override}"], says) for override, says in [*BAD_VALUES[::9], *NAMES]],
     *[("benchmark", [f"--config={BASE}", "--what=train", f"--config.{override}"], says) for override, says in NAMES],
+    *[
+        (
+            module,
+            [f"--config={BASE}", *more, "--config.model.linear=monarch", "--config.model.monarch_blocks=5"],
+            "config.model.monarch_blocks: 5 blocks do not divide a side of a 384 x 384 Linear",
+        )
+        for module, more in [("main", []), ("benchmark", ["--what=train"])]
+    ],
     ("main", [], "--config"),
     ("main", ["--config"], "--config"),
     ("main", ["--config=configs/bas.py"], "config file configs/bas.py does not exist; did you mean base.py"),

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "juliagpt_jax"
 GROUND = "ground"  # errors, config, devices, command: above all folders
 COMMANDS = "commands"  # every other file beside them: below all folders
 ORDER = [GROUND, "data", "models", "inference", "evaluation", "training", "study", COMMANDS]
-GROUND_FILES = {"__init__", "errors", "config", "devices", "command"}
+GROUND_FILES = {"__init__", "errors", "config", "devices", "command", "files"}
 
 
 def modules(package: Path) -> dict[str, Path]:

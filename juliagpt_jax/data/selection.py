@@ -173,6 +173,16 @@ def check(data: config.Data) -> None:
             raise UserError(f"config.data.{key}: no {key} is called {word!r}{config.near(word, table)}")
 
 
+def matching(chunks: Chunks, text: str) -> np.ndarray:
+    """Ids of the chunks that meet all conditions of a data.filter.
+
+    Raises:
+        UserError: the form is wrong, or no chunk has the field or the word.
+    """
+    met = [_holds(condition, chunks) for condition in parse_filter(text)]
+    return np.flatnonzero(np.logical_and.reduce(met)) if met else np.arange(len(chunks))
+
+
 def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Selection:
     """What `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
 

@@ -1,13 +1,13 @@
 """Text to token ids and back. A tokenizer is saved as JSON beside the run and read back by its "type"."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from juliagpt_jax.config import near
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.files import write_json
 
 
 class CharTokenizer:
@@ -99,9 +99,7 @@ TOKENIZERS = {"char": CharTokenizer}
 
 def save(tokenizer: CharTokenizer, path: Path) -> None:
     """Write the tokenizer's JSON in one step, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(tokenizer.to_dict(), ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, tokenizer.to_dict())
 
 
 def load(path: Path) -> CharTokenizer:

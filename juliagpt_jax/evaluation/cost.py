@@ -4,6 +4,7 @@ peak."""
 from typing import Any
 
 from juliagpt_jax import config
+from juliagpt_jax.models.mixers import MIXERS
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -17,11 +18,13 @@ PEAKS = {
 
 
 def train_flops_per_token(model: config.Model, params: int, vocab: int) -> float:
-    """6 N + 12 L D T: a multiply-add is two operations, the backward pass costs twice the forward pass, attention is
-    counted in full (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). N leaves out an embedding that is only looked
-    up."""
+    """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
+    costs twice the forward pass, attention is counted in full, 4 D T a layer forward (Chowdhery et al. 2022, arXiv
+    2204.02311, appendix B). N leaves out an embedding that is only looked up."""
     lookup = 0 if model.tie else vocab * model.width
-    return 6.0 * (params - lookup) + 12.0 * model.layers * model.width * model.context
+    words = model.mixer.split()
+    mixing = sum(MIXERS[words[i % len(words)]].flops(model) for i in range(model.layers))
+    return 6.0 * (params - lookup) + 3.0 * mixing
 
 
 def compiled_flops(compiled: Any, repeats: int = 1) -> float:

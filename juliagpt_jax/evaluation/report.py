@@ -67,7 +67,7 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         rows.append(("with averaged weights", f"{values['ema']['bpc']:.4f} bits per character"))
     rows += [
         ("parameters", f"{values['params']:,}"),
-        ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by 6N + 12LDT"),
+        ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by formula"),
         ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3))),
         ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
     ]

@@ -134,18 +134,27 @@ def score_text(
     batch: int = 32,
     place: Any = None,
     parts: dict[str, np.ndarray] | None = None,
+    windows: int = 0,
 ) -> Score:
     """Score a whole text, each character exactly once; the stride is half the context unless given.
 
     Args:
         parts: (len(tokens),) bool by name: the characters of parts of the text that get a score of their own.
+        windows: score only that many windows, evenly spread over the text; 0: all.
     """
     context = model.model.context
     stride = stride or context // 2
     inputs, targets = strided(tokens, context, stride, lead)
+    valid = targets != IGNORED
+    places = np.cumsum(valid).reshape(valid.shape) - 1  # which character of the text each scored target is
+    if 0 < windows < len(inputs):
+        chosen = np.linspace(0, len(inputs) - 1, windows).astype(np.int64)
+        inputs, targets, valid, places = inputs[chosen], targets[chosen], valid[chosen], places[chosen]
     losses = losses_of(model, params, inputs, targets, batch, place)
-    own = losses[targets != IGNORED].astype(np.float64)  # of each character, in the order of the text
-    scores = {
-        name: Score(float(own[mask].mean()), int(mask.sum()), context, stride) for name, mask in (parts or {}).items()
-    }
-    return Score(mean_loss(losses, targets), len(tokens), context, stride, scores)
+    own, places = losses[valid].astype(np.float64), places[valid]
+    scores = {}
+    for name, mask in (parts or {}).items():
+        part = own[mask[places]]
+        if len(part):
+            scores[name] = Score(float(part.mean()), len(part), context, stride)
+    return Score(mean_loss(losses, targets), len(own), context, stride, scores)

@@ -23,7 +23,8 @@ SMALLEST_BUCKET = 16
 
 
 class Generator:
-    """A model ready to write. Matrices are cast to the model's precision once, here.
+    """A model ready to write. Matrices are cast to the model's precision once, here, but for those of a filter, which
+    is computed in float32.
 
     `compilations` counts the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill"
     for a batch size and prompt bucket.
@@ -39,9 +40,12 @@ class Generator:
     def load(self, params: Any) -> None:
         """Take other parameters of the same model, without compiling anything again."""
         dtype = DTYPES[self.model.precision]
-        self.params = jax.device_put(
-            jax.tree.map(lambda p: p.astype(dtype) if p.ndim > 1 else p, params), jax.devices()[0]
-        )
+
+        def cast(path, p):
+            whole = p.ndim < 2 or "filter" in jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+            return p if whole else p.astype(dtype)
+
+        self.params = jax.device_put(jax.tree_util.tree_map_with_path(cast, params), jax.devices()[0])
 
     @property
     def compilations(self) -> dict[str, int]:

@@ -1,10 +1,13 @@
 """What happens to one token: a module `y = channel(x)` on x (..., D), built from the model's config, the gain of its
-last projection and the class of its Linears."""
+last projection and the maker of its Linears."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 
 from juliagpt_jax import config
+from juliagpt_jax.models.layers import LINEARS
 
 
 class SwiGLU(nn.Module):
@@ -12,7 +15,7 @@ class SwiGLU(nn.Module):
 
     model: config.Model
     gain: float
-    linear: type[nn.Module]
+    linear: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -21,4 +24,9 @@ class SwiGLU(nn.Module):
         return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.silu(gate) * up)
 
 
-CHANNELS = {"swiglu": SwiGLU}
+def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Module], **names) -> SwiGLU:
+    """SwiGLU with Monarch matrices, whatever the other Linears of the model are."""
+    return SwiGLU(model, gain, LINEARS["monarch"](model), **names)
+
+
+CHANNELS = {"swiglu": SwiGLU, "monarch": monarch_swiglu}

@@ -4,6 +4,7 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -88,7 +89,7 @@ class Decoder(nn.Module):
         mixers, channels = self.model.mixer.split(), self.model.channel.split()
         count = DEPTHS[self.model.depth].blocks(self.model.layers)
         gain = (2 * self.model.layers) ** -0.5  # 2 L branches add up in the residual stream (GPT-2, section 2.3)
-        parts = (self.model, gain, LINEARS[self.model.linear])
+        parts = (self.model, gain, LINEARS[self.model.linear](self.model))
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
@@ -108,12 +109,16 @@ class Decoder(nn.Module):
 
 
 def check_names(model: config.Model) -> None:
-    """Refuse a word that is in no table.
+    """Refuse a word that is in no table, and a width that its parts cannot be built for.
 
     Raises:
-        UserError: naming the key, the word and the words there are.
+        UserError: naming the key, the word and the words there are; or what a part says.
     """
     for key, table in [("mixer", MIXERS), ("channel", CHANNELS), ("depth", DEPTHS), ("linear", LINEARS)]:
         for word in getattr(model, key).split() if key in ("mixer", "channel") else [getattr(model, key)]:
             if word not in table:
                 raise UserError(f"config.model.{key}: no {key} is called {word!r}{config.near(word, table)}")
+    different = math.lcm(len(model.mixer.split()), len(model.channel.split()))
+    key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, model.width), jnp.float32)
+    for block in Decoder(model, 2).blocks()[:different]:  # only shapes: no device is started for a bad config
+        jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))

@@ -1,9 +1,88 @@
 """What the parts of `decoder.py` are made of. The norms, the rotary embedding and the dense Linear are the baseline's
 own."""
 
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax import config
+from juliagpt_jax.errors import UserError
 from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
 
-__all__ = ["LINEARS", "Linear", "RMSNorm", "attend", "rotary", "split_heads"]
+__all__ = ["LINEARS", "Linear", "MonarchLinear", "RMSNorm", "ShortConv", "attend", "monarch", "rotary", "split_heads"]
 
-# A Linear maps (..., D) to (..., features): `LINEARS[name](features, gain)`.
-LINEARS = {"dense": Linear}
+
+def monarch(x: jax.Array, right: jax.Array, left: jax.Array) -> jax.Array:
+    """Multiply x (N, k * p) by a Monarch matrix: right (k, q, p) and left (l, s, r), l * r = k * q -> (N, s * l).
+
+    Two block-diagonal products with a transposition between them (Fu et al. 2023, arXiv 2310.12109, section 3): the
+    k * q numbers of the first are read as (r, l), the result as (s, l). Both products have their blocks as the leading
+    batch axis and two axes beside it, which XLA's CPU backend hands to its matrix product as they are.
+    """
+    k, _, p = right.shape
+    l, s, r = left.shape  # noqa: E741
+    y = jnp.matmul(x.reshape(-1, k, p).swapaxes(0, 1), right.swapaxes(1, 2))  # (k, N, q)
+    y = y.swapaxes(0, 1).reshape(-1, r, l).transpose(2, 0, 1)
+    y = jnp.matmul(y, left.swapaxes(1, 2))  # (l, N, s)
+    return y.transpose(1, 2, 0).reshape(-1, s * l)
+
+
+class MonarchLinear(nn.Module):
+    """A Linear whose kernel is a Monarch matrix of `blocks` + `blocks` blocks, each input with a way to each output.
+
+    It has 1 / blocks of the weights of two dense Linears, over the smaller of its two sides: for a square one,
+    2 / blocks of the dense kernel's.
+    """
+
+    features: int
+    blocks: int
+    gain: float = 1.0  # as of the dense Linear
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., D) -> (..., features).
+
+        Raises:
+            UserError: the blocks do not divide D and features, or are more than the square root of the smaller one.
+        """
+        fan_in, n = x.shape[-1], self.blocks
+        inner = min(fan_in, self.features)
+        if fan_in % n or self.features % n or n * n > inner:
+            why = "are more than the square root of a side" if n * n > inner else "do not divide a side"
+            raise UserError(f"config.model.monarch_blocks: {n} blocks {why} of a {fan_in} x {self.features} Linear")
+        normal = lambda fan_in, gain: nn.initializers.normal(gain * fan_in**-0.5)
+        p, q, s = fan_in // n, inner // n, self.features // n
+        right = self.param("right", normal(p, 1.0), (n, q, p))
+        left = self.param("left", normal(q, self.gain), (n, s, q))
+        y = monarch(x.reshape(-1, fan_in), right.astype(x.dtype), left.astype(x.dtype))
+        return y.reshape(*x.shape[:-1], self.features)
+
+
+class ShortConv(nn.Module):
+    """Depthwise causal convolution over the last `width` tokens: y[t] = sum_j taps[j] x[t - width + 1 + j] + bias."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D) behind past (B, width - 1, D) -> y (B, T, D), and the past behind the first `count` (B,) tokens
+        of x."""
+        B, T, D = x.shape
+        taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
+        y = self.param("bias", nn.initializers.zeros, (D,)).astype(x.dtype)[None, None]
+        x = jnp.concatenate([past, x], axis=1)
+        for j in range(self.width):
+            y = y + taps[j][None, None] * x[:, j : j + T]
+        place = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
+        return y, jnp.take_along_axis(x, place[:, :, None], axis=1)
+
+
+def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
+    return functools.partial(MonarchLinear, blocks=model.monarch_blocks)
+
+
+# `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
+LINEARS = {"dense": lambda model: Linear, "monarch": _monarch_linear}

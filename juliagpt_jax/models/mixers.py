@@ -1,9 +1,11 @@
 """How tokens see each other.
 
 A mixer is a module `y, cache = mixer(x, positions, cache)` on x (B, T, D), and `init_cache(batch, slots, dtype)`, the
-empty pytree it continues. It is built from the model's config, the gain of its last projection and the class of its
-Linears.
+empty pytree it continues. It is built from the model's config, the gain of its last projection and the maker of its
+Linears. `flops(model)` is what one layer of it computes for a token beside its Linears, forward, in a full context.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax import config
 from juliagpt_jax.models.layers import attend, rotary, split_heads
+from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
 
 class Attention(nn.Module):
@@ -18,7 +21,7 @@ class Attention(nn.Module):
 
     model: config.Model
     gain: float
-    linear: type[nn.Module]
+    linear: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, positions, cache=None):
@@ -37,5 +40,10 @@ class Attention(nn.Module):
         shape = (batch, K, slots, self.model.width // H)
         return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
+    @staticmethod
+    def flops(model: config.Model) -> float:
+        """Scores and weighted values over all of the context, counted in full."""
+        return 4.0 * model.width * model.context
 
-MIXERS = {"attention": Attention}
+
+MIXERS = {"attention": Attention, "monarch": MonarchMixer, "monarch_heads": MonarchHeads}

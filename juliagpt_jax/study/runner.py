@@ -4,6 +4,7 @@ results.jsonl has one row a cell and is rewritten whole after each: a killed sui
 cell that was under way resumes from its own checkpoint. A row whose key is no longer that of its cell is run again.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,13 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import devices
 from juliagpt_jax.command import duration, finite
 from juliagpt_jax.errors import Stopped, StorageError
+from juliagpt_jax.files import write_text
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 
@@ -166,23 +167,29 @@ class Runner:
         with open(job.cell.folder / "log.txt", "a", encoding="utf-8") as log:
             log.write(f"$ {shlex.join(job.commands[job.at])}\n")
             log.flush()
-            job.process = subprocess.Popen(
-                job.commands[job.at],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
-                preexec_fn=None if self.launcher else self._pin(job.slot),
-            )
+            with self._pinned(job.slot):
+                job.process = subprocess.Popen(
+                    job.commands[job.at],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
+                )
         return False, ""
 
-    def _pin(self, slot: int) -> Callable[[], None] | None:
-        if self.jobs == 1 or not hasattr(os, "sched_setaffinity"):
-            return None
-        mine = sorted(os.sched_getaffinity(0))
-        share = max(1, devices.cores() // self.jobs)
-        cores = [mine[(slot * share + i) % len(mine)] for i in range(share)]
-        return lambda: os.sched_setaffinity(0, cores)
+    @contextlib.contextmanager
+    def _pinned(self, slot: int) -> Iterator[None]:
+        """What is started inside inherits this slot's share of the cores."""
+        if self.jobs == 1 or self.launcher or not hasattr(os, "sched_setaffinity"):
+            yield
+            return
+        mine = os.sched_getaffinity(0)
+        share = max(1, len(mine) // self.jobs)
+        os.sched_setaffinity(0, {sorted(mine)[(slot * share + i) % len(mine)] for i in range(share)})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, mine)
 
     def _end(self, job: _Job) -> None:
         if job.process is None or job.process.poll() is not None:
@@ -208,9 +215,7 @@ class Runner:
         order = {(c.arm, c.seed): n for n, c in enumerate(self.cells)}
         in_order = sorted(self.rows, key=lambda r: order[r["arm"], r["seed"]])
         try:
-            temporary = self.out / "results.jsonl.new"
-            temporary.write_text("".join(json.dumps(finite(r)) + "\n" for r in in_order), encoding="utf-8")
-            os.replace(temporary, self.out / "results.jsonl")
+            write_text(self.out / "results.jsonl", "".join(json.dumps(finite(r)) + "\n" for r in in_order))
         except OSError as failure:
             raise StorageError(f"{self.out / 'results.jsonl'}: {failure.strerror}") from failure
         return row

@@ -23,8 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.command import finite
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import sync_folder, write_json
 from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
 
@@ -108,13 +108,13 @@ class Checkpoints:
             with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
                 checkpointer.save(partial.absolute(), args=ocp.args.Composite(**items))
             meta = meta | {"format": FORMAT, "step": step, "tree": _shapes(state)}
-            _write_json(partial / "meta.json", meta)
-            _write_json(partial / MANIFEST, {"files": _hashes(partial)})
+            write_json(partial / "meta.json", meta)
+            write_json(partial / MANIFEST, {"files": _hashes(partial)})
             verify(partial)
             if final.exists():
                 shutil.rmtree(final)
             os.rename(partial, final)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except BaseException:
             self._remove_unfinished()
             raise
@@ -324,22 +324,3 @@ def _sha256(path: Path) -> str:
 
 def _hashes(folder: Path) -> dict[str, list]:
     return {p.relative_to(folder).as_posix(): [p.stat().st_size, _sha256(p)] for p in _files(folder)}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(finite(values), file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

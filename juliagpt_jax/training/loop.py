@@ -17,6 +17,7 @@ from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.evaluation import cost, report, scoring
+from juliagpt_jax.files import write_text
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.training import metrics as log
@@ -24,7 +25,7 @@ from juliagpt_jax.training import ngrams, optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
-from juliagpt_jax.training.workdir import free, write_text
+from juliagpt_jax.training.workdir import free
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
@@ -249,11 +250,19 @@ class Trainer:
         return f"--- sample at step {step}\n{text.strip()}\n---"
 
     def report(self) -> dict[str, Any]:
-        """Score the whole validation text and generate from the final weights; see `evaluation/report.py`."""
+        """Score the validation text, or `train.final_windows` of it, and generate from the final weights; see
+        `evaluation/report.py`."""
         train, tokenizer = self.config.train, self.corpus.tokenizer
         parts = selection.parts(self.corpus.val_chunks, self.config.data.weights_by)
         measure = lambda params: scoring.score_text(
-            self.model, params, self.corpus.val, self._lead, None, self._eval_batch, self._batch_place, parts
+            self.model,
+            params,
+            self.corpus.val,
+            self._lead,
+            batch=self._eval_batch,
+            place=self._batch_place,
+            parts=parts,
+            windows=train.final_windows,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:

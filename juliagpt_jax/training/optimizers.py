@@ -29,8 +29,9 @@ def paths(tree: Any) -> dict[str, Any]:
 
 
 def decayed(path: str) -> bool:
-    """Whether weight decay acts on a parameter: on matrices and the embedding, not on norm scales."""
-    return path.split("/")[-1] in ("kernel", "embedding", "head")
+    """Whether weight decay acts on a parameter: on matrices, Monarch factors and the embedding; not on norm scales,
+    biases, the taps of a convolution or what describes a filter."""
+    return path.split("/")[-1] in ("kernel", "left", "right", "embedding", "head")
 
 
 def _by_path(rule, params: Any) -> Any:

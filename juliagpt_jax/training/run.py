@@ -16,10 +16,11 @@ from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import ceilings, cost
+from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.training import metrics, ngrams, optimizers
 from juliagpt_jax.training.loop import Trainer
-from juliagpt_jax.training.workdir import Lock, describe_run, settle_config, write_text
+from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
 
 
 def check(settings: config.Config) -> None:
@@ -66,7 +67,7 @@ def _train(
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
-    write_text(workdir / "run.json", json.dumps(facts, indent=1) + "\n")
+    write_json(workdir / "run.json", facts)
     trainer = make(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
@@ -88,7 +89,7 @@ def _train(
 
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
     metrics.plot(workdir, report["entropy"])
-    write_text(workdir / "report.json", json.dumps(command.finite(report), indent=1) + "\n")
+    write_json(workdir / "report.json", report)
     write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
     return report
 

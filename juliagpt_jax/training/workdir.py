@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import write_json
 
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
@@ -23,6 +23,7 @@ FREE = {
     "train.log_every",
     "train.eval_every",
     "train.eval_windows",
+    "train.final_windows",
     "train.checkpoint_every",
     "train.keep",
     "train.sample_every",
@@ -78,16 +79,6 @@ class Lock:
         self._file.close()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one."""
-    temporary = path.with_name(f"{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def settle_config(workdir: Path, wanted: config.Config) -> None:
     """Write config.json; once there is a checkpoint, hold the config to the one that is there.
 
@@ -105,7 +96,7 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "
                 "give the old values back, or train in another --workdir"
             )
-    write_text(path, json.dumps(config.to_dict(wanted), indent=1) + "\n")
+    write_json(path, config.to_dict(wanted))
 
 
 def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:

@@ -164,3 +164,15 @@ def test_the_lead_is_the_end_of_a_line():
 def test_perplexity_and_bits_are_one_number():
     score = Score(loss=math.log(8), characters=1, context=2, stride=1)
     assert score.bpc == pytest.approx(3) and score.perplexity == pytest.approx(8)
+
+
+def test_some_windows_are_spread_over_the_text_and_counted(scored):
+    model, params = scored
+    tokens = np.random.default_rng(0).integers(VOCAB, size=100)
+    inputs, targets = strided(tokens, CONTEXT, 1, LEAD)
+    chosen = [0, len(inputs) // 2, len(inputs) - 1]  # of an odd number of windows
+    assert len(inputs) % 2 == 1
+    losses = losses_of(model, params, inputs[chosen], targets[chosen], 4)
+    score = score_text(model, params, tokens, LEAD, 1, windows=3)
+    assert score.characters == CONTEXT + 2 and score.loss == pytest.approx(losses.sum() / (CONTEXT + 2), rel=1e-6)
+    assert score_text(model, params, tokens, LEAD, 1, windows=10**6) == score_text(model, params, tokens, LEAD, 1)

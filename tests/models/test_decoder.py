@@ -1,4 +1,5 @@
-"""The laws of every model that the tables build: each row of the product of MIXERS, CHANNELS, DEPTHS and LINEARS."""
+"""The laws of every model that the tables build: each two words of MIXERS, CHANNELS, DEPTHS and LINEARS meet in a
+row."""
 
 import itertools
 import re
@@ -17,10 +18,29 @@ from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.training import optimizers, step
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
-VARIANTS = [
-    pytest.param(dict(zip(("mixer", "channel", "depth", "linear"), names, strict=True)), id="-".join(names))
-    for names in itertools.product(MIXERS, CHANNELS, DEPTHS, LINEARS)
-]
+TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
+# Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
+# (test_causal_but_for_rounding).
+THROUGH_DFT = {"monarch"}
+
+
+def meetings(row):
+    """The pairs of words in a row, each with its table's place."""
+    return set(itertools.combinations(enumerate(row), 2))
+
+
+def pairwise(*tables):
+    """Rows of one word a table such that any two words of two tables meet; always the row with most that are new, the
+    first of equals, so the defaults come first."""
+    rows, every = [], list(itertools.product(*tables))
+    missing = set().union(*map(meetings, every))
+    while missing:
+        rows.append(max(every, key=lambda row: len(meetings(row) & missing)))
+        missing -= meetings(rows[-1])
+    return rows
+
+
+VARIANTS = [pytest.param(dict(zip(TABLES, row, strict=True)), id="-".join(row)) for row in pairwise(*TABLES.values())]
 
 
 class Built:
@@ -48,8 +68,9 @@ class Built:
 
 
 def variant(tiny, names: dict[str, str], *overrides: str):
+    """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
     words = [f"model.{key}={name}" for key, name in names.items()]
-    return tiny("model.width=16", "model.tie=false", *words, *overrides)
+    return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -94,9 +115,11 @@ def test_padded_batch_is_each_row_alone(built):
         np.testing.assert_allclose(logits[:, 0], wanted[np.arange(B), at], atol=1e-5)
 
 
-def test_slots_not_yet_filled_do_not_matter(built):
+@pytest.mark.parametrize("count", [1, 3])
+def test_slots_not_yet_filled_do_not_matter(built, count):
     _, clean = built.fill(built.tokens[:, :5])
-    assert SLOTS not in (B, built.config.model.heads, built.config.model.width // built.config.model.heads)
+    width, heads = built.config.model.width, built.config.model.heads
+    assert SLOTS not in (B, heads, width, width // heads)
 
     def spoil(leaf):
         """50 in the empty slots, along whichever axis the slots are; a state that has none stays."""
@@ -104,9 +127,9 @@ def test_slots_not_yet_filled_do_not_matter(built):
         return leaf.at[tuple(where)].set(50.0) if SLOTS in leaf.shape else leaf
 
     stale = jax.tree.map(spoil, clean)
-    at = np.full((B, 1), 5)
-    wanted, _ = built.go_on(built.tokens[:, 5:6], at, clean)
-    got, _ = built.go_on(built.tokens[:, 5:6], at, stale)
+    at = np.broadcast_to(np.arange(5, 5 + count), (B, count))
+    wanted, _ = built.go_on(built.tokens[:, 5 : 5 + count], at, clean)
+    got, _ = built.go_on(built.tokens[:, 5 : 5 + count], at, stale)
     np.testing.assert_array_equal(got, wanted)
 
 
@@ -125,7 +148,11 @@ def test_nothing_is_written_past_the_last_slot(built, count):
     assert any((np.asarray(a)[1] != b[1]).any() for a, b in zip(*map(jax.tree.leaves, (other, before)), strict=True))
 
 
-# Causality: exactly 0, in the same program.
+# Causality: exactly 0, in the same program; behind a DFT, its rounding.
+
+
+def leak(built):
+    return 1e-5 if THROUGH_DFT & set(built.config.model.mixer.split()) else 0
 
 
 def changed(tokens, row, start):
@@ -139,8 +166,23 @@ def test_no_later_token_and_no_other_row_moves_a_logit(built, cached, start):
     run = (lambda t: built.fill(t)[0]) if cached else built.forward
     before, after = np.asarray(run(built.tokens)), np.asarray(run(changed(built.tokens, 1, start)))
     np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
-    np.testing.assert_array_equal(after[1, :start], before[1, :start])
+    np.testing.assert_allclose(after[1, :start], before[1, :start], rtol=0, atol=leak(built))
     assert (after[1, start:] != before[1, start:]).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("mixer", sorted(THROUGH_DFT))
+def test_causal_but_for_rounding(mixer, tiny):
+    """The same mixer in float64: the leak shrinks with the precision, so it is rounding and nothing else."""
+    with jax.enable_x64(True):
+        model = Decoder(variant(tiny, {"mixer": mixer}).model, VOCAB).blocks()[0].mixer
+        x, positions = jax.random.normal(jax.random.key(0), (1, T, 24), jnp.float64), jnp.arange(T)[None]
+        params = model.init(jax.random.key(1), x, positions)["params"]
+        params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+        run = jax.jit(lambda x: model.apply({"params": params}, x, positions)[0])
+        before, after = run(x), run(x.at[0, 7:].add(3.0))
+    assert before.dtype == jnp.float64
+    assert np.abs(after - before)[0, 7:].max() > 0.1
+    assert np.abs(after - before)[0, :7].max() < 1e-12
 
 
 def test_no_other_row_moves_a_decode_step(built):
@@ -187,9 +229,7 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
 
     Every matrix has its own shape here, so that a product is told by the shape of its result.
     """
-    config = variant(
-        tiny, names, "model.width=24", "model.heads=4", "model.kv_heads=2", "model.layers=1", "model.ffn_mult=1.75"
-    )
+    config = variant(tiny, names, "model.heads=4", "model.kv_heads=2", "model.ffn_mult=1.75")
     model, rows, length = step.build(config, VOCAB), 5, 11
     mesh = jax.make_mesh(
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
@@ -265,9 +305,14 @@ def test_dropout_keeps_the_mean_of_a_branch(silent, tiny):
 
 
 def test_words_repeat_over_the_layers(tiny):
-    """mixer = "a b" gives a b a b: here with the one that there is, twice named."""
-    model = Decoder(tiny("model.layers=3", "model.mixer=attention attention").model, VOCAB)
-    assert [type(block.mixer) for block in model.blocks()] == [MIXERS["attention"]] * 3
+    """mixer = "a b" gives a b a b, and the channel's words count by themselves."""
+    words = ("model.layers=5", "model.mixer=monarch monarch attention", "model.channel=swiglu monarch")
+    blocks = Decoder(tiny(*words).model, VOCAB).blocks()
+    assert [type(block.mixer) for block in blocks] == [
+        MIXERS[word] for word in ("monarch", "monarch", "attention", "monarch", "monarch")
+    ]
+    kinds = [block.channel.linear for block in blocks]
+    assert [kind is LINEARS["dense"](None) for kind in kinds] == [True, False, True, False, True]
 
 
 @pytest.mark.parametrize("precision", DTYPES)

@@ -20,6 +20,8 @@ STAND_IN = """#!{python}
 import json, os, pathlib, sys, time
 arguments = dict(a.removeprefix("--").split("=", 1) for a in sys.argv if a.startswith("--"))
 log = pathlib.Path({log!r})
+cores = log.with_name("cores")
+cores.write_text(str(len(os.sched_getaffinity(0))))
 with open(log, "a") as file:
     file.write(" ".join(sys.argv[3:]) + "\\n")
 if "workdir" not in arguments:
@@ -64,6 +66,7 @@ def study(tmp_path, monkeypatch):
         return runner.read(tmp_path / "out" / "results.jsonl")
 
     run.started = lambda: log.read_text().splitlines() if log.exists() else []
+    run.cores = lambda: int((tmp_path / "cores").read_text())
     run.out = tmp_path / "out"
     return run
 
@@ -79,6 +82,15 @@ def test_every_cell_once_and_then_nothing_is_missing(study, capsys):
     capsys.readouterr()
     assert study('"higher": Arm({"train.lr": 0.125})') == rows and not study.started()
     assert "4 cells, 0 to run" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_jobs_share_the_cores(study):
+    mine = len(os.sched_getaffinity(0))
+    study("", "--jobs=1")
+    assert study.cores() == mine
+    study('"a": Arm({"train.lr": 0.125})', "--jobs=2")
+    assert study.cores() == mine // 2 and len(os.sched_getaffinity(0)) == mine
 
 
 def test_a_changed_arm_and_a_new_seed_are_all_that_runs_again(study):

@@ -165,10 +165,10 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
         ("inside Orbax's write", DIE_INSIDE_ORBAX, []),
         ("before Orbax commits", DIE + "die(ocp.Checkpointer, 'save')", []),
         ("after Orbax committed", DIE + "die(ocp.Checkpointer, 'save', after=True)", []),
-        ("before the manifest", DIE + "die(checkpoint, '_write_json', 2)", []),
-        ("after the manifest", DIE + "die(checkpoint, '_write_json', 2, after=True)", []),
+        ("before the manifest", DIE + "die(checkpoint, 'write_json', 2)", []),
+        ("after the manifest", DIE + "die(checkpoint, 'write_json', 2, after=True)", []),
         ("before the rename", DIE + "die(checkpoint, 'verify', after=True)", []),
-        ("after the rename", DIE + "die(checkpoint, '_sync_folder', 3)", [10]),
+        ("after the rename", DIE + "die(checkpoint, 'sync_folder', 1)", [10]),
         ("before best", DIE + "die(checkpoint.Checkpoints, '_link_best')", [10, 20]),
         ("before pruning", DIE + "die(checkpoint.Checkpoints, '_prune')", [10, 20, 30]),
     ]

@@ -15,7 +15,8 @@ from juliagpt_jax.training import step
 from juliagpt_jax.training.optimizers import OPTIMIZERS, check_name, count, parameter_table, paths, schedule
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-DECAYED = ("kernel", "embedding", "head")
+DECAYED = ("kernel", "left", "right", "embedding", "head")
+WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps")  # of a filter: matrices by shape alone
 
 
 def random_tree(seed: int, scale: float):
@@ -103,7 +104,8 @@ def test_parameter_table(file):
         assert row[-2] == settings.train.optimizer
         decays = row[0].split("/")[-1] in DECAYED
         assert float(row[-1]) == (settings.train.weight_decay if decays else 0)
-        assert decays == (len(leaf.shape) == 2), "matrices decay, vectors do not"
+        matrix = len(leaf.shape) > 1 and row[0].split("/")[-1] not in WITHOUT
+        assert decays == matrix, "matrices decay, vectors do not"
     wanted = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     assert total.split() == ["total", f"{wanted:,}"]
     assert count(params) == wanted

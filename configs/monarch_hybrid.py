@@ -1,0 +1,16 @@
+"""tiny with two Monarch blocks and one of attention, SwiGLU of Monarch matrices; 3 x 192, context 128.
+
+Command:   python -m juliagpt_jax.main --config=configs/monarch_hybrid.py --workdir=runs/monarch_hybrid
+Hardware:  two cores of an Intel Xeon with AVX-512
+Time:      TBD
+Result:    TBD
+"""
+
+import ml_collections
+from monarch_tiny import get_config as monarch_tiny_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = monarch_tiny_config()
+    config.model.mixer = "monarch monarch attention"
+    return config

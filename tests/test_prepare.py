@@ -1,0 +1,388 @@
+"""The whole way from books to a corpus, as a user goes it."""
+
+import functools
+import hashlib
+import http.server
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from juliagpt_jax import prepare
+from juliagpt_jax.data import corpus as corpora
+from juliagpt_jax.data import parsers, pipeline, scorer, sources
+from juliagpt_jax.errors import StorageError, UserError
+
+spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
+books = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(books)
+FILES = {"train.txt", "val.txt", "train_enriched.jsonl", "val_enriched.jsonl", "manifest.json", "report.md", "plots"}
+CLASSICS = Path(__file__).parent.parent / ".." / "shared" / "data" / "classics"
+
+
+def run(source, out, *flags):
+    prepare.main(prepare.parser().parse([f"--source={source}", f"--out={out}", "--jobs=1", *flags]))
+    return json.loads((Path(out) / "manifest.json").read_text())
+
+
+def lines(folder, name):
+    """[(line of NAME.txt, its description)]."""
+    texts = (Path(folder) / f"{name}.txt").read_text().split("\n")
+    described = (Path(folder) / f"{name}_enriched.jsonl").read_text().splitlines()
+    assert texts.pop() == "" and len(texts) == len(described)
+    return [(text, json.loads(line)) for text, line in zip(texts, described, strict=True)]
+
+
+def content(folder):
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in Path(folder).rglob("*") if f.is_file()}
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """Three books of three kinds, one with what must be dropped."""
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "one.txt").write_text(books.wrapped(books.book(1, 40)))
+    (folder / "two.txt").write_text(books.wrapped(books.book(2, 40), "archive"))
+    spoilt = (
+        books.book(3, 30) + "\n\n" + books.prose(1, 1)[0] + "\n\n" + "Quidquid delirant reges plectuntur achivi. " * 4
+    )
+    (folder / "three.txt").write_text(spoilt)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(shelf, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "corpus"
+    run(shelf, out)
+    return out
+
+
+def test_the_contract(prepared):
+    """What the loader relies on: line i describes line i; works are contiguous, in reading order."""
+    assert {f.name for f in prepared.iterdir()} == FILES
+    for name in ("train", "val"):
+        found = lines(prepared, name)
+        works = [d["work"] for _, d in found]
+        assert works == sorted(works, key=works.index) and len(set(works)) == 3
+        for text, d in found:
+            assert (
+                text == d["text"]
+                and 40 <= len(text) <= 256
+                and set(text) <= set("abcdefghijklmnopqrstuvwxyz .,;:?!'\"-()")
+            )
+            assert all(0 <= d[score] <= 1 for score in ("difficulty", "quality"))
+            assert {"author", "title", "translator", "art", "phase", "compression", "mtld", "flesch"} <= set(d)
+        for (_, a), (_, b) in itertools.pairwise(found):
+            assert a["work"] != b["work"] or a["index"] < b["index"]
+    assert lines(prepared, "train")[0][1]["author"] == "Ann Author"
+
+
+def test_the_numbers_add_up(prepared, shelf):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    for work in manifest["works"]:
+        assert (
+            work["kept"] + sum(work["apparatus"].values())
+            == work["characters"]
+            == len((shelf / f"{work['id']}.txt").read_text())
+        )
+        assert work["sha256"] == hashlib.sha256((shelf / f"{work['id']}.txt").read_bytes()).hexdigest()
+    for name in ("train", "val"):
+        assert manifest["chunks"][name] == len(lines(prepared, name))
+        assert manifest["characters"][name] == (prepared / f"{name}.txt").stat().st_size
+    for file, digest in manifest["files"].items():
+        assert hashlib.sha256((prepared / file).read_bytes()).hexdigest() == digest
+    three = next(w for w in manifest["works"] if w["id"] == "three")
+    assert three["chunks"]["poor"] >= 1 and three["chunks"]["exact"] + three["chunks"]["near"] >= 1
+    report = (prepared / "report.md").read_text()
+    for fate, name in pipeline.FATES.items():
+        assert f"| {name} | {manifest['chunks'][fate]:,} |" in report
+    assert str(shelf) not in report + (prepared / "manifest.json").read_text()
+
+
+def test_no_neighbours_and_no_copies_across_the_split(prepared):
+    """Between a validation passage and the training text around it a chunk is missing; a tenth is for validation."""
+    train, val = ({(d["work"], d["index"]) for _, d in lines(prepared, name)} for name in ("train", "val"))
+    assert not {(work, i + step) for work, i in val for step in (-1, 1)} & train
+    assert 0.08 < len(val) / (len(val) + len(train)) < 0.12
+    assert not {t for t, _ in lines(prepared, "train")} & {t for t, _ in lines(prepared, "val")}
+
+
+def test_the_same_bytes_each_time(prepared, shelf, tmp_path):
+    """Whatever the number of processes and the path."""
+    moved = tmp_path / "else where"
+    shutil.copytree(shelf, moved)
+    prepare.main(prepare.parser().parse([f"--source={moved}", f"--out={tmp_path / 'out'}", "--jobs=2"]))
+    assert content(tmp_path / "out") == content(prepared)
+    run(shelf, tmp_path / "seed", "--seed=1")
+    assert content(tmp_path / "seed")["val.txt"] != content(prepared)["val.txt"]
+
+
+def test_options_reach_the_corpus(shelf, tmp_path):
+    manifest = run(
+        shelf,
+        tmp_path / "full",
+        "--alphabet=full",
+        "--shortest=20",
+        "--longest=90",
+        "--val_share=0.2",
+        "--min_quality=0",
+        "--guard=0",
+    )
+    found = lines(tmp_path / "full", "train")
+    assert all(20 <= len(t) <= 90 for t, _ in found) and any(c.isupper() for t, _ in found for c in t)
+    assert any(c.isdigit() for t, _ in found for c in t)
+    assert manifest["chunks"]["poor"] == manifest["chunks"]["guard"] == 0
+    assert manifest["chunks"]["val"] / (manifest["chunks"]["val"] + manifest["chunks"]["train"]) == pytest.approx(
+        0.2, abs=0.01
+    )
+
+
+def test_one_work_alone(tmp_path):
+    """Its halves judge each other."""
+    (tmp_path / "a.txt").write_text(books.book(5, 30))
+    run(tmp_path / "a.txt", tmp_path / "out")
+    assert all(0 < d["compression"] < 1 for _, d in lines(tmp_path / "out", "train"))
+
+
+def test_a_work_is_compressed_with_the_text_of_others(shelf):
+    works, _ = sources.local(shelf)
+    read = [pipeline.read(work, pipeline.Options(), parsers.Budget())[0] for work in works]
+    pipeline.score(read, pipeline.Options(), map)
+    for book in read:
+        others = [text for other in read if other is not book for text in other.chunks]
+        judge = scorer.Judge(scorer.dictionary(others, 0), {}, 0)
+        assert [s.compression for s in book.scores] == [judge.compression(text) for text in book.chunks]
+
+
+def test_the_loader_takes_it(prepared, tiny):
+    corpus = corpora.load(tiny(f"data.path={prepared}").data, 16)
+    assert corpus.tokenizer.decode(corpus.train) == (prepared / "train.txt").read_text()
+
+
+# Fault 14: too little. Fault 15: no text. Fault 19: the same text on both sides.
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("", "no running text: 0 characters read"),
+        ("Too short.", "no running text: 10 characters read"),
+        (" ".join(books.prose(1, 1)), "too small to split"),
+    ],
+)
+def test_fault_14_too_little(tmp_path, text, says):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UserError, match=says):
+        run(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_fault_15_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(books.book(1, 30).encode() + b"\n\n\xe9\n")
+    with pytest.raises(UserError, match=r"a\.txt: byte \d+ is not UTF-8"):
+        run(tmp_path, tmp_path / "out")
+    manifest = run(tmp_path, tmp_path / "out", "--errors=replace")
+    assert manifest["works"][0]["replaced"] == 1
+
+
+def test_fault_19_two_editions_of_one_work(tmp_path):
+    """The second is punctuated otherwise and so cut at other places: none of its chunks is one of the first's."""
+    text = " ".join(" ".join(books.prose(9, 40)).split())
+    (tmp_path / "a.txt").write_text("\n\n".join([text[:20_000], *books.prose(4, 3)]))
+    (tmp_path / "b.txt").write_text("\n\n".join([text[57:20_000].replace(". ", ", "), *books.prose(6, 3)]))
+    with pytest.raises(
+        UserError, match=r"stand in the training text too, more than --leak_limit=0\.05.*(a|b)"
+    ) as error:
+        run(tmp_path, tmp_path / "out", "--similarity=1")
+    assert "Is one work there twice?" in str(error.value) and not (tmp_path / "out").exists()
+    manifest = run(tmp_path, tmp_path / "out", "--similarity=1", "--leak_limit=1")
+    assert manifest["leaked"]["found"] > 0 and manifest["leaked"]["left"] == 0 and manifest["chunks"]["leak"] > 0
+    grams = lambda name: [
+        tuple(t.split()[i : i + 8]) for t, _ in lines(tmp_path / "out", name) for i in range(len(t.split()) - 7)
+    ]
+    train = set(grams("train"))
+    val = grams("val")
+    assert sum(g in train for g in val) < 0.5 * len(val)
+
+
+def test_failures_in_other_processes(tmp_path, monkeypatch):
+    """A mistake found by a process of its own is still one line; so is the death of one."""
+    (tmp_path / "a.txt").write_bytes(b"\xe9" * 100)
+    (tmp_path / "b.txt").write_text(books.book(1, 10))
+    with pytest.raises(UserError, match=r"a\.txt: byte 0 is not UTF-8"):
+        run(tmp_path, tmp_path / "out", "--jobs=2")
+    with pytest.raises(StorageError, match="was killed"), pipeline._pool(2) as spread:
+        list(spread(os._exit, [9, 9]))
+
+
+# The folder that is written.
+
+
+def test_again_and_with_other_options(prepared, shelf, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    run(shelf, out)  # the same again
+    assert content(out) == content(prepared)
+    with pytest.raises(UserError, match=r"other options.*--force"):
+        run(shelf, out, "--seed=1")
+    assert content(out) == content(prepared)
+    run(shelf, out, "--seed=1", "--force")
+    assert json.loads((out / "manifest.json").read_text())["options"]["seed"] == 1
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_a_folder_with_other_things_is_left_alone(prepared, shelf, tmp_path, flags):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match=r"holds other things \(thesis\.tex\)"):
+        run(shelf, tmp_path, *flags)
+    shutil.copytree(prepared, tmp_path / "out")
+    (tmp_path / "out" / "notes.md").write_text("x")
+    with pytest.raises(UserError, match=r"notes\.md"):
+        run(shelf, tmp_path / "out", "--seed=1", *flags)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="not a folder"):
+        run(shelf, tmp_path / "file", *flags)
+
+
+@pytest.mark.parametrize("when", ["while writing", "between the renames"])
+def test_killed(prepared, shelf, tmp_path, micro, when):
+    """A command killed while it writes leaves the old corpus; the next one clears up and ends with the same bytes."""
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    body = "import os, signal\nfrom juliagpt_jax.data import summary, writer\n"
+    body += "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    if when == "while writing":
+        body += "summary.write = kill"
+    else:
+        body += "swap = os.replace\nwriter.os.replace = lambda a, b: kill() if str(a).endswith('.new') else swap(a, b)"
+    process = micro.run("prepare", f"--source={shelf}", f"--out={out}", "--jobs=1", "--seed=1", "--force", before=body)
+    assert process.returncode == -signal.SIGKILL
+    if when == "while writing":
+        assert content(out) == content(prepared) and (tmp_path / ".out.new").exists()
+    with pytest.raises(UserError, match="--force"):
+        run(shelf, out, "--seed=2")  # the old corpus is back, and guarded again
+    assert content(out) == content(prepared)
+    run(shelf, out)
+    assert content(out) == content(prepared) and [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+# The command.
+
+
+def test_help_is_fast_and_imports_nothing_heavy(micro):
+    started = time.perf_counter()
+    process = micro.run(
+        "prepare", "--help", before="import sys\nsys.modules['numpy'] = sys.modules['jax'] = sys.modules['ftfy'] = None"
+    )
+    assert process.returncode == 0 and "--source" in process.out and time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        ([], "--source"),
+        (["--source=x"], "--out"),
+        (["--source=nowhere", "--out=x"], "does not exist"),
+        (["--source=.", "--out=x", "--longest=100"], "--longest=100 must be from 120"),
+        (["--source=.", "--out=x", "--val_share=nan"], "--val_share=nan must be from"),
+        (["--source=.", "--out=x", "--alphabet=latin"], "latin"),
+        (["--source=.", "--out=x", "--sede=1"], "--seed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_one_line(flags, says):
+    with pytest.raises(UserError) as error:
+        prepare.main(prepare.parser().parse(flags))
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_json_and_quiet_stderr(shelf, tmp_path, micro):
+    out = tmp_path / "n\u00e9"
+    process = micro.run("prepare", f"--source={shelf}", f"--out={out}", "--json", "--jobs=2", LC_ALL="C")
+    assert process.returncode == 0 and process.err == ""
+    assert json.loads(process.out.splitlines()[-1]) == json.loads((out / "manifest.json").read_text())
+
+
+def test_the_classics_are_downloaded_and_kept(shelf, tmp_path, monkeypatch):
+    """Through the project's list, from a server that has them as they were published; then from the disk."""
+    (tmp_path / "Owner" / "Book_1" / ("a" * 40)).mkdir(parents=True)
+    entries = []
+    for name in ("one", "two"):
+        source = (shelf / f"{name}.txt").read_bytes().replace(b"\n", b"\r\n")  # the list's texts have \n
+        (tmp_path / "Owner" / "Book_1" / ("a" * 40) / f"{name} 8.txt").write_bytes(source)
+        place = {"source_repo": "github.com/Owner/Book_1", "commit": "a" * 40, "source_path": f"{name} 8.txt"}
+        hashes = {"source_sha256": hashlib.sha256(source).hexdigest(), "source_bytes": len(source), "sha256": "0" * 64}
+        entries.append({"file": f"{name}.txt", "phase": "trivium", "tier": "core"} | place | hashes)
+    latex = {"file": "c.txt", "tier": "core", "source_path": "c.tex"}
+    (tmp_path / "list.json").write_text(json.dumps([*entries, latex]))
+    monkeypatch.setattr(sources, "CLASSICS", tmp_path / "list.json")
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        mirror = f"--mirror=http://127.0.0.1:{server.server_address[1]}"
+        manifest = run("classics", tmp_path / "out", mirror)
+        server.shutdown()
+    assert [w["phase"] for w in manifest["works"]] == ["trivium"] * 2 and "published as LaTeX alone" in manifest[
+        "notes"
+    ][0]
+    (tmp_path / "local").mkdir()
+    for name in ("one", "two"):
+        shutil.copy(shelf / f"{name}.txt", tmp_path / "local")
+    run(tmp_path / "local", tmp_path / "other")
+    assert content(tmp_path / "out")["train.txt"] == content(tmp_path / "other")["train.txt"]
+    run("classics", tmp_path / "out", mirror)  # the server is gone
+
+
+def test_the_classics_without_a_network(tmp_path, micro):
+    process = micro.run(
+        "prepare", "--source=classics", f"--out={tmp_path / 'out'}", "--mirror=http://no-such-host.invalid"
+    )
+    assert process.returncode == 4 and process.err.count("\n") == 1 and "--source=DIR" in process.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not CLASSICS.exists(), reason="the classics are not there")
+def test_some_classics(tmp_path):
+    """Real books: what a reader must not meet, and how much of each is left."""
+    names = [
+        "archimedes_method",
+        "plato_meno",
+        "boethius_consolation_of_philosophy",
+        "epictetus_enchiridion",
+        "huygens_treatise_on_light",
+    ]
+    entries = [e for e in json.loads((CLASSICS / "source_manifest.json").read_text()) if Path(e["file"]).stem in names]
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for entry in entries:
+        shutil.copy(CLASSICS / entry["file"], shelf)
+    (shelf / "source_manifest.json").write_text(json.dumps(entries))
+    manifest = run(shelf, tmp_path / "out")
+    text = (tmp_path / "out" / "train.txt").read_text()
+    for word in [
+        "gutenberg",
+        "etext",
+        "e-text",
+        "footnote",
+        "transcriber",
+        "http",
+        "copyright",
+        "[",
+        "_",
+        "chapter i.",
+        "internet classics",
+    ]:
+        assert word not in text, word
+    assert {d["phase"] for _, d in lines(tmp_path / "out", "train")} == {"quadrivium", "philosophy"}
+    for work in manifest["works"]:
+        assert work["kept"] > 0.7 * work["characters"] and work["chunks"]["poor"] < 0.1 * sum(
+            work["chunks"].values()
+        ), work["id"]
