@@ -17,6 +17,21 @@ def get_config() -> ml_collections.ConfigDict:
     data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
+    data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its chunk out and counts
+    data.max_bad = 0.01  # share of the lines that on_bad=skip may leave out: more is no accident
+    data.max_leak = 0.05  # share of validation passages that may stand in the training text, word for word or nearly
+    data.scores = ""  # an .npz of more fields, one value a chunk, such as the command score writes
+    data.filter = ""  # chunks to train on: "phase in trivium, quadrivium; quality >= 0.6"; a chunk is a line
+    data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
+    data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
+    data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
+    data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
+    data.order_by = "difficulty"  # the field of numbers that says what is easy: low
+    data.order_after = 0.0  # epochs of random order before it: a warm-up
+    data.order_epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
+    data.order_parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
+    data.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
+    data.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     config.model = model = ml_collections.ConfigDict()
     model.width = 384  # channels of the residual stream
@@ -30,8 +45,18 @@ def get_config() -> ml_collections.ConfigDict:
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
-    model.depth = "stack"  # a name of models/depth.py
+    model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py
+    model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
+    model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
+    model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
+    model.ode_rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
+    model.ode_max_steps = 64  # where an adaptive solve gives up
+    model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
+    model.ode_time = "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
+    model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
+    model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
+    model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
     model.monarch_blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
     model.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
     model.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
@@ -55,6 +80,9 @@ def get_config() -> ml_collections.ConfigDict:
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
+    train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of training/ngrams.py
+    train.ngram_weight = 0.0  # weight of that penalty in the loss; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text

@@ -1,9 +1,11 @@
-"""From a path to two token arrays, train and validation, cached on disk and memory-mapped.
+"""From a path to two token arrays, train and validation, and what is known of their chunks; cached on disk.
 
-Three kinds of source, told apart by what lies at the path:
+Kinds of source, told apart by what lies at the path:
     "schoolroom"                 the embedded corpus
-    a folder with train.txt      and val.txt, one chunk a line
+    a folder with train.txt      and val.txt, one chunk a line; train_enriched.jsonl and val_enriched.jsonl beside them
+                                 describe the chunks, line by line, and may stand alone: then they hold the text too
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
+    a .jsonl file, or a folder of  the last tenth of each file's lines is validation
 
 Token arrays are .npy files in the user's cache folder, under the fingerprint of the source's bytes, and are opened as
 memory maps. They are derived data: a damaged one is never used, it is reported and made again.
@@ -14,71 +16,113 @@ import hashlib
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from juliagpt_jax import config
-from juliagpt_jax.data import schoolroom
+from juliagpt_jax.data import leaks, metadata, schoolroom
+from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
 
+FORMAT = 2  # of the cache
 VALIDATION_SHARE = 0.1
-Reading = tuple[str, str, list[str], float]  # train text, validation text, notes, entropy
+
+
+class Reading(NamedTuple):
+    """A source as read: texts, the fields of their lines, and what a reader of the numbers must know."""
+
+    train: str
+    val: str
+    train_columns: dict[str, Column]
+    val_columns: dict[str, Column]
+    notes: list[str]
+    entropy: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What a run trains on.
+    """What a run trains on, or selects from.
 
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
+        train_chunks, val_chunks: their lines, in order, with the fields that are known of them.
         tokenizer: built from the training text.
         fingerprint: SHA-256 of the source's bytes and of how they were read; a run resumes on the same one only.
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
+        leaks: validation passages that the training text has too.
     """
 
     train: np.ndarray
     val: np.ndarray
+    train_chunks: Chunks
+    val_chunks: Chunks
     tokenizer: CharTokenizer
     fingerprint: str
     notes: tuple[str, ...]
     entropy: float
+    leaks: leaks.Leaks
 
 
 def load(data: config.Data, context: int) -> Corpus:
-    """The corpus at `data.path`, long enough for windows of `context` tokens.
+    """The whole corpus at `data.path`, long enough for windows of `context` tokens; what of it a run trains on is for
+    `selection.select` to say.
 
     Raises:
-        UserError: nothing readable at the path, bytes that are not UTF-8, validation characters that the training text
-            lacks, or too few tokens.
+        UserError: nothing readable at the path, bytes that are not UTF-8, metadata that are odd, validation characters
+            that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     fingerprint, read = _source(data)
-    folder = cache_folder() / "corpora" / fingerprint[:32]
-    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, *read())
+    folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
+    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data.path != "schoolroom")
     for name, tokens in [("training", corpus.train), ("validation", corpus.val)]:
         if len(tokens) < context + 1:
             raise UserError(
                 f"{data.path}: {len(tokens)} {name} tokens, {context + 1} needed for model.context={context}"
             )
+    if corpus.leaks.share > data.max_leak:
+        raise UserError(
+            f"{data.path}: {_leaked(corpus.leaks)}, {corpus.leaks.share:.1%} of them; "
+            f"--config.data.max_leak={data.max_leak:g} allows less: split it anew, or raise the limit"
+        )
     return corpus
 
 
+def _leaked(found: leaks.Leaks) -> str:
+    return (
+        f"of {found.passages:,} validation passages {found.exact:,} stand word for word in the training text too and "
+        f"{found.near:,} nearly"
+    )
+
+
 def read_text(path: Path, data: config.Data) -> str:
-    """A held-out text: a folder's val.txt, or the whole of a file.
+    """A held-out text: a folder's val.txt (or val_enriched.jsonl), or the whole of a file.
 
     Raises:
         UserError: there is none, or it is not UTF-8.
     """
-    file = path / "val.txt" if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        text, rows = _sides(path, "val")
+        file = rows if rows.exists() and not text.exists() else text
+    if file.suffix == ".jsonl":
+        return "".join(text + "\n" for text in metadata.read(file, _bytes(file), data).texts)
     return _decode(file, _bytes(file), data.errors, [])
 
 
+def _sides(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where a side of a split lies: its text, and its metadata."""
+    return folder / f"{name}.txt", folder / f"{name}_enriched.jsonl"
+
+
 def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
-    """The fingerprint of a source, and a function that reads (train text, validation text, notes, entropy)."""
+    """The fingerprint of a source, and a function that reads it."""
     if data.path == "schoolroom":
         folder = Path(schoolroom.__file__).parent
         sources = [*sorted(folder.glob("lessons*.py")), folder / "grammar.py", folder / "schoolroom.py"]
@@ -86,22 +130,31 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
         return digest.hexdigest(), _schoolroom
     path = Path(data.path)
     if not path.exists():
-        raise UserError(f"config.data.path: {data.path} does not exist; it is 'schoolroom', a folder or a .txt file")
-    if path.is_dir() and ((path / "train.txt").exists() or (path / "val.txt").exists()):
-        files = [path / "train.txt", path / "val.txt"]
-        for file in files:
-            if not file.is_file():
-                raise UserError(f"config.data.path: {path} has no {file.name} beside its twin")
-        split = False
-    else:
-        files, split = (sorted(path.glob("*.txt")) if path.is_dir() else [path]), True
+        raise UserError(
+            f"config.data.path: {data.path} does not exist; it is 'schoolroom', a folder, or a .txt or .jsonl file"
+        )
+    split, files = True, [path]
+    if path.is_dir():
+        sides = [_sides(path, name) for name in ("train", "val")]
+        split = not any(file.exists() for side in sides for file in side)
+        files = [file for side in sides for file in side if file.exists()]
+        for text, rows in sides:
+            if not split and not (text.is_file() or rows.is_file()):
+                raise UserError(f"config.data.path: {path} has no {text.name} (or {rows.name}) beside its twin")
+        if split:
+            files = sorted(path.glob("*.txt")) or sorted(path.glob("*.jsonl"))
         if not files:
-            raise UserError(f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file")
-    contents = [_bytes(file) for file in files]
+            raise UserError(
+                f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
+            )
+    contents = {file: _bytes(file) for file in files}
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
-    for content in contents:
+    for file, content in contents.items():
         digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest(), lambda: _files(data, files, contents, split)
+        if file.suffix == ".jsonl":
+            cap = data.max_bad if data.on_bad == "skip" else None
+            digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
+    return digest.hexdigest(), lambda: _files(data, contents, split)
 
 
 def _bytes(file: Path) -> bytes:
@@ -112,25 +165,24 @@ def _bytes(file: Path) -> bytes:
 
 
 def _schoolroom() -> Reading:
-    train, val = schoolroom.corpus()
-    entropy = schoolroom.entropy_bits_per_character(val)
-    texts = ["".join(p.text + "\n" for p in passages) for passages in (train, val)]
-    return texts[0], texts[1], ["embedded corpus: train and validation are disjoint in passages"], entropy
+    sides = schoolroom.corpus()
+    entropy = schoolroom.entropy_bits_per_character(sides[1])
+    texts = ["".join(p.text + "\n" for p in passages) for passages in sides]
+    names = ("author", "art", "phase", "form", "difficulty", "quality")
+    fields = [{name: metadata.column([getattr(p, name) for p in passages]) for name in names} for passages in sides]
+    notes = ["embedded corpus: train and validation are disjoint in passages"]
+    return Reading(texts[0], texts[1], fields[0], fields[1], notes, entropy)
 
 
-def _files(data: config.Data, files: list[Path], contents: list[bytes], split: bool) -> Reading:
+def _files(data: config.Data, contents: dict[Path, bytes], split: bool) -> Reading:
     notes: list[str] = []
-    texts = [_decode(file, content, data.errors, notes) for file, content in zip(files, contents, strict=True)]
     if split:
-        cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in texts]
-        train = "".join(text[:cut] for text, cut in zip(texts, cuts, strict=True))
-        val = "".join(text[cut:] for text, cut in zip(texts, cuts, strict=True))
-        notes.append(
-            f"validation is the last {VALIDATION_SHARE:.0%} of {'the' if len(files) == 1 else 'each'} file, by position"
-        )
+        train, val, (train_columns, val_columns) = _split(data, contents, notes)
     else:
-        train, val = (text if text.endswith("\n") or not text else text + "\n" for text in texts)
-        notes.append("train.txt and val.txt, one chunk a line")
+        folder = next(iter(contents)).parent
+        train, train_columns = _side(data, contents, *_sides(folder, "train"), notes)
+        val, val_columns = _side(data, contents, *_sides(folder, "val"), notes)
+        notes.append("train and validation text as given, one chunk a line")
     if not train:
         raise UserError(f"{data.path}: 0 training tokens, model.context + 1 needed")
     tokenizer = CharTokenizer.train(train)
@@ -144,7 +196,52 @@ def _files(data: config.Data, files: list[Path], contents: list[bytes], split: b
         kept = tokenizer.decode(tokenizer.encode(val, "skip"))
         notes.append(f"{len(val) - len(kept)} validation characters left out: {tokenizer.describe(lacking)}")
         val = kept
-    return train, val, notes, float("nan")
+    return Reading(train, val, train_columns, val_columns, notes, float("nan"))
+
+
+def _side(
+    data: config.Data, contents: dict[Path, bytes], file: Path, rows: Path, notes: list[str]
+) -> tuple[str, dict[str, Column]]:
+    """The text of one side of a split that is given, and the fields of its lines."""
+    if file not in contents:
+        table = metadata.read(rows, contents[rows], data)
+        notes += table.notes
+        return "".join(text + "\n" for text in table.texts), table.columns
+    text = _decode(file, contents[file], data.errors, notes)
+    text = text if text.endswith("\n") or not text else text + "\n"
+    if rows not in contents:
+        return text, {}
+    lines = text.split("\n")[:-1]
+    table = metadata.read(rows, contents[rows], data, lines)
+    notes += table.notes
+    return text if len(table.lines) == len(lines) else "".join(t + "\n" for t in table.texts), table.columns
+
+
+def _split(
+    data: config.Data, contents: dict[Path, bytes], notes: list[str]
+) -> tuple[str, str, tuple[dict[str, Column], dict[str, Column]]]:
+    """Both texts of files that are split by position, and the fields of their lines."""
+    each = "the file" if len(contents) == 1 else "each file"
+    if next(iter(contents)).suffix != ".jsonl":
+        texts = [_decode(file, content, data.errors, notes) for file, content in contents.items()]
+        cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in texts]
+        parts = [(text[:cut], text[cut:]) for text, cut in zip(texts, cuts, strict=True)]
+        notes.append(f"validation is the last {VALIDATION_SHARE:.0%} of {each}, by position")
+        train, val = ("".join(side) for side in zip(*parts, strict=True))
+        return train, val, ({}, {})
+    sides: tuple[list[str], list[str]] = ([], [])
+    chunks: list[Chunks] = [Chunks(np.zeros(0, np.int64), {})] * 2
+    for file, content in contents.items():
+        table = metadata.read(file, content, data)
+        notes += table.notes
+        cut = len(table.texts) - int(len(table.texts) * VALIDATION_SHARE)
+        whole = Chunks(np.ones(len(table.texts), np.int64), table.columns)
+        for i, part in enumerate([slice(0, cut), slice(cut, None)]):
+            own = whole.take(np.arange(len(whole))[part])
+            chunks[i] = chunks[i] + own if sides[i] else own
+            sides[i].extend(text + "\n" for text in table.texts[part])
+    notes.append(f"validation is the last {VALIDATION_SHARE:.0%} of the lines of {each}")
+    return "".join(sides[0]), "".join(sides[1]), (chunks[0].columns, chunks[1].columns)
 
 
 def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:
@@ -172,21 +269,45 @@ def _bad_offset(content: bytes) -> int:
     return 0
 
 
-def _write_cache(folder: Path, fingerprint: str, train: str, val: str, notes: list[str], entropy: float) -> Corpus:
-    tokenizer = CharTokenizer.train(train)
-    corpus = Corpus(tokenizer.encode(train), tokenizer.encode(val), tokenizer, fingerprint, tuple(notes), entropy)
+def _write_cache(folder: Path, fingerprint: str, reading: Reading, near: bool) -> Corpus:
+    tokenizer = CharTokenizer.train(reading.train)
+    train, val = (tokenizer.encode(text) for text in (reading.train, reading.val))
+    newline = tokenizer.newline
+    train_chunks = Chunks(metadata.line_lengths(train, newline), reading.train_columns)
+    val_chunks = Chunks(metadata.line_lengths(val, newline), reading.val_columns)
+    found = leaks.find(train, train_chunks.lengths, val, val_chunks.lengths, near)
+    notes = [*reading.notes, *([_leaked(found)] if found.share else [])]
+    corpus = Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), reading.entropy, found)
+    sides = {"train": train_chunks, "val": val_chunks}
+    arrays: dict[str, Any] = {
+        f"{side}/{name}": column.codes if isinstance(column, Words) else column
+        for side, part in sides.items()
+        for name, column in [("", part.lengths), *part.columns.items()]
+    }
     facts = {
         "fingerprint": fingerprint,
         "tokenizer": tokenizer.to_dict(),
         "notes": notes,
-        "entropy": entropy if entropy == entropy else None,
+        "entropy": reading.entropy if reading.entropy == reading.entropy else None,
+        "leaks": found,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
+        "words": {
+            f"{side}/{name}": column.names
+            for side, part in sides.items()
+            for name, column in part.columns.items()
+            if isinstance(column, Words)
+        },
+        "chunks": {key: _digest(array) for key, array in arrays.items()},
     }
     try:  # a full or read-only cache folder costs time on the next start, nothing else
         folder.mkdir(parents=True, exist_ok=True)
-        for name, tokens in [("train.npy", corpus.train), ("val.npy", corpus.val)]:
+        for name, write in [
+            ("train.npy", lambda file: np.save(file, corpus.train)),
+            ("val.npy", lambda file: np.save(file, corpus.val)),
+            ("chunks.npz", lambda file: np.savez(file, **arrays)),
+        ]:
             with open(folder / f"{name}.{os.getpid()}", "wb") as file:
-                np.save(file, tokens)
+                write(file)
             os.replace(folder / f"{name}.{os.getpid()}", folder / name)
         (folder / f"corpus.json.{os.getpid()}").write_text(json.dumps(facts), encoding="utf-8")
         os.replace(folder / f"corpus.json.{os.getpid()}", folder / "corpus.json")
@@ -208,11 +329,33 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         train, val = (read_tokens(folder / name, tokenizer.vocab_size) for name in ("train.npy", "val.npy"))
         if facts["fingerprint"] != fingerprint or facts["tokens"] != [_digest(train), _digest(val)]:
             raise StorageError(f"{folder}: damaged, or of another source")
+        train_chunks, val_chunks = _read_chunks(folder / "chunks.npz", facts["chunks"], facts["words"])
         entropy = float("nan") if facts["entropy"] is None else facts["entropy"]
-        return Corpus(train, val, tokenizer, fingerprint, tuple(facts["notes"]), entropy)
-    except (OSError, ValueError, KeyError, TypeError, StorageError, UserError) as error:
+        found = leaks.Leaks(*map(int, facts["leaks"]))
+        notes = tuple(facts["notes"])
+        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None
+
+
+def _read_chunks(path: Path, digests: dict[str, str], words: dict[str, list[str]]) -> tuple[Chunks, Chunks]:
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in digests}
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise StorageError(f"{path}: torn: {error}") from error
+    if any(_digest(array) != digests[key] for key, array in arrays.items()):
+        raise StorageError(f"{path}: damaged")
+    parts = []
+    for side in ("train", "val"):
+        own = {key.removeprefix(f"{side}/"): key for key in arrays if key.startswith(f"{side}/")}
+        lengths = arrays[own.pop("")]
+        columns = {
+            name: Words(arrays[key], tuple(words[key])) if key in words else arrays[key] for name, key in own.items()
+        }
+        parts.append(Chunks(lengths, columns))
+    return parts[0], parts[1]
 
 
 def read_tokens(path: Path, vocab: int) -> np.ndarray:

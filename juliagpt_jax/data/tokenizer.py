@@ -38,6 +38,11 @@ class CharTokenizer:
     def vocab_size(self) -> int:
         return len(self.characters)
 
+    @property
+    def newline(self) -> int:
+        """The id of the end of a line; -1 where the vocabulary has none."""
+        return self.characters.find("\n")
+
     def encode(self, text: str, unknown: str = "error") -> np.ndarray:
         """Ids of the text. Every character of it is text: no sequence has a special meaning.
 

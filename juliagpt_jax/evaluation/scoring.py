@@ -25,12 +25,14 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean cross entropy in nats a character over `characters` characters, and how it was measured."""
+    """Mean cross entropy in nats a character over `characters` characters, and how it was measured; the same for
+    parts of the text, by name."""
 
     loss: float
     characters: int
     context: int
     stride: int
+    parts: dict[str, "Score"] = dataclasses.field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:
@@ -41,11 +43,13 @@ class Score:
         """Bits per character, log2 of the perplexity."""
         return self.loss / math.log(2)
 
-    def to_dict(self) -> dict[str, float | int]:
-        return {"loss": self.loss, "perplexity": self.perplexity, "bpc": self.bpc, "characters": self.characters} | {
-            "context": self.context,
-            "stride": self.stride,
-        }
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; the parts, if there are any, under "phases"."""
+        measured = {"loss": self.loss, "perplexity": self.perplexity, "bpc": self.bpc, "characters": self.characters}
+        keys = ("loss", "perplexity", "bpc", "characters")
+        phases = {name: {key: part.to_dict()[key] for key in keys} for name, part in self.parts.items()}
+        protocol = {"context": self.context, "stride": self.stride}
+        return measured | protocol | ({"phases": phases} if phases else {})
 
 
 def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,15 +133,28 @@ def score_text(
     stride: int | None = None,
     batch: int = 32,
     place: Any = None,
+    parts: dict[str, np.ndarray] | None = None,
     windows: int = 0,
 ) -> Score:
-    """Score a whole text, each character exactly once; the stride is half the context unless given. With `windows`,
-    only that many, evenly spread over it."""
+    """Score a whole text, each character exactly once; the stride is half the context unless given.
+
+    Args:
+        parts: (len(tokens),) bool by name: the characters of parts of the text that get a score of their own.
+        windows: score only that many windows, evenly spread over the text; 0: all.
+    """
     context = model.model.context
     stride = stride or context // 2
     inputs, targets = strided(tokens, context, stride, lead)
+    valid = targets != IGNORED
+    places = np.cumsum(valid).reshape(valid.shape) - 1  # which character of the text each scored target is
     if 0 < windows < len(inputs):
         chosen = np.linspace(0, len(inputs) - 1, windows).astype(np.int64)
-        inputs, targets = inputs[chosen], targets[chosen]
+        inputs, targets, valid, places = inputs[chosen], targets[chosen], valid[chosen], places[chosen]
     losses = losses_of(model, params, inputs, targets, batch, place)
-    return Score(mean_loss(losses, targets), int((targets != IGNORED).sum()), context, stride)
+    own, places = losses[valid].astype(np.float64), places[valid]
+    scores = {}
+    for name, mask in (parts or {}).items():
+        part = own[mask[places]]
+        if len(part):
+            scores[name] = Score(float(part.mean()), len(part), context, stride)
+    return Score(mean_loss(losses, targets), len(own), context, stride, scores)

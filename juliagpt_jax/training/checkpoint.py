@@ -1,9 +1,10 @@
 """Checkpoints that are whole or do not exist.
 
-Layout: `checkpoints/<step>/` holds the items params, ema (with averaging), opt_state and train, each written by Orbax,
-`meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written as `<step>.partial`
-and gets its name by one rename, after the manifest is on the disk; so a step without a sound manifest is damage, never
-an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit loads as a wrong number.)
+Layout: `checkpoints/<step>/` holds the items params, opt_state and train, and ema and mixture where there are any,
+each written by Orbax, `meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written
+as `<step>.partial` and gets its name by one rename, after the manifest is on the disk; so a step without a sound
+manifest is damage, never an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit
+loads as a wrong number.)
 `best` links to the step with the lowest validation loss. Saving runs in one background thread on a copy of the state.
 """
 
@@ -33,6 +34,7 @@ logging.getLogger("absl").setLevel(
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SOMETIMES = ("ema", "mixture")  # items of a state that a run may do without
 
 
 class Damaged(Exception):
@@ -182,7 +184,7 @@ class Checkpoints:
 def _items(state: TrainState) -> dict[str, Any]:
     scalars = {name: getattr(state, name) for name in ("step", "scale", "good", "bad_in_row", "skipped")}
     items = {"params": state.params, "opt_state": state.opt_state, "train": scalars}
-    return items | ({"ema": state.ema} if state.ema != () else {})
+    return items | {name: getattr(state, name) for name in SOMETIMES if getattr(state, name) != ()}
 
 
 def _shapes(state: TrainState) -> dict[str, str]:
@@ -216,7 +218,7 @@ def _load(folder: Path, target: TrainState) -> TrainState:
     return target._replace(
         params=got["params"],
         opt_state=got["opt_state"],
-        **({"ema": got["ema"]} if "ema" in got else {}),
+        **{name: got[name] for name in SOMETIMES if name in got},
         **got["train"],
     )
 

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,18 +13,28 @@ from tqdm import tqdm
 
 from juliagpt_jax import devices
 from juliagpt_jax.config import Config, differences, to_dict
-from juliagpt_jax.data import sampler
+from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
-from juliagpt_jax.evaluation import cost, report, scoring
+from juliagpt_jax.evaluation import cost, report, schedule, scoring
 from juliagpt_jax.files import write_text
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import optimizers
+from juliagpt_jax.training import ngrams, optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
+from juliagpt_jax.training.step import (
+    TrainState,
+    batch_sharding,
+    build,
+    initial_state,
+    make_mesh,
+    make_train_step,
+    shardings,
+)
 from juliagpt_jax.training.workdir import free
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
@@ -34,28 +45,41 @@ SAMPLE_RULE = Rule(temperature=0.8)
 class Trainer:
     """One run in one workdir, from its newest checkpoint or from nothing to its last step.
 
-    `compile_s` is the time to compile the train step, 0 before `run`.
+    HELD names what a run that goes on must find as it was, beside the config. `compile_s` is the time to compile the
+    train step, 0 before `run`.
     """
+
+    HELD = MappingProxyType(
+        {
+            "data": "the training data",
+            "tokenizer": "the tokenizer",
+            "selection": "what config.data.scores or .phase_weights read",
+        }
+    )
 
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
         self.config, self.corpus, self.workdir = config, corpus, workdir
         train, model = config.train, config.model
-        self.mesh = devices.make_mesh(config.mesh, train.batch_size // train.accumulate)
+        self.mesh = make_mesh(config)
         self.model = build(config, corpus.tokenizer.vocab_size)
-        self.plan = sampler.Plan(len(corpus.train), model.context, train.batch_size, config.seed)
+        self.chosen = selection.select(corpus, config.data, config.seed, model.context)
+        self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
+            "selection": self.chosen.fingerprint,
             "tokenizer": corpus.tokenizer.to_dict(),
+            **self.extra_meta,
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
         self.params_count = optimizers.count(self.state.params)
+        self.multiplied = cost.multiplied(model, self.state.params)
         self._batch_place = batch_sharding(self.mesh)
         self._tokens = None
-        if corpus.train.nbytes <= DEVICE_TOKENS:
+        if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
             whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-            self._tokens = jax.device_put(np.asarray(corpus.train), whole)
+            self._tokens = jax.device_put(np.asarray(self.chosen.tokens), whole)
         self._eval_batch = -(-EVAL_BATCH // self.mesh.size) * self.mesh.size
         self._eval_windows = scoring.spread(corpus.val, model.context, train.eval_windows, self._lead)
         self._generator: Generator | None = None
@@ -67,8 +91,23 @@ class Trainer:
     def _lead(self) -> int:
         return scoring.lead_token(self.corpus.tokenizer)
 
+    @property
+    def extra_meta(self) -> dict[str, Any]:
+        """What checkpoints of another kind of run say beside the usual."""
+        return {}
+
+    def _first_state(self) -> TrainState:
+        return initial_state(self.config, self.model)
+
+    def _make_step(self) -> Any:
+        """The jitted step: (state, what `batch` gives) -> (state, metrics)."""
+        return make_train_step(self.config, self.model, self.mesh, self._penalty())
+
+    def _penalty(self) -> ngrams.Penalty | None:
+        return ngrams.make(self.config.train, self.chosen.tokens, self.model.vocab)
+
     def _restore_or_start(self) -> TrainState:
-        make = lambda: initial_state(self.config, self.model)
+        make = self._first_state
         shapes = jax.eval_shape(make)
         places = shardings(shapes, self.mesh)
         target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
@@ -79,7 +118,7 @@ class Trainer:
         changed = differences(meta["config"], self.meta["config"], free(self.config))
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
-        for key, name in [("data", "the training data"), ("tokenizer", "the tokenizer")]:
+        for key, name in self.HELD.items():
             if meta[key] != self.meta[key]:
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
@@ -90,12 +129,12 @@ class Trainer:
 
     def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of a step, on the devices."""
-        starts, lengths = sampler.windows(self.plan, step)
+        drawn = sampler.windows(self.plan, step)
         if self._tokens is None:
             return jax.device_put(
-                sampler.gather(self.corpus.train, starts, lengths, self.plan.context), (self._batch_place,) * 2
+                sampler.gather(self.chosen.tokens, *drawn, self.plan.context), (self._batch_place,) * 2
             )
-        place = jax.device_put((starts.astype(np.int32), lengths.astype(np.int32)), self._batch_place)
+        place = jax.device_put(tuple(column.astype(np.int32) for column in drawn), self._batch_place)
         return sampler.gather_on_device(self._tokens, *place, self.plan.context)
 
     def run(self) -> None:
@@ -130,9 +169,9 @@ class Trainer:
         begun = time.perf_counter()
         batch = self.batch(first)
         # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-        step_function = make_train_step(self.config, self.model, self.mesh).lower(self.state, batch).compile()
+        step_function = self._make_step().lower(self.state, batch).compile()
         self.compile_s = time.perf_counter() - begun
-        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
+        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate, self.model.model) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None
         self._mark = (time.perf_counter(), first)
         for done in range(first + 1, train.steps + 1):
@@ -156,7 +195,7 @@ class Trainer:
                     self._say(bar, self._sample(done))
                 if save:  # comes last: a run that resumes here writes nothing of this step again
                     val_loss = self.evaluations["val_loss"] if evaluate else None
-                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss})
+                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss} | self._schedule_of_now())
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
             if stopping:
@@ -179,7 +218,7 @@ class Trainer:
             step_s = (now - then) / max(1, step - since)
             self._mark = (now, step)
             tokens_per_s = train.batch_size * self.config.model.context / step_s
-            flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+            flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
             peak = cost.peak_flops(jax.devices()[0].device_kind, train.precision) * self.mesh.size
             bpc = values["loss"] / math.log(2)
             perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
@@ -191,9 +230,12 @@ class Trainer:
             culprit = (
                 f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
             )
+            helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
+            if adaptive(self.model.model):
+                helps += f". Or {schedule.why(self.model)}"
             raise NumericalError(
                 f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none was "
-                f"applied. A lower --config.train.lr helps, or --config.train.precision=f32"
+                f"applied. {helps}"
             )
 
     def _evaluate(self) -> dict[str, float]:
@@ -201,20 +243,41 @@ class Trainer:
         kinds = {"val_loss": self.state.params} | ({"ema_val_loss": self.state.ema} if self.config.train.ema else {})
         inputs, targets = self._eval_windows
         for name, params in kinds.items():
-            losses = scoring.losses_of(self.model, params, inputs, targets, self._eval_batch, self._batch_place)
+            losses = scoring.losses_of(
+                self._fixed(params), params, inputs, targets, self._eval_batch, self._batch_place
+            )
             self.evaluations[name] = scoring.mean_loss(losses, targets)
         return self.evaluations
+
+    def _fixed(self, params: Any) -> Decoder:
+        """The model as it is evaluated and decodes. Where training follows a tolerance that is on the schedule for
+        these weights: the steps of training look ahead."""
+        if not adaptive(self.model.model):
+            return self.model
+        windows, _ = scoring.spread(self.corpus.train, self.model.model.context, schedule.WINDOWS, self._lead)
+        times = schedule.calibrate(self.model, params, windows)
+        return schedule.with_model(self.model, ode_rtol=0.0).clone(schedule=times, parent=None)
+
+    def _schedule_of_now(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that decoding starts from the workdir alone."""
+        return {"schedule": self._fixed(self.state.params).schedule} if adaptive(self.model.model) else {}
+
+    def _load_generator(self) -> Generator:
+        """The generator with the weights, and on the schedule, of now."""
+        model = self._fixed(self.state.params)
+        if self._generator is None or self._generator.model != model:
+            self._generator = Generator(model, self.state.params)
+        self._generator.load(self.state.params)
+        return self._generator
 
     def _end_save(self) -> None:
         if not self.checkpoints.wait():
             raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
 
     def _sample(self, step: int) -> str:
-        if self._generator is None:
-            self._generator = Generator(self.model, self.state.params)
-        self._generator.load(self.state.params)
+        generator = self._load_generator()
         prompt = np.array([self._lead])
-        tokens = self._generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
+        tokens = generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
         text = self.corpus.tokenizer.decode(tokens[0])
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
@@ -225,23 +288,24 @@ class Trainer:
         """Score the validation text, or `train.final_windows` of it, and generate from the final weights; see
         `evaluation/report.py`."""
         train, tokenizer = self.config.train, self.corpus.tokenizer
+        parts = selection.parts(self.corpus.val_chunks, self.config.data.weights_by)
         measure = lambda params: scoring.score_text(
-            self.model,
+            self._fixed(params),
             params,
             self.corpus.val,
             self._lead,
             batch=self._eval_batch,
             place=self._batch_place,
+            parts=parts,
             windows=train.final_windows,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:
             values["ema"] = measure(self.state.ema)
-        generator = self._generator or Generator(self.model, self.state.params)
-        generator.load(self.state.params)
+        generator = self._load_generator()
         texts = report.write(generator, tokenizer, self.config.seed)
         tokens = train.steps * train.batch_size * self.config.model.context
-        flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+        flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
         newest = self.workdir / "checkpoints" / str(train.steps)
         return (
             values
@@ -258,7 +322,8 @@ class Trainer:
                 "skipped_steps": int(self.state.skipped),
                 "compile_s": self.compile_s,
                 "compilations": {"train": 1, "eval": scoring.compilations()} | generator.compilations,
-                "notes": list(self.corpus.notes),
+                "notes": [*self.corpus.notes, *self.chosen.notes],
+                "training_characters": len(self.chosen.tokens),
             }
         )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from juliagpt_jax.data.corpus import load, read_text, read_tokens
 from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
 
+BASE = str(Path(__file__).parents[2] / "configs" / "base.py")
 TEXT = "abcdefghijklmnopqrstuvwxyz\n" * 10
 
 
-def data(path, errors="strict", unknown="error"):
-    return config.Data(str(path), errors, unknown)
+def data(path, **changes):
+    return dataclasses.replace(config.load(BASE).data, path=str(path), **changes)
 
 
 def texts(corpus):
@@ -196,6 +198,13 @@ def same(one, other):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if field.name == "tokenizer":
             assert a.to_dict() == b.to_dict()
+        elif field.name.endswith("_chunks"):
+            np.testing.assert_array_equal(a.lengths, b.lengths)
+            assert a.columns.keys() == b.columns.keys()
+            for name, column in a.columns.items():
+                assert type(b.columns[name]) is type(column)
+                for mine, its in zip(column, b.columns[name], strict=True):
+                    np.testing.assert_array_equal(mine, its)
         elif field.name == "entropy":
             assert a == b or (np.isnan(a) and np.isnan(b))
         else:
@@ -242,6 +251,10 @@ DAMAGES = {
     "id past the vocabulary": ("train.npy", lambda p: np.save(p, np.full(270, 27, np.uint8))),
     "another length": ("train.npy", lambda p: np.save(p, np.zeros(269, np.uint8))),
     "numbers of another kind": ("val.npy", lambda p: np.save(p, np.zeros(30))),
+    "chunks.npz cut short": ("chunks.npz", truncate),
+    "chunks.npz empty": ("chunks.npz", lambda p: p.write_bytes(b"")),
+    "chunks.npz gone": ("chunks.npz", lambda p: p.unlink()),
+    "chunks of another length": ("chunks.npz", lambda p: np.savez(p, **{"train/": np.ones(1), "val/": np.ones(1)})),
     "corpus.json cut short": ("corpus.json", truncate),
     "corpus.json empty": ("corpus.json", lambda p: p.write_bytes(b"")),
     "corpus.json not UTF-8": ("corpus.json", lambda p: p.write_bytes(b"\xff")),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data import sampler
-from juliagpt_jax.data.sampler import IGNORED, Plan, gather, gather_on_device, windows
+from juliagpt_jax.data.sampler import IGNORED, Curriculum, Plan, Windows, gather, gather_on_device, windows
 
 PLANS = st.builds(Plan, st.integers(2, 200), st.integers(1, 40), st.integers(1, 50), st.integers(0, 2**32 - 1))
 
@@ -17,8 +17,8 @@ PLANS = st.builds(Plan, st.integers(2, 200), st.integers(1, 40), st.integers(1, 
 def drawn(plan: Plan, count: int):
     """The first `count` windows that are drawn, as (starts, lengths), whatever the batch."""
     steps = -(-count // plan.batch)
-    starts, lengths = zip(*(windows(plan, step) for step in range(steps)), strict=True)
-    return np.concatenate(starts)[:count], np.concatenate(lengths)[:count]
+    columns = zip(*(windows(plan, step) for step in range(steps)), strict=True)
+    return tuple(np.concatenate(column)[:count] for column in columns)[:2]
 
 
 def targets_of(plan: Plan, starts, lengths):
@@ -30,17 +30,16 @@ def targets_of(plan: Plan, starts, lengths):
 def test_every_token_is_a_target_once_an_epoch(plan):
     """For texts that the context does not divide, batches that straddle epochs, and batches larger than an epoch."""
     epochs = 3
-    starts, lengths = drawn(plan, epochs * plan.chunks)
+    starts, lengths = drawn(plan, epochs * plan.epoch_windows)
     assert ((lengths >= 1) & (lengths <= plan.context)).all() and ((starts >= 0) & (starts < plan.tokens)).all()
     for epoch in range(epochs):
-        part = slice(epoch * plan.chunks, (epoch + 1) * plan.chunks)
+        part = slice(epoch * plan.epoch_windows, (epoch + 1) * plan.epoch_windows)
         np.testing.assert_array_equal(np.sort(targets_of(plan, starts[part], lengths[part])), np.arange(plan.tokens))
 
 
 @given(PLANS, st.integers(0, 30))
 def test_a_batch_has_its_size(plan, step):
-    starts, lengths = windows(plan, step)
-    assert starts.shape == lengths.shape == (plan.batch,)
+    assert all(column.shape == (plan.batch,) for column in windows(plan, step))
 
 
 def test_epochs_differ_in_order_and_offset():
@@ -76,8 +75,9 @@ def test_the_seed_changes_the_order():
 @given(PLANS, st.integers(0, 10))
 def test_targets_are_the_inputs_successors(plan, step):
     tokens = np.random.default_rng(0).integers(256, size=plan.tokens).astype(np.uint8)
-    starts, lengths = windows(plan, step)
-    inputs, targets = gather(tokens, starts, lengths, plan.context)
+    drawn_now = windows(plan, step)
+    starts, lengths, *_ = drawn_now
+    inputs, targets = gather(tokens, *drawn_now, plan.context)
     assert inputs.shape == targets.shape == (plan.batch, plan.context)
     assert inputs.dtype == targets.dtype == np.int32
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -93,8 +93,189 @@ def test_targets_are_the_inputs_successors(plan, step):
 def test_gather_on_device(plan, dtype):
     tokens = np.random.default_rng(1).integers(200, size=plan.tokens).astype(dtype)
     for step in range(4):
-        starts, lengths = windows(plan, step)
-        wanted = gather(tokens, starts, lengths, plan.context)
-        got = gather_on_device(jnp.asarray(tokens), starts.astype(np.int32), lengths.astype(np.int32), plan.context)
+        drawn_now = windows(plan, step)
+        wanted = gather(tokens, *drawn_now, plan.context)
+        place = [column.astype(np.int32) for column in drawn_now]
+        got = gather_on_device(jnp.asarray(tokens), *place, plan.context)
         np.testing.assert_array_equal(got, wanted)
         assert all(a.dtype == jnp.int32 for a in got)
+
+
+# Rings and weights.
+
+
+MIXED = Plan(tokens=1000, context=10, batch=16, seed=3, rings=(203, 700, 97), weights=(0.5, 0.2, 0.3))
+
+
+def all_windows(plan: Plan, count: int) -> Windows:
+    """The first `count` windows that are drawn."""
+    steps = [windows(plan, step) for step in range(-(-count // plan.batch))]
+    return Windows(*(np.concatenate(column)[:count] for column in zip(*steps, strict=True)))
+
+
+def ring_of(plan: Plan, drawn: Windows) -> np.ndarray:
+    begins = np.cumsum([0, *plan.rings[:-1]])
+    np.testing.assert_array_equal(np.asarray(plan.rings)[np.searchsorted(begins, drawn.begins)], drawn.sizes)
+    return np.searchsorted(begins, drawn.begins)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weights", [(0.5, 0.2, 0.3), (0.9, 0.05, 0.05)], ids=str)
+def test_weights_are_met_within_three_sigma(weights, seed):
+    """Over a run, and over any tenth of it; of windows, and of targets up to the short last window of a ring."""
+    plan = dataclasses.replace(MIXED, weights=weights, seed=seed)
+    count = 20_000
+    drawn = all_windows(plan, count)
+    rings = ring_of(plan, drawn)
+    for part in (slice(None), slice(2000, 4000)):
+        n = len(rings[part])
+        for ring, share in enumerate(weights):
+            sigma = np.sqrt(share * (1 - share) / n)
+            assert abs((rings[part] == ring).mean() - share) < 3.3 * sigma  # 3 sigma, for some dozen looks
+    targets = np.bincount(rings, drawn.lengths) / drawn.lengths.sum()
+    np.testing.assert_allclose(targets, weights, atol=0.02)
+
+
+def test_within_a_ring_every_token_is_a_target_once_an_epoch_of_the_ring():
+    drawn = all_windows(MIXED, 3000)
+    rings, begin = ring_of(MIXED, drawn), 0
+    for ring, size in enumerate(MIXED.rings):
+        own = Windows(*(column[rings == ring] for column in drawn))
+        per_epoch = -(-size // MIXED.context)
+        for epoch in range(len(own.starts) // per_epoch):
+            part = Windows(*(column[epoch * per_epoch : (epoch + 1) * per_epoch] for column in own))
+            places = [
+                begin + (s - begin + 1 + np.arange(n)) % size for s, n in zip(part.starts, part.lengths, strict=True)
+            ]
+            np.testing.assert_array_equal(np.sort(np.concatenate(places)), begin + np.arange(size))
+        begin += size
+
+
+def test_no_window_leaves_its_ring():
+    tokens = np.repeat(np.arange(3), MIXED.rings).astype(np.uint8)  # every token is the number of its ring
+    drawn = all_windows(MIXED, 2000)
+    rings = ring_of(MIXED, drawn)
+    inputs, targets = gather(tokens, *drawn, MIXED.context)
+    assert (inputs == rings[:, None]).all() and ((targets == rings[:, None]) | (targets == IGNORED)).all()
+    assert (drawn.starts + MIXED.context >= drawn.begins + drawn.sizes).any(), "some reach over the end of a ring"
+
+
+def test_one_ring_of_weight_one_is_the_plain_text():
+    plain, ring = Plan(97, 10, 7, 5), Plan(97, 10, 7, 5, (97,), (1.0,))
+    for step in range(10):
+        np.testing.assert_array_equal(windows(plain, step), windows(ring, step))
+
+
+# Curricula.
+
+
+def curriculum(tokens: int, **changes) -> Curriculum:
+    """Chunks of 1 to 30 tokens with values of their own, over a text of `tokens`."""
+    rng = np.random.default_rng(7)
+    lengths = rng.integers(1, 31, size=tokens)
+    lengths = lengths[: np.searchsorted(np.cumsum(lengths), tokens, side="left")]
+    lengths = np.append(lengths, tokens - lengths.sum())
+    usual = {"order": "easy_first", "pacing": "linear", "start": 0.0, "parts": 4, "after": 0.0, "epochs": 0.0}
+    return Curriculum(**(usual | changes), values=rng.random(len(lengths)), lengths=lengths)
+
+
+def values_by_hand(plan: Plan, drawn: Windows) -> np.ndarray:
+    """The mean over the targets of each window of the value of the chunk of each."""
+    each = np.repeat(plan.curriculum.values, plan.curriculum.lengths)
+    return np.array(
+        [
+            np.mean([each[b + (s - b + 1 + i) % z] for i in range(n)])
+            for s, n, b, z in zip(*drawn, strict=True)
+        ]
+    )  # fmt: skip
+
+
+RINGS = [((), ()), ((300, 731), (0.5, 0.5))]
+
+
+@pytest.mark.parametrize("rings, weights", RINGS, ids=["plain", "weights"])
+def test_how_hard_a_window_is(rings, weights):
+    plan = Plan(1031, 16, 8, 2, rings, weights, 0, curriculum(1031, order="random"))
+    drawn = all_windows(plan, 200)
+    np.testing.assert_allclose(plan.curriculum.of(drawn), values_by_hand(plan, drawn), atol=1e-12)
+
+
+@pytest.mark.parametrize("rings, weights", RINGS, ids=["plain", "weights"])
+@pytest.mark.parametrize("pacing", sampler.PACINGS)
+@pytest.mark.parametrize("order", sampler.ORDERS)
+def test_a_curriculum_draws_the_same_windows_in_another_order(order, pacing, rings, weights):
+    """In each epoch, and in the part of the last one that the run reaches."""
+    plain = Plan(1031, 16, 8, 2, rings, weights, 3 * 65 + 20)
+    plan = dataclasses.replace(plain, curriculum=curriculum(1031, order=order, pacing=pacing, start=0.2))
+    size = plan.epoch_windows
+    key = lambda drawn: sorted(zip(*map(np.ndarray.tolist, drawn), strict=True))
+    one, other = all_windows(plan, plan.draws), all_windows(plain, plan.draws)
+    for begin in range(0, plan.draws, size):
+        part = slice(begin, begin + size)
+        assert key([c[part] for c in one]) == key([c[part] for c in other])
+    if order == "random":
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert (one.starts != other.starts).any()
+    assert windows(plan, plan.draws // plan.batch + 1).starts.shape == (8,), "past the end too"
+
+
+def test_order_obeys_difficulty():
+    """Sorted within each epoch; the run's unfinished epoch is sorted too, not cut off after its easy part."""
+    draws = 2 * 65 + 30
+    for order, sign in [("easy_first", 1), ("hard_first", -1)]:
+        plan = Plan(1031, 16, 8, 2, draws=draws, curriculum=curriculum(1031, order=order))
+        values = plan.curriculum.of(all_windows(plan, draws))
+        for begin in (0, 65, 130):
+            assert (np.diff(sign * values[begin : min(begin + 65, draws)]) >= 0).all()
+        last = values[130:]
+        assert abs(last.mean() - 0.5) < 0.1 and last.min() < 0.4 < 0.6 < last.max()
+
+
+def test_interleaved_goes_round_several_times():
+    plan = Plan(1040, 16, 8, 2, curriculum=curriculum(1040, order="interleaved", parts=5))
+    values = plan.curriculum.of(all_windows(plan, 65)).reshape(5, 13)
+    assert (np.diff(values, axis=1) >= 0).all()
+    assert np.ptp(values.mean(axis=1)) < 0.1, "each round has the whole range"
+
+
+def test_the_span_of_a_curriculum():
+    """Half an epoch of random order, one and a half of the curriculum, random order again."""
+    plain = Plan(1040, 16, 8, 2)
+    plan = dataclasses.replace(plain, curriculum=curriculum(1040, after=0.5, epochs=1.5))
+    one, other = all_windows(plan, 3 * 65), all_windows(plain, 3 * 65)
+    values = plan.curriculum.of(one)
+    half = round(0.5 * 65)
+    np.testing.assert_array_equal(one.starts[:half], other.starts[:half])
+    np.testing.assert_array_equal(one.starts[130:], other.starts[130:])
+    assert (np.diff(values[half:65]) >= 0).all() and (np.diff(values[65:130]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "pacing, start, share",
+    [
+        ("linear", 0.3, lambda u: 0.3 + 0.7 * u),
+        ("root", 0.2, lambda u: np.sqrt(0.04 + 0.96 * u)),
+        ("step", 0.0, lambda u: (np.floor(4 * u) + 1) / 4),
+        ("step", 0.5, lambda u: np.maximum(0.5, (np.floor(4 * u) + 1) / 4)),
+    ],
+    ids=lambda value: None if callable(value) else str(value),
+)
+def test_pacing(pacing, start, share):
+    """Draw k of n takes one of the easiest share(k / n), and not always the easiest of them."""
+    plan = Plan(16_000, 16, 8, 2, curriculum=curriculum(16_000, pacing=pacing, start=start))
+    values = plan.curriculum.of(all_windows(plan, 1000))
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    limits = np.maximum(np.ceil(1000 * share(np.arange(1000) / 1000) - 1e-9), np.arange(1, 1001))
+    assert (ranks < limits).all()
+    assert ranks[0] > 0 and (ranks[:300] > 0.6 * limits[:300]).mean() > 0.3
+
+
+def test_a_curriculum_is_a_function_of_plan_and_step():
+    for rings, weights in RINGS:
+        plan = Plan(1031, 16, 7, 4, rings, weights, 500, curriculum(1031, order="interleaved", pacing="root"))
+        first = [windows(plan, step) for step in range(0, 40, 3)]
+        for cached in (sampler._epoch, sampler._ring, sampler._picks, sampler._drawn_before):
+            cached.cache_clear()
+        for step, before in reversed(list(zip(range(0, 40, 3), first, strict=True))):
+            np.testing.assert_array_equal(windows(plan, step), before)

@@ -1,0 +1,397 @@
+"""What of a corpus a run trains on, in the words of the config: filter, keep, phase weights.
+
+    data.filter         phase in trivium, quadrivium; quality >= 0.6; author not in "Diogenes, of Sinope"
+    data.keep           middle 0.6 of difficulty        (top, middle or bottom share by a field; or random 0.6)
+    data.phase_weights  trivium:0.4, quadrivium:0.35, philosophy:0.25       (or a .json file that doremi wrote)
+
+Fields are the corpus's own, `chunk` (the id), `length` (in tokens), and those of data.scores. First the filter, then
+`keep` on what is left; the chunks left are packed in reading order, with weights each phase for itself.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import operator
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from juliagpt_jax import config
+from juliagpt_jax.data.corpus import Corpus
+from juliagpt_jax.data.metadata import Chunks, Column, Words
+from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan
+from juliagpt_jax.errors import UserError
+
+COMPARISONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_CONDITION = re.compile(r"\s*(\w+)\s*(not\s+in\b|in\b|==|!=|>=|<=|>|<)\s*(.+?)\s*", re.ASCII | re.DOTALL)
+_KEEP = re.compile(r"\s*(?:(top|middle|bottom)\s+(\S+)\s+of\s+(\w+)|random\s+(\S+))\s*", re.ASCII)
+_QUOTED = r'"[^"]*"'
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """`field how value`: how is "in", "not in" or a name of COMPARISONS; the value a list of texts or one text."""
+
+    field: str
+    how: str
+    values: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """A share of the chunks: the `which` part of them in the order of a field, "" for random."""
+
+    which: str
+    share: float
+    field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What a run trains on.
+
+    Attributes:
+        tokens: of the chunks selected, packed.
+        chunks: these chunks, in the same order.
+        ids: their numbers in the whole training text.
+        rings: names of the parts that windows don't cross and that have a weight each; empty without weights.
+        sizes, weights: tokens and share of each.
+        fingerprint: SHA-256 of what decides the batches beside the config: the corpus, scores and weights read.
+        notes: for the reader of the numbers.
+    """
+
+    tokens: np.ndarray
+    chunks: Chunks
+    ids: np.ndarray
+    rings: tuple[str, ...]
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def parse_filter(text: str) -> list[Condition]:
+    """The conditions of data.filter, all of which must hold.
+
+    Raises:
+        UserError: it is not of the form that this file's head shows.
+    """
+    conditions = []
+    for part in re.findall(rf"(?:{_QUOTED}|[^;])+", text):
+        match = _CONDITION.fullmatch(part)
+        if not match or part.count('"') % 2:
+            raise UserError(
+                f"config.data.filter: {part.strip()!r} is no condition; write FIELD in WORD, WORD, or FIELD not in "
+                f"WORD, or FIELD {' '.join(COMPARISONS)} VALUE, with ; between conditions"
+            )
+        field, how, value = match[1], " ".join(match[2].split()), match[3]
+        texts = re.findall(rf"(?:{_QUOTED}|[^,])+", value) if "in" in how else [value]
+        conditions.append(Condition(field, how, tuple(t.strip().strip('"') for t in texts)))
+    return conditions
+
+
+def parse_keep(text: str) -> Keep | None:
+    """The wish of data.keep, None for all.
+
+    Raises:
+        UserError: it is not of the form that this file's head shows, or the share is not in (0, 1].
+    """
+    if not text.strip():
+        return None
+    match = _KEEP.fullmatch(text)
+    if not match:
+        raise UserError(f"config.data.keep: {text!r} is not top, middle or bottom SHARE of FIELD, nor random SHARE")
+    share = _number(match[2] or match[4])
+    if not 0 < share <= 1:
+        raise UserError(f"config.data.keep: the share {match[2] or match[4]} is not a number above 0 and at most 1")
+    return Keep(match[1] or "", share, match[3] or "")
+
+
+def parse_weights(text: str, by: str) -> dict[str, float]:
+    """The shares of data.phase_weights by name, adding up to 1; empty for none.
+
+    Args:
+        by: the field of the names, data.weights_by; a file must have the same.
+
+    Raises:
+        UserError: a file that is missing or not one of weights, a weight that is negative or no number, a name twice.
+    """
+    pairs: list[tuple[str, Any]] = []
+    if text.strip().endswith(".json"):
+        path = Path(text.strip())
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            pairs, of = list(values["weights"].items()), values["by"]
+        except OSError as error:
+            raise UserError(f"config.data.phase_weights: {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f'config.data.phase_weights: {path} is not a file of weights, {{"by": ..., "weights": {{...}}}}: '
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if of != by:
+            raise UserError(f"config.data.phase_weights: {path} has weights by {of}; add --config.data.weights_by={of}")
+    elif text.strip():
+        for part in re.findall(rf"(?:{_QUOTED}|[^,])+", text):
+            name, colon, share = part.rpartition(":")
+            if not colon:
+                raise UserError(f"config.data.phase_weights: {part.strip()!r} is not NAME:SHARE, nor a .json file")
+            pairs.append((name.strip().strip('"'), _number(share)))
+    weights = dict(pairs)
+    for name, value in pairs:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            raise UserError(f"config.data.phase_weights: the share of {name!r} is not a number that is at least 0")
+    if text.strip() and (len(weights) < len(pairs) or not sum(weights.values()) > 0):
+        raise UserError("config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none")
+    total = sum(weights.values())
+    return {name: value / total for name, value in weights.items()}
+
+
+def check(data: config.Data) -> None:
+    """Refuse at once what can be seen to be wrong without the corpus.
+
+    Raises:
+        UserError: as the `parse` functions; an order or a pacing that is in no table.
+    """
+    parse_filter(data.filter)
+    parse_keep(data.keep)
+    parse_weights(data.phase_weights, data.weights_by)
+    for key, table in [("order", ORDERS), ("pacing", PACINGS)]:
+        word = getattr(data, key)
+        if word not in table:
+            raise UserError(f"config.data.{key}: no {key} is called {word!r}{config.near(word, table)}")
+
+
+def matching(chunks: Chunks, text: str) -> np.ndarray:
+    """Ids of the chunks that meet all conditions of a data.filter.
+
+    Raises:
+        UserError: the form is wrong, or no chunk has the field or the word.
+    """
+    met = [_holds(condition, chunks) for condition in parse_filter(text)]
+    return np.flatnonzero(np.logical_and.reduce(met)) if met else np.arange(len(chunks))
+
+
+def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Selection:
+    """What `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
+
+    Args:
+        seed: of the chunks that `keep` draws at random.
+
+    Raises:
+        UserError: a field or a word that no chunk has, scores of another text, or too little left.
+    """
+    chunks, read, notes = corpus.train_chunks, [corpus.fingerprint], []
+    if data.scores:
+        scores, digest = _scores(Path(data.scores), corpus)
+        chunks = dataclasses.replace(chunks, columns=chunks.columns | scores)
+        read.append(digest)
+    chosen = np.ones(len(chunks), bool)
+    for condition in parse_filter(data.filter):
+        chosen &= _holds(condition, chunks)
+    ids = np.flatnonzero(chosen)
+    keep = parse_keep(data.keep)
+    if keep:
+        ids = _kept(keep, chunks, ids, seed)
+    kept = chunks.take(ids) if len(ids) < len(chunks) else chunks
+    left = int(kept.lengths.sum())
+    if len(ids) < len(chunks):
+        notes.append(f"{len(ids):,} of {len(chunks):,} training chunks selected, {left:,} characters")
+    if left < context + 1:
+        raise UserError(
+            f"config.data: filter and keep leave {len(ids)} chunks with {left} tokens, {context + 1} needed for "
+            f"model.context={context}"
+        )
+    weights = parse_weights(data.phase_weights, data.weights_by)
+    if not weights:
+        mask = np.zeros(len(chunks), bool)
+        mask[ids] = True
+        tokens = corpus.train if len(ids) == len(chunks) else corpus.train[np.repeat(mask, chunks.lengths)]
+        return Selection(tokens, kept, ids, (), (), (), _digest(*read), tuple(notes))
+    groups = split_by(kept, data.weights_by, "config.data.weights_by")
+    for name in weights:
+        if name not in groups:
+            there = config.near(name, groups)
+            raise UserError(f"config.data.phase_weights: no chunk selected has {data.weights_by} {name!r}{there}")
+    for name in groups:
+        if name not in weights:
+            raise UserError(f"config.data.phase_weights: no share for {name!r}; {name}:0 leaves it out")
+    groups = {name: members for name, members in groups.items() if weights[name] > 0}
+    pieces, sizes = [], []
+    for name, members in groups.items():
+        mask = np.zeros(len(chunks), bool)
+        mask[ids[members]] = True
+        pieces.append(np.asarray(corpus.train[np.repeat(mask, chunks.lengths)]))
+        sizes.append(len(pieces[-1]))
+        if sizes[-1] < context + 1:
+            raise UserError(f"config.data.phase_weights: {name} has {sizes[-1]} tokens, {context + 1} needed")
+    order = np.concatenate(list(groups.values()))
+    shares = tuple(weights[name] for name in groups)
+    read.append(repr(sorted(weights.items())))
+    notes.append("shares drawn: " + ", ".join(f"{n} {s:.3f}" for n, s in zip(groups, shares, strict=True)))
+    return Selection(
+        np.concatenate(pieces), kept.take(order), ids[order], tuple(groups), tuple(sizes), shares, _digest(*read),
+        tuple(notes),
+    )  # fmt: skip
+
+
+def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: int, seed: int) -> Plan:
+    """How a selection is drawn.
+
+    Raises:
+        UserError: the order wants a field that no chunk has, or one of words.
+    """
+    curriculum = None
+    if data.order != "random":
+        curriculum = Curriculum(
+            order=data.order,
+            pacing=data.pacing,
+            start=data.pacing_start,
+            parts=data.order_parts,
+            after=data.order_after,
+            epochs=data.order_epochs,
+            values=_numbers(data.order_by, chosen.chunks, "config.data.order_by"),
+            lengths=chosen.chunks.lengths,
+        )
+    return Plan(len(chosen.tokens), context, batch, seed, chosen.sizes, chosen.weights, steps * batch, curriculum)
+
+
+def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[str, float]:
+    """What is drawn of each word of data.weights_by: by data.phase_weights, without them as the tokens selected lie.
+
+    Raises:
+        UserError: as `select`.
+    """
+    chosen = select(corpus, data, seed, context)
+    if chosen.rings:
+        return dict(zip(chosen.rings, chosen.weights, strict=True))
+    groups = split_by(chosen.chunks, data.weights_by, "config.data.weights_by")
+    return {name: int(chosen.chunks.lengths[ids].sum()) / len(chosen.tokens) for name, ids in groups.items()}
+
+
+def write_weights(weights: dict[str, float]) -> str:
+    """Weights in the form that data.phase_weights takes."""
+    quoted = lambda name: f'"{name}"' if re.search("[,:]", name) else name
+    return ", ".join(f"{quoted(name)}:{share:.6f}" for name, share in weights.items())
+
+
+def split_by(chunks: Chunks, field: str, flag: str) -> dict[str, np.ndarray]:
+    """{word: the chunks that have it, in their order} for the words of a field that occur, in alphabetical order."""
+    column = _column(field, chunks, flag)
+    if not isinstance(column, Words):
+        raise UserError(f"{flag}: {field} is a field of numbers; a field of words is needed")
+    members = {name: np.flatnonzero(column.codes == code) for code, name in enumerate(column.names)}
+    return {name: ids for name, ids in members.items() if len(ids)}
+
+
+def parts(chunks: Chunks, field: str) -> dict[str, np.ndarray]:
+    """{word: which tokens of the text it has} for the words of a field; empty where the chunks have no such field."""
+    if not isinstance(chunks.columns.get(field), Words):
+        return {}
+    masks = {}
+    for name, ids in split_by(chunks, field, field).items():
+        own = np.zeros(len(chunks), bool)
+        own[ids] = True
+        masks[name] = np.repeat(own, chunks.lengths)
+    return masks
+
+
+def _column(field: str, chunks: Chunks, flag: str) -> Column:
+    own = {
+        "chunk": lambda: np.arange(len(chunks), dtype=np.float64),
+        "length": lambda: chunks.lengths.astype(np.float64),
+    }
+    if field in chunks.columns:
+        return chunks.columns[field]
+    if field in own:
+        return own[field]()
+    raise UserError(f"{flag}: the chunks have no field {field!r}{config.near(field, [*chunks.columns, *own])}")
+
+
+def _numbers(field: str, chunks: Chunks, flag: str) -> np.ndarray:
+    column = _column(field, chunks, flag)
+    if isinstance(column, Words):
+        raise UserError(f"{flag}: {field} is a field of words, such as {column.names[0]!r}; it needs numbers")
+    return column
+
+
+def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
+    flag = "config.data.filter"
+    column = _column(condition.field, chunks, flag)
+    if isinstance(column, Words):
+        if condition.how not in ("in", "not in", "==", "!="):
+            raise UserError(f"{flag}: {condition.field} is a field of words, which {condition.how} does not compare")
+        for word in condition.values:
+            if word not in column.names:
+                raise UserError(f"{flag}: no chunk has {condition.field} {word!r}{config.near(word, column.names)}")
+        codes = [column.names.index(word) for word in condition.values]
+        return np.isin(column.codes, codes, invert=condition.how in ("not in", "!="))
+    numbers = [_number(text) for text in condition.values]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"{flag}: {condition.field} is a field of numbers, {', '.join(condition.values)!r} is none")
+    if condition.how in ("in", "not in"):
+        return np.isin(column, numbers, invert=condition.how == "not in")
+    return COMPARISONS[condition.how](column, numbers[0])
+
+
+def _kept(keep: Keep, chunks: Chunks, ids: np.ndarray, seed: int) -> np.ndarray:
+    count = max(1, round(keep.share * len(ids)))
+    if not keep.which:
+        rng = np.random.Generator(np.random.Philox(key=[seed, 2**63]))
+        return np.sort(rng.permutation(ids)[:count])
+    values = _numbers(keep.field, chunks, "config.data.keep")[ids]
+    first = {"bottom": 0, "middle": (len(ids) - count) // 2, "top": len(ids) - count}[keep.which]
+    return np.sort(ids[np.argsort(values, kind="stable")[first : first + count]])
+
+
+def _scores(path: Path, corpus: Corpus) -> tuple[dict[str, Column], str]:
+    """The fields of a scores file, in the order of the chunks, and a hash of them."""
+    flag = f"config.data.scores: {path}"
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise UserError(f"{flag}: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise UserError(f"{flag}: not an .npz file of scores: {error}") from error
+    for name in ("chunk", "fingerprint"):
+        if name not in arrays:
+            raise UserError(f"{flag}: no array {name!r} in it; the command score writes such files")
+    if str(arrays.pop("fingerprint")) != corpus.fingerprint:
+        raise UserError(f"{flag}: scores of another text than this run's; score this one")
+    ids, count = arrays.pop("chunk"), len(corpus.train_chunks)
+    if ids.shape != (count,) or ids.dtype.kind not in "iu" or not np.array_equal(np.sort(ids), np.arange(count)):
+        raise UserError(f"{flag}: its chunks are not 0 to {count - 1:,}, each once")
+    order, columns = np.argsort(ids), {}
+    for name, values in sorted(arrays.items()):
+        if name in corpus.train_chunks.columns:
+            raise UserError(f"{flag}: {name!r} is a field of the chunks already")
+        if values.shape != (count,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise UserError(f"{flag}: {name!r} is not a finite number for each chunk")
+        columns[name] = values[order].astype(np.float64)
+    return columns, _digest(*(name.encode() + values.tobytes() for name, values in columns.items()))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
+    return digest.hexdigest()
