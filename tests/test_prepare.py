@@ -6,6 +6,7 @@ import http.server
 import importlib.util
 import itertools
 import json
+import os
 import shutil
 import signal
 import threading
@@ -16,8 +17,8 @@ import pytest
 
 from juliagpt_jax import prepare
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.data import pipeline, sources
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.data import parsers, pipeline, scorer, sources
+from juliagpt_jax.errors import StorageError, UserError
 
 spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
 books = importlib.util.module_from_spec(spec)
@@ -150,6 +151,16 @@ def test_one_work_alone(tmp_path):
     assert all(0 < d["compression"] < 1 for _, d in lines(tmp_path / "out", "train"))
 
 
+def test_a_work_is_compressed_with_the_text_of_others(shelf):
+    works, _ = sources.local(shelf)
+    read = [pipeline.read(work, pipeline.Options(), parsers.Budget())[0] for work in works]
+    pipeline.score(read, pipeline.Options(), map)
+    for book in read:
+        others = [text for other in read if other is not book for text in other.chunks]
+        judge = scorer.Judge(scorer.dictionary(others, 0), {}, 0)
+        assert [s.compression for s in book.scores] == [judge.compression(text) for text in book.chunks]
+
+
 def test_the_loader_takes_it(prepared, tiny):
     corpus = corpora.load(tiny(f"data.path={prepared}").data, 16)
     assert corpus.tokenizer.decode(corpus.train) == (prepared / "train.txt").read_text()
@@ -201,6 +212,27 @@ def test_fault_19_two_editions_of_one_work(tmp_path):
     assert sum(g in train for g in val) < 0.5 * len(val)
 
 
+@pytest.mark.parametrize("unit", ["a", "I. ", "[Footnote ", ". ", "A. B\n\n", "-", "(a"])
+def test_no_text_takes_for_ever(tmp_path, unit):
+    """60 kB of nothing but one unit, on one line where it has no line end: linear in time, not quadratic (a minute)."""
+    (tmp_path / "a.txt").write_text(books.prose(1, 1)[0] + "\n\n" + unit * (60_000 // len(unit)))
+    (work,), _ = sources.local(tmp_path)
+    started = time.process_time()
+    (book,) = pipeline.read(work, pipeline.Options(), parsers.Budget())
+    assert time.process_time() - started < 5
+    assert book.kept + book.dropped.total() == book.characters
+
+
+def test_failures_in_other_processes(tmp_path, monkeypatch):
+    """A mistake found by a process of its own is still one line; so is the death of one."""
+    (tmp_path / "a.txt").write_bytes(b"\xe9" * 100)
+    (tmp_path / "b.txt").write_text(books.book(1, 10))
+    with pytest.raises(UserError, match=r"a\.txt: byte 0 is not UTF-8"):
+        run(tmp_path, tmp_path / "out", "--jobs=2")
+    with pytest.raises(StorageError, match="was killed"), pipeline._pool(2) as spread:
+        list(spread(os._exit, [9, 9]))
+
+
 # The folder that is written.
 
 
@@ -246,6 +278,9 @@ def test_killed(prepared, shelf, tmp_path, micro, when):
     assert process.returncode == -signal.SIGKILL
     if when == "while writing":
         assert content(out) == content(prepared) and (tmp_path / ".out.new").exists()
+    with pytest.raises(UserError, match="--force"):
+        run(shelf, out, "--seed=2")  # the old corpus is back, and guarded again
+    assert content(out) == content(prepared)
     run(shelf, out)
     assert content(out) == content(prepared) and [f.name for f in tmp_path.iterdir()] == ["out"]
 

@@ -152,7 +152,8 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
     for file, content in contents.items():
         digest.update(hashlib.sha256(content).digest())
         if file.suffix == ".jsonl":
-            digest.update(repr((file.name if not split else "", data.on_bad)).encode())
+            cap = data.max_bad if data.on_bad == "skip" else None
+            digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
     return digest.hexdigest(), lambda: _files(data, contents, split)
 
 
@@ -340,7 +341,7 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
 
 def _read_chunks(path: Path, digests: dict[str, str], words: dict[str, list[str]]) -> tuple[Chunks, Chunks]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in digests}
     except (zipfile.BadZipFile, EOFError) as error:
         raise StorageError(f"{path}: torn: {error}") from error

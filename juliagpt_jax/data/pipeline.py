@@ -8,16 +8,18 @@ import contextlib
 import dataclasses
 import multiprocessing
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.data import apparatus, chunker, cleaner, deduplication, parsers, scorer
 from juliagpt_jax.data.passages import passages, smallest
 from juliagpt_jax.data.sources import Work, digest
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.errors import StorageError, UserError
 
 FATES = {
     "train": "training",
@@ -144,13 +146,20 @@ def run(works: list[Work], options: Options, budget: parsers.Budget, jobs: int, 
 
 @contextlib.contextmanager
 def _pool(jobs: int) -> Iterator[Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]]:
-    """A `map` in order, over processes or in this one. Processes are spawned: forking one with threads may hang."""
+    """A `map` in order, over processes or in this one. Processes are spawned: forking one with threads may hang.
+
+    Raises:
+        StorageError: a process was killed from outside, most likely because the memory was full.
+    """
     if jobs <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is this process's business
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal, quiet)
     try:
         yield pool.map
+    except BrokenProcessPool as error:
+        raise StorageError(f"one of the {jobs} processes was killed; too little memory? try --jobs=1") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

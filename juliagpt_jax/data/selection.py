@@ -152,8 +152,8 @@ def parse_weights(text: str, by: str) -> dict[str, float]:
     for name, value in pairs:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise UserError(f"config.data.phase_weights: the share of {name!r} is not a number that is at least 0")
-    if pairs and (len(weights) < len(pairs) or not sum(weights.values()) > 0):
-        raise UserError("config.data.phase_weights: a name stands there twice, or all shares are 0")
+    if text.strip() and (len(weights) < len(pairs) or not sum(weights.values()) > 0):
+        raise UserError("config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none")
     total = sum(weights.values())
     return {name: value / total for name, value in weights.items()}
 
@@ -171,6 +171,16 @@ def check(data: config.Data) -> None:
         word = getattr(data, key)
         if word not in table:
             raise UserError(f"config.data.{key}: no {key} is called {word!r}{config.near(word, table)}")
+
+
+def matching(chunks: Chunks, text: str) -> np.ndarray:
+    """Ids of the chunks that meet all conditions of a data.filter.
+
+    Raises:
+        UserError: the form is wrong, or no chunk has the field or the word.
+    """
+    met = [_holds(condition, chunks) for condition in parse_filter(text)]
+    return np.flatnonzero(np.logical_and.reduce(met)) if met else np.arange(len(chunks))
 
 
 def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Selection:
@@ -349,7 +359,7 @@ def _scores(path: Path, corpus: Corpus) -> tuple[dict[str, Column], str]:
     """The fields of a scores file, in the order of the chunks, and a hash of them."""
     flag = f"config.data.scores: {path}"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise UserError(f"{flag}: {error.strerror or error}") from error

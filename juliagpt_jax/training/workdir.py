@@ -19,7 +19,6 @@ from juliagpt_jax.files import write_json
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
 FREE = {
-    "data.max_bad",
     "data.max_leak",
     "train.log_every",
     "train.eval_every",

@@ -259,7 +259,7 @@ def test_the_span_of_a_curriculum():
         ("step", 0.0, lambda u: (np.floor(4 * u) + 1) / 4),
         ("step", 0.5, lambda u: np.maximum(0.5, (np.floor(4 * u) + 1) / 4)),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_pacing(pacing, start, share):
     """Draw k of n takes one of the easiest share(k / n), and not always the easiest of them."""

@@ -1,0 +1,88 @@
+"""Score every chunk of the training text with a trained model: the file that data.scores takes.
+
+python -m juliagpt_jax.score --workdir=runs/first --out=runs/first/scores.npz [--what=loss,el2n,grad_norm] [--json]
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every line of the training text.")
+    flags.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
+    flags.add_argument("--out", required=True, metavar="FILE", help="such as scores.npz")
+    flags.add_argument("--what", default="loss,perplexity,el2n,grad_norm", metavar="NAMES", help="divided by commas")
+    flags.add_argument("--data", metavar="PATH", help="score another text's training part; default: the run's")
+    flags.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of matrix products")
+    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    names = tuple(dict.fromkeys(name.strip() for name in options.what.split(",")))
+    settings = config.read(Path(options.workdir) / "config.json")
+    devices.prepare(settings.mesh)
+
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.evaluation import chunk_scores
+    from juliagpt_jax.evaluation.scoring import lead_token
+    from juliagpt_jax.training.workdir import open_run
+
+    for name in names:
+        if name not in chunk_scores.SCORES:
+            raise UserError(f"--what: no score is called {name!r}{config.near(name, chunk_scores.SCORES)}")
+    chunk_scores.make_folder(Path(options.out).parent)
+    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
+    data = dataclasses.replace(settings.data, path=options.data or settings.data.path)
+    corpus = corpora.load(data, settings.model.context)
+    if not options.data and corpus.fingerprint != run.meta["data"]:
+        raise UserError(
+            f"{data.path} is no longer the text that {options.workdir} was trained on; --data={data.path} scores it"
+        )
+    tokens = corpus.train
+    if corpus.tokenizer.to_dict() != run.tokenizer.to_dict():
+        tokens = run.tokenizer.encode(corpus.tokenizer.decode(tokens))
+    lead = lead_token(run.tokenizer)
+    model = run.model.clone(precision=options.precision, remat=False, parent=None)
+    chunks = chunk_scores.lines(tokens, lead)
+    done = chunk_scores.score(model, run.params, chunks, settings.model.context, lead, names)
+    chunk_scores.write(Path(options.out), done.values, corpus.fingerprint)
+
+    quantiles = {name: chunk_scores.quantiles(done.values[name]) for name in names}
+    print(f"{len(chunks.starts):,} chunks of {data.path}, {len(tokens):,} tokens, step {run.step}: {options.out}\n")
+    heads = list(next(iter(quantiles.values())))
+    print(f"{'':<12}" + "".join(f"{head:>10}" for head in heads))
+    for name, row in quantiles.items():
+        print(f"{name:<12}" + "".join(f"{value:>10.4f}" for value in row.values()))
+    for name in names:
+        order = done.values[name].argsort(kind="stable")
+        print()
+        for word, chunk in [("lowest", order[0]), ("highest", order[-1])]:
+            print(f"{word} {name}, chunk {chunk}: {chunk_scores.text_of(chunks, chunk, run.tokenizer)[:160]}")
+    print(f"\n{done.seconds:.1f} s, of them {done.compile_s:.1f} to compile; {done.tokens_per_s:,.0f} tokens/s")
+    if options.json:
+        command.print_json(
+            {
+                "workdir": options.workdir,
+                "out": options.out,
+                "step": run.step,
+                "chunks": len(chunks.starts),
+                "tokens": len(tokens),
+                "scores": quantiles,
+                "fingerprint": corpus.fingerprint,
+                "seconds": done.seconds,
+                "compile_s": done.compile_s,
+                "tokens_per_s": done.tokens_per_s,
+                "peak_memory_bytes": devices.peak_memory_bytes(),
+            }
+        )
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)
