@@ -95,24 +95,21 @@ def time_rows(rounds: int) -> list[dict]:
 
 def table(memory: list[dict], times: list[dict]) -> str:
     cell = {(row["adjoint"], row["evaluations"]): row for row in memory}
+    depths = sorted({row["evaluations"] for row in memory})
     lines = ["Temporary memory of the gradient, MiB:", "", "| evaluations | " + " | ".join(("stack", *ADJOINTS)) + " |"]
     lines.append("|" + "---|" * (len(ADJOINTS) + 2))
-    for n in EVALUATIONS:
-        values = [f"{cell[a, n]['temporary_bytes'] / 2**20:.1f}" for a in ("stack", *ADJOINTS)]
+    for n in depths:
+        found = [cell.get((adjoint, n)) for adjoint in ("stack", *ADJOINTS)]
+        values = [f"{row['temporary_bytes'] / 2**20:.1f}" if row else "" for row in found]
         lines.append(f"| {n} | " + " | ".join(values) + " |")
-    lines += [
-        "",
-        "Error of the gradient, relative to that of the steps taken:",
-        "",
-        "| evaluations | recursive | backsolve |",
-    ]
-    lines.append("|---|---|---|")
-    for n in EVALUATIONS:
-        lines.append(
-            f"| {n} | {cell['recursive', n]['gradient_error']:.1e} | {cell['backsolve', n]['gradient_error']:.1%} |"
-        )
-    lines += ["", f"Time of the gradient at {TIMED} evaluations, beside a stack of {TIMED} blocks:", ""]
-    lines += ["| | ms | ratio | compile s | ratio |", "|---|---|---|---|---|"]
+    lines += ["", "Error of the gradient, relative to that of the steps taken:", ""]
+    lines += ["| evaluations | recursive | backsolve |", "|---|---|---|"]
+    for n in depths:
+        exact, wrong = (cell[adjoint, n]["gradient_error"] for adjoint in ("recursive", "backsolve"))
+        lines.append(f"| {n} | {exact:.1e} | {wrong:.1%} |")
+    if times:
+        lines += ["", f"Time of the gradient at {TIMED} evaluations, beside a stack of {TIMED} blocks:", ""]
+        lines += ["| | ms | ratio | compile s | ratio |", "|---|---|---|---|---|"]
     for row in times:
         lines.append(
             f"| {row['adjoint']} | {1e3 * row['step_s']:.0f} | {row['step_ratio']:.2f} | {row['compile_s']:.1f} | "

@@ -6,7 +6,8 @@ ahead, and each evaluation of the block has a cache of its own. A solve whose st
 measures its error over the whole window, so a later token moves an earlier one.
 
 diffrax gives the solvers (their tableaus), the adaptive controller and the continuous adjoint. The loop over a schedule
-is our own: it compiles several times faster and reads caches; a test holds it equal to diffrax, solver by solver.
+is our own: it has a cache for each evaluation and runs on many devices; a test holds it equal to diffrax, solver by
+solver.
 """
 
 import functools
@@ -197,7 +198,7 @@ def backsolve(field: Field, name: str, args: Any, y: Any, times: jax.Array) -> A
     """Solve the adjoint equation backwards (Chen et al. 2018, arXiv 1806.07366, algorithm 1), by diffrax: memory O(1).
 
     What it gives is the gradient of the continuous equation, not of the steps that were taken: off by the solver's
-    error, which for few steps of a low order is tens of per cent (experiments/neural_ode). Equal steps only.
+    error: by 97% for 4 Euler steps and 56% for 64 of a block of `tiny` (experiments/neural_ode). Equal steps only.
     """
     import diffrax
 
@@ -211,7 +212,7 @@ def backsolve(field: Field, name: str, args: Any, y: Any, times: jax.Array) -> A
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def reversible(field: Field, name: str, args: Any, y: Any, times: jax.Array) -> Any:
     """Steps that can be taken back (`advance_pair`): memory O(1), the exact gradient up to rounding; twice the
-    evaluations of the solver, and five times in the backward pass."""
+    evaluations of the solver, and in the backward pass as many again to go back, before those of a recomputation."""
     return _reversible_forward(field, name, args, y, times)[0]
 
 
