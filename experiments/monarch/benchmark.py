@@ -174,6 +174,8 @@ def write(rows: list[dict], out: Path, facts: str) -> None:
             axis.loglog(*zip(*points, strict=True), marker="o", label=word)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set(xlabel="context", title=f"{title.rpartition(',')[0]}\nover attention's")
+        axis.set_xticks(contexts, contexts)
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(out / "benchmark.png", dpi=90)
