@@ -45,8 +45,18 @@ def get_config() -> ml_collections.ConfigDict:
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
-    model.depth = "stack"  # a name of models/depth.py
+    model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py
+    model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
+    model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
+    model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
+    model.ode_rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
+    model.ode_max_steps = 64  # where an adaptive solve gives up
+    model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
+    model.ode_time = "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
+    model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
+    model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
+    model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
     model.monarch_blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
     model.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
     model.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
@@ -70,6 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of training/ngrams.py
     train.ngram_weight = 0.0  # weight of that penalty in the loss; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up

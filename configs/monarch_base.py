@@ -2,7 +2,7 @@
 context 256.
 
 Command:   python -m juliagpt_jax.main --config=configs/monarch_base.py --workdir=runs/monarch_base
-Hardware:  meant for a GPU, not run on one yet; TBD parameters on the schoolroom corpus, the baseline has 14,175,744
+Hardware:  meant for a GPU, not run on one yet; 6,947,424 parameters on the schoolroom corpus, base has 14,175,744
 Time:      not measured yet
 Result:    not measured yet
 """

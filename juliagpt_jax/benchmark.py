@@ -87,7 +87,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
-    mesh = devices.make_mesh(settings.mesh, train.batch_size // micro)
+    mesh = step.make_mesh(settings)
     decoder = step.build(settings, options.vocab)
     make = lambda: step.initial_state(settings, decoder)
     state = jax.jit(make, out_shardings=step.shardings(jax.eval_shape(make), mesh))()
@@ -107,7 +107,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     step_s, peak = statistics.median(times[2:]), devices.peak_memory_bytes()
     tokens = train.batch_size * model.context
     params = optimizers.count(state.params)
-    flops = cost.train_flops_per_token(model, params, options.vocab) * tokens
+    flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), options.vocab) * tokens
     ceiling = ceilings.matmul_flops(dtype=_dtype(train.precision)) * (
         mesh.size if jax.default_backend() != "cpu" else 1
     )
@@ -122,7 +122,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
         "micro_batches": micro,
         "devices": mesh.size,
         "flops": flops,
-        "compiler_flops": cost.compiled_flops(compiled, micro) * mesh.size,
+        "compiler_flops": cost.compiled_flops(compiled, micro, model) * mesh.size,
         "limit_flops_per_s": ceiling,
         "share_of_limit": flops / step_s / ceiling,
         "step_peak_memory_bytes": peak,
@@ -135,7 +135,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     import jax
     import numpy as np
 
-    from juliagpt_jax.evaluation import ceilings
+    from juliagpt_jax.evaluation import ceilings, cost
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.training import optimizers, step
@@ -166,7 +166,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     reading = ceilings.read_bytes()
     count = optimizers.count(params)
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
-    flops = 2 * count * batch
+    flops = 2 * cost.multiplied(settings.model, params) * batch
     limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(settings.train.precision)))
     return {
         "chars_per_s": batch * new / seconds,

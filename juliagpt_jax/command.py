@@ -25,6 +25,23 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
+    def add_ode_flags(self) -> None:
+        """On which steps a model with ODE layers is solved (`evaluation/schedule.py`)."""
+        self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")
+        self.add_argument("--ode_rtol", type=float, metavar="R", help="on the schedule for this tolerance")
+        self.add_argument("--ode_max_steps", type=int, metavar="N", help="where a tolerance gives up")
+        self.add_argument("--ode_solver", metavar="NAME", help="with another solver of models/ode.py")
+
+    @staticmethod
+    def check_ode_flags(options: argparse.Namespace) -> None:
+        """Raises UserError when one is out of range, or two contradict each other."""
+        if options.ode_rtol is not None and not 0 < options.ode_rtol < 1:
+            raise UserError(f"--ode_rtol={options.ode_rtol:g} must be above 0 and below 1")
+        if options.ode_steps is not None and not 1 <= options.ode_steps <= 1024:
+            raise UserError(f"--ode_steps={options.ode_steps} must be in 1 .. 1024")
+        if options.ode_steps is not None and options.ode_rtol is not None:
+            raise UserError("--ode_steps and --ode_rtol: give one of them")
+
     def parse(self, arguments: list[str], overrides: bool = False) -> argparse.Namespace:
         """Parse; with `overrides`, collect --config.KEY=VALUE as `options.overrides`, a list of "KEY=VALUE".
 

@@ -79,6 +79,16 @@ class Model:
     channel: str = _text()
     depth: str = _text()
     linear: str = _text()
+    ode_solver: str = _text()
+    ode_steps: int = _knob(lambda v: 1 <= v <= 1024, "must be in 1 .. 1024")
+    ode_min_steps: int = _at_least(0)
+    ode_rtol: float = _knob(lambda v: 0 <= v < 1, "must be above 0, or 0 for ode_steps equal steps, and below 1")
+    ode_max_steps: int = _knob(lambda v: 1 <= v <= 4096, "must be in 1 .. 4096")
+    ode_speed: float = _knob(lambda v: v > 0, "must be above 0")
+    ode_time: str = _text()
+    ode_modes: int = _at_least(1)
+    ode_rank: int = _at_least(1)
+    ode_adjoint: str = _text()
     monarch_blocks: int = _at_least(1)
     conv_width: int = _at_least(1)
     filter_order: int = _at_least(1)
@@ -109,6 +119,7 @@ class Train:
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    ode_energy: float = _at_least(0)
     ngram: str = _text()
     ngram_weight: float = _at_least(0)
     max_bad_steps: int = _at_least(1)
@@ -155,6 +166,22 @@ def build(values: Mapping[str, Any]) -> Config:
             1 <= m.ffn_mult * m.width + 0.5 < 2**31,
             "model.ffn_mult",
             f"{m.ffn_mult} x width {m.width} is no hidden width",
+        ),
+        (m.ode_min_steps <= m.ode_steps, "model.ode_min_steps", f"{m.ode_min_steps} is above ode_steps={m.ode_steps}"),
+        (
+            not (m.ode_min_steps and (m.ode_rtol or m.ode_adjoint in ("backsolve", "reversible"))),
+            "model.ode_min_steps",
+            "a random number of steps goes with ode_rtol=0 and the recursive or direct adjoint",
+        ),
+        (
+            not (m.ode_rtol and m.ode_solver == "euler"),
+            "model.ode_rtol",
+            "euler has no error estimate to hold to a tolerance; midpoint and the other solvers have",
+        ),
+        (
+            not (m.ode_rtol and m.ode_adjoint == "reversible"),
+            "model.ode_rtol",
+            "the reversible adjoint needs equal steps (ode_rtol=0)",
         ),
         (m.filter_fast <= m.filter_slow, "model.filter_fast", f"{m.filter_fast} is above filter_slow={m.filter_slow}"),
         (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.errors import NumericalError, UserError
 
 
 def parser() -> command.Parser:
@@ -26,11 +26,16 @@ def parser() -> command.Parser:
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
     flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
+    flags.add_ode_flags()
+    flags.add_argument(
+        "--ode_adaptive", action="store_true", help="score with steps that adapt to each batch: they look ahead"
+    )
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
+    command.Parser.check_ode_flags(options)
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
@@ -40,13 +45,18 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
-    from juliagpt_jax.evaluation import cost, report, scoring
+    from juliagpt_jax.evaluation import cost, report, schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.training.optimizers import count
     from juliagpt_jax.training.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
+    model, looking_ahead = schedule.choose(run, Path(options.workdir), options, windows)
+    if options.ode_adaptive and not looking_ahead:
+        raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
+    scored = looking_ahead if options.ode_adaptive and looking_ahead else model
+    model, scored = (m.clone(precision=options.precision or m.precision, parent=None) for m in (model, scored))
     parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
@@ -67,11 +77,14 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"{source}: no text to score")
 
     lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
-    score = scoring.score_text(model, run.params, tokens, lead, stride, parts=parts)
+    score = scoring.score_text(scored, run.params, tokens, lead, stride, parts=parts)
+    if not math.isfinite(score.loss):
+        raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
     generator = Generator(model, run.params)
     texts = report.write(generator, run.tokenizer, options.seed)
     params = count(run.params)
     trained = run.step * settings.train.batch_size * settings.model.context
+    used = cost.multiplied(settings.model, run.params)
     values = {
         "workdir": options.workdir,
         "data": source,
@@ -82,7 +95,8 @@ def main(options: argparse.Namespace) -> None:
         "entropy": entropy,
         "params": params,
         "tokens": trained,
-        "flops": trained * cost.train_flops_per_token(settings.model, params, run.tokenizer.vocab_size),
+        "flops": trained * cost.train_flops_per_token(settings.model, used, run.tokenizer.vocab_size),
+        **schedule.describe(model, scored, run.params, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
         "checkpoint_bytes": sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file()),
         "params_bytes": sum(f.stat().st_size for f in (run.folder / "params").rglob("*") if f.is_file()),
         "peak_memory_bytes": devices.peak_memory_bytes(),

@@ -29,6 +29,7 @@ def parser() -> command.Parser:
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
     flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     return flags
 
@@ -36,11 +37,14 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     if options.max_new_tokens < 1 or options.num_samples < 1:
         raise UserError("--max_new_tokens and --num_samples must be at least 1")
+    command.Parser.check_ode_flags(options)
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.evaluation import schedule
     from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
@@ -48,7 +52,9 @@ def main(options: argparse.Namespace) -> None:
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    model = run.model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
+    model, _ = schedule.choose(run, Path(options.workdir), options, windows)
+    model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
 
     start = run.tokenizer.decode([lead_token(run.tokenizer)])
     texts = [text for text in options.prompt or _piped() or [start] for _ in range(options.num_samples)]

@@ -30,6 +30,7 @@ TINY = [
     "model.heads=2",
     "model.context=16",
     "model.ffn_mult=1.5",
+    "model.ode_steps=2",
     "train.steps=20",
     "train.batch_size=4",
     "train.accumulate=1",

@@ -212,6 +212,17 @@ def test_fault_19_two_editions_of_one_work(tmp_path):
     assert sum(g in train for g in val) < 0.5 * len(val)
 
 
+@pytest.mark.parametrize("unit", ["a", "I. ", "[Footnote ", ". ", "A. B\n\n", "-", "(a"])
+def test_no_text_takes_for_ever(tmp_path, unit):
+    """60 kB of nothing but one unit, on one line where it has no line end: linear in time, not quadratic (a minute)."""
+    (tmp_path / "a.txt").write_text(books.prose(1, 1)[0] + "\n\n" + unit * (60_000 // len(unit)))
+    (work,), _ = sources.local(tmp_path)
+    started = time.process_time()
+    (book,) = pipeline.read(work, pipeline.Options(), parsers.Budget())
+    assert time.process_time() - started < 5
+    assert book.kept + book.dropped.total() == book.characters
+
+
 def test_failures_in_other_processes(tmp_path, monkeypatch):
     """A mistake found by a process of its own is still one line; so is the death of one."""
     (tmp_path / "a.txt").write_bytes(b"\xe9" * 100)

@@ -97,5 +97,5 @@ def join(block: str, words: set[str]) -> str:
             return left + right
         return f"{left}-{right}"
 
-    block = re.sub(r"([A-Za-z]+)-[ \t]*\n[ \t]*([a-z]+)", mend, block)
+    block = re.sub(r"(?<![A-Za-z])([A-Za-z]+)-[ \t]*\n[ \t]*([a-z]+)", mend, block)
     return " ".join(block.replace(HEADING, " ").split())

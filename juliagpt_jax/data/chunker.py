@@ -32,11 +32,9 @@ def sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph whose capitals are still there. Joined by spaces they are the paragraph."""
     result, begin = [], 0
     for match in _END.finditer(paragraph):
-        sentence = paragraph[begin : match.end()].strip()
-        closing = re.sub(r"[\"')]+$", "", sentence.removesuffix("-").strip())
-        if _ABBREVIATION.search(closing) and not closing.endswith(("?", "!")):
+        if _ABBREVIATION.search(paragraph[max(begin, match.start() - 12) : match.start() + 1]):
             continue
-        result.append(sentence)
+        result.append(paragraph[begin : match.end()].strip())
         begin = match.end()
     rest = paragraph[begin:].strip()
     return [*result, rest] if rest else result

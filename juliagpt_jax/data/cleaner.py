@@ -70,6 +70,7 @@ _SPOKEN = [
     for sign, pattern, spoken in [
         (".'.", r"\.'\.", " therefore "),
         ("-", r"(?<![\w)-])-(?=\d)", " minus "),
+        ("-", r"(?<=\d) ?- ?(?=\d)(?!\d+/\d)", " to "),
         ("/", r"\b([A-Za-z])/([A-Za-z])\b", r"\1 over \2"),
         ("&", r"&c\b\.?", "etc."),
         ("&", r" ?& ?", " and "),
@@ -106,6 +107,13 @@ _REFERENCE_WORD = re.compile(
     r"pages?|lines?|above|below|nos?|ed|tom|tract|tr|[A-Z][a-z]{1,14}|[a-z]|\d+[a-z]?|[ivxlcdm]+|[IVXLCDM]+)",
 )
 _ENUMERATION = re.compile(r"(?<![\w])[(\[](?:\d{1,3}|[a-z]|[ivx]{1,4})[)\]]\s*")
+
+# Words that seldom end a compound: a hyphen before one is a dash that was printed as a hyphen.
+_AFTER_A_DASH = (
+    "and but for the which who if when it he they we this these those what is are because since as or nor that a an "
+    "some all while though although there such both either neither"
+).split()
+_TIGHT_DASH = re.compile(rf"(?<=[A-Za-z])-(?=(?:{'|'.join(_AFTER_A_DASH)})\b(?!-))")
 
 
 @dataclasses.dataclass
@@ -211,11 +219,7 @@ def _long(match: re.Match[str]) -> str:
 
 def _tidy(text: str) -> str:
     """Spacing and punctuation as a printer would have them. A dash is a hyphen between spaces."""
-    text = re.sub(
-        r"(?<=[A-Za-z])-(?=(?:and|but|for|the|which|who|if|when|it|he|they|we|this|these|those|what|is|are|because|since|as|or|nor|that|a|an|some|all|while|though|although|there|such|both|either|neither|i\.e)\b(?!-))(?<!-[A-Za-z]-)",
-        _dash,
-        text,
-    )
+    text = _TIGHT_DASH.sub(_dash, text)
     text = re.sub(r"(?<=[a-z])- (?=[A-Za-z])(?!(?:and|or)\b)| -(?=[a-z]{2})", " - ", text)
     text = re.sub(r" ?--[- ]*| -(?: -)* ", " - ", text)
     text = re.sub(r"\.(?: *\.)+", lambda m: "... " if len(m[0]) > 2 else ".", text)
@@ -230,8 +234,7 @@ def _tidy(text: str) -> str:
 
 
 def _dash(match: re.Match[str]) -> str:
-    """Some archives print a dash as one hyphen: "in general-as changes". A hyphen before such a word is taken for one,
-    unless it belongs to a chain ("out-of-the-way")."""
+    """Some archives print a dash as one hyphen: "in general-as changes". "out-of-the-way" has none."""
     start = match.start()
     word = re.search(r"[\w-]*$", match.string[max(0, start - 30) : start])
     return "-" if word and "-" in word[0] else " - "

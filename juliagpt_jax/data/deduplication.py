@@ -8,6 +8,7 @@ import rensa
 from juliagpt_jax.data.scorer import words
 
 PERMUTATIONS, BANDS = 64, 16  # a pair at similarity 0.6 is found with 89%, at 0.7 with 99%
+_BATCH = 4_096  # chunks whose digests are computed at once
 _SHINGLE = 3  # words; one changed word of 35 leaves a similarity of 0.83
 _GRAM = 8  # words in a row that two passages hardly share by chance
 
@@ -28,14 +29,17 @@ def repeated(texts: Sequence[str], similarity: float) -> tuple[dict[int, int], d
         else:
             first[key] = i
     left = [i for i in range(len(texts)) if i not in exact]
-    shingles = [_shingles(found[i]) for i in left]
     near: dict[int, int] = {}
     if not left:
         return exact, near
+    shingles = lambda k: _shingles(found[left[k]])  # not kept: those of all chunks fill a gigabyte
     minhash = rensa.RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without a stub)
-    digests = minhash.digests_from_token_sets([sorted(s) for s in shingles], PERMUTATIONS, 1)
-    rows = np.asarray(digests, np.uint64).reshape(len(left), BANDS, PERMUTATIONS // BANDS)
-    keys = _mix(rows)
+    parts = []
+    for begin in range(0, len(left), _BATCH):
+        batch = [list(shingles(k)) for k in range(begin, min(begin + _BATCH, len(left)))]
+        digests = np.asarray(minhash.digests_from_token_sets(batch, PERMUTATIONS, 1), np.uint64)
+        parts.append(_mix(digests.reshape(len(batch), BANDS, PERMUTATIONS // BANDS)))
+    keys = np.concatenate(parts)
     buckets: dict[tuple[int, int], list[int]] = {}
     shared = np.zeros(keys.shape, bool)  # most chunks share a band with nobody, and are done with here
     for band in range(BANDS):
@@ -44,7 +48,8 @@ def repeated(texts: Sequence[str], similarity: float) -> tuple[dict[int, int], d
     for i in np.flatnonzero(shared.any(axis=1)).tolist():
         places = [(band, int(keys[i, band])) for band in np.flatnonzero(shared[i]).tolist()]
         candidates = sorted({j for place in places for j in buckets.get(place, ())})
-        twin = next((j for j in candidates if _jaccard(shingles[i], shingles[j]) >= similarity), None)
+        own = shingles(i)
+        twin = next((j for j in candidates if _jaccard(own, shingles(j)) >= similarity), None)
         if twin is not None:
             near[left[i]] = left[twin]
             continue

@@ -22,6 +22,11 @@ _AFTER_DIVISION = re.compile(
 )
 _KING = re.compile(r"\b([A-Z][a-z]{2,})\s+([IVX]+)\b(?!\.?\s*[a-z]?\d)")
 _KINGS = set("Charles Edward George Gregory Henry Philip Pius Pope Leo Louis Urban".split())  # the I, the V, the X
+_NO_NAMES = set("The And But For Then When That Thus Hence Let From".split())  # "Then II stands for"
+_WORKS = set(
+    "Lib Cap Cic Cf See Def Prop Ax Post Cor Vol Pt Fig Figs Obs Exper Qu Sect Chap Met Eth Pol Rep Od Il Aen Sat "
+    "Ep".split()
+)
 _BARE_ROMAN = re.compile(r"\b(?:[IVXLCDM]{2,}|[ivxl]{2,})\b")
 _WORDS = set("mix mi di vi li mm cd dc md dim mid lid mil xi ill MIX MD DC CD MM DI".split())  # not numerals
 _YEAR_BEFORE = re.compile(
@@ -105,31 +110,16 @@ def spell(text: str) -> str:
 
 def _division(match: re.Match[str]) -> str:
     value = roman(match[3]) if match[1].lower() in _DIVISIONS else None
-    if not value or (
-        match[3] == "I"
-        and match[1].lower()
-        in ("case", "question", "note", "part", "number", "letter", "line", "figure", "experiment", "book", "page")
-        and match[1][0].islower()
-    ):
+    if not value or (match[3] == "I" and match[1].islower()):
         return match[0]  # "in this case I ..."
     return f"{match[1]} {words(value)}"
 
 
 def _king(match: re.Match[str]) -> str:
-    value = roman(match[2])
-    if (
-        not value
-        or (len(match[2]) == 1 and match[1] not in _KINGS)
-        or value > 30
-        or match[1] in ("The", "And", "But", "For", "Then", "When", "That", "Thus", "Hence", "Let", "From")
-    ):
+    name, value = match[1], roman(match[2])
+    if not value or value > 30 or name in _NO_NAMES or (len(match[2]) == 1 and name not in _KINGS):
         return match[0]
-    if re.fullmatch(
-        r"(?:Lib|Cap|Cic|Cf|See|Def|Prop|Ax|Post|Cor|Vol|Pt|Figs?|Obs|Exper|Qu|Sect|Chap|Met|Eth|Pol|Rep|Od|Il|Aen|Sat|Ep)",
-        match[1],
-    ):
-        return f"{match[1]} {words(value)}"
-    return f"{match[1]} the {words(value, 'ordinal')}"
+    return f"{name} {words(value)}" if name in _WORKS else f"{name} the {words(value, 'ordinal')}"
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -1,9 +1,13 @@
 """What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known
 peak."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from juliagpt_jax import config
+from juliagpt_jax.models.depth import adaptive, evaluations
 from juliagpt_jax.models.mixers import MIXERS
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
@@ -17,20 +21,40 @@ PEAKS = {
 }
 
 
-def train_flops_per_token(model: config.Model, params: int, vocab: int) -> float:
+def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
+    """Parameters that a forward pass multiplies with a token: each once, those of a block as often as its layer
+    evaluates it. What makes weights from time (`time`) costs nothing a token. nan where the steps are adaptive."""
+    if adaptive(model, schedule):
+        return float("nan")
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    blocks = {f"block_{i}": count for i, count in enumerate(evaluations(model, schedule))}
+    once = {name: leaf for name, leaf in params.items() if name not in blocks}
+    used = {name: {k: v for k, v in params[name].items() if k != "time"} for name in blocks}
+    return size(once) + sum(count * size(used[name]) for name, count in blocks.items())
+
+
+def train_flops_per_token(
+    model: config.Model, params: float, vocab: int, schedule: Sequence[Sequence[float]] = ()
+) -> float:
     """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
-    costs twice the forward pass, attention is counted in full, 4 D T a layer forward (Chowdhery et al. 2022, arXiv
-    2204.02311, appendix B). N leaves out an embedding that is only looked up."""
+    costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
+    arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less an embedding that is only looked up.
+    nan where the steps are adaptive."""
+    if adaptive(model, schedule):
+        return float("nan")
     lookup = 0 if model.tie else vocab * model.width
     words = model.mixer.split()
-    mixing = sum(MIXERS[words[i % len(words)]].flops(model) for i in range(model.layers))
+    often = evaluations(model, schedule)
+    mixing = sum(count * MIXERS[words[i % len(words)]].flops(model) for i, count in enumerate(often))
     return 6.0 * (params - lookup) + 3.0 * mixing
 
 
-def compiled_flops(compiled: Any, repeats: int = 1) -> float:
+def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%)."""
+    1%); of a model with ODE layers, which have loops of another length, the count says nothing."""
+    if model is not None and "ode" in model.depth.split():
+        return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
     return float(analysis["flops"]) * repeats if analysis and "flops" in analysis else float("nan")

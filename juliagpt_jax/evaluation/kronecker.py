@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core.tracers import current_trace
 
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
 from juliagpt_jax.evaluation.scoring import spread
@@ -34,21 +35,22 @@ def _watched(model: Any, params: Any, tokens: jax.Array, nudges: dict[str, jax.A
     """logits, and for each Linear whose kernel is a leaf of `params`, under its path, the inputs of all its calls.
 
     A nudge is added to a Linear's output; the gradient by it is that by the output. A kernel is known by being the very
-    array that is in `params`: blocks are detached, so that their modules do not know where they stand.
+    array that is in `params`: blocks are detached, so that their modules do not know where they stand. What runs inside
+    a loop (lax.scan) over positions or depth cannot be taken out of it, and is left to the diagonal.
     """
     names = {id(leaf): path for path, leaf in _paths(params).items()}
     seen: dict[str, list[jax.Array]] = {}
+    here = current_trace()
 
     def intercept(call, args, kwargs, context):
         y = call(*args, **kwargs)
         if not isinstance(context.module, tuple(LINEARS.values())) or context.method_name != "__call__":
             return y
         name = names.get(id(context.module.get_variable("params", "kernel")))
-        if name is None:
+        if name is None or current_trace() != here:
             return y
         seen.setdefault(name, []).append(args[0])
-        calls = len(seen[name]) - 1
-        return y if nudges is None else y + nudges[f"{name}#{calls}"]
+        return y if nudges is None else y + nudges[f"{name}#{len(seen[name]) - 1}"]
 
     with nn.intercept_methods(intercept):
         logits, _ = model.apply({"params": params}, tokens)

@@ -59,6 +59,11 @@ def describe(values: dict[str, Any], entropy: float) -> str:
             f"context {values['context']}, stride {values['stride']}",
         ),
     ]
+    if "leak_future" in values:
+        how = "steps that adapt to each batch" if values["adaptive"] else "a schedule of steps"
+        leaks = f"{values['leak_future']:.1e} from later tokens, {values['leak_rows']:.1e} from other rows"
+        rows.append(("ODE layers", f"on {how}; a logit moves by {leaks}"))
+        rows.append(("", f"decoding takes {values['evaluations']} evaluations of blocks a token"))
     rows += [
         (f"perplexity: {name}", f"{part['perplexity']:.4f}   ({part['characters']:,} characters)")
         for name, part in values.get("phases", {}).items()

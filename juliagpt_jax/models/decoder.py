@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import DEPTHS
+from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
 from juliagpt_jax.models.layers import LINEARS, RMSNorm
 from juliagpt_jax.models.mixers import MIXERS
 
@@ -22,18 +23,21 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 
 
 class Block(nn.Module):
-    """x + mixer(norm x), then x + channel(norm x)."""
+    """x + mixer(norm x), then x + channel(norm x). Without `residual`: what that adds to x, the field of an ODE."""
 
     mixer: nn.Module
     channel: nn.Module
     dropout: float
+    residual: bool = True
 
     @nn.compact
     def __call__(self, x, positions, cache=None):
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         y, cache = self.mixer(RMSNorm(name="mixer_norm")(x), positions, cache)
-        x = x + drop(y)
-        return x + drop(self.channel(RMSNorm(name="channel_norm")(x))), cache
+        y = drop(y)
+        x = x + y
+        z = drop(self.channel(RMSNorm(name="channel_norm")(x)))
+        return (x if self.residual else y) + z, cache
 
 
 class Decoder(nn.Module):
@@ -44,19 +48,23 @@ class Decoder(nn.Module):
         vocab: V.
         precision: of activations and matrix products; parameters, norms, softmax and logits are float32.
         remat: recompute each block in the backward pass instead of keeping its activations.
+        schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
+        energy: measure the kinetic energy of ODE layers.
     """
 
     model: config.Model
     vocab: int
     precision: str = "f32"
     remat: bool = False
+    schedule: tuple[tuple[float, ...], ...] = ()
+    energy: bool = False
 
     @nn.compact
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, cache: tuple | None = None
     ) -> tuple[jax.Array, tuple | None]:
         """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued
-        cache."""
+        cache; without a cache, in its place, a `Solve` for each ODE layer, None where there is none."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.model.width, DTYPES[self.precision]
@@ -64,15 +72,20 @@ class Decoder(nn.Module):
         x = embedding[tokens].astype(dtype)
         x = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        blocks = []
-        for i, block in enumerate(self.blocks()):
-            params = self.param(f"block_{i}", lambda key, b=block: b.init(key, x, positions)["params"])
-            keys = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
-            run = lambda p, x, positions, cache, b=block, r=keys: b.apply({"params": p}, x, positions, cache, rngs=r)
+        notes, continued = [], []
+        schedule = self.schedule or ((),) * self.model.layers
+        for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
+            start = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
+            params = self.param(f"block_{i}", start)
+            keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
+            run = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
             run = jax.checkpoint(run) if self.remat else run
-            blocks.append(lambda x, positions, cache, f=run, p=params: f(p, x, positions, cache))
-        depth = DEPTHS[self.model.depth]
-        x, continued = depth.run(blocks, x, positions, cache or [None] * depth.evaluations(self.model.layers))
+            caches = None
+            if cache is not None:
+                caches = cache[len(continued) :][: layer.evaluations(self.model, times)]
+            x, more = layer.run(run, params, x, positions, caches, keys, self.model, times, self.energy)
+            continued += more if caches else []
+            notes += [] if caches or more is None else [more]
 
         x = RMSNorm(name="norm")(x)
         head = (
@@ -81,31 +94,37 @@ class Decoder(nn.Module):
             else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
         )
         logits = jnp.matmul(x.reshape(-1, width), head.astype(dtype), preferred_element_type=jnp.float32)
-        return logits.reshape(*tokens.shape, self.vocab), None if cache is None else continued
+        return logits.reshape(*tokens.shape, self.vocab), (tuple(notes) or None) if cache is None else tuple(continued)
 
     @nn.nowrap
     def blocks(self) -> list[Block]:
-        """The distinct blocks, without parameters; `model.mixer` and `model.channel` are repeated over them."""
+        """The block of each layer, without parameters; `model.mixer` and `model.channel` are repeated over them."""
         mixers, channels = self.model.mixer.split(), self.model.channel.split()
-        count = DEPTHS[self.model.depth].blocks(self.model.layers)
-        gain = (2 * self.model.layers) ** -0.5  # 2 L branches add up in the residual stream (GPT-2, section 2.3)
+        kinds = layers(self.model)
+        # 2 L branches add up in the residual stream (GPT-2, section 2.3)
+        gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
         parts = (self.model, gain, LINEARS[self.model.linear](self.model))
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
                 CHANNELS[channels[i % len(channels)]](*parts, name="channel", parent=None),
                 self.model.dropout,
+                kind.residual,
                 parent=None,
             )
-            for i in range(count)
+            for i, kind in enumerate(kinds)
         ]
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
-        """An empty cache for `batch` sequences of at most `slots` tokens."""
-        blocks, evaluations = self.blocks(), DEPTHS[self.model.depth].evaluations(self.model.layers)
+        """An empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a block.
+
+        Raises:
+            UserError: a layer is an adaptive ODE: its steps look ahead, so nothing can be cached.
+        """
         dtype = DTYPES[self.precision]
-        return tuple(blocks[i % len(blocks)].mixer.init_cache(batch, slots, dtype) for i in range(evaluations))
+        counted = zip(self.blocks(), evaluations(self.model, self.schedule), strict=True)
+        return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))
 
 
 def check_names(model: config.Model) -> None:
@@ -114,10 +133,13 @@ def check_names(model: config.Model) -> None:
     Raises:
         UserError: naming the key, the word and the words there are; or what a part says.
     """
-    for key, table in [("mixer", MIXERS), ("channel", CHANNELS), ("depth", DEPTHS), ("linear", LINEARS)]:
-        for word in getattr(model, key).split() if key in ("mixer", "channel") else [getattr(model, key)]:
+    tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
+    tables |= {"ode_solver": ode.SOLVERS, "ode_time": fields.TIMES, "ode_adjoint": ode.ADJOINTS}
+    for key, table in tables.items():
+        kind = key.removeprefix("ode_")
+        for word in getattr(model, key).split() if key in ("mixer", "channel", "depth") else [getattr(model, key)]:
             if word not in table:
-                raise UserError(f"config.model.{key}: no {key} is called {word!r}{config.near(word, table)}")
+                raise UserError(f"config.model.{key}: no {kind} is called {word!r}{config.near(word, table)}")
     different = math.lcm(len(model.mixer.split()), len(model.channel.split()))
     key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, model.width), jnp.float32)
     for block in Decoder(model, 2).blocks()[:different]:  # only shapes: no device is started for a bad config

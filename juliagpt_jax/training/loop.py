@@ -16,15 +16,25 @@ from juliagpt_jax.config import Config, differences, to_dict
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
-from juliagpt_jax.evaluation import cost, report, scoring
+from juliagpt_jax.evaluation import cost, report, schedule, scoring
 from juliagpt_jax.files import write_text
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
 from juliagpt_jax.training import ngrams, optimizers
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.step import TrainState, batch_sharding, build, initial_state, make_train_step, shardings
+from juliagpt_jax.training.step import (
+    TrainState,
+    batch_sharding,
+    build,
+    initial_state,
+    make_mesh,
+    make_train_step,
+    shardings,
+)
 from juliagpt_jax.training.workdir import free
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
@@ -50,7 +60,7 @@ class Trainer:
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
         self.config, self.corpus, self.workdir = config, corpus, workdir
         train, model = config.train, config.model
-        self.mesh = devices.make_mesh(config.mesh, train.batch_size // train.accumulate)
+        self.mesh = make_mesh(config)
         self.model = build(config, corpus.tokenizer.vocab_size)
         self.chosen = selection.select(corpus, config.data, config.seed, model.context)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
@@ -64,6 +74,7 @@ class Trainer:
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
         self.params_count = optimizers.count(self.state.params)
+        self.multiplied = cost.multiplied(model, self.state.params)
         self._batch_place = batch_sharding(self.mesh)
         self._tokens = None
         if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
@@ -160,7 +171,7 @@ class Trainer:
         # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
         step_function = self._make_step().lower(self.state, batch).compile()
         self.compile_s = time.perf_counter() - begun
-        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate) * self.mesh.size
+        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate, self.model.model) * self.mesh.size
         pending: tuple[int, dict[str, jax.Array]] | None = None
         self._mark = (time.perf_counter(), first)
         for done in range(first + 1, train.steps + 1):
@@ -184,7 +195,7 @@ class Trainer:
                     self._say(bar, self._sample(done))
                 if save:  # comes last: a run that resumes here writes nothing of this step again
                     val_loss = self.evaluations["val_loss"] if evaluate else None
-                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss})
+                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss} | self._schedule_of_now())
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
             if stopping:
@@ -207,7 +218,7 @@ class Trainer:
             step_s = (now - then) / max(1, step - since)
             self._mark = (now, step)
             tokens_per_s = train.batch_size * self.config.model.context / step_s
-            flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+            flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
             peak = cost.peak_flops(jax.devices()[0].device_kind, train.precision) * self.mesh.size
             bpc = values["loss"] / math.log(2)
             perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
@@ -219,9 +230,12 @@ class Trainer:
             culprit = (
                 f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
             )
+            helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
+            if adaptive(self.model.model):
+                helps += f". Or {schedule.why(self.model)}"
             raise NumericalError(
                 f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none was "
-                f"applied. A lower --config.train.lr helps, or --config.train.precision=f32"
+                f"applied. {helps}"
             )
 
     def _evaluate(self) -> dict[str, float]:
@@ -229,20 +243,41 @@ class Trainer:
         kinds = {"val_loss": self.state.params} | ({"ema_val_loss": self.state.ema} if self.config.train.ema else {})
         inputs, targets = self._eval_windows
         for name, params in kinds.items():
-            losses = scoring.losses_of(self.model, params, inputs, targets, self._eval_batch, self._batch_place)
+            losses = scoring.losses_of(
+                self._fixed(params), params, inputs, targets, self._eval_batch, self._batch_place
+            )
             self.evaluations[name] = scoring.mean_loss(losses, targets)
         return self.evaluations
+
+    def _fixed(self, params: Any) -> Decoder:
+        """The model as it is evaluated and decodes. Where training follows a tolerance that is on the schedule for
+        these weights: the steps of training look ahead."""
+        if not adaptive(self.model.model):
+            return self.model
+        windows, _ = scoring.spread(self.corpus.train, self.model.model.context, schedule.WINDOWS, self._lead)
+        times = schedule.calibrate(self.model, params, windows)
+        return schedule.with_model(self.model, ode_rtol=0.0).clone(schedule=times, parent=None)
+
+    def _schedule_of_now(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that decoding starts from the workdir alone."""
+        return {"schedule": self._fixed(self.state.params).schedule} if adaptive(self.model.model) else {}
+
+    def _load_generator(self) -> Generator:
+        """The generator with the weights, and on the schedule, of now."""
+        model = self._fixed(self.state.params)
+        if self._generator is None or self._generator.model != model:
+            self._generator = Generator(model, self.state.params)
+        self._generator.load(self.state.params)
+        return self._generator
 
     def _end_save(self) -> None:
         if not self.checkpoints.wait():
             raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
 
     def _sample(self, step: int) -> str:
-        if self._generator is None:
-            self._generator = Generator(self.model, self.state.params)
-        self._generator.load(self.state.params)
+        generator = self._load_generator()
         prompt = np.array([self._lead])
-        tokens = self._generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
+        tokens = generator.generate([prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed)
         text = self.corpus.tokenizer.decode(tokens[0])
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
@@ -255,7 +290,7 @@ class Trainer:
         train, tokenizer = self.config.train, self.corpus.tokenizer
         parts = selection.parts(self.corpus.val_chunks, self.config.data.weights_by)
         measure = lambda params: scoring.score_text(
-            self.model,
+            self._fixed(params),
             params,
             self.corpus.val,
             self._lead,
@@ -267,11 +302,10 @@ class Trainer:
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if train.ema:
             values["ema"] = measure(self.state.ema)
-        generator = self._generator or Generator(self.model, self.state.params)
-        generator.load(self.state.params)
+        generator = self._load_generator()
         texts = report.write(generator, tokenizer, self.config.seed)
         tokens = train.steps * train.batch_size * self.config.model.context
-        flops = cost.train_flops_per_token(self.config.model, self.params_count, self.model.vocab)
+        flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
         newest = self.workdir / "checkpoints" / str(train.steps)
         return (
             values

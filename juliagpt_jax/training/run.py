@@ -97,7 +97,7 @@ def _train(
 def _warn_if_slow(settings: config.Config, trainer: Any) -> None:
     """Say beforehand how long a long run takes on this processor."""
     tokens = settings.train.steps * settings.train.batch_size * settings.model.context
-    flops = tokens * cost.train_flops_per_token(settings.model, trainer.params_count, trainer.model.vocab)
+    flops = tokens * cost.train_flops_per_token(settings.model, trainer.multiplied, trainer.model.vocab)
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
     if seconds > 600:
         print(

@@ -4,6 +4,7 @@ Loss scaling, accumulation, clipping, the optimizer, the average of the weights 
 are all inside it. All randomness is fold_in(key(seed), step).
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from juliagpt_jax import config
+from juliagpt_jax import config, devices
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.training.ngrams import Penalty
@@ -38,7 +40,28 @@ class TrainState(NamedTuple):
 
 def build(config: config.Config, vocab: int) -> Decoder:
     """The model of a run."""
-    return Decoder(config.model, vocab, config.train.precision, config.train.remat)
+    return Decoder(config.model, vocab, config.train.precision, config.train.remat, energy=config.train.ode_energy > 0)
+
+
+def make_mesh(config: config.Config) -> jax.sharding.Mesh:
+    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step.
+
+    Their steps depend on sums over the whole batch, so on many devices they would meet several times a step, and XLA's
+    CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
+    """
+    rows = config.train.batch_size // config.train.accumulate
+    if not diffrax_loops(config.model):
+        return devices.make_mesh(config.mesh, rows)
+    if config.mesh.data > 1 or config.mesh.model > 1:
+        raise UserError(
+            "config.mesh: an ODE with a tolerance, or with the backsolve adjoint, trains on one device (mesh.data=1)"
+        )
+    return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
+
+
+def diffrax_loops(model: config.Model) -> bool:
+    """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
+    return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
 
 
 def initial_state(config: config.Config, model: Decoder) -> TrainState:
@@ -100,13 +123,19 @@ def make_train_step(
 
     def loss_sum(params, inputs, targets, key, scale):
         rngs = {"dropout": key} if config.model.dropout else {}
-        logits, _ = model.apply({"params": params}, inputs, rngs=rngs)
+        rngs |= {"steps": key} if config.model.ode_min_steps else {}
+        notes: Any
+        logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
         targets, weights = targets if weighted else (targets, None)
         losses = token_losses(logits, targets)
-        total = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
-        if penalty is None:
-            return total * scale, total
-        return (total + train.ngram_weight * penalty(logits, inputs, targets)) * scale, total
+        total = objective = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
+        if penalty is not None:
+            objective += train.ngram_weight * penalty(logits, inputs, targets)
+        if train.ode_energy and notes:
+            scored = targets != IGNORED
+            energy: Any = sum(solve.energy for solve in notes)
+            objective += train.ode_energy * energy * jnp.sum(scored if weights is None else scored * weights)
+        return objective * scale, total
 
     def gradient(params, inputs, targets, key, scale):
         """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a
@@ -114,6 +143,20 @@ def make_train_step(
         grad = jax.grad(loss_sum, has_aux=True)
         if train.accumulate == 1:
             return grad(params, inputs, targets, key, scale)
+
+        def one_by_one(params, inputs, targets, key, scale, total):
+            def add(sums, part):
+                (inputs, targets), i = part
+                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
+                return jax.tree.map(jnp.add, sums, new), None
+
+            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
+            zeros = (jax.tree.map(jnp.zeros_like, params), total)
+            return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
+
+        if diffrax_loops(config.model):  # which fail inside shard_map; there is one device
+            return one_by_one(params, inputs, targets, key, scale, jnp.float32(0))
+
         # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
         # end. Left to the compiler they would meet after each micro-batch.
         axes = tuple(mesh.axis_names)
@@ -121,16 +164,8 @@ def make_train_step(
         def on_device(params, inputs, targets, key, scale):
             params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
             key = jax.random.fold_in(key, jax.lax.axis_index(axes))
-
-            def add(sums, part):
-                (inputs, targets), i = part
-                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
-                return jax.tree.map(jnp.add, sums, new), None
-
-            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
-            zeros = (jax.tree.map(jnp.zeros_like, params), jax.lax.pcast(jnp.float32(0), axes, to="varying"))
-            sums, _ = jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))
-            return jax.lax.psum(sums, axes)
+            total = jax.lax.pcast(jnp.float32(0), axes, to="varying")
+            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale, total), axes)
 
         whole = PartitionSpec()
         split = jax.shard_map(

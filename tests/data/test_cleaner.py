@@ -73,6 +73,10 @@ def test_what_a_reader_would_stumble_over(text, result):
             "in the Years 1669, 1670 see Fig. 4. be a line.",
             "in the years sixteen sixty-nine, sixteen seventy see figure four be a line.",
         ),
+        (
+            "pages 12-14, 1850-60, 5-1/3",
+            "pages twelve to fourteen, eighteen fifty to sixty, five and one third",
+        ),
         ("1651 men", "one thousand six hundred and fifty-one men"),
         ("5-1/3 inches, 2 3/4 feet, 7/8", "five and one third inches, two and three quarters feet, seven eighths"),
         ("the 23rd and 3d of 2.5", "the twenty-third and third of two point five"),

@@ -192,6 +192,25 @@ def test_every_linear_of_a_decoder_is_seen_and_its_gradients_are_true(tiny):
             np.testing.assert_allclose(grads[path] @ grads[path].T, a * jnp.trace(b), rtol=1e-3, atol=1e-5 * norm)
 
 
+class Looped(nn.Module):
+    """A Linear inside a loop, between two outside it."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        inner = Linear(3, name="inner", parent=None)
+        x = Linear(3, name="before")(jax.nn.one_hot(tokens, VOCAB, dtype=jnp.float64))
+        kernel = self.param("inner", lambda key: inner.init(key, x)["params"])
+        x, _ = jax.lax.scan(lambda x, _: (jnp.tanh(inner.apply({"params": kernel}, x)), None), x, None, length=2)
+        return Linear(VOCAB, name="after")(x), None
+
+
+def test_a_linear_inside_a_loop_has_the_diagonal_alone():
+    params = jax.tree.map(jnp.asarray, Looped().init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
+    curvature = kronecker.fit(Looped(), params, TRAIN, CONTEXT, LEAD, 4, 0)
+    assert sorted(curvature.bases) == ["after/kernel", "before/kernel"]
+    assert (curvature.eigenvalues["inner"]["kernel"] > 0).all()
+
+
 def sampled_gradients(params, chunks, draws):
     """Gradients (draws, tokens, P), labels drawn from the model: one token at a time."""
     inputs = np.concatenate([pair[0] for pair in pairs(chunks)])

@@ -43,6 +43,12 @@ def pairwise(*tables):
 VARIANTS = [pytest.param(dict(zip(TABLES, row, strict=True)), id="-".join(row)) for row in pairwise(*TABLES.values())]
 
 
+def drawn(model, tokens):
+    """Initial parameters. Code for many random draws takes LLVM seconds to optimise, and runs once."""
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    return init(jax.random.key(3), tokens)["params"]
+
+
 class Built:
     """A model, its parameters, tokens (B, T), and its forward pass and its continuation, compiled."""
 
@@ -51,7 +57,7 @@ class Built:
         self.model = step.build(config, VOCAB).clone(**kinds, parent=None)
         self.tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
         # An untied head: logits of size 1, in which an error shows.
-        self.params = jax.jit(self.model.init)(jax.random.key(3), self.tokens)["params"]
+        self.params = drawn(self.model, self.tokens)
         self._apply = jax.jit(self.model.apply)
 
     def forward(self, tokens):

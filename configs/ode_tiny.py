@@ -1,0 +1,20 @@
+"""One block of width 192 as the field of an ODE, 6 evaluations: a third of the blocks of configs/tiny.py, twice the
+compute.
+
+Command:   python -m juliagpt_jax.main --config=configs/ode_tiny.py --workdir=runs/ode_tiny
+Hardware:  two cores of an Intel Xeon with AVX-512
+Time:      not measured yet
+Result:    not measured yet
+"""
+
+import ml_collections
+from tiny import get_config as tiny_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = tiny_config()
+    config.model.depth = "ode"
+    config.model.layers = 1
+    config.model.ode_solver = "midpoint"
+    config.model.ode_steps = 3
+    return config
