@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.data import selection
+    from juliagpt_jax.data import query, selection
     from juliagpt_jax.training import doremi, run
     from juliagpt_jax.training.workdir import open_run
 
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
     drawn = selection.shares(corpus, settings.data, settings.seed, settings.model.context)
     if len(drawn) < 2:
         raise UserError(f"{settings.data.path}: one {by} alone, {next(iter(drawn))}: there is nothing to weigh")
-    data = dataclasses.replace(settings.data, phase_weights=selection.write_weights(drawn))
+    data = dataclasses.replace(settings.data, phase_weights=query.write_weights(drawn))
     settings = dataclasses.replace(settings, data=data)
 
     print(f"reference: {workdir / 'reference'}, drawn by {data.phase_weights}", flush=True)

@@ -149,6 +149,13 @@ def test_killed_in_the_middle_of_a_curriculum(micro, arguments, tmp_path):
     one, other = (jax.tree.leaves(open_run(tmp_path / name).params) for name in ("clean", "killed"))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
+    report = json.loads((tmp_path / "clean" / "report.json").read_text())
+    values = micro.run("evaluate", f"--workdir={tmp_path / 'clean'}", "--json").out.splitlines()
+    again = json.loads(values[-1])["phases"]
+    assert set(again) == {"easy", "hard"}
+    for name, part in report["phases"].items():
+        assert again[name] == pytest.approx(part, rel=1e-6)
+    assert any(line.startswith("perplexity: easy") for line in values)
 
 
 @pytest.mark.parametrize(

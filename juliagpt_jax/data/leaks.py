@@ -14,6 +14,7 @@ SEQUENCE = 40
 SAMPLED = 8  # one sequence in so many is looked at, the same ones on both sides
 NEAR = 0.8
 BLOCK = 2**22  # tokens hashed at a time
+LONGEST = 2**20  # tokens of a passage: a text without lines is looked at in such pieces
 BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -33,6 +34,7 @@ class Leaks(NamedTuple):
 def find(train: np.ndarray, train_lengths: np.ndarray, val: np.ndarray, val_lengths: np.ndarray, near: bool) -> Leaks:
     """Compare two token arrays of lines with these lengths. Without `near`, a passage counts only when it is the same,
     as is right where few forms of sentences recur by design."""
+    train_lengths, val_lengths = _pieces(train_lengths), _pieces(val_lengths)
     lines, sequences = zip(*_hashes(train, train_lengths), strict=True)
     seen_lines, seen = np.sort(np.concatenate(lines)), np.sort(np.concatenate(sequences))
     passages = exact = close = 0
@@ -47,6 +49,14 @@ def find(train: np.ndarray, train_lengths: np.ndarray, val: np.ndarray, val_leng
         alike = long & ~same & (total >= 4) & (found >= NEAR * total) & near
         passages, exact, close = passages + int(long.sum()), exact + int(same.sum()), close + int(alike.sum())
     return Leaks(passages, exact, close)
+
+
+def _pieces(lengths: np.ndarray) -> np.ndarray:
+    """The same tokens in lines of at most LONGEST."""
+    counts = np.maximum(-(-lengths // LONGEST), 1)
+    pieces = np.full(int(counts.sum()), LONGEST, np.int64)
+    pieces[np.cumsum(counts) - 1] = lengths - (counts - 1) * LONGEST
+    return pieces
 
 
 def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -241,7 +241,7 @@ def _hard_first(curriculum: Curriculum, values: np.ndarray, rng: np.random.Gener
 
 
 def _interleaved(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Several rounds, each over the whole range from easy to hard (section 3 of arXiv 2506.11300)."""
+    """Several rounds, each over the whole range from easy to hard (the interleaved form of arXiv 2506.11300)."""
     order = np.argsort(values, kind="stable")
     rounds = [order[i :: curriculum.parts] for i in range(curriculum.parts)]
     return np.concatenate([_paced(curriculum, part, rng) for part in rounds if len(part)])

@@ -67,3 +67,11 @@ def test_blocks_make_no_difference(monkeypatch):
     for block in (1, 500, 5000):
         monkeypatch.setattr(leaks, "BLOCK", block)
         assert leaks.find(tokens[:cut], sizes[:200], tokens[cut:], sizes[200:], True) == whole
+
+
+def test_a_text_without_lines_is_looked_at_in_pieces(monkeypatch):
+    text = np.frombuffer("".join(TRAIN).encode(), np.uint8)
+    whole = leaks.find(text, np.array([len(text)]), text[500:9500], np.array([9000]), True)
+    assert whole == (1, 0, 1)
+    monkeypatch.setattr(leaks, "LONGEST", 1000)
+    assert leaks.find(text, np.array([len(text)]), text[500:9500], np.array([9000]), True) == (9, 0, 9)

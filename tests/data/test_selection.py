@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from juliagpt_jax.data import sampler, selection
+from juliagpt_jax.data import query, sampler, selection
 from juliagpt_jax.data.corpus import load
 from juliagpt_jax.data.metadata import Words
 from juliagpt_jax.errors import UserError
@@ -122,7 +122,7 @@ def test_shares_are_written_and_read(school, tiny):
     data = tiny().data
     drawn = selection.shares(school, data, SEED, CONTEXT)
     assert sum(drawn.values()) == pytest.approx(1) and list(drawn) == ["philosophy", "quadrivium", "trivium"]
-    again = selection.parse_weights(selection.write_weights(drawn | {"a, b: c": 0.5}), "phase")
+    again = query.parse_weights(query.write_weights(drawn | {"a, b: c": 0.5}), "phase")
     assert again["a, b: c"] == pytest.approx(0.5 / 1.5, abs=1e-6)
 
 
