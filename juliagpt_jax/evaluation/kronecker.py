@@ -4,7 +4,7 @@ For a Linear with input a and output gradient g at each position, the block of i
 E[a a'] x E[g g'] for its eigenvectors only (K-FAC in its "expand" form: Eschenhagen et al. 2023, arXiv 2311.00636);
 its eigenvalues are the second moments of the gradient in that basis (George et al. 2018, arXiv 1806.03884, eq. 9).
 The eigenvalues are where the accuracy lies: they see what the product of two means loses. Every other parameter
-(embedding, norm scales, whatever is not a Linear of layers.LINEARS) has the diagonal of its Fisher matrix.
+(embedding, norm scales, whatever is not a dense Linear's kernel) has the diagonal of its Fisher matrix.
 Labels are drawn from the model, so this is the Fisher matrix, which is the Gauss-Newton matrix of the cross entropy.
 """
 
@@ -20,7 +20,7 @@ from flax.core.tracers import current_trace
 
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
 from juliagpt_jax.evaluation.scoring import spread
-from juliagpt_jax.models.layers import LINEARS
+from juliagpt_jax.models.layers import Linear
 
 Factors = dict[str, tuple[Any, Any]]  # path of a kernel: (in, in) and (out, out)
 ROWS = 16  # windows whose factors are taken together
@@ -44,7 +44,7 @@ def _watched(model: Any, params: Any, tokens: jax.Array, nudges: dict[str, jax.A
 
     def intercept(call, args, kwargs, context):
         y = call(*args, **kwargs)
-        if not isinstance(context.module, tuple(LINEARS.values())) or context.method_name != "__call__":
+        if not isinstance(context.module, Linear) or context.method_name != "__call__":
             return y
         name = names.get(id(context.module.get_variable("params", "kernel")))
         if name is None or current_trace() != here:
