@@ -1,5 +1,7 @@
 """DoReMi: the update against the golden arrays, and the weighted step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,15 +37,17 @@ def test_rows_weigh_in_the_loss_and_its_gradient(tiny):
     inputs, targets = text[:, :-1], text[:, 1:].copy()
     targets[1, 9:] = IGNORED
 
-    def run(weights, targets, *flags):
+    @functools.cache
+    def machine(weighted, *flags):
         config = tiny("model.layers=1", "train.lr=0.01", "train.warmup=0", *flags)
         model = step.build(config, VOCAB)
         mesh = devices.make_mesh(config.mesh, config.train.batch_size // config.train.accumulate)
-        function = step.make_train_step(config, model, mesh, weighted=weights is not None)
-        column = None if weights is None else np.array(weights, np.float32)[:, None]
-        state, metrics = function(
-            step.initial_state(config, model), (inputs, targets if column is None else (targets, column))
-        )
+        return config, model, step.make_train_step(config, model, mesh, weighted=weighted)
+
+    def run(weights, targets, *flags):
+        config, model, function = machine(weights is not None, *flags)
+        batch = targets if weights is None else (targets, np.array(weights, np.float32)[:, None])
+        state, metrics = function(step.initial_state(config, model), (inputs, batch))
         return float(metrics["loss"]), float(metrics["grad_norm"]), jax.tree.leaves(state.params)
 
     def same(one, other):
