@@ -17,6 +17,7 @@ from juliagpt_jax.training.optimizers import OPTIMIZERS, check_name, count, para
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 DECAYED = ("kernel", "left", "right", "embedding", "head")
 WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps")  # of a filter: matrices by shape alone
+WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
 
 
 def random_tree(seed: int, scale: float):
