@@ -211,7 +211,7 @@ def test_remat_changes_nothing(built):
 
     plain, again = built.model, built.model.clone(remat=True, parent=None)
     assert "remat" in str(jax.make_jaxpr(again.apply)({"params": built.params}, built.tokens))
-    chex.assert_trees_all_close(run(again), run(plain), atol=1e-6, rtol=1e-5)
+    chex.assert_trees_all_close(run(again), run(plain), atol=2e-5, rtol=2e-5)  # gradients are sums of up to 10
 
 
 @pytest.mark.parametrize("precision, tolerance", [("bf16", 0.15), ("f16", 0.02)])
