@@ -1,5 +1,6 @@
 """Files that are whole or as they were: what a killed process, a full disk or a lost current must not leave half."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -23,6 +24,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Any) -> None:
     """`write_text` of a nested value; a number that is not finite becomes null."""
     write_text(path, json.dumps(finite(values), indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

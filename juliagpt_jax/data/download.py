@@ -4,7 +4,6 @@ The bytes go to NAME.part beside their place and are renamed when their number a
 that breaks or stalls is tried again and goes on where it stopped, if the server can do that; so does the next command.
 """
 
-import hashlib
 import http.client
 import os
 import socket
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from juliagpt_jax.data.sources import Work
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import sha256
 
 MIRROR = "https://raw.githubusercontent.com"
 SLOWEST = 1_000  # bytes a second, on average; below it a connection counts as stalled
@@ -71,7 +71,7 @@ def fetch(
     target = folder / f"{work.id}-{work.source_sha256[:16]}{Path(work.source_path).suffix}"
     part = target.with_name(f"{target.name}.part")
     if target.exists():
-        if _sha256(target) == work.source_sha256:
+        if sha256(target) == work.source_sha256:
             return target
         target.unlink()
     reason, attempt = "", 0
@@ -104,7 +104,7 @@ def fetch(
             )
             continue
         size = part.stat().st_size
-        if size == work.source_bytes and _sha256(part) == work.source_sha256:
+        if size == work.source_bytes and sha256(part) == work.source_sha256:
             with open(part, "rb") as stream:
                 os.fsync(stream.fileno())
             os.replace(part, target)
@@ -151,8 +151,3 @@ def _go_on(address: str, part: Path, size: int, timeout: float) -> None:
                 elapsed = time.monotonic() - started
                 if elapsed > timeout and at - begin < SLOWEST * elapsed:
                     raise TimeoutError
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

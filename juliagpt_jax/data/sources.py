@@ -15,6 +15,7 @@ from typing import Any
 
 from juliagpt_jax.data import parsers
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.files import sha256
 
 MANIFEST = "source_manifest.json"
 CLASSICS = Path(__file__).parent / "classics.json"
@@ -160,8 +161,7 @@ def fingerprint(works: list[Work]) -> str:
 def digest(file: Path) -> str:
     """SHA-256 of a file, in hex."""
     try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
 

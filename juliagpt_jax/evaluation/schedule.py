@@ -18,6 +18,7 @@ import numpy as np
 from juliagpt_jax import config
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation.scoring import lead_token, spread
+from juliagpt_jax.files import write_json
 from juliagpt_jax.models.decoder import Decoder, check_names
 from juliagpt_jax.models.depth import adaptive, evaluations
 
@@ -156,9 +157,7 @@ def _stored(
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it, and the schedules are calibrated anew") from error
     schedule = calibrate(found, params, windows())
-    text = json.dumps(known | {key: schedule}, indent=1)
-    path.with_suffix(".new").write_text(text + "\n", encoding="utf-8")
-    path.with_suffix(".new").replace(path)
+    write_json(path, known | {key: schedule})
     return schedule
 
 

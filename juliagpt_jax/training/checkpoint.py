@@ -9,7 +9,6 @@ loads as a wrong number.)
 """
 
 import concurrent.futures
-import hashlib
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.errors import StorageError, UserError
-from juliagpt_jax.files import sync_folder, write_json
+from juliagpt_jax.files import sha256, sync_folder, write_json
 from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
 
@@ -307,7 +306,7 @@ def verify(folder: Path) -> None:
         try:
             if path.stat().st_size != size:
                 raise Damaged(f"{name} has another size")
-            if _sha256(path) != digest:
+            if sha256(path) != digest:
                 raise Damaged(f"{name} has other bytes")
         except OSError as error:
             raise Damaged(f"{name}: {error.strerror}") from error
@@ -317,10 +316,5 @@ def _files(folder: Path) -> Iterable[Path]:
     return (p for p in sorted(folder.rglob("*")) if not p.is_dir() and p != folder / MANIFEST)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _hashes(folder: Path) -> dict[str, list]:
-    return {p.relative_to(folder).as_posix(): [p.stat().st_size, _sha256(p)] for p in _files(folder)}
+    return {p.relative_to(folder).as_posix(): [p.stat().st_size, sha256(p)] for p in _files(folder)}
