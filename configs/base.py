@@ -71,6 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
     train.optimizer = "adamw"  # a name of training/optimizers.py
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
+    train.adam_lr = 0.0  # of the parameters that the optimizer leaves to AdamW; 0: as lr
     train.min_lr = 6e-5  # where the cosine ends
     train.warmup = 100  # steps
     train.beta1 = 0.9  # decay of the mean of the gradient

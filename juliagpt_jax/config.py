@@ -110,6 +110,7 @@ class Train:
     accumulate: int = _at_least(0)
     optimizer: str = _text()
     lr: float = _knob(lambda v: v > 0, "must be above 0")
+    adam_lr: float = _at_least(0)
     min_lr: float = _at_least(0)
     warmup: int = _at_least(0)
     beta1: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
@@ -188,6 +189,11 @@ def build(values: Mapping[str, Any]) -> Config:
             t.batch_size % (t.accumulate or 1) == 0,
             "train.accumulate",
             f"{t.accumulate} does not divide batch_size={t.batch_size}",
+        ),
+        (
+            not (t.adam_lr and t.optimizer == "adamw"),
+            "train.adam_lr",
+            "is of what another optimizer leaves to AdamW; with train.optimizer=adamw give train.lr",
         ),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
         (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),

@@ -146,7 +146,7 @@ BAD_VALUES = [
     ("model.head=2", "model.head: no such key; did you mean heads"),
     ("modle.width=32", "modle.width: no such key; did you mean model"),
     ("sed=1", "sed: no such key; did you mean seed"),
-    ("train.xyzzy=1", "train.xyzzy: no such key; there are: accumulate, batch_size"),
+    ("train.xyzzy=1", "train.xyzzy: no such key; there are: accumulate, "),
     ("train.lr.more=1", "train.lr.more: no such key"),
     ("train=1", "train: is a group of keys: "),
     ("=1", ": no such key"),
@@ -214,6 +214,7 @@ BAD_VALUES = [
     ("model.ffn_mult=0.0001", "model.ffn_mult: 0.0001 x width 384"),
     ("model.ffn_mult=1e308", "model.ffn_mult: 1e+308 x width 384"),
     ("train.accumulate=7", "train.accumulate: 7 does not divide batch_size=64"),
+    ("train.adam_lr=0.1", "train.adam_lr: is of what another optimizer leaves to AdamW"),
     ("train.min_lr=1.0", "train.min_lr: 1.0 is above train.lr=0.0006"),
     ("train.warmup=5000", "train.warmup: 5000 is not below train.steps=5000"),
 ]

@@ -18,7 +18,7 @@ from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.training.ngrams import Penalty
-from juliagpt_jax.training.optimizers import OPTIMIZERS, schedule
+from juliagpt_jax.training.optimizers import OPTIMIZERS, descend, schedule
 
 INITIAL_SCALE = 2.0**15
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
@@ -190,10 +190,9 @@ def make_train_step(
         bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
         lr = learning_rate(state.step)
-        updates, opt_state = OPTIMIZERS[train.optimizer](train, state.params).update(
-            grads, state.opt_state, state.params
-        )
-        params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
+        optimizer = OPTIMIZERS[train.optimizer](train, state.params)
+        directions, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = descend(train, state.params, directions, lr)
         ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
         keep = lambda new, old: jnp.where(finite, new, old)
         params, opt_state, ema = jax.tree.map(

@@ -12,7 +12,15 @@ import pytest
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.training import step
-from juliagpt_jax.training.optimizers import OPTIMIZERS, check_name, count, parameter_table, paths, schedule
+from juliagpt_jax.training.optimizers import (
+    OPTIMIZERS,
+    check_name,
+    count,
+    descend,
+    parameter_table,
+    paths,
+    schedule,
+)
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 DECAYED = ("kernel", "left", "right", "embedding", "head")
@@ -40,7 +48,7 @@ def test_adamw(clip, tiny):
     for t in range(1, 6):
         grads, lr = random_tree(t, 0.1 * t), 0.01 * t
         updates, state = update(grads, state, params)
-        params = jax.tree.map(lambda p, u, lr=lr: p - lr * u, params, updates)
+        params = descend(train, params, updates, jnp.float32(lr))
         raw = {path: np.asarray(g, np.float64) for path, g in paths(grads).items()}
         norm = math.sqrt(sum((g**2).sum() for g in raw.values()))
         assert (norm > clip) == (clip < 1)
@@ -83,6 +91,27 @@ def test_schedule(warmup, tiny):
     assert max(float(value(at)) for at in range(steps)) <= lr * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_optimizer_decays_by_itself(name, tiny):
+    """`descend` does it, for all rules: directions are the same with and without."""
+    params, grads = random_tree(0, 1.0), random_tree(1, 1.0)
+    with_decay, without = (
+        OPTIMIZERS[name](tiny(f"train.optimizer={name}", f"train.weight_decay={w}").train, params) for w in (0.3, 0)
+    )
+    one, two = (o.update(grads, o.init(params), params) for o in (with_decay, without))
+    chex.assert_trees_all_equal(one, two)
+
+
+def test_descend(tiny):
+    """p - rate (direction + decay p): the decay on matrices, at each one's own rate, which follows the schedule."""
+    train = tiny("train.lr=0.2", "train.min_lr=0", "train.weight_decay=0.5").train
+    params, directions = random_tree(0, 1.0), random_tree(1, 1.0)
+    after = paths(descend(train, params, directions, jnp.float32(0.1)))
+    for (path, p), d in zip(paths(params).items(), jax.tree.leaves(directions), strict=True):
+        decay = 0.5 * p if path.split("/")[-1] in DECAYED else 0
+        np.testing.assert_allclose(after[path], p - 0.1 * (d + decay), atol=1e-6)
+
+
 def test_an_unknown_optimizer_is_refused(tiny):
     check_name(tiny().train)
     with pytest.raises(UserError, match=r"config\.train\.optimizer.*'adamv'.*did you mean adamw"):
@@ -96,13 +125,13 @@ def test_parameter_table(file):
     model = step.build(settings, 65)
     params = jax.eval_shape(lambda: step.initial_state(settings, model).params)
     header, *lines, total = parameter_table(settings.train, params).splitlines()
-    assert header.split() == ["parameter", "shape", "count", "rule", "decay"]
+    assert header.split() == ["parameter", "shape", "count", "rule", "lr", "decay"]
     rows = [line.split() for line in lines]
     assert [row[0] for row in rows] == list(paths(params))
     for row, leaf in zip(rows, paths(params).values(), strict=True):
-        assert tuple(int(n) for n in row[1:-3] if n != "x") == leaf.shape
-        assert int(row[-3].replace(",", "")) == math.prod(leaf.shape)
-        assert row[-2] == settings.train.optimizer
+        assert tuple(int(n) for n in row[1:-4] if n != "x") == leaf.shape
+        assert int(row[-4].replace(",", "")) == math.prod(leaf.shape)
+        assert row[-3] == settings.train.optimizer and float(row[-2]) == settings.train.lr
         decays = row[0].split("/")[-1] in DECAYED
         assert float(row[-1]) == (settings.train.weight_decay if decays else 0)
         matrix = len(leaf.shape) > 1 and row[0].split("/")[-1] not in WITHOUT
