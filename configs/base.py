@@ -78,6 +78,13 @@ def get_config() -> ml_collections.ConfigDict:
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.clip = 1.0  # global gradient norm
+    train.kfac_fisher = "sampled"  # labels drawn from the model: the Fisher matrix; empirical: the text's own labels
+    train.kfac_sharing = "expand"  # every position is an example; reduce: sums over a window's positions are
+    train.kfac_damping = 1e-3  # what is added to the Fisher matrix
+    train.kfac_kl = 1e-3  # trust region: a step changes predictions by half of this, in nats; 0: no limit
+    train.kfac_ema = 0.95  # decay of the running means of the factors, a measurement
+    train.kfac_factors_every = 5  # steps between two measurements of the factors, each about a step's work
+    train.kfac_inverse_every = 5  # steps between two inversions of the factors
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none

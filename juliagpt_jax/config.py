@@ -117,6 +117,13 @@ class Train:
     beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     weight_decay: float = _at_least(0)
     clip: float = _knob(lambda v: v > 0, "must be above 0")
+    kfac_fisher: str = _one_of("sampled", "empirical")
+    kfac_sharing: str = _one_of("expand", "reduce")
+    kfac_damping: float = _knob(lambda v: v > 0, "must be above 0")
+    kfac_kl: float = _at_least(0)
+    kfac_ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    kfac_factors_every: int = _at_least(1)
+    kfac_inverse_every: int = _at_least(1)
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
@@ -194,6 +201,11 @@ def build(values: Mapping[str, Any]) -> Config:
             not (t.adam_lr and t.optimizer == "adamw"),
             "train.adam_lr",
             "is of what another optimizer leaves to AdamW; with train.optimizer=adamw give train.lr",
+        ),
+        (
+            not (t.optimizer == "kfac" and m.ode_adjoint == "backsolve" and "ode" in m.depth.split()),
+            "train.optimizer",
+            "kfac needs the gradients of an ODE's steps, which ode_adjoint=backsolve does not compute",
         ),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
         (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),

@@ -12,86 +12,39 @@ import dataclasses
 import functools
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core.tracers import current_trace
 
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
 from juliagpt_jax.evaluation.scoring import spread
-from juliagpt_jax.models.layers import Linear
+from juliagpt_jax.models import capture
+from juliagpt_jax.models.parameters import by_path, paths
 
 Factors = dict[str, tuple[Any, Any]]  # path of a kernel: (in, in) and (out, out)
 ROWS = 16  # windows whose factors are taken together
 
 
-def _paths(tree: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _watched(model: Any, params: Any, tokens: jax.Array, nudges: dict[str, jax.Array] | None):
-    """logits, and for each Linear whose kernel is a leaf of `params`, under its path, the inputs of all its calls.
-
-    A nudge is added to a Linear's output; the gradient by it is that by the output. A kernel is known by being the very
-    array that is in `params`: blocks are detached, so that their modules do not know where they stand. What runs inside
-    a loop (lax.scan) over positions or depth cannot be taken out of it, and is left to the diagonal.
-    """
-    names = {id(leaf): path for path, leaf in _paths(params).items()}
-    seen: dict[str, list[jax.Array]] = {}
-    here = current_trace()
-
-    def intercept(call, args, kwargs, context):
-        y = call(*args, **kwargs)
-        if not isinstance(context.module, Linear) or context.method_name != "__call__":
-            return y
-        name = names.get(id(context.module.get_variable("params", "kernel")))
-        if name is None or current_trace() != here:
-            return y
-        seen.setdefault(name, []).append(args[0])
-        return y if nudges is None else y + nudges[f"{name}#{len(seen[name]) - 1}"]
-
-    with nn.intercept_methods(intercept):
-        logits, _ = model.apply({"params": params}, tokens)
-    return logits, seen
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def factors(model: Any, params: Any, tokens: jax.Array, key: jax.Array) -> Factors:
     """Sums over all positions of tokens (B, T) of a a' and g g' for each Linear, the labels drawn from the model."""
-    shapes = jax.eval_shape(lambda p: _watched(model, p, tokens, None)[1], params)
-    widths = {path: leaf.shape[-1] for path, leaf in _paths(params).items()}
-    nudges = {
-        f"{name}#{i}": jnp.zeros((*a.shape[:-1], widths[name]), a.dtype)
-        for name, calls in shapes.items()
-        for i, a in enumerate(calls)
-    }
 
-    def loss(nudges):
-        logits, seen = _watched(model, params, tokens, nudges)
-        return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros(tokens.shape, int), key)), seen
+    def loss(params):
+        logits, _ = model.apply({"params": params}, tokens)
+        return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros(tokens.shape, int), key))
 
-    gradients, seen = jax.grad(loss, has_aux=True)(nudges)
-    outer = lambda x: (lambda flat: flat.T @ flat)(x.reshape(-1, x.shape[-1]))
-    total = {}
-    for name, calls in seen.items():
-        parts = [(outer(a), outer(gradients[f"{name}#{i}"])) for i, a in enumerate(calls)]
-        total[name] = jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
-    return total
+    kernels = [path for path in paths(params) if path.split("/")[-1] == "kernel"]
+    found = capture.moments(loss, params, kernels, len(tokens))
+    return {path: (m.inputs, m.outputs) for path, m in found.items()}
 
 
 def rotate(bases: Factors, grads: Any) -> Any:
     """Gradients, a tree of (g, ...), in the eigenbasis: Q_A' G Q_B for a Linear, themselves for the rest."""
-    return _by_path(grads, lambda path, g: jnp.einsum("gio,ia,ob->gab", g, *bases[path]) if path in bases else g)
+    return by_path(grads, lambda path, g: jnp.einsum("gio,ia,ob->gab", g, *bases[path]) if path in bases else g)
 
 
 def rotate_back(bases: Factors, grads: Any) -> Any:
-    return _by_path(grads, lambda path, g: jnp.einsum("gab,ia,ob->gio", g, *bases[path]) if path in bases else g)
-
-
-def _by_path(tree: Any, rule: Any) -> Any:
-    return jax.tree.unflatten(jax.tree.structure(tree), [rule(path, leaf) for path, leaf in _paths(tree).items()])
+    return by_path(grads, lambda path, g: jnp.einsum("gab,ia,ob->gio", g, *bases[path]) if path in bases else g)
 
 
 def second_moments(bases: Factors, grads: Any, weights: jax.Array) -> tuple[dict, Any]:

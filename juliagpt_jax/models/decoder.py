@@ -76,7 +76,10 @@ class Decoder(nn.Module):
         schedule = self.schedule or ((),) * self.model.layers
         for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
             start = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
-            params = self.param(f"block_{i}", start)
+            # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
+            # refuse what capture.py lays beside their weights.
+            name = f"block_{i}"
+            params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, start)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
             run = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
             run = jax.checkpoint(run) if self.remat else run
@@ -93,8 +96,13 @@ class Decoder(nn.Module):
             if self.model.tie
             else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
         )
-        logits = jnp.matmul(x.reshape(-1, width), head.astype(dtype), preferred_element_type=jnp.float32)
-        return logits.reshape(*tokens.shape, self.vocab), (tuple(notes) or None) if cache is None else tuple(continued)
+        logits = self.unembed(x, head.astype(dtype))
+        return logits, (tuple(notes) or None) if cache is None else tuple(continued)
+
+    def unembed(self, x: jax.Array, head: jax.Array) -> jax.Array:
+        """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""
+        logits = jnp.matmul(x.reshape(-1, x.shape[-1]), head, preferred_element_type=jnp.float32)
+        return logits.reshape(*x.shape[:-1], -1)
 
     @nn.nowrap
     def blocks(self) -> list[Block]:

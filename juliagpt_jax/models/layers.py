@@ -12,10 +12,31 @@ from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
 
-__all__ = ["LINEARS", "Linear", "MonarchLinear", "RMSNorm", "ShortConv", "attend", "monarch", "rotary", "split_heads"]
+__all__ = [
+    "LINEARS",
+    "Linear",
+    "MonarchLinear",
+    "RMSNorm",
+    "ShortConv",
+    "attend",
+    "block_product",
+    "monarch",
+    "rotary",
+    "split_heads",
+]
 
 
-def monarch(x: jax.Array, right: jax.Array, left: jax.Array) -> jax.Array:
+def block_product(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """x (k, N, p) times the transposed blocks (k, q, p) -> (k, N, q)."""
+    return jnp.matmul(x, factor.swapaxes(1, 2))
+
+
+def monarch(
+    x: jax.Array,
+    right: jax.Array,
+    left: jax.Array,
+    product: Callable[[jax.Array, jax.Array], jax.Array] = block_product,
+) -> jax.Array:
     """Multiply x (N, k * p) by a Monarch matrix: right (k, q, p) and left (l, s, r), l * r = k * q -> (N, s * l).
 
     Two block-diagonal products with a transposition between them (Fu et al. 2023, arXiv 2310.12109, section 3): the
@@ -24,9 +45,9 @@ def monarch(x: jax.Array, right: jax.Array, left: jax.Array) -> jax.Array:
     """
     k, _, p = right.shape
     l, s, r = left.shape  # noqa: E741
-    y = jnp.matmul(x.reshape(-1, k, p).swapaxes(0, 1), right.swapaxes(1, 2))  # (k, N, q)
+    y = product(x.reshape(-1, k, p).swapaxes(0, 1), right)  # (k, N, q)
     y = y.swapaxes(0, 1).reshape(-1, r, l).transpose(2, 0, 1)
-    y = jnp.matmul(y, left.swapaxes(1, 2))  # (l, N, s)
+    y = product(y, left)  # (l, N, s)
     return y.transpose(1, 2, 0).reshape(-1, s * l)
 
 

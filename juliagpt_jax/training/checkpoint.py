@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.files import sha256, sync_folder, write_json
-from juliagpt_jax.training.optimizers import paths
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training.step import TrainState
 
 logging.getLogger("absl").setLevel(

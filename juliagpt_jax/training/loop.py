@@ -20,6 +20,7 @@ from juliagpt_jax.evaluation import cost, report, schedule, scoring
 from juliagpt_jax.files import write_text
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models import parameters
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
@@ -226,7 +227,7 @@ class Trainer:
             metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
             bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
         if values["bad_in_row"] >= train.max_bad_steps:
-            names = list(optimizers.paths(self.state.params))
+            names = list(parameters.paths(self.state.params))
             culprit = (
                 f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
             )

@@ -11,6 +11,9 @@ import optax
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.models.capture import is_linear
+from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.training.kfac import kfac
 
 
 def schedule(train: config.Train) -> optax.Schedule:
@@ -21,12 +24,6 @@ def schedule(train: config.Train) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(
         train.lr / train.warmup, train.lr, train.warmup, train.steps, end_value=train.min_lr
     )
-
-
-def paths(tree: Any) -> dict[str, Any]:
-    """{"block_0/mixer/query/kernel": leaf, ...} in the tree's own order."""
-    flat = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
 
 def decayed(path: str) -> bool:
@@ -83,8 +80,8 @@ def adamw(train: config.Train, params: Any) -> optax.GradientTransformation:
 
 
 # The parameters that a rule updates, by path; AdamW has the rest.
-TAKES = {"adamw": lambda path: True}
-OPTIMIZERS = {"adamw": adamw}
+TAKES = {"adamw": lambda path: True, "kfac": is_linear}
+OPTIMIZERS = {"adamw": adamw, "kfac": kfac}
 
 
 def check_name(train: config.Train) -> None:

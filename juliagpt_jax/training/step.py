@@ -16,11 +16,15 @@ from juliagpt_jax import config, devices
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
+from juliagpt_jax.models import capture
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.training import kfac
 from juliagpt_jax.training.ngrams import Penalty
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend, schedule
 
 INITIAL_SCALE = 2.0**15
+DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 
 
@@ -121,11 +125,14 @@ def make_train_step(
     learning_rate = schedule(train)
     rows = batch_sharding(mesh)
 
-    def loss_sum(params, inputs, targets, key, scale):
+    def forward(params, inputs, key):
         rngs = {"dropout": key} if config.model.dropout else {}
         rngs |= {"steps": key} if config.model.ode_min_steps else {}
-        notes: Any
-        logits, notes = model.apply({"params": params}, inputs, rngs=rngs)
+        out: Any = model.apply({"params": params}, inputs, rngs=rngs)
+        return out
+
+    def loss_sum(params, inputs, targets, key, scale):
+        logits, notes = forward(params, inputs, key)
         targets, weights = targets if weighted else (targets, None)
         losses = token_losses(logits, targets)
         total = objective = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
@@ -137,25 +144,48 @@ def make_train_step(
             objective += train.ode_energy * energy * jnp.sum(scored if weights is None else scored * weights)
         return objective * scale, total
 
-    def gradient(params, inputs, targets, key, scale):
-        """Sums over the batch of the loss and of its gradient, the latter times the scale; one micro-batch at a
-        time."""
-        grad = jax.grad(loss_sum, has_aux=True)
-        if train.accumulate == 1:
-            return grad(params, inputs, targets, key, scale)
+    def sampled_loss_sum(params, inputs, targets, key, draws, scale):
+        """As if the targets had been drawn from the model; `draws` (B, 2): a random key for each row, so that the
+        draws do not depend on how the batch is cut."""
+        logits, _ = forward(params, inputs, key)
+        targets, weights = targets if weighted else (targets, None)
+        one = lambda key, logits: jax.random.categorical(jax.random.wrap_key_data(key), logits)
+        drawn = jax.vmap(one)(draws, jax.lax.stop_gradient(logits))
+        losses = token_losses(logits, jnp.where(targets == IGNORED, IGNORED, drawn))
+        return scale * jnp.sum(losses if weights is None else losses * jnp.sqrt(weights))
 
-        def one_by_one(params, inputs, targets, key, scale, total):
-            def add(sums, part):
-                (inputs, targets), i = part
-                new = grad(params, inputs, targets, jax.random.fold_in(key, i), scale)
-                return jax.tree.map(jnp.add, sums, new), None
+    def moments(params, batch, targets, key, scale):
+        """What K-FAC's factors are made of, summed over the batch."""
+        inputs, draws = batch
+        if train.kfac_fisher == "sampled":
+            loss = lambda p: sampled_loss_sum(p, inputs, targets, key, draws, scale)
+        else:
+            loss = lambda p: loss_sum(p, inputs, targets, key, scale)[0]
+        linears = [path for path in paths(params) if capture.is_linear(path)]
+        return capture.moments(loss, params, linears, len(inputs), train.kfac_sharing == "reduce")
+
+    gradient = jax.grad(loss_sum, has_aux=True)  # sums over the batch, of the gradient times the scale and of the loss
+
+    def over_batch(sums, params, inputs, targets, key, scale):
+        """sums(params, inputs, targets, key, scale), a tree of sums over the batch, one micro-batch at a time."""
+        if train.accumulate == 1:
+            return sums(params, inputs, targets, key, scale)
+
+        def one_by_one(params, inputs, targets, key, scale):
+            def part(micro, i):
+                return sums(params, *micro, jax.random.fold_in(key, i), scale)
+
+            def add(total, micro):
+                return jax.tree.map(jnp.add, total, part(*micro)), None
 
             micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
-            zeros = (jax.tree.map(jnp.zeros_like, params), total)
-            return jax.lax.scan(add, zeros, (micro, jnp.arange(train.accumulate)))[0]
+            micro = micro, jnp.arange(train.accumulate)
+            shapes = jax.eval_shape(part, *jax.tree.map(lambda a: a[0], micro))
+            zeros = jax.tree.map(lambda s: jnp.zeros_like(scale, s.dtype, s.shape), shapes)
+            return jax.lax.scan(add, zeros, micro)[0]
 
         if diffrax_loops(config.model):  # which fail inside shard_map; there is one device
-            return one_by_one(params, inputs, targets, key, scale, jnp.float32(0))
+            return one_by_one(params, inputs, targets, key, scale)
 
         # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
         # end. Left to the compiler they would meet after each micro-batch.
@@ -164,8 +194,7 @@ def make_train_step(
         def on_device(params, inputs, targets, key, scale):
             params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
             key = jax.random.fold_in(key, jax.lax.axis_index(axes))
-            total = jax.lax.pcast(jnp.float32(0), axes, to="varying")
-            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale, total), axes)
+            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale), axes)
 
         whole = PartitionSpec()
         split = jax.shard_map(
@@ -178,7 +207,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
         count = jnp.sum(targets[1] * (targets[0] != IGNORED) if weighted else targets != IGNORED).astype(jnp.float32)
-        grads, total = gradient(state.params, inputs, targets, key, state.scale / count)
+        grads, total = over_batch(gradient, state.params, inputs, targets, key, state.scale / count)
         loss = total / count
         grads = jax.tree.map(lambda g: g / state.scale, grads)
         grad_norm = optax.tree.norm(grads)
@@ -190,8 +219,17 @@ def make_train_step(
         bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
         lr = learning_rate(state.step)
-        optimizer = OPTIMIZERS[train.optimizer](train, state.params)
-        directions, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
+
+        def measure():
+            each = lambda row: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(key, DRAWS), row))
+            given = inputs, jax.vmap(each)(jnp.arange(len(inputs)))
+            scale = state.scale / count
+            return kfac.measured(over_batch(moments, state.params, given, targets, key, scale), count, scale)
+
+        directions, opt_state = optimizer.update(grads, state.opt_state, state.params, measure=measure, lr=lr)
+        if isinstance(opt_state, kfac.State):
+            finite &= jnp.isfinite(opt_state.trust)
         params = descend(train, state.params, directions, lr)
         ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
         keep = lambda new, old: jnp.where(finite, new, old)
@@ -216,6 +254,8 @@ def make_train_step(
             mixture=state.mixture,
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
+        if isinstance(opt_state, kfac.State):
+            metrics["trust"] = opt_state.trust
         return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
 
     abstract = jax.eval_shape(lambda: initial_state(config, model))

@@ -15,6 +15,7 @@ from juliagpt_jax.evaluation import kronecker
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, lines
 from juliagpt_jax.evaluation.influence import METHODS, Checkpoint, Question, Sketch, groups_of
 from juliagpt_jax.models.layers import Linear
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
 
 VOCAB, CONTEXT, LEAD = 5, 8, 0
@@ -178,14 +179,14 @@ def test_every_linear_of_a_decoder_is_seen_and_its_gradients_are_true(tiny):
         params = jax.jit(lambda: step.initial_state(config, model).params)()
         tokens = jax.random.randint(jax.random.key(1), (1, 1), 0, 11)  # one position: its outer product is the gradient
         found = kronecker.factors(model, params, tokens, jax.random.key(2))
-        kernels = [path for path in kronecker._paths(params) if path.endswith("/kernel")]
+        kernels = [path for path in paths(params) if path.endswith("/kernel")]
         assert len(kernels) == 14 and sorted(found) == sorted(kernels)
 
         def loss(params):
             logits, _ = model.apply({"params": params}, tokens)
             return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros((1, 1), int), jax.random.key(2)))
 
-        grads = kronecker._paths(jax.jit(jax.grad(loss))(params))
+        grads = paths(jax.jit(jax.grad(loss))(params))
         for path, (a, b) in found.items():
             norm = float(jnp.sum(grads[path] ** 2))
             np.testing.assert_allclose(jnp.trace(a) * jnp.trace(b), norm, rtol=1e-4, atol=1e-9, err_msg=path)

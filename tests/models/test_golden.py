@@ -14,7 +14,7 @@ from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.training.optimizers import paths
+from juliagpt_jax.models.parameters import paths
 
 NAMES = {
     "embedding": "model.embed_tokens.weight",

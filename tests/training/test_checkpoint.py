@@ -19,8 +19,8 @@ import pytest
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import checkpoint, metrics, workdir
-from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import TrainState
 
 META = {"config": {}, "data": "d", "tokenizer": {}}

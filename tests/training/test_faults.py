@@ -17,8 +17,8 @@ import pytest
 
 from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import checkpoint, metrics
-from juliagpt_jax.training.optimizers import paths
 from juliagpt_jax.training.step import build, initial_state
 
 # Run before the command, in the same process: it kills itself at the k-th call of a function, before or after the call.

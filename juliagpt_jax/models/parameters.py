@@ -1,0 +1,17 @@
+"""Trees of parameters by path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def paths(tree: Any) -> dict[str, Any]:
+    """{"block_0/mixer/query/kernel": leaf, ...} in the tree's own order."""
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def by_path(tree: Any, rule: Callable[[str, Any], Any]) -> Any:
+    """The tree with rule(path, leaf) in the place of each leaf."""
+    return jax.tree.unflatten(jax.tree.structure(tree), [rule(path, leaf) for path, leaf in paths(tree).items()])
