@@ -17,8 +17,9 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.training import schedules
 from juliagpt_jax.training.ngrams import Penalty
-from juliagpt_jax.training.optimizers import OPTIMIZERS, descend, schedule
+from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
 
 INITIAL_SCALE = 2.0**15
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
@@ -29,7 +30,7 @@ class TrainState(NamedTuple):
 
     params: Any
     opt_state: Any
-    ema: Any  # the averaged weights, or () without averaging
+    averaged: Any  # the averaged weights, or () without averaging
     step: jax.Array  # int32, steps done, applied or not
     scale: jax.Array  # float32 loss scale; 1 unless the precision is f16
     good: jax.Array  # int32 finite steps since the scale last changed
@@ -72,7 +73,7 @@ def initial_state(config: config.Config, model: Decoder) -> TrainState:
     return TrainState(
         params=params,
         opt_state=OPTIMIZERS[config.train.optimizer](config.train, params).init(params),
-        ema=jax.tree.map(jnp.copy, params) if config.train.ema else (),
+        averaged=jax.tree.map(jnp.copy, params) if config.train.ema or config.train.tail else (),
         step=zero(),
         scale=jnp.float32(INITIAL_SCALE if config.train.precision == "f16" else 1.0),
         good=zero(),
@@ -118,7 +119,7 @@ def make_train_step(
     nothing is.
     """
     train = config.train
-    learning_rate = schedule(train)
+    learning_rate = schedules.learning_rate(config)
     rows = batch_sharding(mesh)
 
     def loss_sum(params, inputs, targets, key, scale):
@@ -191,12 +192,18 @@ def make_train_step(
 
         lr = learning_rate(state.step)
         optimizer = OPTIMIZERS[train.optimizer](train, state.params)
+        # What is not finite is dropped below; here it would only cost the time that a decomposition tries to converge.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
         directions, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = descend(train, state.params, directions, lr)
-        ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
+        decay = schedules.weight_decay(train, state.step, lr)
+        params = descend(train, state.params, directions, lr, decay)
+        averaged = state.averaged
+        if averaged != ():
+            weight = schedules.averaging(train)(state.step)
+            averaged = jax.tree.map(lambda a, p: (1 - weight) * a + weight * p, averaged, params)
         keep = lambda new, old: jnp.where(finite, new, old)
-        params, opt_state, ema = jax.tree.map(
-            keep, (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+        params, opt_state, averaged = jax.tree.map(
+            keep, (params, opt_state, averaged), (state.params, state.opt_state, state.averaged)
         )
 
         scale, good = state.scale, state.good
@@ -207,7 +214,7 @@ def make_train_step(
         state = TrainState(
             params=params,
             opt_state=opt_state,
-            ema=ema,
+            averaged=averaged,
             step=state.step + 1,
             scale=scale,
             good=good,
