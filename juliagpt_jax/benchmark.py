@@ -44,11 +44,12 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.models.decoder import check_names
-    from juliagpt_jax.training import optimizers
+    from juliagpt_jax.training import optimizers, schedules
     from juliagpt_jax.training.workdir import processor
 
     check_names(settings.model)
-    optimizers.check_name(settings.train)
+    optimizers.check_names(settings.train)
+    schedules.check_names(settings.train)
     values = (_train if options.what == "train" else _generate)(settings, options)
     import jax
 

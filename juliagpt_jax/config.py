@@ -112,10 +112,19 @@ class Train:
     lr: float = _knob(lambda v: v > 0, "must be above 0")
     adam_lr: float = _at_least(0)
     min_lr: float = _at_least(0)
+    schedule: str = _text()
     warmup: int = _at_least(0)
+    warmup_tokens: int = _at_least(0)
+    decay_share: float = _share()
     beta1: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    muon_momentum: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    muon_polar: str = _text()
+    soap_every: int = _at_least(1)
+    soap_max_side: int = _at_least(1)
     weight_decay: float = _at_least(0)
+    weight_decay_schedule: str = _text()
+    cautious: bool = _any()
     clip: float = _knob(lambda v: v > 0, "must be above 0")
     kfac_fisher: str = _one_of("sampled", "empirical")
     kfac_sharing: str = _one_of("expand", "reduce")
@@ -127,6 +136,7 @@ class Train:
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    tail: float = _share()
     ode_energy: float = _at_least(0)
     ngram: str = _text()
     ngram_weight: float = _at_least(0)
@@ -154,6 +164,17 @@ class Config:
     train: Train
     mesh: Mesh
     seed: int = _knob(lambda v: 0 <= v < 2**32, "must be in [0, 2^32)")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the learning rate is at its highest: those of `train.warmup_tokens`, else `train.warmup`."""
+        tokens = self.train.batch_size * self.model.context
+        return -(-self.train.warmup_tokens // tokens) if self.train.warmup_tokens else self.train.warmup
+
+
+def decay_steps(train: Train) -> int:
+    """The last steps, in which the trapezoid comes down."""
+    return max(1, round(train.decay_share * train.steps))
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -208,7 +229,18 @@ def build(values: Mapping[str, Any]) -> Config:
             "kfac needs the gradients of an ODE's steps, which ode_adjoint=backsolve does not compute",
         ),
         (t.min_lr <= t.lr, "train.min_lr", f"{t.min_lr} is above train.lr={t.lr}"),
-        (t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
+        (t.warmup_tokens or t.warmup < t.steps, "train.warmup", f"{t.warmup} is not below train.steps={t.steps}"),
+        (
+            not t.warmup_tokens or config.warmup_steps < t.steps,
+            "train.warmup_tokens",
+            f"{t.warmup_tokens:,} are {config.warmup_steps:,} steps, not below train.steps={t.steps}",
+        ),
+        (
+            t.schedule != "trapezoid" or config.warmup_steps + decay_steps(t) <= t.steps,
+            "train.decay_share",
+            f"{t.decay_share:g} of {t.steps} steps and a warm-up of {config.warmup_steps} are more than all",
+        ),
+        (not (t.ema and t.tail), "train.tail", "the weights are averaged in one way: ema=0 or tail=0"),
     ]:
         if not good:
             raise UserError(f"config.{key}: {why}")

@@ -24,7 +24,7 @@ def parser() -> command.Parser:
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
     flags.add_ode_flags()
     flags.add_argument(

@@ -28,7 +28,7 @@ def parser() -> command.Parser:
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     return flags

@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.files import write_text
     from juliagpt_jax.training.checkpoint import steps
-    from juliagpt_jax.training.optimizers import schedule
+    from juliagpt_jax.training.schedules import learning_rate
     from juliagpt_jax.training.workdir import open_run
 
     if options.method not in influence.METHODS:
@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> None:
     runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]
     out = Path(options.out)
     chunk_scores.make_folder(out)
-    run, rate = runs[-1], schedule(settings.train)
+    run, rate = runs[-1], learning_rate(settings)
     corpus = corpora.load(settings.data, settings.model.context)
     if corpus.fingerprint != run.meta["data"]:
         raise UserError(f"{settings.data.path} is no longer the text that {workdir} was trained on")

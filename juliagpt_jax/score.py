@@ -19,7 +19,7 @@ def parser() -> command.Parser:
     flags.add_argument("--data", metavar="PATH", help="score another text's training part; default: the run's")
     flags.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of matrix products")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights of a run with train.ema")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 

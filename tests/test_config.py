@@ -216,6 +216,11 @@ BAD_VALUES = [
     ("train.accumulate=7", "train.accumulate: 7 does not divide batch_size=64"),
     ("train.adam_lr=0.1", "train.adam_lr: is of what another optimizer leaves to AdamW"),
     ("train.min_lr=1.0", "train.min_lr: 1.0 is above train.lr=0.0006"),
+    ("train.warmup_tokens=100000000", "train.warmup_tokens: 100,000,000 are 6,104 steps, not below train.steps=5000"),
+    ("train.decay_share=1.1", "train.decay_share: must be in [0, 1]"),
+    ("train.tail=-0.1", "train.tail: must be in [0, 1]"),
+    ("train.muon_momentum=1", "train.muon_momentum: must be in [0, 1)"),
+    ("train.soap_every=0", "train.soap_every: must be at least 1"),
     ("train.warmup=5000", "train.warmup: 5000 is not below train.steps=5000"),
 ]
 
@@ -325,7 +330,7 @@ FILES = {
     "NUL": (b"\0", "c.py"),
     "lacks a key": ("EDIT del c.train.lr", "config.train.lr: missing from the config file"),
     "lacks a group": ("EDIT del c.mesh", "config.mesh: missing from the config file"),
-    "unknown key": ("EDIT c.train.momentum = 0.9", "config.train.momentum: no such key; there are: "),
+    "unknown key": ("EDIT c.train.nesterov = 0.9", "config.train.nesterov: no such key; there are: "),
     "misspelt key": ("EDIT c.train.warm_up = 5", "config.train.warm_up: no such key; did you mean warmup"),
     "no group": ("EDIT c.mesh = 3", "config.mesh: is a group of keys, not the value 3"),
     "no value": ("EDIT c.train.lr = None", "config.train.lr: needs a number, not None"),

@@ -58,7 +58,7 @@ def main() -> None:
     from juliagpt_jax.data.tokenizer import CharTokenizer
     from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.study import retraining
-    from juliagpt_jax.training.optimizers import schedule
+    from juliagpt_jax.training.schedules import learning_rate
     from juliagpt_jax.training.workdir import processor
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def main() -> None:
     encode = lambda rows: chunk_scores.lines(tokenizer.encode("".join(t + "\n" for t in rows)), lead)
     train, queries = encode(texts), encode(asked)
     retrainer = retraining.Retrainer(settings, tokenizer.vocab_size, lead)
-    rate, context = schedule(settings.train), settings.model.context
+    rate, context = learning_rate(settings), settings.model.context
 
     rows = []
 

@@ -68,8 +68,8 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         (f"perplexity: {name}", f"{part['perplexity']:.4f}   ({part['characters']:,} characters)")
         for name, part in values.get("phases", {}).items()
     ]
-    if "ema" in values:
-        rows.append(("with averaged weights", f"{values['ema']['bpc']:.4f} bits per character"))
+    if "averaged" in values:
+        rows.append(("with averaged weights", f"{values['averaged']['bpc']:.4f} bits per character"))
     rows += [
         ("parameters", f"{values['params']:,}"),
         ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by formula"),

@@ -30,7 +30,7 @@ class Moments(NamedTuple):
 
     inputs: jax.Array  # (in, in), of a a'
     outputs: jax.Array  # (out, out), of g g'
-    count: jax.Array  # () how many a a' were added up
+    number: jax.Array  # () how many a a' were added up
 
 
 def is_linear(path: str) -> bool:
@@ -56,12 +56,12 @@ def moments(
     The weights must be ones that `is_linear` names. "expand" unless `reduce`, whose a is a row's mean over positions
     and whose g is its sum.
     """
-    weights = flatten_dict(params, sep="/")
+    weights: dict[str, Any] = dict(flatten_dict(params, sep="/"))
 
     def zeros(name: str) -> Moments:
         weight, blocks = weights[name], weights[name].shape[:-2]
         shape = lambda side: (*blocks, rows if reduce else side, side)
-        new = lambda shape: jnp.zeros_like(weight, shape=shape)
+        new = lambda shape: jnp.zeros_like(weight, shape=shape)  # on as many devices as the weight
         a, g = sides(name, weight)
         return Moments(new(shape(a)), new(shape(g)), new(()))
 
@@ -75,8 +75,8 @@ def moments(
     if not reduce:
         return found
     outer = lambda x: x.mT @ x
-    mean = lambda m: m.inputs / (m.count / rows)
-    return {name: Moments(outer(mean(m)), outer(m.outputs), jnp.full_like(m.count, rows)) for name, m in found.items()}
+    mean = lambda m: m.inputs / (m.number / rows)
+    return {name: Moments(outer(mean(m)), outer(m.outputs), jnp.full_like(m.number, rows)) for name, m in found.items()}
 
 
 def _intercept(reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -92,7 +92,7 @@ def _intercept(reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) ->
     if isinstance(module, MonarchLinear):
         both = iter([watch["right"], watch["left"]])
 
-        def product(x_of_blocks, factor):
+        def product(x_of_blocks: jax.Array, factor: jax.Array) -> Any:
             m = next(both)
             y = block_product(_input(x_of_blocks, m, len(x), reduce), factor)
             return _output(y, m, len(x), reduce)
@@ -122,7 +122,7 @@ def _input(x: jax.Array, m: Moments, rows: int, reduce: bool) -> jax.Array:
 def _input_backward(rows, reduce, kept, gradient):
     x, m = kept
     count = x.size // x.shape[-1] // (len(x) if m.inputs.ndim == 3 else 1)
-    sums = Moments(_sums(x, m.inputs, rows, reduce), jnp.zeros_like(m.outputs), jnp.full_like(m.count, count))
+    sums = Moments(_sums(x, m.inputs, rows, reduce), jnp.zeros_like(m.outputs), jnp.full_like(m.number, count))
     return gradient, sums
 
 
@@ -136,7 +136,7 @@ def _output(y: jax.Array, m: Moments, rows: int, reduce: bool) -> jax.Array:
 
 def _output_backward(rows, reduce, m, gradient):
     return gradient, Moments(
-        jnp.zeros_like(m.inputs), _sums(gradient, m.outputs, rows, reduce), jnp.zeros_like(m.count)
+        jnp.zeros_like(m.inputs), _sums(gradient, m.outputs, rows, reduce), jnp.zeros_like(m.number)
     )
 
 

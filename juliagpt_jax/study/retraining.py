@@ -48,7 +48,8 @@ class Retrainer:
         """A state whose weights are of this key, so that another seed is no other program."""
         params = self.model.init(key, jax.numpy.zeros((1, 2), int))["params"]
         state = initial_state(self.config, self.model)
-        return state._replace(params=params, ema=jax.tree.map(jax.numpy.copy, params) if state.ema != () else ())
+        average = jax.tree.map(jax.numpy.copy, params) if state.averaged != () else ()
+        return state._replace(params=params, averaged=average)
 
     def train(self, chunks: Lines, seed: int, keep_every: int = 0) -> list[tuple[int, Any]]:
         """[(step, parameters), ...] of a run on these chunks, one after the other: the last step, and before it every

@@ -1,6 +1,6 @@
 """Checkpoints that are whole or do not exist.
 
-Layout: `checkpoints/<step>/` holds the items params, opt_state and train, and ema and mixture where there are any,
+Layout: `checkpoints/<step>/` holds the items params, opt_state and train, and averaged and mixture where there are any,
 each written by Orbax, `meta.json`, and `manifest.json` with the size and SHA-256 of every other file. A step is written
 as `<step>.partial` and gets its name by one rename, after the manifest is on the disk; so a step without a sound
 manifest is damage, never an unfinished save. (Orbax alone has no checksum of array bytes: nearly every flipped bit
@@ -33,7 +33,7 @@ logging.getLogger("absl").setLevel(
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-SOMETIMES = ("ema", "mixture")  # items of a state that a run may do without
+SOMETIMES = ("averaged", "mixture")  # items of a state that a run may do without
 
 
 class Damaged(Exception):
@@ -237,12 +237,12 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
     """
     import orbax.checkpoint as ocp
 
-    item = "ema" if averaged else "params"
+    item = "averaged" if averaged else "params"
     try:
         verify(folder)
         shapes = {p: s for p, s in read_meta(folder)["tree"].items() if p.startswith(f"{item}/")}
         if averaged and not shapes:
-            raise UserError(f"{folder}: was trained without --config.train.ema, so it has no averaged weights")
+            raise UserError(f"{folder}: was trained without --config.train.ema or .tail, so it has no averaged weights")
         wanted = {f"{item}/{path}": f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(target).items()}
         changed = tree_differences(shapes, wanted)
         if changed:

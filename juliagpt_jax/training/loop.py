@@ -241,7 +241,9 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         """Loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged ones."""
-        kinds = {"val_loss": self.state.params} | ({"ema_val_loss": self.state.ema} if self.config.train.ema else {})
+        kinds = {"val_loss": self.state.params}
+        if self.state.averaged != ():
+            kinds["averaged_val_loss"] = self.state.averaged
         inputs, targets = self._eval_windows
         for name, params in kinds.items():
             losses = scoring.losses_of(
@@ -301,8 +303,8 @@ class Trainer:
             windows=train.final_windows,
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
-        if train.ema:
-            values["ema"] = measure(self.state.ema)
+        if self.state.averaged != ():
+            values["averaged"] = measure(self.state.averaged)
         generator = self._load_generator()
         texts = report.write(generator, tokenizer, self.config.seed)
         tokens = train.steps * train.batch_size * self.config.model.context

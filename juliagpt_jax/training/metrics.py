@@ -113,7 +113,7 @@ def plot(workdir: Path, floor: float) -> Path:
     for key, label in [
         ("loss", "training"),
         ("val_loss", "validation"),
-        ("ema_val_loss", "validation, averaged weights"),
+        ("averaged_val_loss", "validation, averaged weights"),
     ]:
         points = [(row["step"], row[key] / math.log(2)) for row in rows if row.get(key) is not None]
         if points:

@@ -7,23 +7,16 @@ one. They still point uphill: `descend` subtracts them, times the learning rate,
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.models.capture import is_linear
-from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training.kfac import kfac
-
-
-def schedule(train: config.Train) -> optax.Schedule:
-    """Linear warm-up from lr / warmup over the first `warmup` steps, then a cosine that would reach min_lr at step
-    `steps`, one after the last."""
-    if train.warmup == 0:
-        return optax.cosine_decay_schedule(train.lr, train.steps, alpha=train.min_lr / train.lr)
-    return optax.warmup_cosine_decay_schedule(
-        train.lr / train.warmup, train.lr, train.warmup, train.steps, end_value=train.min_lr
-    )
+from juliagpt_jax.models.parameters import by_path, paths
+from juliagpt_jax.training.kfac import scale_by_kfac
+from juliagpt_jax.training.muon import POLAR, scale_by_muon
+from juliagpt_jax.training.soap import scale_by_soap
 
 
 def decayed(path: str) -> bool:
@@ -59,15 +52,21 @@ def rates(train: config.Train, params: Any) -> dict[str, float]:
     return {path: train.adam_lr if left(rule) else train.lr for path, rule in rules(train, params).items()}
 
 
-def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array) -> Any:
-    """The parameters after a step: p - rate (direction + weight_decay p), the decay where `decayed` says.
+def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, decay: jax.Array) -> Any:
+    """The parameters after a step: p - lr direction - decay p, the decay where `decayed` says.
 
-    `lr` is the learning rate of this step; one that is not `train.lr` at its highest follows in proportion.
+    `lr` and `decay` are this step's for a parameter whose highest rate is `train.lr`; another's are in proportion. With
+    `train.cautious` only those numbers decay that the step itself draws towards zero (Chen et al. 2025, arXiv
+    2510.12402).
     """
 
     def moved(path, p, direction):
-        decay = train.weight_decay if decayed(path) else 0.0
-        return p - lr * (rate[path] / train.lr) * (direction + decay * p if decay else direction)
+        share = rate[path] / train.lr
+        after = p - share * lr * direction
+        if not (decayed(path) and train.weight_decay):
+            return after
+        lost = share * decay * p
+        return after - (jnp.where(direction * p > 0, lost, 0) if train.cautious else lost)
 
     rate = rates(train, params)
     leaves = zip(paths(params).items(), jax.tree.leaves(directions), strict=True)
@@ -79,18 +78,58 @@ def adamw(train: config.Train, params: Any) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(train.clip), optax.scale_by_adam(train.beta1, train.beta2))
 
 
+def beside_adam(train: config.Train, params: Any, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """After clipping by the global norm of all gradients, `rule` for what it takes and Adam for the rest."""
+    labels = jax.tree.unflatten(jax.tree.structure(params), list(rules(train, params).values()))
+    both = {train.optimizer: rule, "adamw": optax.scale_by_adam(train.beta1, train.beta2)}
+    return optax.chain(optax.clip_by_global_norm(train.clip), optax.partition(both, labels))
+
+
+def muon(train: config.Train, params: Any) -> optax.GradientTransformation:
+    """Muon, a step of spectral norm sqrt(max(1, out / in)) for each matrix; in bfloat16 where the model's products
+    are."""
+
+    def scaled(path, direction):
+        rows, columns = direction.shape[-2:]
+        fan_in, fan_out = (rows, columns) if _maps_rows(path) else (columns, rows)
+        return direction * max(1, fan_out / fan_in) ** 0.5
+
+    dtype = jnp.bfloat16 if train.precision == "bf16" else jnp.float32
+    by_shape = optax.stateless(lambda directions, params: by_path(directions, scaled))
+    rule = optax.chain(scale_by_muon(train.muon_momentum, train.muon_polar, dtype), by_shape)
+    return beside_adam(train, params, rule)
+
+
+def soap(train: config.Train, params: Any) -> optax.GradientTransformation:
+    """SOAP on every matrix."""
+    rule = scale_by_soap(train.beta1, train.beta2, train.soap_every, train.soap_max_side)
+    return beside_adam(train, params, rule)
+
+
+def kfac(train: config.Train, params: Any) -> optax.GradientTransformation:
+    """K-FAC on the weights of all Linears, an untied head among them."""
+    return beside_adam(train, params, scale_by_kfac(train))
+
+
+def _maps_rows(path: str) -> bool:
+    """Whether a matrix maps its rows to its columns, as kernels do; Monarch factors map columns to rows."""
+    *_, parent, name = path.split("/")
+    return (parent.split(".")[-1] if "/time/" in path else name) == "kernel"
+
+
 # The parameters that a rule updates, by path; AdamW has the rest.
-TAKES = {"adamw": lambda path: True, "kfac": is_linear}
-OPTIMIZERS = {"adamw": adamw, "kfac": kfac}
+TAKES = {"adamw": lambda path: True, "muon": is_matrix, "soap": is_matrix, "kfac": is_linear}
+OPTIMIZERS = {"adamw": adamw, "muon": muon, "soap": soap, "kfac": kfac}
 
 
-def check_name(train: config.Train) -> None:
-    """Raises UserError when `train.optimizer` is in no table."""
-    if train.optimizer not in OPTIMIZERS:
-        raise UserError(
-            f"config.train.optimizer: no optimizer is called {train.optimizer!r}"
-            f"{config.near(train.optimizer, OPTIMIZERS)}"
-        )
+def check_names(train: config.Train) -> None:
+    """Raises UserError when a word of `train` that picks a rule is in no table."""
+    words = {"optimizer": OPTIMIZERS, "muon_polar": POLAR}
+    for key, table in words.items():
+        word = getattr(train, key)
+        if word not in table:
+            kind = key.removeprefix("muon_")
+            raise UserError(f"config.train.{key}: no {kind} is called {word!r}{config.near(word, table)}")
 
 
 def parameter_table(train: config.Train, params: Any) -> str:

@@ -18,7 +18,7 @@ from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import ceilings, cost
 from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
-from juliagpt_jax.training import metrics, ngrams, optimizers
+from juliagpt_jax.training import metrics, ngrams, optimizers, schedules
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
 
@@ -30,7 +30,8 @@ def check(settings: config.Config) -> None:
         UserError: naming the key.
     """
     check_names(settings.model)
-    optimizers.check_name(settings.train)
+    optimizers.check_names(settings.train)
+    schedules.check_names(settings.train)
     ngrams.check_name(settings.train)
     selection.check(settings.data)
 

@@ -19,9 +19,9 @@ from juliagpt_jax.evaluation.scoring import token_losses
 from juliagpt_jax.models import capture
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training import kfac
+from juliagpt_jax.training import kfac, schedules
 from juliagpt_jax.training.ngrams import Penalty
-from juliagpt_jax.training.optimizers import OPTIMIZERS, descend, schedule
+from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
 
 INITIAL_SCALE = 2.0**15
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
     params: Any
     opt_state: Any
-    ema: Any  # the averaged weights, or () without averaging
+    averaged: Any  # the averaged weights, or () without averaging
     step: jax.Array  # int32, steps done, applied or not
     scale: jax.Array  # float32 loss scale; 1 unless the precision is f16
     good: jax.Array  # int32 finite steps since the scale last changed
@@ -76,7 +76,7 @@ def initial_state(config: config.Config, model: Decoder) -> TrainState:
     return TrainState(
         params=params,
         opt_state=OPTIMIZERS[config.train.optimizer](config.train, params).init(params),
-        ema=jax.tree.map(jnp.copy, params) if config.train.ema else (),
+        averaged=jax.tree.map(jnp.copy, params) if config.train.ema or config.train.tail else (),
         step=zero(),
         scale=jnp.float32(INITIAL_SCALE if config.train.precision == "f16" else 1.0),
         good=zero(),
@@ -122,7 +122,7 @@ def make_train_step(
     nothing is.
     """
     train = config.train
-    learning_rate = schedule(train)
+    learning_rate = schedules.learning_rate(config)
     rows = batch_sharding(mesh)
 
     def forward(params, inputs, key):
@@ -222,19 +222,26 @@ def make_train_step(
         optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
 
         def measure():
+            """K-FAC's factors of this batch."""
             each = lambda row: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(key, DRAWS), row))
             given = inputs, jax.vmap(each)(jnp.arange(len(inputs)))
             scale = state.scale / count
             return kfac.measured(over_batch(moments, state.params, given, targets, key, scale), count, scale)
 
+        # What is not finite is dropped below; here it would only cost the time that a decomposition tries to converge.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
         directions, opt_state = optimizer.update(grads, state.opt_state, state.params, measure=measure, lr=lr)
-        if isinstance(opt_state, kfac.State):
-            finite &= jnp.isfinite(opt_state.trust)
-        params = descend(train, state.params, directions, lr)
-        ema = jax.tree.map(lambda e, p: e + (1 - train.ema) * (p - e), state.ema, params) if train.ema else ()
+        trust = optax.tree.get(opt_state, "trust")  # of K-FAC, which inverts what no gradient shows
+        finite &= True if trust is None else jnp.isfinite(trust)
+        decay = schedules.weight_decay(train, state.step, lr)
+        params = descend(train, state.params, directions, lr, decay)
+        averaged = state.averaged
+        if averaged != ():
+            weight = schedules.averaging(train)(state.step)
+            averaged = jax.tree.map(lambda a, p: (1 - weight) * a + weight * p, averaged, params)
         keep = lambda new, old: jnp.where(finite, new, old)
-        params, opt_state, ema = jax.tree.map(
-            keep, (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+        params, opt_state, averaged = jax.tree.map(
+            keep, (params, opt_state, averaged), (state.params, state.opt_state, state.averaged)
         )
 
         scale, good = state.scale, state.good
@@ -245,7 +252,7 @@ def make_train_step(
         state = TrainState(
             params=params,
             opt_state=opt_state,
-            ema=ema,
+            averaged=averaged,
             step=state.step + 1,
             scale=scale,
             good=good,
@@ -254,8 +261,8 @@ def make_train_step(
             mixture=state.mixture,
         )
         metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
-        if isinstance(opt_state, kfac.State):
-            metrics["trust"] = opt_state.trust
+        if trust is not None:
+            metrics["trust"] = trust
         return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
 
     abstract = jax.eval_shape(lambda: initial_state(config, model))

@@ -150,7 +150,7 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
 
     Args:
         checkpoint: "newest", "best" (lowest validation loss) or a step.
-        averaged: take the averaged weights (train.ema) instead of the raw ones.
+        averaged: take the averaged weights (train.ema or train.tail) instead of the raw ones.
 
     Raises:
         UserError: not a workdir, no checkpoint yet, no such checkpoint, or one that does not fit.

@@ -106,7 +106,9 @@ def test_passages():
 
 
 @pytest.mark.parametrize("entropy", [0.75, math.nan])
-@pytest.mark.parametrize("extra", [{}, {"truth_share": 0.5, "claims": 12, "ema": {"bpc": 1.5}}], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    "extra", [{}, {"truth_share": 0.5, "claims": 12, "averaged": {"bpc": 1.5}}], ids=["plain", "all"]
+)
 def test_report_as_text(entropy, extra):
     values = {"perplexity": 4.0, "bpc": 2.0, "characters": 1000, "context": 16, "stride": 8, "params": 1234567}
     values |= {

@@ -26,7 +26,7 @@ from juliagpt_jax.training.step import TrainState
 META = {"config": {}, "data": "d", "tokenizer": {}}
 
 
-def state(step: int, width: int = 3, dtype=jnp.float32, ema: bool = False) -> TrainState:
+def state(step: int, width: int = 3, dtype=jnp.float32, averaged: bool = False) -> TrainState:
     rng = np.random.default_rng(step)
     array = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
     params = {"block": {"kernel": array(width, 5)}, "scale": array(width)}
@@ -34,7 +34,7 @@ def state(step: int, width: int = 3, dtype=jnp.float32, ema: bool = False) -> Tr
     return TrainState(
         params=params,
         opt_state=({"mu": jax.tree.map(lambda p: p * 0.5, params), "count": whole(step)},),
-        ema=jax.tree.map(lambda p: p + 1, params) if ema else (),
+        averaged=jax.tree.map(lambda p: p + 1, params) if averaged else (),
         step=whole(step),
         scale=jnp.float32(2.0**15),
         good=whole(7),
@@ -95,10 +95,10 @@ def falls_back(folder: Path, capsys) -> str:
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("ema", [False, True])
-def test_what_is_saved_comes_back_to_the_bit(tmp_path, dtype, ema):
-    write(tmp_path / "c", 5, dtype=dtype, ema=ema).close()
-    like = state(5, dtype=dtype, ema=ema)
+@pytest.mark.parametrize("averaged", [False, True])
+def test_what_is_saved_comes_back_to_the_bit(tmp_path, dtype, averaged):
+    write(tmp_path / "c", 5, dtype=dtype, averaged=averaged).close()
+    like = state(5, dtype=dtype, averaged=averaged)
     assert bits(restore(tmp_path / "c", like)[0]) == bits(like)
 
 
@@ -238,7 +238,7 @@ def test_all_damaged_is_an_error_with_the_way_out_never_a_fresh_start(folder):
     [
         ({"width": 4}, "params/block/kernel: float32[3, 5] -> float32[4, 5]"),
         ({"dtype": jnp.bfloat16}, "params/scale: float32[3] -> bfloat16[3]"),
-        ({"ema": True}, "ema/scale: absent -> float32[3]"),
+        ({"averaged": True}, "averaged/scale: absent -> float32[3]"),
     ],
 )
 def test_another_model_is_refused_field_by_field_and_nothing_is_set_aside(folder, how, message):

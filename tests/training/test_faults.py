@@ -405,7 +405,7 @@ def edit(workdir: Path, **groups: dict) -> None:
     ("group", "key", "value", "parts"),
     [
         ("model", "width", 32, ["does not fit this config", "kernel: float32[64, 16] -> float32[128, 32]", " more"]),
-        ("train", "ema", 0.9, ["does not fit this config", "ema/", "absent -> float32"]),
+        ("train", "ema", 0.9, ["does not fit this config", "averaged/", "absent -> float32"]),
         ("train", "lr", 0.5, ["train.lr: 0.001 -> 0.5"]),
     ],
 )

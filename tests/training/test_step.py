@@ -10,7 +10,7 @@ import pytest
 
 from juliagpt_jax import devices
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.training import optimizers, schedules, step
 from juliagpt_jax.training.step import GROWTH_INTERVAL, INITIAL_SCALE
 
 VOCAB, T = 13, 16
@@ -191,10 +191,10 @@ def test_one_step_is_the_optimizer_on_the_gradient(tiny):
     value, grads = jax.jit(jax.value_and_grad(loss))(state.params)
     optimizer = optimizers.OPTIMIZERS["adamw"](config.train, state.params)
     updates, opt_state = jax.jit(optimizer.update)(grads, optimizer.init(state.params), state.params)
-    lr = float(optimizers.schedule(config.train)(0))
+    lr = float(schedules.learning_rate(config)(0))
     after, metrics = train(config, [(inputs, targets)])
     # Adam's first step is nearly the gradient's sign, so an element near zero carries its rounding into the parameter.
-    wanted = optimizers.descend(config.train, state.params, updates, lr)
+    wanted = optimizers.descend(config.train, state.params, updates, lr, lr * config.train.weight_decay)
     chex.assert_trees_all_close(after.params, wanted, atol=5e-5)
     chex.assert_trees_all_close(after.opt_state, jax.device_get(opt_state), atol=1e-6)
     norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in jax.tree.leaves(jax.device_get(grads))))
@@ -212,7 +212,7 @@ def test_the_learning_rate_follows_the_schedule(tiny):
     _, state = machine(config)
     for at in (0, 1, 2, 11, 19):
         _, metrics = train(config, [batch()], state._replace(step=np.int32(at)))
-        np.testing.assert_allclose(metrics["lr"], float(optimizers.schedule(config.train)(at)), rtol=1e-6)
+        np.testing.assert_allclose(metrics["lr"], float(schedules.learning_rate(config)(at)), rtol=1e-6)
 
 
 def test_remat_trains_the_same(tiny):
@@ -221,18 +221,18 @@ def test_remat_trains_the_same(tiny):
 
 
 def test_averaged_weights(tiny):
-    """ema <- decay * ema + (1 - decay) * params, from the first weights on, without touching the raw ones."""
+    """averaged <- decay * averaged + (1 - decay) * params, from the first weights on, without touching the raw ones."""
     config = tiny("train.ema=0.75", *FAST)
     _, state = machine(config)
     wanted = jax.tree.map(lambda p: p.astype(np.float64), state.params)
-    assert bits(state.ema) == bits(state.params)
+    assert bits(state.averaged) == bits(state.params)
     for n in range(3):
         state, _ = train(config, [batch(n)], state)
         wanted = jax.tree.map(lambda e, p: 0.75 * e + 0.25 * p.astype(np.float64), wanted, state.params)
-    chex.assert_trees_all_close(state.ema, jax.tree.map(np.float32, wanted), atol=1e-6)
-    assert np.abs(state.ema["embedding"] - state.params["embedding"]).max() > 1e-3
+    chex.assert_trees_all_close(state.averaged, jax.tree.map(np.float32, wanted), atol=1e-6)
+    assert np.abs(state.averaged["embedding"] - state.params["embedding"]).max() > 1e-3
     raw, _ = train(tiny(*FAST), [batch(n) for n in range(3)])
-    assert raw.ema == ()
+    assert raw.averaged == ()
     chex.assert_trees_all_close(raw.params, state.params, atol=1e-6, rtol=0)
 
 
@@ -260,7 +260,7 @@ def test_a_bad_parameter_changes_nothing(path, value, tiny):
     state, _ = train(config, [batch()], state)  # moments that are not zero
     state = state._replace(params=poisoned(state.params, path, value))
     after, metrics = train(config, [batch(1)], state)
-    kept = ("params", "opt_state", "ema", "scale")
+    kept = ("params", "opt_state", "averaged", "scale")
     assert {k: bits(getattr(after, k)) for k in kept} == {k: bits(getattr(state, k)) for k in kept}
     assert (after.step, after.skipped, after.bad_in_row) == (2, 1, 1)
     assert (metrics["skipped"], metrics["bad_in_row"]) == (1, 1)

@@ -1,0 +1,117 @@
+"""What depends on the step alone, against formulas written out here."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax import config
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.training import schedules
+
+STEPS, LR, LOW = 100, 0.02, 0.001
+
+
+@pytest.fixture
+def settings(tiny):
+    return functools.partial(tiny, f"train.steps={STEPS}", f"train.lr={LR}", f"train.min_lr={LOW}")
+
+
+def shape(name: str, at: int, warmup: int, decay: int) -> float:
+    """The learning rate after the warm-up."""
+    done = (at - warmup) / (STEPS - warmup)
+    return {
+        "cosine": LOW + (LR - LOW) * (1 + math.cos(math.pi * done)) / 2,
+        "linear": LR + (LOW - LR) * done,
+        "trapezoid": LR + (LOW - LR) * max(0, at - (STEPS - decay)) / decay,
+        "constant": LR,
+    }[name]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 10])
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_learning_rate(name, warmup, settings):
+    """From lr / warmup up to lr, then down so that it would be at min_lr one step after the last."""
+    rate = schedules.learning_rate(
+        settings(f"train.warmup={warmup}", f"train.schedule={name}", "train.decay_share=0.3")
+    )
+    values = jax.vmap(rate)(jnp.arange(STEPS + 1))
+    for at, value in enumerate(values):
+        wanted = LR / warmup + (LR - LR / warmup) * at / warmup if at < warmup else shape(name, at, warmup, 30)
+        assert abs(float(value) - wanted) < 1e-8, at
+    assert abs(float(values[0]) - LR / max(warmup, 1)) < 1e-8
+    assert abs(float(values[STEPS]) - (LR if name == "constant" else LOW)) < 1e-8
+    assert max(values) <= LR * (1 + 1e-6)
+
+
+def test_a_trapezoid_without_decay_is_constant(settings):
+    rate = schedules.learning_rate(settings("train.schedule=trapezoid", "train.decay_share=0", "train.warmup=0"))
+    np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), LR, rtol=1e-6)
+
+
+def test_warm_up_by_tokens(settings):
+    """4 windows of 16 tokens a step; a step that is begun counts."""
+    for tokens, steps in [(64, 1), (640, 10), (641, 11)]:
+        built = settings(f"train.warmup_tokens={tokens}")
+        assert built.warmup_steps == steps
+        by_steps = schedules.learning_rate(settings(f"train.warmup={steps}"))
+        assert all(schedules.learning_rate(built)(at) == by_steps(at) for at in (0, 5, 50))
+    assert settings("train.warmup_tokens=640", "train.batch_size=8").warmup_steps == 5
+
+
+def test_weight_decay(settings):
+    wanted = {
+        "learning_rate": lambda at, lr: 0.5 * lr,
+        "constant": lambda at, lr: 0.5 * LR,
+        "linear": lambda at, lr: 0.5 * lr * (STEPS - at) / STEPS,
+    }
+    assert set(wanted) == set(schedules.WEIGHT_DECAYS)
+    for name, formula in wanted.items():
+        built = settings(f"train.weight_decay_schedule={name}", "train.weight_decay=0.5", "train.schedule=linear")
+        for at in (0, 1, 30, 99):
+            lr = schedules.learning_rate(built)(at)
+            got = schedules.weight_decay(built.train, jnp.int32(at), lr)
+            np.testing.assert_allclose(got, formula(at, float(lr)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("share, first", [(0.25, 75), (1.0, 0), (0.001, 99)])
+def test_tail(share, first, settings):
+    """The raw weights until the tail begins, and the plain mean of those since then."""
+    weight = schedules.averaging(settings(f"train.tail={share}").train)
+    values = np.random.default_rng(0).normal(size=STEPS)
+    average = 0.0
+    for at, value in enumerate(values):
+        w = float(weight(jnp.int32(at)))
+        average = (1 - w) * average + w * value
+        wanted = value if at <= first else values[first : at + 1].mean()
+        assert abs(average - wanted) < 1e-6, at
+
+
+@pytest.mark.parametrize(
+    "overrides, says",
+    [
+        (["train.schedule=linaer"], "config.train.schedule: no schedule is called 'linaer'; did you mean linear"),
+        (["train.weight_decay_schedule=x"], "config.train.weight_decay_schedule: no schedule is called 'x'; there are"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_word_in_no_table(overrides, says, tiny):
+    with pytest.raises(UserError) as error:
+        schedules.check_names(tiny(*overrides).train)
+    assert says in str(error.value)
+    schedules.check_names(tiny().train)
+
+
+def test_what_does_not_go_together(tiny):
+    for overrides, says in [
+        (["train.ema=0.9", "train.tail=0.5"], "config.train.tail: the weights are averaged in one way"),
+        (["train.schedule=trapezoid", "train.decay_share=1"], "config.train.decay_share: 1 of 20 steps and a warm-up"),
+        (["train.warmup_tokens=1280"], "config.train.warmup_tokens: 1,280 are 20 steps, not below train.steps=20"),
+    ]:
+        with pytest.raises(UserError) as error:
+            tiny(*overrides)
+        assert says in str(error.value)
+    assert isinstance(tiny("train.decay_share=1"), config.Config), "the cosine does not look at it"
