@@ -205,10 +205,12 @@ class Looped(nn.Module):
         return Linear(VOCAB, name="after")(x), None
 
 
-def test_a_linear_inside_a_loop_has_the_diagonal_alone():
+def test_a_linear_inside_a_loop_has_factors_too():
     params = jax.tree.map(jnp.asarray, Looped().init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
     curvature = kronecker.fit(Looped(), params, TRAIN, CONTEXT, LEAD, 4, 0)
-    assert sorted(curvature.bases) == ["after/kernel", "before/kernel"]
+    assert sorted(curvature.bases) == ["after/kernel", "before/kernel", "inner/kernel"]
+    found = kronecker.factors(Looped(), params, jnp.zeros((1, 1), int), jax.random.key(0))
+    assert jnp.linalg.matrix_rank(found["inner/kernel"][0]) == 2, "one position, two uses"
     assert (curvature.eigenvalues["inner"]["kernel"] > 0).all()
 
 
