@@ -83,8 +83,8 @@ def main() -> None:
     page = [
         "# What a step costs",
         "",
-        f"{device}, jax {jax.__version__}, one device; {options.rounds} rounds, the optimizers in turn. Time of a step:",
-        "median; ratio to AdamW's in the same round: median and quartiles.",
+        f"{device}, jax {jax.__version__}, one device; {options.rounds} rounds, the optimizers in turn. Time of a",
+        "step: median; ratio to AdamW's in the same round: median and quartiles.",
         "",
         "| config | optimizer | ms a step | of AdamW's | quartiles | state, MiB | compile, s |",
         "|---|---|---|---|---|---|---|",

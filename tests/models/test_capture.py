@@ -142,7 +142,7 @@ def test_a_weight_used_three_times_has_three_times_the_positions(how, reduce):
 
 
 ARCHITECTURES = [
-    ("model.tie=false", "train.remat=true", "model.layers=2"),
+    ("model.tie=false", "train.remat=true", "model.layers=1"),
     ("model.linear=monarch", "model.monarch_blocks=2", "model.mixer=monarch monarch_heads", "model.layers=2"),
     ("model.depth=ode", "model.ode_steps=1", "model.ode_time=lowrank", "model.layers=1"),
 ]
@@ -175,7 +175,7 @@ def test_every_linear_is_seen_and_its_gradient_is_true(words, tiny):
         np.testing.assert_allclose(b * trace(a), g @ g.mT, rtol=1e-3, atol=1e-4 * size.max(), err_msg=path)
 
 
-@pytest.mark.parametrize("adjoint", ["recursive", "direct", "reversible"])
+@pytest.mark.parametrize("adjoint", ["recursive", "reversible"])
 def test_an_ode_is_seen_through_each_adjoint(adjoint, tiny):
     """As many positions as evaluations, of which the reversible form takes twice as many."""
     with jax.enable_x64(False):

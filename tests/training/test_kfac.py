@@ -249,7 +249,7 @@ ARCHITECTURES = {
         *["model.tie=false", "train.remat=true", "train.precision=f16", "train.kfac_fisher=empirical"],
     ],
     "monarch, reduce": [
-        *["model.mixer=monarch", "model.channel=monarch", "model.monarch_blocks=2", "train.kfac_sharing=reduce"],
+        *["model.channel=monarch", "model.monarch_blocks=2", "train.kfac_sharing=reduce"],
     ],
     "ode": ["model.depth=ode"],
 }
