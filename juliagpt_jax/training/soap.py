@@ -33,8 +33,8 @@ def scale_by_soap(beta1: float, beta2: float, every: int, max_side: int) -> opta
         every: steps between two updates of the bases, one power iteration and a QR decomposition each.
         max_side: a longer side has no basis; without any, SOAP is Adam.
 
-    As in the authors' code the first step changes no parameter that has a basis, the bases are updated after the step,
-    and the mean of the gradients is carried over into the new bases, the mean of their squares only put in their order.
+    As in the authors' code the first step changes no parameter, the bases are updated after the step, and the mean of
+    the gradients is carried over into the new bases, the mean of their squares only put in their order.
     """
 
     def init(params):
@@ -45,10 +45,10 @@ def scale_by_soap(beta1: float, beta2: float, every: int, max_side: int) -> opta
 
     def update(grads, state, params=None):
         count, bases = state.count, state.bases
-        rotated = jax.tree.map(_into, grads, bases)
+        rotated = jax.tree.map(lambda g, q: jnp.where(count > 0, _into(g, q), 0), grads, bases)
         mean = optax.tree.update_moment(rotated, state.mean, beta1, 1)
         square = optax.tree.update_moment(rotated, state.square, beta2, 2)
-        t = jnp.maximum(count, 1).astype(jnp.float32)  # before the first real step the bases are 0, and so is the rest
+        t = jnp.maximum(count, 1).astype(jnp.float32)
         correct = jnp.sqrt(1 - beta2**t) / (1 - beta1**t)
         adam = jax.tree.map(lambda m, v: correct * m / (jnp.sqrt(v) + EPSILON), mean, square)
         directions = jax.tree.map(_out_of, adam, bases)
