@@ -1,7 +1,7 @@
 """What makes one trained ODE good at other numbers of steps, and at a tolerance, than those it was trained with?
 
-python -m juliagpt_jax.ablate --suite=experiments/neural_ode/bend.py --out=experiments/neural_ode/bend --cells=runs/bend --keep
-python experiments/neural_ode/sweep.py --out=experiments/neural_ode/bend/sweep "4 steps=runs/bend/<its folder>" ...
+python -m juliagpt_jax.ablate --suite=experiments/neural_ode/bend.py --out=experiments/neural_ode/bend --keep
+python experiments/neural_ode/sweep.py --out=experiments/neural_ode/bend/sweep "4 steps=FOLDER" ... (of the cells)
 
 One block of width 96, the same parameters and the same 400 updates in every arm. A random number of steps is drawn anew
 for each update, so these arms cost the mean of their range: the table's FLOPs say how much more than "4 steps" that is.

@@ -18,7 +18,8 @@ from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.training import optimizers, step
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
-TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
+SWITCHES = {"plain": (), "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4")}
+TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "switches": SWITCHES}
 # Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
 # (test_causal_but_for_rounding).
 THROUGH_DFT = {"monarch"}
@@ -58,6 +59,7 @@ class Built:
         self.tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
         # An untied head: logits of size 1, in which an error shows.
         self.params = drawn(self.model, self.tokens)
+        self.params |= {name: jnp.array([0.6, 0.7]) for name in self.params if name.startswith("skip")}
         self._apply = jax.jit(self.model.apply)
 
     def forward(self, tokens):
@@ -75,7 +77,8 @@ class Built:
 
 def variant(tiny, names: dict[str, str], *overrides: str):
     """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
-    words = [f"model.{key}={name}" for key, name in names.items()]
+    words = [f"model.{key}={name}" for key, name in names.items() if key != "switches"]
+    words += SWITCHES[names.get("switches", "plain")]
     return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
 
 
