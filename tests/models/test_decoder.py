@@ -157,6 +157,28 @@ def test_nothing_is_written_past_the_last_slot(built, count):
     assert any((np.asarray(a)[1] != b[1]).any() for a, b in zip(*map(jax.tree.leaves, (other, before)), strict=True))
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_decoding_writes_its_cache_in_place(mixer, rows, tiny):
+    """No step of the compiled loop copies as much as a cache: that would cost every token a pass over all slots."""
+    slots = 256
+    part = Decoder(variant(tiny, {"mixer": mixer}, f"model.context={slots}").model, VOCAB).blocks()[0].mixer
+    x, cache = jnp.ones((rows, 1, 24)), jax.eval_shape(lambda: part.init_cache(rows, slots, jnp.float32))
+    params = jax.eval_shape(part.init, jax.random.key(0), x, jnp.zeros((rows, 1), int))
+
+    def steps(params, cache):
+        def one(cache, at):
+            y, cache = part.apply(params, x, jnp.full((rows, 1), at), cache)
+            return cache, y
+
+        return jax.lax.scan(one, cache, jnp.arange(4))
+
+    program = jax.jit(steps, donate_argnums=1).lower(params, cache).compile().as_text()
+    copies = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", program)
+    held = max(leaf.size for leaf in jax.tree.leaves(cache))
+    assert copies and max(np.prod([int(n) for n in shape.split(",")]) for shape in copies) < held
+
+
 # Causality: exactly 0, in the same program; behind a DFT, its rounding.
 
 
