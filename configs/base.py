@@ -43,6 +43,10 @@ def get_config() -> ml_collections.ConfigDict:
     model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
     model.tie = True  # the head is the transposed embedding
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
+    model.qk_norm = False  # attention normalises its queries and keys, each head's channels
+    model.zero_init = False  # the last projection of every branch starts at 0, so a new block changes nothing
+    model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
+    model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block

@@ -2,8 +2,8 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/monarch_hybrid.py --workdir=runs/monarch_hybrid
 Hardware:  two cores of a processor
-Time:      not measured yet; 878,368 parameters and half the FLOPs of tiny, which has 1,778,304 and takes 170 s
-Result:    not measured yet; experiments/monarch has the same parts at 2 x 96
+Time:      half the FLOPs of tiny, which takes 170 s; 924 s beside much other work
+Result:    1.293 bits per character of validation text (seed 42), 878,368 parameters; tiny has 1.372 with 1,778,304
 """
 
 import ml_collections

@@ -2,8 +2,8 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/monarch_tiny.py --workdir=runs/monarch_tiny
 Hardware:  two cores of a processor
-Time:      not measured yet; 884,592 parameters and half the FLOPs of tiny, which has 1,778,304 and takes 170 s
-Result:    not measured yet; experiments/monarch has the same parts at 2 x 96
+Time:      312 s in all, beside other work; half the FLOPs of tiny
+Result:    1.309 bits per character of validation text (seed 42), 884,592 parameters; tiny has 1.372 with 1,778,304
 """
 
 import ml_collections

@@ -25,6 +25,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
+    def add_run_flags(self) -> None:
+        """Which weights of which run a command reads: the arguments of `training/workdir.open_run`."""
+        self.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
+        self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+        self.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
+
     def add_ode_flags(self) -> None:
         """On which steps a model with ODE layers is solved (`evaluation/schedule.py`)."""
         self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")

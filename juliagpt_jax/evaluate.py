@@ -14,7 +14,7 @@ from juliagpt_jax.errors import NumericalError, UserError
 
 def parser() -> command.Parser:
     flags = command.Parser("evaluate", "Perplexity, bits per character, diversity, FLOPs and size of a trained model.")
-    flags.add_argument("--workdir", required=True, metavar="DIR")
+    flags.add_run_flags()
     flags.add_argument(
         "--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's"
     )
@@ -23,8 +23,6 @@ def parser() -> command.Parser:
     )
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
-    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
     flags.add_ode_flags()
     flags.add_argument(

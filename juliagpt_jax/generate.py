@@ -15,7 +15,7 @@ def parser() -> command.Parser:
     flags = command.Parser(
         "generate", "Write text with a trained model. Without --prompt, each line of stdin is a prompt."
     )
-    flags.add_argument("--workdir", required=True, metavar="DIR")
+    flags.add_run_flags()
     flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times")
     flags.add_argument("--max_new_tokens", type=int, default=200, metavar="N")
     flags.add_argument("--temperature", type=float, default=0.8)
@@ -27,8 +27,6 @@ def parser() -> command.Parser:
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
-    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     return flags

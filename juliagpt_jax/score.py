@@ -13,13 +13,11 @@ from juliagpt_jax.errors import UserError
 
 def parser() -> command.Parser:
     flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every line of the training text.")
-    flags.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
+    flags.add_run_flags()
     flags.add_argument("--out", required=True, metavar="FILE", help="such as scores.npz")
     flags.add_argument("--what", default="loss,perplexity,el2n,grad_norm", metavar="NAMES", help="divided by commas")
     flags.add_argument("--data", metavar="PATH", help="score another text's training part; default: the run's")
     flags.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of matrix products")
-    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 

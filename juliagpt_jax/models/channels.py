@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from juliagpt_jax import config
 from juliagpt_jax.models.layers import LINEARS
@@ -24,9 +25,23 @@ class SwiGLU(nn.Module):
         return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.silu(gate) * up)
 
 
+class ReLU2(nn.Module):
+    """down(relu(up x)^2) (So et al. 2021, arXiv 2109.08668, section 4.1): two matrices where SwiGLU has three, so
+    ffn_mult 6 has as many parameters as SwiGLU of 4."""
+
+    model: config.Model
+    gain: float
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        up = self.linear(self.model.hidden, name="up")(x)
+        return self.linear(x.shape[-1], gain=self.gain, name="down")(jnp.square(jax.nn.relu(up)))
+
+
 def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Module], **names) -> SwiGLU:
     """SwiGLU with Monarch matrices, whatever the other Linears of the model are."""
     return SwiGLU(model, gain, LINEARS["monarch"](model), **names)
 
 
-CHANNELS = {"swiglu": SwiGLU, "monarch": monarch_swiglu}
+CHANNELS = {"swiglu": SwiGLU, "relu2": ReLU2, "monarch": monarch_swiglu}

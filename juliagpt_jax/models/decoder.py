@@ -70,16 +70,19 @@ class Decoder(nn.Module):
         width, dtype = self.model.width, DTYPES[self.precision]
         embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
-        x = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
+        x = start = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
         notes, continued = [], []
         schedule = self.schedule or ((),) * self.model.layers
         for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
-            start = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
+            if self.model.x0_skip:
+                kept, fed = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0])).astype(dtype)
+                x = kept * x + fed * start
+            init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
-            params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, start)
+            params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, init)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
             run = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
             run = jax.checkpoint(run) if self.remat else run
@@ -97,6 +100,8 @@ class Decoder(nn.Module):
             else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
         )
         logits = self.unembed(x, head.astype(dtype))
+        if self.model.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
+            logits = self.model.softcap * jnp.tanh(logits / self.model.softcap)
         return logits, (tuple(notes) or None) if cache is None else tuple(continued)
 
     def unembed(self, x: jax.Array, head: jax.Array) -> jax.Array:
@@ -111,6 +116,7 @@ class Decoder(nn.Module):
         kinds = layers(self.model)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
+        gain *= not self.model.zero_init  # (Fixup, arXiv 1901.09321, section 3)
         parts = (self.model, gain, LINEARS[self.model.linear](self.model))
         return [
             Block(

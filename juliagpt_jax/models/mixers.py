@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax import config
-from juliagpt_jax.models.layers import attend, rotary, split_heads
+from juliagpt_jax.models.layers import RMSNorm, attend, rotary, split_heads
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
 
 class Attention(nn.Module):
-    """The baseline's attention (`gpt.py`), its projections of any kind in LINEARS."""
+    """The baseline's attention (`gpt.py`), its projections of any kind in LINEARS; `qk_norm` as an option."""
 
     model: config.Model
     gain: float
@@ -29,6 +29,8 @@ class Attention(nn.Module):
         q = split_heads(self.linear(D, name="query")(x), H)
         k = split_heads(self.linear(K * D // H, name="key")(x), K)
         v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        if self.model.qk_norm:  # (Henry et al. 2020, arXiv 2010.04245; with RMSNorm and its scale as in Qwen3)
+            q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
         q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
         drop = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))
         y, cache = attend(q, k, v, positions, cache, drop)

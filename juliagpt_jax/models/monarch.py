@@ -233,8 +233,9 @@ class MonarchHeads(Gated):
         place = jnp.where(positions < cache["slots"][:, None], positions, blocks * n)  # past the end: dropped
         if T == 1:
             s, l = place[:, 0] // n, place[:, 0] % n  # noqa: E741
-            share = right.at[:, s, :, l].get(mode="clip").swapaxes(1, 2)[..., None] * v.astype(jnp.float32)
-            sums = sums.at[rows, s].add(share, mode="drop")
+            share = right.at[:, s, :, l].get(mode="clip")[..., None] * v.astype(jnp.float32)[:, 0, :, None]
+            where = rows[:, None], s[:, None], slice(None), jnp.arange(H)[None]
+            sums = sums.at[where].add(share, mode="drop")
             weights = left.at[:, l, s].get(mode="clip") * (jnp.arange(blocks)[None] <= s[:, None])[None]
             y = jnp.einsum("hbk,bkhc->bhc", weights, sums[rows, :, l]).reshape(B, 1, D)
         else:

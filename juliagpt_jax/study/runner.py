@@ -21,7 +21,7 @@ from typing import Any
 
 from juliagpt_jax.command import duration, finite
 from juliagpt_jax.errors import Stopped, StorageError
-from juliagpt_jax.files import write_text
+from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 
@@ -56,7 +56,7 @@ class Runner:
         self._stop = 0
 
     def _is_current(self, row: dict[str, Any]) -> bool:
-        return any(c.arm == row["arm"] and c.seed == row["seed"] and c.key == row["key"] for c in self.cells)
+        return any(cell.made_by(row) for cell in self.cells)
 
     def _status(self, arm: str, seed: int) -> str:
         return next((r["status"] for r in self.rows if r["arm"] == arm and r["seed"] == seed), "missing")
@@ -138,11 +138,15 @@ class Runner:
 
     def _start(self, cell: Cell, slot: int) -> _Job:
         cell.folder.mkdir(parents=True, exist_ok=True)
-        marker = cell.folder / "key"
-        if not marker.exists() or marker.read_text(encoding="utf-8") != cell.key:
+        marker = cell.folder / "recipe.json"
+        try:
+            mine = cell.made_by(json.loads(marker.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError):
+            mine = False
+        if not mine:
             shutil.rmtree(cell.folder)  # what is there belongs to another version of the suite
             cell.folder.mkdir()
-            marker.write_text(cell.key, encoding="utf-8")
+            write_json(marker, cell.recipe)
         python = [*self.launcher, sys.executable, "-m"]
         commands = [python + shlex.split(command) for command in cell.before]
         main = ["juliagpt_jax.main", f"--config={self.suite.config}", f"--workdir={cell.run}"]
@@ -202,7 +206,7 @@ class Runner:
             job.process.wait()
 
     def _finish(self, cell: Cell, seconds: float, error: str) -> dict[str, Any]:
-        row: dict[str, Any] = {"arm": cell.arm, "seed": cell.seed, "key": cell.key, "status": "done"}
+        row: dict[str, Any] = cell.recipe | {"status": "done"}
         if not error:
             try:
                 row |= _result(cell)
@@ -242,7 +246,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            rows.append(row | {"arm": row["arm"], "seed": row["seed"], "key": row["key"], "status": row["status"]})
+            rows.append(row | {key: row[key] for key in ("arm", "seed", "status")})
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path}:{number}: not a row of results: {type(error).__name__}: {error}") from error
     return rows
@@ -257,7 +261,6 @@ def _result(cell: Cell) -> dict[str, Any]:
         "curve": [[r["step"], r["val_loss"]] for r in rows if "val_loss" in r],
         "tokens_per_s": statistics.median(s[0] for s in speeds) if speeds else None,
         "step_s": statistics.median(s[1] for s in speeds) if speeds else None,
-        "overrides": [o.replace(str(cell.folder), "{cell}") for o in cell.overrides],
         **{k: facts[k] for k in ("versions", "commit", "device", "machine")},
     }
 

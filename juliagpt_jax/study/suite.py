@@ -5,7 +5,6 @@ A suite file, `experiments/<question>/suite.py`, defines `get_suite(scale: str) 
 
 import dataclasses
 import hashlib
-import json
 import re
 import runpy
 from collections.abc import Mapping
@@ -58,12 +57,16 @@ class Suite:
 class Cell:
     """One arm with one seed.
 
-    `key` is a hash of everything that decides its result; `needs` are the arms whose workdirs it reads.
+    `config` is all of its config, {"train.steps": 1000, ...}, and `defaults` what the suite's config file says without
+    the changes. In texts of `config` and in `commands`, {folder} stands for the folder of all cells. `needs` are the
+    arms whose workdirs it reads.
     """
 
     arm: str
     seed: int
-    key: str
+    config: Mapping[str, Any]
+    commands: tuple[str, ...]
+    defaults: Mapping[str, Any]
     needs: tuple[str, ...]
     folder: Path
     overrides: tuple[str, ...]
@@ -73,6 +76,21 @@ class Cell:
     def run(self) -> Path:
         """Its workdir."""
         return self.folder / "run"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides its result; a row of results holds it."""
+        return {"arm": self.arm, "seed": self.seed, "config": dict(self.config), "before": list(self.commands)}
+
+    def made_by(self, recipe: Mapping[str, Any]) -> bool:
+        """Whether what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that it
+        does not know is newer than it, and must stand at its default, which is what the code did before."""
+        old = recipe.get("config", {})
+        return (
+            all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
+            and all(key in self.config and self.config[key] == value for key, value in old.items())
+            and all(key in old or value == self.defaults[key] for key, value in self.config.items())
+        )
 
 
 class _Recorder(dict):
@@ -120,11 +138,12 @@ def cells(suite: Suite, folder: Path) -> list[Cell]:
     Raises:
         UserError: a change that config.py refuses, a placeholder that does not exist, arms that need each other.
     """
-    made = [_cell(suite, arm, seed, folder) for seed in suite.seeds for arm in suite.arms]
+    defaults = config.flatten(config.to_dict(config.load(suite.config)))
+    made = [_cell(suite, arm, seed, folder, defaults) for seed in suite.seeds for arm in suite.arms]
     return _in_order(made)
 
 
-def _cell(suite: Suite, name: str, seed: int, folder: Path) -> Cell:
+def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[str, Any]) -> Cell:
     arm = suite.arms[name]
     home = lambda other: folder / slug(other) / str(seed)
     runs = _Recorder({other: home(other) for other in suite.arms})
@@ -141,10 +160,10 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path) -> Cell:
         settings = config.load(suite.config, overrides)
     except UserError as error:
         raise UserError(f"arm {name!r}: {error}") from error
-    what = {"config": config.to_dict(settings), "before": before}
-    where = json.dumps(what, sort_keys=True).replace(str(folder), "{folder}")  # the result does not depend on it
-    key = hashlib.sha256(where.encode()).hexdigest()[:16]
-    return Cell(name, seed, key, tuple(sorted(runs.used)), home(name), overrides, before)
+    anywhere = lambda value: value.replace(str(folder), "{folder}") if isinstance(value, str) else value
+    values = {key: anywhere(value) for key, value in config.flatten(config.to_dict(settings)).items()}
+    commands = tuple(map(anywhere, before))
+    return Cell(name, seed, values, commands, defaults, tuple(sorted(runs.used)), home(name), overrides, before)
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,8 @@ from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.training import optimizers, step
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
-TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
+SWITCHES = {"plain": (), "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4")}
+TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "switches": SWITCHES}
 # Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
 # (test_causal_but_for_rounding).
 THROUGH_DFT = {"monarch"}
@@ -58,6 +59,7 @@ class Built:
         self.tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
         # An untied head: logits of size 1, in which an error shows.
         self.params = drawn(self.model, self.tokens)
+        self.params |= {name: jnp.array([0.6, 0.7]) for name in self.params if name.startswith("skip")}
         self._apply = jax.jit(self.model.apply)
 
     def forward(self, tokens):
@@ -75,7 +77,8 @@ class Built:
 
 def variant(tiny, names: dict[str, str], *overrides: str):
     """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
-    words = [f"model.{key}={name}" for key, name in names.items()]
+    words = [f"model.{key}={name}" for key, name in names.items() if key != "switches"]
+    words += SWITCHES[names.get("switches", "plain")]
     return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
 
 
@@ -152,6 +155,28 @@ def test_nothing_is_written_past_the_last_slot(built, count):
     rows = jax.tree.map(lambda a: np.asarray(a)[[0, 2]], other)
     chex.assert_trees_all_equal(rows, jax.tree.map(lambda a: a[[0, 2]], before))
     assert any((np.asarray(a)[1] != b[1]).any() for a, b in zip(*map(jax.tree.leaves, (other, before)), strict=True))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_decoding_writes_its_cache_in_place(mixer, rows, tiny):
+    """No step of the compiled loop copies as much as a cache: that would cost every token a pass over all slots."""
+    slots = 256
+    part = Decoder(variant(tiny, {"mixer": mixer}, f"model.context={slots}").model, VOCAB).blocks()[0].mixer
+    x, cache = jnp.ones((rows, 1, 24)), jax.eval_shape(lambda: part.init_cache(rows, slots, jnp.float32))
+    params = jax.eval_shape(part.init, jax.random.key(0), x, jnp.zeros((rows, 1), int))
+
+    def steps(params, cache):
+        def one(cache, at):
+            y, cache = part.apply(params, x, jnp.full((rows, 1), at), cache)
+            return cache, y
+
+        return jax.lax.scan(one, cache, jnp.arange(4))
+
+    program = jax.jit(steps, donate_argnums=1).lower(params, cache).compile().as_text()
+    copies = re.findall(r"= f32\[([\d,]+)\]\S* copy\(", program)
+    held = max(leaf.size for leaf in jax.tree.leaves(cache))
+    assert copies and max(np.prod([int(n) for n in shape.split(",")]) for shape in copies) < held
 
 
 # Causality: exactly 0, in the same program; behind a DFT, its rounding.

@@ -101,6 +101,25 @@ def test_a_changed_arm_and_a_new_seed_are_all_that_runs_again(study):
     assert len(runner.read(study.out / "results.jsonl")) == 2
 
 
+def test_a_newer_knob_runs_nothing_again_until_it_acts(study):
+    """Results made before a knob existed serve as long as it stands at its default, and not when it does not."""
+    higher, softcap = '"higher": Arm({"train.lr": 0.125})', '"higher": Arm({"train.lr": 0.125, "model.softcap": 4.0})'
+    rows = study(higher, seeds="(1,)")
+    assert all(row["config"].pop("model.softcap") == 0 for row in rows)
+    older = "".join(json.dumps(row) + "\n" for row in rows)
+    for arms, count in [(higher, 0), (softcap, 1)]:
+        (study.out / "results.jsonl").write_text(older)
+        study(arms, seeds="(1,)")
+        assert len(study.started()) == count
+    for key, value in [("train.steps", 201), ("model.gone", 1)]:  # another value, and a knob that is no more
+        rows[1]["config"][key] = value
+        (study.out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        study(higher, seeds="(1,)")
+        assert len(study.started()) == 1
+        del rows[1]["config"][key]
+        rows[1]["config"].setdefault("train.steps", 200)
+
+
 def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study, capsys):
     arms = '"bad": Arm({"train.lr": 0.5}), "worse": Arm({"train.lr": 0.125}, before=("x --from={run[bad]} fine",))'
     with pytest.raises(CommandError, match="4 of 6 cells failed"):

@@ -67,7 +67,7 @@ def test_spread():
 
 
 def row(arm, seed, loss, status="done"):
-    common = {"arm": arm, "seed": seed, "key": "k", "status": status}
+    common = {"arm": arm, "seed": seed, "status": status}
     if status != "done":
         return common | {"error": "exit 3: numbers"}
     numbers = {"loss": loss, "bpc": loss / math.log(2), "perplexity": math.exp(loss), "params": 10, "flops": 1e9}

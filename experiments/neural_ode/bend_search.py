@@ -1,0 +1,37 @@
+"""One seed of more ways to train an ODE for other numbers of steps, and at a tolerance: see bend.py.
+
+python -m juliagpt_jax.ablate --suite=experiments/neural_ode/bend_search.py --out=experiments/neural_ode/bend/search
+"""
+
+from juliagpt_jax.study.suite import Arm, Suite
+
+COMMON = {
+    "model.depth": "ode",
+    "model.layers": 1,
+    "model.ode_steps": 4,
+    "model.ode_speed": 4.0,
+    "train.steps": 400,
+    "train.eval_every": 200,
+    "train.sample_every": 0,
+}
+RANDOM = {"model.ode_steps": 8, "model.ode_min_steps": 2}
+
+
+def get_suite(scale: str) -> Suite:
+    return Suite(
+        config=f"configs/{scale}.py",
+        common=COMMON,
+        arms={
+            "4 steps": Arm(),
+            "2 to 8 steps": Arm(RANDOM),
+            "1 to 16 steps": Arm({"model.ode_steps": 16, "model.ode_min_steps": 1}),
+            "2 to 8 steps, midpoint": Arm(RANDOM | {"model.ode_solver": "midpoint"}),
+            "2 to 8 steps, energy 0.001": Arm(RANDOM | {"train.ode_energy": 0.001}),
+            "2 to 8 steps, energy 0.01": Arm(RANDOM | {"train.ode_energy": 0.01}),
+            "4 steps, energy 0.01": Arm({"train.ode_energy": 0.01}),
+            "4 steps, energy 0.03": Arm({"train.ode_energy": 0.03}),
+            "tolerance 0.1, bosh3": Arm({"model.ode_solver": "bosh3", "model.ode_rtol": 0.1, "mesh.data": 1}),
+        },
+        seeds=(1,),
+        baseline="4 steps",
+    )
