@@ -1,12 +1,14 @@
 """From a config file and the command line to frozen dataclasses that the rest of the package can trust.
 
 A config file holds `get_config() -> ml_collections.ConfigDict`; `configs/base.py` names every knob. Nothing here has a
-default value: values live in the config files, types and limits live here. Errors are `UserError`s of one line.
+default value: values, and what follows from them, live in the config files; types and limits live here. Errors are
+`UserError`s of one line.
 """
 
 import ast
 import dataclasses
 import difflib
+import inspect
 import json
 import math
 import runpy
@@ -300,25 +302,63 @@ def near(name: str, names: Iterable[str]) -> str:
 def load(path: str, overrides: Iterable[str] = ()) -> Config:
     """Run the config file at `path`, apply overrides of the form "train.steps=300", and build.
 
+    A path may end in arguments of the file's get_config: "configs/dial.py:depth=6". What a file derives from other
+    values it does after the overrides, in `derive(values, given)`: `given` are the keys that were overridden,
+    which it leaves alone.
+
     Raises:
-        UserError: the file is missing or fails, an override names no key or has the wrong type, or `build` refuses.
+        UserError: the file is missing or fails, an argument or override names nothing or has the wrong type, or `build`
+        refuses.
     """
-    if not Path(path).is_file():
-        raise UserError(f"config file {path} does not exist{_near_files(path)}")
+    file, text = _file_and_arguments(path)
+    if not Path(file).is_file():
+        raise UserError(f"config file {file} does not exist{_near_files(file)}")
+
+    def run(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
+            raise UserError(f"config file {path}: {type(error).__name__}: {error}") from error
+
+    sys.path.insert(0, str(Path(file).resolve().parent))  # so that one config can start from another
     try:
-        sys.path.insert(0, str(Path(path).resolve().parent))  # so that one config can start from another
-        values = runpy.run_path(path)["get_config"]()
-    except KeyError as error:
-        raise UserError(f"config file {path}: no {error} in it; it must define get_config()") from error
-    except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
-        raise UserError(f"config file {path}: {type(error).__name__}: {error}") from error
+        module = run(runpy.run_path, file)
+        if "get_config" not in module:
+            raise UserError(f"config file {path}: no 'get_config' in it; it must define get_config()")
+        arguments = _arguments(path, text, run(inspect.signature, module["get_config"]).parameters)
+        values = run(module["get_config"], **arguments)
+        if not hasattr(values, "keys"):
+            raise UserError(f"config file {path}: get_config() gives {values!r}, not a ConfigDict")
+        for override in overrides:
+            _override(values, override)
+        if "derive" in module:
+            run(module["derive"], values, {override.partition("=")[0] for override in overrides})
     finally:
         sys.path.pop(0)
-    if not hasattr(values, "keys"):
-        raise UserError(f"config file {path}: get_config() gives {values!r}, not a ConfigDict")
-    for override in overrides:
-        _override(values, override)
     return build(values)
+
+
+def run_name(path: str) -> str:
+    """What a run is called by its config file: "tiny", "dial-depth=6"."""
+    file, text = _file_and_arguments(path)
+    return "-".join([Path(file).stem, *filter(None, text.split(","))])
+
+
+def _file_and_arguments(path: str) -> tuple[str, str]:
+    file, _, text = (path, "", "") if Path(path).is_file() else path.partition(":")
+    return file, text
+
+
+def _arguments(path: str, text: str, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """{"depth": 6} for "depth=6", by the types that get_config names."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in known:
+            there = near(name, known) if known else ": this file takes none"
+            raise UserError(f"--config={path}: no argument is called {name!r}{there}")
+        found[name] = _parse(f"--config={path}: {name}", value, known[name].annotation)
+    return found
 
 
 def _near_files(path: str) -> str:
@@ -336,7 +376,7 @@ def _override(values: Any, override: str) -> None:
     old = _member(group, name, key)
     if hasattr(old, "keys"):
         raise UserError(f"--config.{key}: is a group of keys: {', '.join(old.keys())}")
-    group[name] = _parse(key, text, type(old))
+    group[name] = _parse(f"--config.{key}", text, type(old))
 
 
 def _member(group: Any, name: str, key: str) -> Any:
@@ -346,7 +386,7 @@ def _member(group: Any, name: str, key: str) -> Any:
     return group[name]
 
 
-def _parse(key: str, text: str, wanted: type) -> Any:
+def _parse(what: str, text: str, wanted: type) -> Any:
     if wanted is str:
         return text
     if wanted is bool and text.lower() in ("true", "false"):
@@ -363,7 +403,7 @@ def _parse(key: str, text: str, wanted: type) -> Any:
             value = None
         if type(value) is int:
             return value
-    raise UserError(f"--config.{key}: needs {_words.get(wanted, wanted.__name__)}, not {text!r}")
+    raise UserError(f"{what}: needs {_words.get(wanted, wanted.__name__)}, not {text!r}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     settings = config.load(options.config, options.overrides)
-    workdir = Path(options.workdir or f"runs/{Path(options.config).stem}")
+    workdir = Path(options.workdir or f"runs/{config.run_name(options.config)}")
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.training import run

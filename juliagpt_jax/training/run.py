@@ -81,6 +81,8 @@ def _train(
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
+    flops = cost.train_flops_per_token(settings.model, trainer.multiplied, trainer.model.vocab)
+    print(plan(settings, trainer.state.params, flops), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
@@ -93,6 +95,26 @@ def _train(
     write_json(workdir / "report.json", report)
     write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
     return report
+
+
+def plan(settings: config.Config, params: Any, flops: float) -> str:
+    """What the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
+    train, context = settings.train, settings.model.context
+    batch, leaves = train.batch_size * context, optimizers.paths(params)
+    head = "embedding" if settings.model.tie else "head"
+    scaling = sum(leaf.size for path, leaf in leaves.items() if optimizers.is_matrix(path) or path == head)
+    rates = dict(sorted(zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)))
+    tokens = train.steps * batch
+    rows = [
+        ("parameters", f"{optimizers.count(params):,}, of these {scaling:,} in matrices and the head"),
+        ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
+        ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
+        ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates.items())),
+        ("schedule", f"{train.schedule}, {settings.warmup_steps:,} steps of warm-up"),
+        ("weight decay", f"{train.weight_decay:.3g} ({train.weight_decay_schedule})"),
+        ("FLOPs", "as many as the tolerance takes" if math.isnan(flops) else f"{tokens * flops:.3g} by formula"),
+    ]
+    return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 
 def _warn_if_slow(settings: config.Config, trainer: Any) -> None:

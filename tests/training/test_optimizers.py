@@ -1,6 +1,8 @@
 """Each rule against a reference; which rule has which parameter; the step that is taken; the table of parameters."""
 
+import dataclasses
 import math
+import re
 from pathlib import Path
 
 import chex
@@ -10,8 +12,13 @@ import numpy as np
 import pytest
 
 from juliagpt_jax import config
+from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.training import step
+from juliagpt_jax.models.channels import CHANNELS
+from juliagpt_jax.models.fields import TIMES
+from juliagpt_jax.models.layers import LINEARS
+from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.training import checkpoint, step
 from juliagpt_jax.training.optimizers import (
     OPTIMIZERS,
     check_names,
@@ -19,6 +26,8 @@ from juliagpt_jax.training.optimizers import (
     descend,
     parameter_table,
     paths,
+    rates,
+    rules,
 )
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -131,3 +140,174 @@ def test_paths_are_in_the_order_of_the_tree():
     names = ["block_0/mixer/out/kernel", "block_0/mixer_norm/scale", "embedding", "head", "norm/scale"]
     assert list(paths(tree)) == names
     assert all(a is b for a, b in zip(paths(tree).values(), jax.tree.leaves(tree), strict=True))
+
+
+# Which rule has which parameter.
+
+# Every parameter there is, with * for the number of a layer or of a filter's weight. A new one must be put somewhere.
+TO_MATRIX_RULES = """
+    block_*/mixer/query/kernel block_*/mixer/key/kernel block_*/mixer/value/kernel block_*/mixer/out/kernel
+    block_*/mixer/in/kernel block_*/channel/gate/kernel block_*/channel/up/kernel block_*/channel/down/kernel
+    block_*/mixer/query/left block_*/mixer/key/left block_*/mixer/value/left block_*/mixer/out/left
+    block_*/mixer/query/right block_*/mixer/key/right block_*/mixer/value/right block_*/mixer/out/right
+    block_*/mixer/in/left block_*/channel/gate/left block_*/channel/up/left block_*/channel/down/left
+    block_*/mixer/in/right block_*/channel/gate/right block_*/channel/up/right block_*/channel/down/right
+""".split()
+TO_ADAMW = """
+    embedding head norm/scale block_*/mixer_norm/scale block_*/channel_norm/scale
+    block_*/mixer/left block_*/mixer/right
+    block_*/mixer/skip block_*/mixer/short/taps block_*/mixer/short/bias
+    block_*/mixer/filter/weight_* block_*/mixer/filter/bias_* block_*/mixer/filter/weight_out
+    block_*/mixer/filter/frequency
+    block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
+""".split()
+# What acts on a parameter over time goes where the parameter goes, if it is as large; not the network that makes h(t).
+OF_TIME = ("left", "right", "modes")
+OF_GENERATORS = ("in", "in_bias", "out", "out_bias")
+
+ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
+ALL_PARTS += [f"model.layers={math.lcm(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
+
+
+def goes_to_matrices(path: str) -> bool:
+    """By the lists above; fails on a parameter that is in none."""
+    shape = re.sub(r"(block|bias|weight)_\d+", r"\1_*", path)
+    if "/time/" in path and path.split("/")[-1] in (*OF_TIME, *OF_GENERATORS):
+        block, _, base, name = path.split("/")
+        return name in OF_TIME and goes_to_matrices(f"{block}/{base.replace('.', '/')}")
+    assert (shape in TO_MATRIX_RULES) != (shape in TO_ADAMW), f"{path}: which rule updates it?"
+    return shape in TO_MATRIX_RULES
+
+
+def check_rules(settings, seen):
+    model = step.build(settings, 65)
+    params = jax.eval_shape(lambda: step.initial_state(settings, model).params)
+    for name in OPTIMIZERS:
+        train = dataclasses.replace(settings.train, optimizer=name, lr=0.02, min_lr=0.0, adam_lr=0.005)
+        given = rules(train, params)
+        assert list(given) == list(paths(params))
+        for path, rule in given.items():
+            seen.add(re.sub(r"(block|bias|weight)_\d+", r"\1_*", path))
+            if name in ("muon", "soap"):
+                assert rule == (name if goes_to_matrices(path) else "adamw"), path
+            assert rule in (name, "adamw"), path
+            if name != "adamw" and (path in ("embedding", "head") or len(paths(params)[path].shape) < 2):
+                assert rule == "adamw", path
+        rate = rates(train, params)
+        wanted = {"adamw": 0.02} if name == "adamw" else {name: 0.02, "adamw": 0.005}
+        assert all(rate[path] == wanted[rule] for path, rule in given.items())
+        rows = [line.split()[-3:-1] for line in parameter_table(train, params).splitlines()[1:-1]]
+        assert [tuple(row) for row in rows] == [(given[path], f"{rate[path]:g}") for path in given]
+
+
+def test_rules():
+    """Every parameter of every config and of every part: by name, and each name of the lists is met."""
+    seen: set[str] = set()
+    for file in CONFIGS:
+        check_rules(config.load(str(file)), seen)
+    base = str(CONFIGS[0].parent / "base.py")
+    for linear in LINEARS:
+        for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode_time={word}"] for word in TIMES)]:
+            check_rules(config.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
+    assert {*TO_MATRIX_RULES, *TO_ADAMW} <= seen, "the lists name what there is"
+
+
+def test_without_adam_lr_all_have_the_same(tiny):
+    params = random_tree(0, 1.0)
+    assert set(rates(tiny("train.optimizer=muon").train, params).values()) == {6e-4}
+
+
+# Every optimizer on every architecture.
+
+# Matrices, and batches of them; more parts would compile for longer than this test is worth.
+ARCHITECTURES = {
+    "baseline": ["model.layers=1"],
+    "monarch": ["model.layers=1", "model.mixer=monarch_heads", "model.channel=monarch"],
+}
+
+
+def machine(settings):
+    """The jitted train step of a config, its first state, and where states and batches live."""
+    model = step.build(settings, 13)
+    mesh = step.make_mesh(settings)
+    shapes = jax.eval_shape(lambda: step.initial_state(settings, model))
+    places = step.shardings(shapes, mesh)
+    state = jax.jit(lambda: step.initial_state(settings, model), out_shardings=places)()
+    run = step.make_train_step(settings, model, mesh)
+    rows = step.batch_sharding(mesh)
+    return lambda state, batch: run(state, jax.device_put(batch, (rows, rows))), state
+
+
+def batch():
+    text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)
+    return text[:, :-1], text[:, 1:]
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_learns_and_resumes(architecture, name, tiny, tmp_path):
+    """The loss falls; from a checkpoint it goes on with the same bits, and a bad step changes none of them."""
+    flags = ["model.width=16", "model.heads=1", f"train.optimizer={name}", "train.lr=0.01", "train.soap_every=3"]
+    one, state = machine(tiny(*ARCHITECTURES[architecture], *flags, "train.warmup=0", "train.tail=0.5"))
+    losses = []
+    for _ in range(8):
+        state, metrics = one(state, batch())
+        losses.append(float(metrics["loss"]))
+    assert np.all(np.isfinite(losses)) and losses[-1] < losses[0] - 0.1, losses
+    saved = checkpoint.Checkpoints(tmp_path / "c", 1)
+    saved.save(state, {"val_loss": None})
+    assert saved.wait()
+    saved.close()
+    places = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
+    restored, _ = checkpoint.Checkpoints(tmp_path / "c", 1).restore(places)
+    assert bits(restored) == bits(state)
+    before = jax.device_get(restored)
+    inputs, targets = batch()
+    skipped, metrics = one(restored, (inputs, np.full_like(targets, IGNORED)))
+    assert int(metrics["skipped"]) == 1
+    parts = ("params", "opt_state", "averaged")
+    assert [bits(getattr(skipped, part)) for part in parts] == [bits(getattr(before, part)) for part in parts]
+    after, _ = one(jax.device_put(before, jax.tree.map(lambda a: a.sharding, places)), batch())
+    wanted, _ = one(state, batch())
+    assert bits(after) == bits(wanted)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "adamw"])
+def test_however_the_work_is_spread(name, tiny):
+    """float16 with its scale, two micro-batches, recomputed blocks, two rows of two devices that share each matrix:
+    the loss falls as on one device, and the state is spread as the parameters are."""
+    flags = ["model.layers=1", f"train.optimizer={name}", "train.lr=0.01", "train.warmup=0", "train.soap_every=3"]
+    spread = ["train.precision=f16", "train.accumulate=1", "train.remat=true", "mesh.data=1", "mesh.model=2"]
+    runs = []
+    for extra in ([], [*spread, "train.accumulate=2"]):
+        one, state = machine(tiny(*flags, *extra))
+        losses = []
+        for _ in range(8):
+            state, metrics = one(state, batch())
+            losses.append(float(metrics["loss"]))
+        assert int(metrics["skipped"]) == 0
+        runs.append((losses, state))
+    (plain, _), (losses, state) = runs
+    np.testing.assert_allclose(losses, plain, rtol=0.02)
+    assert losses[-1] < losses[0] - 0.1
+    for path, leaf in paths((state.params, state.opt_state)).items():
+        if leaf.ndim >= 2:
+            assert leaf.addressable_shards[0].data.size * 2 == leaf.size, path
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_gradient_no_direction(name, tiny):
+    """As for one factor of a low-rank matrix, whose other factor is 0 at the start: neither NaN nor noise."""
+    params = {"block_0": {"time": {"mixer.out.kernel": {"left": jnp.ones((2, 4, 3)), "right": jnp.zeros((2, 3, 5))}}}}
+    train = tiny(f"train.optimizer={name}", "train.soap_every=1").train
+    assert set(rules(train, params).values()) <= {name}
+    optimizer = OPTIMIZERS[name](train, params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for _ in range(3):
+        directions, state = update(jax.tree.map(jnp.zeros_like, params), state, params)
+        assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(directions))
+    chex.assert_tree_all_finite(state)

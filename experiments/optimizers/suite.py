@@ -1,0 +1,29 @@
+"""How many steps, and how many seconds, does an optimizer take to tuned AdamW's final loss?
+
+python -m juliagpt_jax.ablate --suite=experiments/optimizers/suite.py --out=experiments/optimizers [--jobs=2]
+
+Each with the learning rates that were best in tuning.py, on other seeds; the same steps, batch and schedule for all.
+The table has the steps to the loss AdamW ends with, and tokens/s; seconds are steps x step_s of results.jsonl, on a
+machine that does nothing else.
+"""
+
+from juliagpt_jax.study.suite import Arm, Suite
+
+# Best of tuning.py; so far of a pilot of 500 steps on seed 7.
+ARMS = {
+    "adamw": {"train.lr": 4e-3},
+    "muon": {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 4e-3},
+    "soap": {"train.optimizer": "soap", "train.lr": 4e-3, "train.adam_lr": 4e-3},
+    # "kfac": goes here, with the best of its grid
+}
+
+
+def get_suite(scale: str) -> Suite:
+    return Suite(
+        config=f"configs/{scale}.py",
+        common={"train.min_lr": 0.0, "train.eval_every": 20, "train.sample_every": 0},
+        arms={name: Arm(changes) for name, changes in ARMS.items()},
+        seeds=(11, 12, 13),
+        baseline="adamw",
+        measures=("step_s",),
+    )
