@@ -73,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
-    train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, muon, soap
+    train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of the parameters that the optimizer leaves to AdamW; 0: as lr
     train.min_lr = 6e-5  # where the schedule ends, unless it is constant
