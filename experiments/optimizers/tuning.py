@@ -5,7 +5,8 @@ python -m juliagpt_jax.ablate --suite=experiments/optimizers/tuning.py --out=exp
 
 from juliagpt_jax.study.suite import Arm, Suite
 
-# (lr, adam_lr) of each optimizer; a pilot of 500 steps on seed 7 was best near the middle
+# (lr, adam_lr) of each optimizer. A pilot of 500 steps on seed 7, one run each, adam_lr 4e-3, ended at (nats): adamw
+# 1.684, 1.627, 1.695 at 2e-3, 4e-3, 8e-3; muon 1.505, 1.423, 1.466 at 0.01, 0.02, 0.04; soap 1.484, 1.349 at 2e-3, 4e-3
 GRID = {
     "adamw": [(lr, 0.0) for lr in (2e-3, 4e-3, 8e-3)],
     "muon": [(lr, adam) for lr in (0.01, 0.02, 0.04) for adam in (4e-3, 1e-2)],
