@@ -45,18 +45,18 @@ def derive(config: ml_collections.ConfigDict, given: set[str]) -> None:
             group[name] = value()
 
     fill(model, "width", lambda: 64 * model.layers)
-    fill(model, "heads", lambda: heads(model.width))
     if min(model.layers, model.width, model.context, model.ffn_mult) <= 0:
         return  # each of them is refused by name
+    fill(model, "heads", lambda: heads(model.width))
     wanted = TOKENS * scaling_parameters(model.layers, model.width, model.ffn_mult)
     there = TOKENS * scaling_parameters(REFERENCE_DEPTH, 64 * REFERENCE_DEPTH, model.ffn_mult)
     # McCandlish et al. 2018; the exponent is of Bergsma et al. 2025, arXiv 2505.13738
     tokens = 2 ** round(math.log2(REFERENCE_BATCH * (wanted / there) ** 0.383))
     fill(train, "batch_size", lambda: max(1, round(tokens / model.context)))
     batch = train.batch_size * model.context
-    fill(train, "steps", lambda: max(1, round(wanted / batch)))
     if batch < 1:
         return  # so is this
+    fill(train, "steps", lambda: max(1, round(wanted / batch)))
     if train.optimizer != "muon" and "train.lr" not in given:
         raise ValueError(f"the dial knows rates for muon; for {train.optimizer} give --config.train.lr")
     root = (batch / REFERENCE_BATCH) ** 0.5

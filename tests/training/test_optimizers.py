@@ -125,9 +125,10 @@ def test_parameter_table(file):
     for row, leaf in zip(rows, paths(params).values(), strict=True):
         assert tuple(int(n) for n in row[1:-4] if n != "x") == leaf.shape
         assert int(row[-4].replace(",", "")) == math.prod(leaf.shape)
-        assert row[-3] == settings.train.optimizer and float(row[-2]) == settings.train.lr
+        assert row[-3] == rules(settings.train, params)[row[0]]
+        assert float(row[-2]) == pytest.approx(rates(settings.train, params)[row[0]], rel=1e-5)
         decays = row[0].split("/")[-1] in DECAYED
-        assert float(row[-1]) == (settings.train.weight_decay if decays else 0)
+        assert float(row[-1]) == pytest.approx(settings.train.weight_decay if decays else 0, rel=1e-5)
         matrix = len(leaf.shape) > 1 and row[0].split("/")[-1] not in WITHOUT
         assert decays == matrix, "matrices decay, vectors do not"
     wanted = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
