@@ -1,4 +1,4 @@
-"""Which learning rate, damping and trust region K-FAC wants: one seed, kept apart from those of the study.
+"""Which learning rate and damping K-FAC wants: one seed, kept apart from those of the study.
 
 python -m juliagpt_jax.ablate --suite=experiments/optimizers/kfac_pilot.py --out=runs/kfac_pilot [--jobs=2]
 """
@@ -25,7 +25,6 @@ def get_suite(scale: str) -> Suite:
             "lr 0.03, damping 1e-2": arm(0.03, 1e-2),
             "lr 0.1, damping 1e-2": arm(0.1, 1e-2),
             "lr 0.03, damping 1e-4": arm(0.03, 1e-4),
-            "lr 0.1, damping 1e-3, kl 1e-2": arm(0.1, 1e-3, 1e-2),
         },
         seeds=(7,),
         baseline="adamw, lr 2e-3",

@@ -232,6 +232,8 @@ class Trainer:
                 f"the gradient of {names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
             )
             helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
+            if train.optimizer == "kfac":
+                helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac_damping"
             if adaptive(self.model.model):
                 helps += f". Or {schedule.why(self.model)}"
             raise NumericalError(

@@ -17,6 +17,7 @@ from juliagpt_jax.training import checkpoint, kfac, optimizers, step
 
 VOCAB, T = 13, 8
 KFAC = ("train.optimizer=kfac", "train.lr=0.05", "train.adam_lr=0.003", "train.weight_decay=0.01", "train.warmup=0")
+KFAC += ("train.kfac_damping=1e-3",)
 ONE = (
     "model.width=16",
     "model.layers=1",
