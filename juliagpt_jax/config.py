@@ -45,6 +45,7 @@ def _text() -> Any:
 @dataclasses.dataclass(frozen=True)
 class Data:
     path: str = _text()
+    tokenizer: str = _text()
     errors: str = _one_of("strict", "replace")
     unknown: str = _one_of("error", "skip")
     on_bad: str = _one_of("error", "skip")
@@ -74,6 +75,10 @@ class Model:
     ffn_mult: float = _knob(lambda v: v > 0, "must be above 0")
     dropout: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     tie: bool = _any()
+    norm: str = _text()
+    norm_eps: float = _knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
+    bias: bool = _any()
+    positions: str = _one_of("rotary", "learned")
     rope_base: float = _knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = _any()
     zero_init: bool = _any()
@@ -164,7 +169,11 @@ def build(values: Mapping[str, Any]) -> Config:
     kv_heads = m.kv_heads or m.heads
     for good, key, why in [
         (m.width % m.heads == 0, "model.heads", f"{m.heads} heads do not divide model.width={m.width}"),
-        (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
+        (
+            m.positions != "rotary" or m.width // m.heads % 2 == 0,
+            "model.heads",
+            f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs",
+        ),
         (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
         (
             1 <= m.ffn_mult * m.width + 0.5 < 2**31,
@@ -248,13 +257,19 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> Config:
-    """Run the config file at `path`, apply overrides of the form "train.steps=300", and build.
+    """Run the config file at `path`, or read a workdir's config.json, apply overrides of the form "train.steps=300",
+    and build.
 
     Raises:
         UserError: the file is missing or fails, an override names no key or has the wrong type, or `build` refuses.
     """
     if not Path(path).is_file():
         raise UserError(f"config file {path} does not exist{_near_files(path)}")
+    if Path(path).suffix == ".json":
+        values = to_dict(read(Path(path)))
+        for override in overrides:
+            _override(values, override)
+        return build(values)
     try:
         sys.path.insert(0, str(Path(path).resolve().parent))  # so that one config can start from another
         values = runpy.run_path(path)["get_config"]()
