@@ -15,6 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
+    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json, as a workdir has it
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its chunk out and counts
@@ -42,6 +43,10 @@ def get_config() -> ml_collections.ConfigDict:
     model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
     model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
     model.tie = True  # the head is the transposed embedding
+    model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
+    model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
+    model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
+    model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector a position, as in GPT-2
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
     model.zero_init = False  # the last projection of every branch starts at 0, so a new block changes nothing

@@ -47,6 +47,7 @@ def _text() -> Any:
 @dataclasses.dataclass(frozen=True)
 class Data:
     path: str = _text()
+    tokenizer: str = _text()
     errors: str = _one_of("strict", "replace")
     unknown: str = _one_of("error", "skip")
     on_bad: str = _one_of("error", "skip")
@@ -76,6 +77,10 @@ class Model:
     ffn_mult: float = _knob(lambda v: v > 0, "must be above 0")
     dropout: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     tie: bool = _any()
+    norm: str = _text()
+    norm_eps: float = _knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
+    bias: bool = _any()
+    positions: str = _one_of("rotary", "learned")
     rope_base: float = _knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = _any()
     zero_init: bool = _any()
@@ -195,7 +200,11 @@ def build(values: Mapping[str, Any]) -> Config:
     kv_heads = m.kv_heads or m.heads
     for good, key, why in [
         (m.width % m.heads == 0, "model.heads", f"{m.heads} heads do not divide model.width={m.width}"),
-        (m.width // m.heads % 2 == 0, "model.heads", f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs"),
+        (
+            m.positions != "rotary" or m.width // m.heads % 2 == 0,
+            "model.heads",
+            f"{m.width}/{m.heads} channels a head is odd; rotary needs pairs",
+        ),
         (m.heads % kv_heads == 0, "model.kv_heads", f"{kv_heads} do not divide model.heads={m.heads}"),
         (
             1 <= m.ffn_mult * m.width + 0.5 < 2**31,
@@ -300,7 +309,8 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> Config:
-    """Run the config file at `path`, apply overrides of the form "train.steps=300", and build.
+    """Run the config file at `path`, or read a workdir's config.json, apply overrides of the form "train.steps=300",
+    and build.
 
     A path may end in arguments of the file's get_config: "configs/dial.py:depth=6". What a file derives from other
     values it does after the overrides, in `derive(values, given)`: `given` are the keys that were overridden,
@@ -313,6 +323,11 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     file, text = _file_and_arguments(path)
     if not Path(file).is_file():
         raise UserError(f"config file {file} does not exist{_near_files(file)}")
+    if Path(file).suffix == ".json":
+        values = to_dict(read(Path(file)))
+        for override in overrides:
+            _override(values, override)
+        return build(values)
 
     def run(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
         try:

@@ -75,7 +75,9 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"{source}: no text to score")
 
     lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
-    score = scoring.score_text(scored, run.params, tokens, lead, stride, parts=parts)
+    left_out = sum(map(text.count, run.tokenizer.unknown(text)))
+    density = (len(text) - left_out) / len(tokens)
+    score = scoring.score_text(scored, run.params, tokens, lead, stride, parts=parts, characters_per_token=density)
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
     generator = Generator(model, run.params)
@@ -89,7 +91,7 @@ def main(options: argparse.Namespace) -> None:
         "step": run.step,
         **score.to_dict(),
         **report.judge(texts, settings.data.path == "schoolroom"),
-        "left_out": len(text) - len(tokens),
+        "left_out": left_out,
         "entropy": entropy,
         "params": params,
         "tokens": trained,

@@ -6,6 +6,7 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from juliagpt_jax import command, config, devices
 from juliagpt_jax.errors import UserError
@@ -41,7 +42,10 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
+    import numpy as np
+
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data.tokenizer import stream_text
     from juliagpt_jax.evaluation import schedule
     from juliagpt_jax.evaluation.scoring import lead_token
     from juliagpt_jax.inference.generate import Generator
@@ -54,12 +58,10 @@ def main(options: argparse.Namespace) -> None:
     model, _ = schedule.choose(run, Path(options.workdir), options, windows)
     model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
 
-    start = run.tokenizer.decode([lead_token(run.tokenizer)])
-    texts = [text for text in options.prompt or _piped() or [start] for _ in range(options.num_samples)]
-    prompts = [run.tokenizer.encode(text, options.unknown) for text in texts]
-    for text, prompt in zip(texts, prompts, strict=True):
-        if not len(prompt):
-            raise UserError(f"the prompt {text!r} is empty; leave --prompt out to begin with a new line")
+    begin = np.array([lead_token(run.tokenizer)])
+    asked = options.prompt or _piped()
+    texts = [text for text in asked or [run.tokenizer.decode(begin)] for _ in range(options.num_samples)]
+    prompts = [_ids(run.tokenizer, text, options.unknown) for text in texts] if asked else [begin] * len(texts)
     context = run.config.model.context
     longest = max(len(prompt) for prompt in prompts)
     if longest + options.max_new_tokens > context:
@@ -72,7 +74,8 @@ def main(options: argparse.Namespace) -> None:
     stream = generator.stream(prompts, options.max_new_tokens, rule, options.seed)
     if options.json or len(texts) > 1:
         pieces = list(stream)
-        new = [run.tokenizer.decode([t for piece in pieces for t in piece[row]]) for row in range(len(texts))]
+        own = lambda row: stream_text(run.tokenizer, prompts[row], (piece[row] for piece in pieces))
+        new = ["".join(own(row)) for row in range(len(texts))]
         if options.json:
             samples = [{"prompt": text, "text": continued} for text, continued in zip(texts, new, strict=True)]
             command.print_json({"samples": samples, "step": run.step, "compilations": generator.compilations})
@@ -81,9 +84,17 @@ def main(options: argparse.Namespace) -> None:
             print(f"--- {number} of {len(texts)}\n{text.lstrip()}{continued}")
         return
     print(texts[0].lstrip(), end="", flush=True)
-    for piece in stream:
-        print(run.tokenizer.decode(piece[0]), end="", flush=True)
+    for text in stream_text(run.tokenizer, prompts[0], (piece[0] for piece in stream)):
+        print(text, end="", flush=True)
     print()
+
+
+def _ids(tokenizer: Any, text: str, unknown: str) -> Any:
+    """The ids of a prompt, behind those that the tokenizer puts before one."""
+    ids = tokenizer.encode(text, unknown)
+    if not len(ids):
+        raise UserError(f"the prompt {text!r} is empty; leave --prompt out to begin with a new line")
+    return [*tokenizer.prefix, *ids]
 
 
 def _piped() -> list[str]:

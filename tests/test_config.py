@@ -11,12 +11,15 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from juliagpt_jax import benchmark, command, config, evaluate, generate, main
+from juliagpt_jax import benchmark, command, config, evaluate, export, generate, harness, import_model, main
 from juliagpt_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BASE = str(CONFIGS / "base.py")
-COMMANDS = {"main": main, "generate": generate, "evaluate": evaluate, "benchmark": benchmark}
+COMMANDS = {
+    module.__name__.split(".")[-1]: module
+    for module in (main, generate, evaluate, benchmark, export, import_model, harness)
+}
 
 
 def keys_of(cls, prefix=""):

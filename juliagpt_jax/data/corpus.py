@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -25,12 +26,13 @@ import numpy as np
 
 from juliagpt_jax import config
 from juliagpt_jax.data import leaks, metadata, schoolroom
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Column, Words
-from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
 
-FORMAT = 2  # of the cache
+FORMAT = 3  # of the cache
 VALIDATION_SHARE = 0.1
 
 
@@ -52,22 +54,24 @@ class Corpus:
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
         train_chunks, val_chunks: their lines, in order, with the fields that are known of them.
-        tokenizer: built from the training text.
+        tokenizer: built from the training text, or `data.tokenizer`.
         fingerprint: SHA-256 of the source's bytes and of how they were read; a run resumes on the same one only.
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
         leaks: validation passages that the training text has too.
+        characters_per_token: of the training and of the validation text.
     """
 
     train: np.ndarray
     val: np.ndarray
     train_chunks: Chunks
     val_chunks: Chunks
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     fingerprint: str
     notes: tuple[str, ...]
     entropy: float
     leaks: leaks.Leaks
+    characters_per_token: tuple[float, float]
 
 
 def load(data: config.Data, context: int) -> Corpus:
@@ -79,8 +83,11 @@ def load(data: config.Data, context: int) -> Corpus:
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     fingerprint, read = _source(data)
+    given = None if data.tokenizer == "char" else tokenizers.load(Path(data.tokenizer))
+    if given is not None:
+        fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
-    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data.path != "schoolroom")
+    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data, given)
     for name, tokens in [("training", corpus.train), ("validation", corpus.val)]:
         if len(tokens) < context + 1:
             raise UserError(
@@ -269,15 +276,40 @@ def _bad_offset(content: bytes) -> int:
     return 0
 
 
-def _write_cache(folder: Path, fingerprint: str, reading: Reading, near: bool) -> Corpus:
-    tokenizer = CharTokenizer.train(reading.train)
-    train, val = (tokenizer.encode(text) for text in (reading.train, reading.val))
-    newline = tokenizer.newline
-    train_chunks = Chunks(metadata.line_lengths(train, newline), reading.train_columns)
-    val_chunks = Chunks(metadata.line_lengths(val, newline), reading.val_columns)
-    found = leaks.find(train, train_chunks.lengths, val, val_chunks.lengths, near)
-    notes = [*reading.notes, *([_leaked(found)] if found.share else [])]
-    corpus = Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), reading.entropy, found)
+def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of a text, and how many of them each line has. Lines are encoded one by one where a token may hold more than
+    one character, so that none reaches over the end of a passage."""
+    if isinstance(tokenizer, CharTokenizer):
+        tokens = tokenizer.encode(text, data.unknown)
+        return tokens, metadata.line_lengths(tokens, tokenizer.newline)
+    lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
+    lengths = np.array([len(line) for line in lines], np.int64)
+    return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths
+
+
+def _write_cache(
+    folder: Path, fingerprint: str, reading: Reading, data: config.Data, given: Tokenizer | None
+) -> Corpus:
+    tokenizer = given or CharTokenizer.train(reading.train)
+    (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, t, data) for t in (reading.train, reading.val))
+    train_chunks = Chunks(train_lengths, reading.train_columns)
+    val_chunks = Chunks(val_lengths, reading.val_columns)
+    sides = [(train, train_lengths), (val, val_lengths)]
+    if not isinstance(tokenizer, CharTokenizer):  # its measures are in characters
+        letters = CharTokenizer.train(reading.train + reading.val)
+        sides = [_encode(letters, text, data) for text in (reading.train, reading.val)]
+    found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
+    notes, density = [*reading.notes, *([_leaked(found)] if found.share else [])], []
+    for name, text, tokens in [("training", reading.train, train), ("validation", reading.val, val)]:
+        lacking = tokenizer.unknown(text)
+        dropped = sum(map(text.count, lacking))
+        density.append((len(text) - dropped) / max(1, len(tokens)))
+        if dropped:
+            notes.append(f"{dropped} {name} characters left out: {tokenizer.describe(lacking)}")
+    corpus = Corpus(
+        *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), reading.entropy, found),
+        characters_per_token=(density[0], density[1]),
+    )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {
         f"{side}/{name}": column.codes if isinstance(column, Words) else column
@@ -290,6 +322,7 @@ def _write_cache(folder: Path, fingerprint: str, reading: Reading, near: bool) -
         "notes": notes,
         "entropy": reading.entropy if reading.entropy == reading.entropy else None,
         "leaks": found,
+        "characters_per_token": density,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
             f"{side}/{name}": column.names
@@ -325,7 +358,7 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         return None
     try:
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        tokenizer = CharTokenizer.from_dict(facts["tokenizer"])
+        tokenizer = tokenizers.from_dict(facts["tokenizer"])
         train, val = (read_tokens(folder / name, tokenizer.vocab_size) for name in ("train.npy", "val.npy"))
         if facts["fingerprint"] != fingerprint or facts["tokens"] != [_digest(train), _digest(val)]:
             raise StorageError(f"{folder}: damaged, or of another source")
@@ -333,7 +366,9 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         entropy = float("nan") if facts["entropy"] is None else facts["entropy"]
         found = leaks.Leaks(*map(int, facts["leaks"]))
         notes = tuple(facts["notes"])
-        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found)
+        of_train, of_val = map(float, facts["characters_per_token"])
+        density = (of_train, of_val)
+        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found, density)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None

@@ -1,7 +1,9 @@
 """Text to token ids and back. A tokenizer is saved as JSON beside the run and read back by its "type"."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,8 @@ class CharTokenizer:
     """
 
     type = "char"
+    prefix: tuple[int, ...] = ()  # ids before a prompt
+    first: int | None = None  # the special id that begins a text
 
     def __init__(self, characters: str):
         if list(characters) != sorted(set(characters)) or not characters:
@@ -42,6 +46,11 @@ class CharTokenizer:
     def newline(self) -> int:
         """The id of the end of a line; -1 where the vocabulary has none."""
         return self.characters.find("\n")
+
+    @property
+    def lead(self) -> int:
+        """What stands before the first character of a text: the end of a line, else the first id."""
+        return max(0, self.newline)
 
     def encode(self, text: str, unknown: str = "error") -> np.ndarray:
         """Ids of the text. Every character of it is text: no sequence has a special meaning.
@@ -89,34 +98,203 @@ class CharTokenizer:
     def from_dict(cls, values: dict) -> "CharTokenizer":
         return cls(values["characters"])
 
+    def to_huggingface(self) -> dict:
+        """The content of a tokenizer.json with which the library `tokenizers`, and so transformers, does the same. A
+        character that is not in the vocabulary is an error there, too.
+
+        Raises:
+            UserError: the vocabulary has half of a surrogate pair, for which UTF-8 has no place.
+        """
+        if any("\ud800" <= c <= "\udfff" for c in self.characters):
+            raise UserError("the vocabulary has surrogates, which no tokenizer.json can hold")
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [],
+            "normalizer": None,
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": r"[\s\S]"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+            "post_processor": None,
+            "decoder": {"type": "Fuse"},
+            "model": {
+                "type": "WordLevel",
+                "vocab": {character: i for i, character in enumerate(self.characters)},
+                "unk_token": "unknown character",  # of more than one character, so it is not in the vocabulary
+            },
+        }
+
 
 def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-TOKENIZERS = {"char": CharTokenizer}
+class LibraryTokenizer:
+    """A tokenizer of the library `tokenizers`: what the tokenizer.json of a model from outside says.
+
+    All text is text: `<|endoftext|>` in it gets the ids of its letters, not the special one. The round trip is exact,
+    or the text is refused.
+
+    Args:
+        content: of the tokenizer.json.
+        vocab_size: V of the model, which may have more ids than the tokenizer.
+        first: the id that begins a text, None if the model does not say.
+
+    Attributes:
+        prefix: the ids that the tokenizer puts before a prompt.
+        lead: the id that stands before the first token of a text.
+    """
+
+    type = "library"
+
+    def __init__(self, content: dict, vocab_size: int, first: int | None):
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise UserError("needs the library tokenizers: pip install 'juliagpt-jax[hf]'") from error
+        try:
+            self._library: Any = Tokenizer.from_str(json.dumps(content))
+            self._library.no_padding()
+            self._library.no_truncation()
+            self.prefix = tuple(self._library.encode("", add_special_tokens=True).ids)
+        except Exception as error:  # the library raises no class of its own
+            raise UserError(f"not a tokenizer that the library tokenizers reads: {error}") from error
+        self._library.encode_special_tokens = True
+        highest = max([*self._library.get_vocab(with_added_tokens=True).values(), -1])
+        if not highest < vocab_size < 2**31 or (first is not None and not 0 <= first < vocab_size):
+            raise UserError(f"it has ids up to {max(highest, first or 0)}, and the model {vocab_size} embeddings")
+        self.content, self.first, self.vocab_size = content, first, vocab_size
+        self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+        self._returns: dict[str, bool] = {}  # whether a character comes back
+        self.lead = self.prefix[0] if self.prefix else first if first is not None else max(0, self.newline)
+
+    @property
+    def newline(self) -> int:
+        """The id of the end of a line; -1 where it is not one token."""
+        ids = [] if self.unknown("\n") else self._library.encode("\n", add_special_tokens=False).ids
+        return ids[0] if len(ids) == 1 else -1
+
+    def encode(self, text: str, unknown: str = "error") -> np.ndarray:
+        """Ids of the text; see `CharTokenizer.encode`.
+
+        Raises:
+            UserError: characters that the tokenizer lacks, or a text that it does not give back.
+        """
+        lacking = self.unknown(text)
+        if lacking and unknown == "error":
+            raise UserError(f"characters the tokenizer lacks: {CharTokenizer.describe(lacking)}")
+        if lacking:
+            text = text.translate(dict.fromkeys(map(ord, lacking)))
+        ids = np.array(self._library.encode(text, add_special_tokens=False).ids, self.dtype)
+        if self.decode(ids) != text:
+            raise UserError("the tokenizer does not give this text back: it changes it before it cuts it up")
+        return ids
+
+    def unknown(self, text: str) -> str:
+        """The characters of the text that do not come back when they are encoded alone, sorted."""
+        for character in set(text) - set(self._returns):
+            try:
+                ids = self._library.encode(character, add_special_tokens=False).ids
+                self._returns[character] = self._library.decode(ids, skip_special_tokens=False) == character
+            except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
+                self._returns[character] = False
+        return "".join(sorted(c for c in set(text) if not self._returns[c]))
+
+    describe = staticmethod(CharTokenizer.describe)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of a one-dimensional array of ids; of an id between the tokenizer's and V nothing.
+
+        Raises:
+            IndexError: an id is outside 0 .. V - 1.
+        """
+        ids = np.asarray(ids, np.int64)
+        if ((ids < 0) | (ids >= self.vocab_size)).any():
+            raise IndexError(f"an id is outside the vocabulary of {self.vocab_size}")
+        return self._library.decode(ids.tolist(), skip_special_tokens=False)
+
+    def to_dict(self) -> dict:
+        return {"type": self.type, "content": self.content, "vocab_size": self.vocab_size, "first": self.first}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "LibraryTokenizer":
+        return cls(values["content"], values["vocab_size"], values["first"])
+
+    def to_huggingface(self) -> dict:
+        """The content of a tokenizer.json."""
+        return self.content
 
 
-def save(tokenizer: CharTokenizer, path: Path) -> None:
+def from_huggingface(content: dict, vocab_size: int, first: int | None) -> "CharTokenizer | LibraryTokenizer":
+    """The tokenizer of a tokenizer.json; one that `CharTokenizer.to_huggingface` wrote becomes that again.
+
+    Raises:
+        UserError: it is none, or has ids that the model has not.
+    """
+    model = content.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, dict) and vocab and all(len(token) == 1 for token in vocab):
+        tokenizer = CharTokenizer("".join(sorted(vocab)))
+        if tokenizer.to_huggingface() == content:
+            if tokenizer.vocab_size != vocab_size:
+                raise UserError(f"it has {tokenizer.vocab_size} characters, and the model {vocab_size} embeddings")
+            return tokenizer
+    return LibraryTokenizer(content, vocab_size, first)
+
+
+Tokenizer = CharTokenizer | LibraryTokenizer
+TOKENIZERS = {"char": CharTokenizer, "library": LibraryTokenizer}
+
+
+def stream_text(tokenizer: Tokenizer, prompt: Iterable[int], pieces: Iterable[Iterable[int]]) -> Iterator[str]:
+    """The text of tokens as they come, behind a prompt's. What may be the first part of a character waits for the
+    rest."""
+    ids = list(prompt)
+    shown = len(tokenizer.decode(np.array(ids, np.int64)))
+    for piece in pieces:
+        ids.extend(piece)
+        text = tokenizer.decode(np.array(ids, np.int64)).rstrip("\ufffd")
+        if len(text) > shown:
+            yield text[shown:]
+            shown = len(text)
+    yield tokenizer.decode(np.array(ids, np.int64))[shown:]
+
+
+def save(tokenizer: Tokenizer, path: Path) -> None:
     """Write the tokenizer's JSON in one step, so that a reader never sees half of it."""
     write_json(path, tokenizer.to_dict())
 
 
-def load(path: Path) -> CharTokenizer:
+def from_dict(values: Any) -> Tokenizer:
+    """The tokenizer that `to_dict` described.
+
+    Raises:
+        UserError: none is called that, or its vocabulary is not one.
+        KeyError, TypeError, ValueError: not such a description.
+    """
+    kind = values["type"]
+    if kind not in TOKENIZERS:
+        raise UserError(f"no tokenizer is called {kind!r}{near(str(kind), TOKENIZERS)}")
+    return TOKENIZERS[kind].from_dict(values)
+
+
+def load(path: Path) -> Tokenizer:
     """Read a tokenizer file.
 
     Raises:
         UserError: it is missing, not JSON, of an unknown type, or its vocabulary is not one.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        kind = values["type"]
-        if kind not in TOKENIZERS:
-            raise UserError(f"{path}: no tokenizer is called {kind!r}{near(str(kind), TOKENIZERS)}")
-        return TOKENIZERS[kind].from_dict(values)
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a tokenizer file: {type(error).__name__}: {error}") from error

@@ -38,11 +38,12 @@ def train_flops_per_token(
 ) -> float:
     """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
     costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
-    arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less an embedding that is only looked up.
-    nan where the steps are adaptive."""
+    arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less what is only looked up: an untied
+    embedding, learned positions. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
+    lookup += model.context * model.width if model.positions == "learned" else 0
     words = model.mixer.split()
     often = evaluations(model, schedule)
     mixing = sum(count * MIXERS[words[i % len(words)]].flops(model) for i, count in enumerate(often))

@@ -41,6 +41,10 @@ def passages(texts: list[str], count: int = 4) -> list[str]:
     return picked[:count] or [text.strip() for text in texts[:count]]
 
 
+def _in_tokens(values: dict[str, Any]) -> str:
+    return f" in {values['scored_tokens']:,} tokens" if "scored_tokens" in values else ""
+
+
 def describe(values: dict[str, Any], entropy: float) -> str:
     """The report as text. `entropy` is the corpus's own, in bits per character; nan where it is not known."""
     known = entropy == entropy
@@ -55,7 +59,7 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ),
         (
             "protocol",
-            f"{values['characters']:,} characters, each scored once, "
+            f"{values['characters']:,} characters{_in_tokens(values)}, each scored once, "
             f"context {values['context']}, stride {values['stride']}",
         ),
     ]

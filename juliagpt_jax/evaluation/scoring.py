@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.decoder import Decoder
 
@@ -25,10 +25,11 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean cross entropy in nats a character over `characters` characters, and how it was measured; the same for
-    parts of the text, by name."""
+    """Mean cross entropy in nats a token over `scored_tokens` that make up so many characters, and how it was measured;
+    the same for parts of the text, by name. With the character tokenizer a token is a character."""
 
     loss: float
+    scored_tokens: int
     characters: int
     context: int
     stride: int
@@ -40,14 +41,20 @@ class Score:
 
     @property
     def bpc(self) -> float:
-        """Bits per character, log2 of the perplexity."""
-        return self.loss / math.log(2)
+        """Bits per character; where a token is one, log2 of the perplexity."""
+        return self.loss / math.log(2) * self.scored_tokens / self.characters
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the parts, if there are any, under "phases"."""
-        measured = {"loss": self.loss, "perplexity": self.perplexity, "bpc": self.bpc, "characters": self.characters}
-        keys = ("loss", "perplexity", "bpc", "characters")
-        phases = {name: {key: part.to_dict()[key] for key in keys} for name, part in self.parts.items()}
+        keys = (
+            "loss",
+            "perplexity",
+            "bpc",
+            "characters",
+            *(["scored_tokens"] if self.scored_tokens != self.characters else []),
+        )
+        measured = {key: getattr(self, key) for key in keys}
+        phases = {name: {key: getattr(part, key) for key in keys} for name, part in self.parts.items()}
         protocol = {"context": self.context, "stride": self.stride}
         return measured | protocol | ({"phases": phases} if phases else {})
 
@@ -82,10 +89,9 @@ def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.
     return window[:, :-1], window[:, 1:]
 
 
-def lead_token(tokenizer: CharTokenizer) -> int:
-    """What stands before the first character of a text: the end of a line, where the vocabulary has it, else its first
-    id."""
-    return tokenizer.characters.index("\n") if "\n" in tokenizer.characters else 0
+def lead_token(tokenizer: Tokenizer) -> int:
+    """What stands before the first token of a text; see the tokenizer's `lead`."""
+    return tokenizer.lead
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -135,26 +141,29 @@ def score_text(
     place: Any = None,
     parts: dict[str, np.ndarray] | None = None,
     windows: int = 0,
+    characters_per_token: float = 1.0,
 ) -> Score:
-    """Score a whole text, each character exactly once; the stride is half the context unless given.
+    """Score a whole text, each token exactly once; the stride is half the context unless given.
 
     Args:
-        parts: (len(tokens),) bool by name: the characters of parts of the text that get a score of their own.
+        parts: (len(tokens),) bool by name: the tokens of parts of the text that get a score of their own.
         windows: score only that many windows, evenly spread over the text; 0: all.
+        characters_per_token: of the whole text; what a part of it has is taken to be in proportion.
     """
     context = model.model.context
     stride = stride or context // 2
     inputs, targets = strided(tokens, context, stride, lead)
     valid = targets != IGNORED
-    places = np.cumsum(valid).reshape(valid.shape) - 1  # which character of the text each scored target is
+    places = np.cumsum(valid).reshape(valid.shape) - 1  # which token of the text each scored target is
     if 0 < windows < len(inputs):
         chosen = np.linspace(0, len(inputs) - 1, windows).astype(np.int64)
         inputs, targets, valid, places = inputs[chosen], targets[chosen], valid[chosen], places[chosen]
     losses = losses_of(model, params, inputs, targets, batch, place)
     own, places = losses[valid].astype(np.float64), places[valid]
+    length = lambda tokens: round(tokens * characters_per_token)
     scores = {}
     for name, mask in (parts or {}).items():
         part = own[mask[places]]
         if len(part):
-            scores[name] = Score(float(part.mean()), len(part), context, stride)
-    return Score(mean_loss(losses, targets), len(own), context, stride, scores)
+            scores[name] = Score(float(part.mean()), len(part), length(len(part)), context, stride)
+    return Score(mean_loss(losses, targets), len(own), length(len(own)), context, stride, scores)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax import config
-from juliagpt_jax.models.layers import LINEARS
+from juliagpt_jax.models.layers import linears
 
 
 class SwiGLU(nn.Module):
@@ -39,9 +39,23 @@ class ReLU2(nn.Module):
         return self.linear(x.shape[-1], gain=self.gain, name="down")(jnp.square(jax.nn.relu(up)))
 
 
+class GELU(nn.Module):
+    """down(gelu(up x)), GPT-2's MLP, with its tanh form of GELU (Hendrycks & Gimpel 2016, arXiv 1606.08415, section
+    2); it has ffn_mult 4."""
+
+    model: config.Model
+    gain: float
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        up = self.linear(self.model.hidden, name="up")(x)
+        return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.gelu(up, approximate=True))
+
+
 def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Module], **names) -> SwiGLU:
     """SwiGLU with Monarch matrices, whatever the other Linears of the model are."""
-    return SwiGLU(model, gain, LINEARS["monarch"](model), **names)
+    return SwiGLU(model, gain, linears(model, "monarch"), **names)
 
 
-CHANNELS = {"swiglu": SwiGLU, "relu2": ReLU2, "monarch": monarch_swiglu}
+CHANNELS = {"swiglu": SwiGLU, "relu2": ReLU2, "gelu": GELU, "monarch": monarch_swiglu}

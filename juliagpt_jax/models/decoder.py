@@ -5,6 +5,7 @@ the meaning of positions and the cache.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +17,7 @@ from juliagpt_jax.errors import UserError
 from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
-from juliagpt_jax.models.layers import LINEARS, RMSNorm
+from juliagpt_jax.models.layers import LINEARS, NORMS, linears
 from juliagpt_jax.models.mixers import MIXERS
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -27,16 +28,17 @@ class Block(nn.Module):
 
     mixer: nn.Module
     channel: nn.Module
+    norm: Callable[..., nn.Module]
     dropout: float
     residual: bool = True
 
     @nn.compact
     def __call__(self, x, positions, cache=None):
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
-        y, cache = self.mixer(RMSNorm(name="mixer_norm")(x), positions, cache)
+        y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache)
         y = drop(y)
         x = x + y
-        z = drop(self.channel(RMSNorm(name="channel_norm")(x)))
+        z = drop(self.channel(self.norm(name="channel_norm")(x)))
         return (x if self.residual else y) + z, cache
 
 
@@ -70,6 +72,8 @@ class Decoder(nn.Module):
         width, dtype = self.model.width, DTYPES[self.precision]
         embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
+        if self.model.positions == "learned":
+            x = x + self._learned(positions).astype(dtype)
         x = start = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
         notes, continued = [], []
@@ -93,7 +97,7 @@ class Decoder(nn.Module):
             continued += more if caches else []
             notes += [] if caches or more is None else [more]
 
-        x = RMSNorm(name="norm")(x)
+        x = NORMS[self.model.norm](self.model)(name="norm")(x)
         head = (
             embedding.T
             if self.model.tie
@@ -109,6 +113,14 @@ class Decoder(nn.Module):
         logits = jnp.matmul(x.reshape(-1, x.shape[-1]), head, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], -1)
 
+    def _learned(self, positions: jax.Array) -> jax.Array:
+        """GPT-2's vectors of the positions, half as large as a token's; a pad, past the end, gets the last."""
+        context, width = self.model.context, self.model.width
+        if positions.shape[1] > context:
+            raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
+        table = self.param("positions", nn.initializers.normal(0.5 * width**-0.5), (context, width))
+        return jnp.take(table, positions, axis=0, mode="clip")
+
     @nn.nowrap
     def blocks(self) -> list[Block]:
         """The block of each layer, without parameters; `model.mixer` and `model.channel` are repeated over them."""
@@ -117,11 +129,12 @@ class Decoder(nn.Module):
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
         gain *= not self.model.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        parts = (self.model, gain, LINEARS[self.model.linear](self.model))
+        parts = (self.model, gain, linears(self.model))
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
                 CHANNELS[channels[i % len(channels)]](*parts, name="channel", parent=None),
+                NORMS[self.model.norm](self.model),
                 self.model.dropout,
                 kind.residual,
                 parent=None,
@@ -147,7 +160,7 @@ def check_names(model: config.Model) -> None:
     Raises:
         UserError: naming the key, the word and the words there are; or what a part says.
     """
-    tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS}
+    tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "norm": NORMS}
     tables |= {"ode_solver": ode.SOLVERS, "ode_time": fields.TIMES, "ode_adjoint": ode.ADJOINTS}
     for key, table in tables.items():
         kind = key.removeprefix("ode_")

@@ -3,6 +3,7 @@ own."""
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,16 +15,37 @@ from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
 
 __all__ = [
     "LINEARS",
+    "NORMS",
+    "LayerNorm",
     "Linear",
     "MonarchLinear",
     "RMSNorm",
     "ShortConv",
     "attend",
     "block_product",
+    "linears",
     "monarch",
     "rotary",
     "split_heads",
 ]
+
+
+class LayerNorm(nn.Module):
+    """(x - mean x) / sqrt(var x + eps) * scale + bias, in float32 (Ba et al. 2016, arXiv 1607.06450, eq. 4)."""
+
+    eps: float
+    bias: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        row = (1,) * (x.ndim - 1) + (-1,)
+        wide = x.astype(jnp.float32)
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
+        wide = wide * self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(row)
+        if self.bias:
+            wide = wide + self.param("bias", nn.initializers.zeros, (x.shape[-1],)).reshape(row)
+        return wide.astype(x.dtype)
 
 
 def block_product(x: jax.Array, factor: jax.Array) -> jax.Array:
@@ -101,9 +123,39 @@ class ShortConv(nn.Module):
         return y, jnp.take_along_axis(x, place[:, :, None], axis=1)
 
 
+class Biased(nn.Module):
+    """A Linear of any kind, plus a bias that lies beside its weights and begins at 0."""
+
+    features: int
+    gain: float
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inner = self.linear(self.features, gain=self.gain)
+        nn.share_scope(self, inner)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return inner(x) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch_blocks)
 
 
+def linears(model: config.Model, word: str = "") -> Callable[..., nn.Module]:
+    """What makes the Linears of a model, of the kind `word` or `model.linear`, with biases where it has them."""
+    linear = LINEARS[word or model.linear](model)
+    return functools.partial(_biased, linear) if model.bias else linear
+
+
+def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, **names: Any) -> Biased:
+    return Biased(features, gain, linear, **names)
+
+
 # `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
 LINEARS = {"dense": lambda model: Linear, "monarch": _monarch_linear}
+# `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
+NORMS = {
+    "rms": lambda model: functools.partial(RMSNorm, model.norm_eps),
+    "layer": lambda model: functools.partial(LayerNorm, model.norm_eps, model.bias),
+}

@@ -29,9 +29,11 @@ class Attention(nn.Module):
         q = split_heads(self.linear(D, name="query")(x), H)
         k = split_heads(self.linear(K * D // H, name="key")(x), K)
         v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        eps = self.model.norm_eps
         if self.model.qk_norm:  # (Henry et al. 2020, arXiv 2010.04245; with RMSNorm and its scale as in Qwen3)
-            q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
-        q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
+            q, k = RMSNorm(eps, name="query_norm")(q), RMSNorm(eps, name="key_norm")(k)
+        if self.model.positions == "rotary":
+            q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
         drop = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))
         y, cache = attend(q, k, v, positions, cache, drop)
         return self.linear(D, gain=self.gain, name="out")(y), cache

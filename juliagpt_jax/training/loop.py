@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from juliagpt_jax import devices
-from juliagpt_jax.config import Config, differences, to_dict
+from juliagpt_jax.config import Config, to_dict
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
@@ -36,7 +36,7 @@ from juliagpt_jax.training.step import (
     make_train_step,
     shardings,
 )
-from juliagpt_jax.training.workdir import free
+from juliagpt_jax.training.workdir import held
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
@@ -116,11 +116,12 @@ class Trainer:
         if restored is None:
             return jax.jit(make, out_shardings=places)()
         state, meta = restored
-        changed = differences(meta["config"], self.meta["config"], free(self.config))
+        trained = meta["data"] is not None  # else it is a model from outside
+        changed = held(meta["config"], self.config, trained)
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
         for key, name in self.HELD.items():
-            if meta[key] != self.meta[key]:
+            if meta[key] != self.meta[key] and (trained or meta[key] is not None):
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
                     f"({_short(meta[key])} -> {_short(self.meta[key])}); "
@@ -221,7 +222,7 @@ class Trainer:
             tokens_per_s = train.batch_size * self.config.model.context / step_s
             flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
             peak = cost.peak_flops(jax.devices()[0].device_kind, train.precision) * self.mesh.size
-            bpc = values["loss"] / math.log(2)
+            bpc = values["loss"] / math.log(2) / self.corpus.characters_per_token[0]
             perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
             timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": tokens_per_s * flops / peak}
             metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
@@ -303,6 +304,7 @@ class Trainer:
             place=self._batch_place,
             parts=parts,
             windows=train.final_windows,
+            characters_per_token=self.corpus.characters_per_token[1],
         ).to_dict()
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(self.state.params)
         if self.state.averaged != ():

@@ -100,9 +100,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def plot(workdir: Path, floor: float) -> Path:
+def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] = (1.0, 1.0)) -> Path:
     """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is
-    known."""
+    known.
+
+    Args:
+        characters_per_token: of the training and of the validation text.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -115,7 +119,8 @@ def plot(workdir: Path, floor: float) -> Path:
         ("val_loss", "validation"),
         ("averaged_val_loss", "validation, averaged weights"),
     ]:
-        points = [(row["step"], row[key] / math.log(2)) for row in rows if row.get(key) is not None]
+        bits = math.log(2) * characters_per_token[key != "loss"]
+        points = [(row["step"], row[key] / bits) for row in rows if row.get(key) is not None]
         if points:
             marker = "o" if len(points) < 2 else None
             axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.0 if key == "loss" else 1.8)

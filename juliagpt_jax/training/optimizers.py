@@ -20,9 +20,10 @@ from juliagpt_jax.training.soap import scale_by_soap
 
 
 def decayed(path: str) -> bool:
-    """Whether weight decay acts on a parameter: on matrices, Monarch factors and the embedding; not on norm scales,
-    biases, the taps of a convolution, what describes a filter, or how the time of an ODE acts on scales."""
-    return path.split("/")[-1] in ("kernel", "left", "right", "embedding", "head")
+    """Whether weight decay acts on a parameter: on matrices, Monarch factors, the embedding and learned positions;
+    not on norm scales, biases, the taps of a convolution, what describes a filter, or how the time of an ODE acts on
+    scales."""
+    return path.split("/")[-1] in ("kernel", "left", "right", "embedding", "positions", "head")
 
 
 def is_matrix(path: str) -> bool:

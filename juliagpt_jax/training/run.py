@@ -74,8 +74,8 @@ def _train(
 
     done = int(trainer.state.step)
     print(
-        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} characters, "
-        f"{corpus.tokenizer.vocab_size} different"
+        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
+        f"{'characters' if corpus.characters_per_token[0] == 1 else 'tokens'}, {corpus.tokenizer.vocab_size} different"
     )
     for note in (*corpus.notes, *trainer.chosen.notes):
         print(f"      {note}")
@@ -91,7 +91,7 @@ def _train(
     trainer.run()
 
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
-    metrics.plot(workdir, report["entropy"])
+    metrics.plot(workdir, report["entropy"], corpus.characters_per_token)
     write_json(workdir / "report.json", report)
     write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
     return report

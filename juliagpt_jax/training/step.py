@@ -68,10 +68,11 @@ def diffrax_loops(model: config.Model) -> bool:
     return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
 
 
-def initial_state(config: config.Config, model: Decoder) -> TrainState:
-    """Fresh parameters from the seed, and the optimizer's empty state. Pure: may be jitted or only shaped."""
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    params = model.init(jax.random.key(config.seed), tokens)["params"]
+def initial_state(config: config.Config, model: Decoder, params: Any = None) -> TrainState:
+    """Given parameters, or fresh ones from the seed, and the optimizer's empty state. Pure: may be jitted or only
+    shaped."""
+    if params is None:
+        params = model.init(jax.random.key(config.seed), jnp.zeros((1, 2), jnp.int32))["params"]
     zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(
         params=params,

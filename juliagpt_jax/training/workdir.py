@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from juliagpt_jax.files import write_json
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
 FREE = {
+    "data.tokenizer",  # where it lies; what it says is held to the checkpoint
     "data.max_leak",
     "train.log_every",
     "train.eval_every",
@@ -38,6 +40,13 @@ FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
 def free(wanted: config.Config) -> set[str]:
     """The keys in which a resumed run may differ from what it was."""
     return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
+
+
+def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
+    """What a run that goes on would change and must not: "train.lr: 0.1 -> 0.2". Of a model from outside that has not
+    `trained` here only the model is settled, not how it will train."""
+    changed = config.differences(old, config.to_dict(wanted), free(wanted))
+    return [row for row in changed if trained or (row.startswith("model.") and not row.startswith("model.dropout:"))]
 
 
 class Lock:
@@ -90,7 +99,8 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
     path = workdir / "config.json"
     begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
     if path.exists() and begun:
-        changed = config.differences(config.to_dict(config.read(path)), config.to_dict(wanted), free(wanted))
+        trained = not (workdir / "checkpoints" / "0").exists() or any((workdir / "checkpoints").glob("[1-9]*"))
+        changed = held(config.to_dict(config.read(path)), wanted, trained)
         if changed:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from juliagpt_jax import config
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, read_text, read_tokens
+from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
 from juliagpt_jax.devices import cache_folder
 from juliagpt_jax.errors import StorageError, UserError
 
@@ -327,3 +329,60 @@ def test_fault_18_no_pickle(tmp_path):
     np.save(tmp_path / "t.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(StorageError, match="torn or not a token file"):
         read_tokens(tmp_path / "t.npy", 27)
+
+
+# A tokenizer that is given
+
+
+def syllables() -> LibraryTokenizer:
+    """Bytes, and a few pairs of them: "th", "the", and the end of a line twice."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = [("t", "h"), ("th", "e"), ("\u010a", "\u010a")]
+    vocab |= {a + b: len(vocab) + i for i, (a, b) in enumerate(merges)}
+    library = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    library.decoder = decoders.ByteLevel()
+    return LibraryTokenizer(json.loads(library.to_str()), 300, None)
+
+
+@pytest.fixture
+def given(tmp_path):
+    tokenizers.save(syllables(), tmp_path / "tokenizer.json")
+    return str(tmp_path / "tokenizer.json")
+
+
+def test_tokens_of_more_than_one_character(given, tmp_path):
+    """A chunk stays a line, a whole number of tokens; characters are still counted as characters."""
+    lines = [f"the {a}{b} thé of a line that is long enough to be a passage\n" for a in "abcdefgh" for b in "ijklmnop"]
+    lines[3] = "\n"
+    (tmp_path / "train.txt").write_text("".join(lines))
+    (tmp_path / "val.txt").write_text("thethe\n" * 9 + "".join(lines[1:3]))
+    corpus = load(data(tmp_path, tokenizer=given, max_leak=1.0), 8)
+    assert texts(corpus)[0] == "".join(lines)
+    ends = np.cumsum(corpus.train_chunks.lengths)
+    assert ends[-1] == len(corpus.train) and len(ends) == len(lines)
+    for line, begin, end in zip(lines, [0, *ends], ends, strict=False):
+        assert corpus.tokenizer.decode(corpus.train[begin:end]) == line
+    assert corpus.val_chunks.lengths.tolist()[:9] == [3] * 9
+    val = texts(corpus)[1]
+    assert corpus.characters_per_token[1] == pytest.approx(len(val) / len(corpus.val)) and len(val) > len(corpus.val)
+    plain = load(data(tmp_path, max_leak=1.0), 8)
+    assert plain.characters_per_token == (1, 1) and plain.fingerprint != corpus.fingerprint
+    assert corpus.leaks == plain.leaks and corpus.leaks.exact == 2
+    again = load(data(tmp_path, tokenizer=given, max_leak=1.0), 8)  # from the cache
+    assert again.characters_per_token == corpus.characters_per_token and isinstance(again.train, np.memmap)
+    np.testing.assert_array_equal(again.train, corpus.train)
+
+
+def test_a_given_character_tokenizer(pair, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizers.save(CharTokenizer("\nabcdefghijklmnopqrstuvwxy"), path)
+    with pytest.raises(UserError, match="'z'"):
+        load(data(pair, tokenizer=str(path)), 8)
+    corpus = load(data(pair, tokenizer=str(path), unknown="skip"), 8)
+    assert texts(corpus)[0] == TEXT.replace("z", "") and corpus.characters_per_token == (1, 1)
+    assert any("10 training characters left out: 'z'" in note for note in corpus.notes)
+    with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
+        load(data(pair, tokenizer="nowhere.json"), 8)

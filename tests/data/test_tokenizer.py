@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
 from juliagpt_jax.errors import UserError
 
 # With surrogates, which a Python string may hold and UTF-8 may not.
@@ -126,3 +126,101 @@ def test_bad_files(tmp_path, content, says):
 def test_a_file_is_plain_json(tmp_path):
     tokenizers.save(CharTokenizer.train("héllo\n"), tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text()) == {"type": "char", "characters": "\nhloé"}
+
+
+# Tokenizers from outside
+
+
+def byte_pairs(text: str) -> dict:
+    """The content of a byte-level BPE tokenizer.json trained on a text, with a special token, as GPT-2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    library.train_from_iterator([text], trainer)
+    return json.loads(library.to_str())
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return LibraryTokenizer(byte_pairs("the nature of the thing is the nature of things " * 20), 320, 0)
+
+
+@given(text=st.text())
+def test_library_tokenizer_round_trip(bpe, text):
+    ids = bpe.encode(text)
+    assert ids.dtype == np.uint16 and (len(ids) == 0 or ids.max() < 300)
+    assert bpe.decode(ids) == text and bpe.unknown(text) == ""
+
+
+@given(text=st.text(st.sampled_from("theé😀 \n"), min_size=1), cut=st.integers(0, 10))
+def test_streamed_text_is_the_text(bpe, text, cut):
+    """In pieces that cut characters of several bytes apart: no half of one is shown."""
+    for tokenizer in (bpe, CharTokenizer.train(text)):
+        ids = tokenizer.encode(text).tolist()
+        pieces = [[i] for i in ids[cut:]]
+        shown = list(tokenizers.stream_text(tokenizer, ids[:cut], pieces))
+        before = tokenizer.decode(np.array(ids[:cut], int))
+        if "\ufffd" not in before:
+            assert "".join(shown) == text[len(before) :]
+            assert "\ufffd" not in "".join(shown)
+
+
+def test_library_tokenizer(bpe, tmp_path):
+    assert len(bpe.encode("the nature of things")) < 8, "it has learned pairs"
+    special = bpe.encode("<|end|>")
+    assert 0 not in special and bpe.decode(special) == "<|end|>", "text is text"
+    assert bpe.decode(np.array([0])) == "<|end|>" and bpe.decode(np.array([310])) == ""
+    assert (bpe.lead, bpe.prefix, bpe.vocab_size) == (0, (), 320)
+    with pytest.raises(IndexError):
+        bpe.decode(np.array([320]))
+    with pytest.raises(UserError, match=r"U\+D800"):
+        bpe.encode("a\ud800")
+    assert bpe.decode(bpe.encode("a\ud800b", "skip")) == "ab"
+    tokenizers.save(bpe, tmp_path / "tokenizer.json")
+    again = tokenizers.load(tmp_path / "tokenizer.json")
+    assert again.to_dict() == bpe.to_dict() and again.encode("the x").tolist() == bpe.encode("the x").tolist()
+    count = 1 + max(bpe.content["model"]["vocab"].values())
+    LibraryTokenizer(bpe.content, count, None)
+    with pytest.raises(UserError, match=f"ids up to {count - 1}, and the model {count - 1} embeddings"):
+        LibraryTokenizer(bpe.content, count - 1, None)
+
+
+def test_library_tokenizer_with_a_prefix(bpe):
+    one = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
+    special = {"<|end|>": {"id": "<|end|>", "ids": [0], "tokens": ["<|end|>"]}}
+    template = {"type": "TemplateProcessing", "single": [one, {"Sequence": {"id": "A", "type_id": 0}}]}
+    template |= {"pair": [one, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}]}
+    begins = LibraryTokenizer(bpe.content | {"post_processor": template | {"special_tokens": special}}, 320, None)
+    assert begins.prefix == (0,) and begins.lead == 0
+    assert begins.encode("the").tolist() == bpe.encode("the").tolist(), "a text in itself has none"
+
+
+def test_library_tokenizer_that_changes_the_text(bpe):
+    lower = LibraryTokenizer(bpe.content | {"normalizer": {"type": "Lowercase"}}, 320, 0)
+    with pytest.raises(UserError, match="'T'"):
+        lower.encode("The")
+    replace = {"type": "Replace", "pattern": {"String": "aa"}, "content": "b"}
+    replaced = LibraryTokenizer(bpe.content | {"normalizer": replace}, 320, 0)
+    with pytest.raises(UserError, match="does not give this text back"):
+        replaced.encode("baab")
+
+
+@given(text=ANYTHING)
+def test_the_character_tokenizer_in_the_library(text):
+    """The library does with our tokenizer.json what we do; and from there it comes back as ours."""
+    tokenizer = CharTokenizer.train(text)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        with pytest.raises(UserError, match="surrogates"):
+            tokenizer.to_huggingface()
+        return
+    content = json.loads(json.dumps(tokenizer.to_huggingface()))
+    library = LibraryTokenizer(content, tokenizer.vocab_size, None)
+    assert library.encode(text).tolist() == tokenizer.encode(text).tolist()
+    assert library.decode(library.encode(text)) == text
+    assert library.lead == tokenizer.lead and library.newline == tokenizer.newline
+    again = tokenizers.from_huggingface(content, tokenizer.vocab_size, None)
+    assert type(again) is CharTokenizer and again.characters == tokenizer.characters

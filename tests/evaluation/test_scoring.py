@@ -162,7 +162,7 @@ def test_the_lead_is_the_end_of_a_line():
 
 
 def test_perplexity_and_bits_are_one_number():
-    score = Score(loss=math.log(8), characters=1, context=2, stride=1)
+    score = Score(loss=math.log(8), scored_tokens=1, characters=1, context=2, stride=1)
     assert score.bpc == pytest.approx(3) and score.perplexity == pytest.approx(8)
 
 
@@ -176,3 +176,15 @@ def test_some_windows_are_spread_over_the_text_and_counted(scored):
     score = score_text(model, params, tokens, LEAD, 1, windows=3)
     assert score.characters == CONTEXT + 2 and score.loss == pytest.approx(losses.sum() / (CONTEXT + 2), rel=1e-6)
     assert score_text(model, params, tokens, LEAD, 1, windows=10**6) == score_text(model, params, tokens, LEAD, 1)
+
+
+def test_bits_per_character_where_a_token_is_more(scored):
+    """The bits of the text are shared out among its characters; the loss stays one of tokens."""
+    model, params = scored
+    tokens = np.random.default_rng(0).integers(VOCAB, size=40)
+    plain = score_text(model, params, tokens, LEAD)
+    score = score_text(model, params, tokens, LEAD, characters_per_token=2.5, parts={"half": np.arange(40) < 20})
+    assert score.loss == plain.loss and score.perplexity == plain.perplexity
+    assert (score.scored_tokens, score.characters) == (40, 100) and score.bpc == pytest.approx(plain.bpc / 2.5)
+    assert (score.parts["half"].scored_tokens, score.parts["half"].characters) == (20, 50)
+    assert score.to_dict()["scored_tokens"] == 40 and "scored_tokens" not in plain.to_dict()

@@ -18,7 +18,13 @@ from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.training import optimizers, step
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
-SWITCHES = {"plain": (), "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4")}
+SWITCHES = {
+    "plain": (),
+    "switches": (
+        *("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
+        *("model.norm=layer", "model.bias=true", "model.positions=learned"),
+    ),
+}
 TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "switches": SWITCHES}
 # Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
 # (test_causal_but_for_rounding).

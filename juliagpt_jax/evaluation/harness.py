@@ -1,0 +1,151 @@
+"""What lm-evaluation-harness asks of a model: log-likelihoods and continuations of its own texts."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.tokenizer import Tokenizer, stream_text
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.evaluation.scoring import lead_token, score_text, token_losses
+from juliagpt_jax.inference.generate import Generator, bucket_for
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models.decoder import Decoder
+
+ROWS = 32  # requests that share a forward pass
+NEW_TOKENS = 256  # where a request says no max_gen_toks; the harness's own default
+
+
+class Adapter:
+    """The three methods of `lm_eval.api.model.LM`. A request has its arguments in `args`.
+
+    Args:
+        unknown: characters that the tokenizer lacks: "error", or "skip" to leave them out.
+        seed: of draws, for tasks that sample.
+    """
+
+    def __init__(self, model: Decoder, params: Any, tokenizer: Tokenizer, unknown: str = "error", seed: int = 0):
+        self.model, self.params, self.decoder = model, params, tokenizer
+        self.unknown, self.seed = unknown, seed
+        self._generator = Generator(model, params)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """For each (context, continuation) the log-probability of the continuation in nats, and whether greedy decoding
+        gives it. An empty context is the start of a text.
+
+        Raises:
+            UserError: a continuation is empty, or has more tokens than the model's context.
+        """
+        pairs = [self._pair(*request.args) for request in requests]
+        found: list[tuple[float, bool]] = []
+        for at in range(0, len(pairs), ROWS):
+            part = pairs[at : at + ROWS]
+            length = bucket_for(max(len(ids) for ids, _ in part) - 1, self.model.model.context)
+            inputs = np.zeros((ROWS, length), np.int32)
+            targets = np.full((ROWS, length), IGNORED, np.int32)
+            for row, (ids, count) in enumerate(part):
+                inputs[row, : len(ids) - 1] = ids[:-1]
+                targets[row, len(ids) - 1 - count : len(ids) - 1] = ids[-count:]
+            losses, greedy = map(np.asarray, _scored(self.model, self.params, inputs, targets))
+            sums = losses.astype(np.float64).sum(axis=1)
+            found += [(-float(sums[row]), bool(greedy[row])) for row in range(len(part))]
+        return found
+
+    def _pair(self, context: str, continuation: str) -> tuple[np.ndarray, int]:
+        """At most context + 1 ids whose last `count` are the continuation's."""
+        before = self._ids(context)
+        ids = self._ids(context + continuation)
+        count, most = len(ids) - len(before), self.model.model.context
+        if not 0 < count <= most:
+            raise UserError(f"the continuation {continuation[:40]!r} has {count} tokens; the model takes 1 .. {most}")
+        return ids[-(most + 1) :], count
+
+    def _ids(self, text: str) -> np.ndarray:
+        prefix = self.decoder.prefix or (lead_token(self.decoder),)
+        return np.concatenate([np.array(prefix, np.int32), self.decoder.encode(text, self.unknown).astype(np.int32)])
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """For each (text,) the log-probability of all of it, each token scored once behind half to all the context, as
+        `evaluate` does."""
+        found = []
+        for request in requests:
+            tokens = self.decoder.encode(request.args[0], self.unknown)
+            score = score_text(self.model, self.params, tokens, lead_token(self.decoder)) if len(tokens) else None
+            found.append(-score.loss * score.scored_tokens if score else 0.0)
+        return found
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """For each (context, settings) the continuation up to the first of settings["until"], greedy unless
+        settings["do_sample"]."""
+        found: list[str] = [""] * len(requests)
+        groups: dict[tuple[Rule, int], list[int]] = {}
+        for i, request in enumerate(requests):
+            settings = request.args[1]
+            greedy = not settings.get("do_sample", False) or settings.get("temperature", 1.0) == 0
+            sampled = lambda s: Rule(s.get("temperature", 1.0), int(s.get("top_k", 0)), s.get("top_p", 1.0))
+            rule = Rule(greedy=True) if greedy else sampled(settings)
+            groups.setdefault((rule, int(settings.get("max_gen_toks", NEW_TOKENS))), []).append(i)
+        for (rule, most), members in groups.items():
+            for at in range(0, len(members), ROWS):
+                part = members[at : at + ROWS]
+                texts = self._continue([requests[i].args for i in part], rule, most)
+                for i, text in zip(part, texts, strict=True):
+                    found[i] = text
+        return found
+
+    def _continue(self, asked: Sequence[tuple[str, dict]], rule: Rule, most: int) -> list[str]:
+        """All rows go on until each has met a stop of its own or has `most` tokens; a row filled in twice pads the
+        batch, so that one program serves all."""
+        prompts = [self._ids(context) for context, _ in asked]
+        until = [settings.get("until") or [] for _, settings in asked]
+        stops = [[one] if isinstance(one, str) else list(one) for one in until]
+        prompts += [prompts[-1]] * (ROWS - len(prompts))
+        pieces: list[np.ndarray] = []
+        texts = [""] * len(asked)
+        for piece in self._generator.stream(prompts, most, rule, self.seed):
+            pieces.append(piece)
+            own = lambda row: stream_text(self.decoder, prompts[row], (piece[row] for piece in pieces))
+            texts = ["".join(own(row)) for row in range(len(asked))]
+            if all(any(stop in text for stop in own) for text, own in zip(texts, stops, strict=True)):
+                break
+        cut = lambda text, stops: text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]
+        return [cut(text, own) for text, own in zip(texts, stops, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scored(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
+    logits, _ = model.apply({"params": params}, inputs)
+    likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)
+    return token_losses(logits, targets), jnp.all(likeliest, axis=1)
+
+
+def run_tasks(adapter: Adapter, tasks: list[str], folder: str | None, shots: int | None, limit: int | None) -> dict:
+    """Results of tasks of the harness by name; more of them are looked for in `folder`.
+
+    Raises:
+        UserError: lm_eval is missing, or knows no such task.
+    """
+    try:
+        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
+        from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("needs lm-evaluation-harness: pip install 'juliagpt-jax[harness]'") from error
+
+    class Model(Adapter, LM):
+        def __init__(self):
+            LM.__init__(self)
+            self.__dict__.update(adapter.__dict__)
+
+    manager = TaskManager(include_path=folder)
+    missing = [task for task in tasks if not manager.match_tasks([task])]
+    if missing:
+        raise UserError(f"--tasks: the harness knows no {', '.join(missing)}; --task_folder names a folder of more")
+    model: Any = Model()
+    results = simple_evaluate(model, tasks=tasks, task_manager=manager, num_fewshot=shots, limit=limit)
+    return results["results"] if results else {}

@@ -1,0 +1,67 @@
+"""Bring a model in: a folder of transformers (Llama, GPT-2), or a file of `export --format=safetensors`.
+
+python -m juliagpt_jax.import_model --source=exports/tiny --workdir=runs/again --config=configs/tiny.py
+python -m juliagpt_jax.main --config=runs/again/config.json --workdir=runs/again        (trains on)
+"""
+
+import argparse
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser(
+        "import_model",
+        "Make a workdir of a model from outside, for generate, evaluate, export and main. "
+        "How it would train on: --config.GROUP.NAME=VALUE",
+    )
+    flags.add_argument(
+        "--source", required=True, metavar="PATH", help="a folder with config.json, or a .safetensors file"
+    )
+    flags.add_argument("--workdir", required=True, metavar="DIR", help="it must not exist yet")
+    flags.add_argument(
+        "--config", required=True, metavar="FILE", help="all knobs but the model's, which the source has"
+    )
+    flags.add_argument("--context", type=int, default=0, metavar="N", help="see fewer tokens than the source's model")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    source, workdir = Path(options.source), Path(options.workdir)
+    for override in options.overrides:
+        if override.startswith("model.") and not override.startswith("model.dropout="):
+            raise UserError(f"--config.{override}: the model is the source's")
+    values = config.to_dict(config.load(options.config, options.overrides))
+    if not source.exists():
+        raise UserError(f"--source={source} does not exist")
+
+    from juliagpt_jax.inference import export  # no device is touched before everything is read and checked
+
+    given = export.read(source)
+    dropout = values["model"]["dropout"]
+    values["model"] |= given.fields | {"dropout": dropout}
+    values["data"]["tokenizer"] = str(workdir / "tokenizer.json")
+    try:
+        settings = config.build(values)
+        if options.context:
+            settings, given = export.with_context(settings, given, options.context)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    devices.prepare(settings.mesh)
+
+    from juliagpt_jax.training import run, start
+
+    run.check(settings)
+    start.begin(workdir, settings, given.params, given.tokenizer, given.meta, str(source))
+    model, count = settings.model, sum(array.size for array in given.params.values())
+    print(
+        f"{workdir}: {count:,} parameters from {source}: {model.layers} x {model.width}, context {model.context}, "
+        f"{given.tokenizer.vocab_size} tokens\n"
+        f"train on: python -m juliagpt_jax.main --config={workdir / 'config.json'} --workdir={workdir}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(parser(), main, overrides=True)

@@ -1,0 +1,96 @@
+"""The model card: what an exported model is, what was measured of it, and how it is opened."""
+
+from typing import Any
+
+
+def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> str:
+    """README.md of an exported folder.
+
+    Args:
+        run: the run whose model it is (`training.workdir.Run`).
+        report: what the run reported at its end; {} where it has not ended. Its numbers are told of the weights that it
+            was measured on, and of no others.
+    """
+    model, train, facts = run.config.model, run.config.train, run.meta
+    size = sum(leaf.size for leaf in _leaves(run.params))
+    rows = [
+        ("parameters", f"{size:,}, stored as {precision}"),
+        (
+            "form",
+            f"{model.layers} layers, width {model.width}, {model.heads} heads, {model.kv_heads or model.heads} of keys "
+            f"and values, hidden width {model.hidden}, context {model.context}, {run.tokenizer.vocab_size} tokens",
+        ),
+        (
+            "weights",
+            f"after step {run.step} of {train.steps}" + (f", averaged with decay {train.ema}" if averaged else ""),
+        ),
+        ("trained on", f"`{run.config.data.path}`" + (f", SHA-256 {facts['data']}" if facts.get("data") else "")),
+        (
+            "with",
+            f"{train.optimizer}, learning rate {train.lr:g}, {train.batch_size} x {model.context} tokens a step, "
+            f"{train.precision}, seed {run.config.seed}",
+        ),
+    ]
+    if facts.get("imported"):
+        rows.append(("imported from", f"{facts['imported']}, before step 0"))
+    rows.append(("by", f"juliagpt_jax, commit {facts.get('commit', 'unknown')}, on {facts.get('device', 'unknown')}"))
+    return _PAGE.format(
+        name=run.folder.parents[1].resolve().name,
+        facts="\n".join(f"| {name} | {value} |" for name, value in rows),
+        measured=_measured(run, report, averaged),
+    )
+
+
+def _measured(run: Any, report: dict[str, Any], averaged: bool) -> str:
+    measured = report.get("ema") if averaged else report
+    if measured and report.get("step") == run.step:
+        characters = measured["characters"]
+        lines = [
+            f"On {characters:,} characters of validation text, each scored once, context {measured['context']}, "
+            f"stride {measured['stride']}, in {run.config.train.precision}:",
+            "",
+            f"- loss {measured['loss']:.4f} nats a token, perplexity {measured['perplexity']:.4f}",
+            f"- {measured['bpc']:.4f} bits per character"
+            + (f" (the corpus's own entropy: {report['entropy']:.4f})" if report.get("entropy") else ""),
+        ]
+        lines += [f"- {name}: perplexity {part['perplexity']:.4f}" for name, part in measured.get("phases", {}).items()]
+        if report.get("truth_share") is not None and not averaged:
+            lines.append(f"- of {report['claims']} checkable statements it wrote, {report['truth_share']:.1%} are true")
+        return "\n".join(lines)
+    if not averaged and run.meta.get("val_loss") is not None:
+        windows = run.config.train.eval_windows
+        return f"Loss {run.meta['val_loss']:.4f} nats a token on {windows} windows of the validation text."
+    return "Nothing was measured of these weights."
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return [leaf for part in tree.values() for leaf in _leaves(part)] if isinstance(tree, dict) else [tree]
+
+
+_PAGE = """---
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {name}
+
+A small language model, trained with juliagpt_jax.
+
+| | |
+|---|---|
+{facts}
+
+## Measured
+
+{measured}
+
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("the nature of", return_tensors="pt", return_token_type_ids=False)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100, do_sample=False)[0]))
+```
+"""

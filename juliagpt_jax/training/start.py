@@ -1,0 +1,75 @@
+"""A run that begins with weights from outside: its workdir, with a checkpoint of step 0."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from juliagpt_jax import config
+from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.files import new_folder, write_json
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.training import optimizers
+from juliagpt_jax.training.checkpoint import Checkpoints
+from juliagpt_jax.training.step import build, initial_state
+from juliagpt_jax.training.workdir import describe_run
+
+
+def begin(
+    workdir: Path,
+    settings: config.Config,
+    params: dict[str, np.ndarray],
+    tokenizer: Any,
+    meta: dict[str, Any],
+    source: str,
+) -> None:
+    """Make a workdir that holds these weights (by path) as if it had trained 0 steps; `main` goes on from there.
+
+    Args:
+        meta: what its checkpoint says beside what every checkpoint says.
+        source: where they came from.
+
+    Raises:
+        UserError: something is at the workdir, or the weights are not those of the model that the config describes.
+        StorageError: it cannot be written.
+    """
+    model = build(settings, tokenizer.vocab_size)
+    check(model, params)
+    with new_folder(workdir, "--workdir") as folder:
+        weights = unflatten_dict({tuple(path.split("/")): jnp.asarray(array) for path, array in params.items()})
+        state = initial_state(settings, model, weights)
+        facts = describe_run(settings.seed, jax.devices()) | {"imported": source}
+        write_json(folder / "config.json", config.to_dict(settings))
+        write_json(folder / "run.json", facts)
+        tokenizers.save(tokenizer, folder / "tokenizer.json")
+        held = {"config": config.to_dict(settings), "data": None, "selection": None, "tokenizer": tokenizer.to_dict()}
+        checkpoints = Checkpoints(folder / "checkpoints", settings.train.keep)
+        checkpoints.save(state, meta | facts | held | {"val_loss": None})
+        saved = checkpoints.wait()
+        checkpoints.close()
+        if not saved:
+            raise StorageError(f"{workdir}: the weights could not be written: {checkpoints.failed}")
+
+
+def check(model: Decoder, params: Mapping[str, np.ndarray]) -> None:
+    """Hold weights (by path) to the names and shapes of a model's parameters; nothing of the model is computed.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
+    wanted = {path: tuple(leaf.shape) for path, leaf in optimizers.paths(shapes).items()}
+    given = {path: array.shape for path, array in params.items()}
+    rows = [
+        f"{path}: {given.get(path, 'absent')}, and the config has {wanted.get(path, 'none')}"
+        for path in sorted({*wanted, *given})
+        if wanted.get(path) != given.get(path)
+    ]
+    if rows:
+        more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+        raise UserError(f"the weights do not fit the config: {'; '.join(rows[:4])}{more}"[:500])
