@@ -80,17 +80,17 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
     second-order optimization using Kronecker-factored approximations", section 5).
     """
 
-    def init(weights: Any) -> State:
+    def init(params: Any) -> State:
         def square(make: Callable[[int], jax.Array]) -> Any:
             def one(path: str, weight: jax.Array) -> Factors:
                 wide = [jnp.broadcast_to(make(n), (*weight.shape[:-2], n, n)) for n in sides(path, weight)]
                 return Factors(*(jnp.asarray(m, weight.dtype) for m in wide))
 
-            return by_path(weights, one)
+            return by_path(params, one)
 
         return State(
             steps=jnp.zeros((), jnp.int32),
-            mean=jax.tree.map(jnp.zeros_like, weights),
+            mean=jax.tree.map(jnp.zeros_like, params),
             factors=square(lambda n: jnp.zeros((n, n))),
             inverses=square(jnp.eye),
             trust=jnp.ones(()),

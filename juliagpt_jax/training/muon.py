@@ -38,10 +38,10 @@ def scale_by_muon(momentum: float, polar: str, dtype: Any) -> optax.GradientTran
     def init(params):
         return MuonState(jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         toward = lambda mean, g: momentum * mean + (1 - momentum) * g
-        mean = jax.tree.map(toward, state.momentum, grads)
-        ahead = jax.tree.map(toward, mean, grads)
+        mean = jax.tree.map(toward, state.momentum, updates)
+        ahead = jax.tree.map(toward, mean, updates)
         return jax.tree.map(lambda m: orthogonalize(m, polar, dtype), ahead), MuonState(mean)
 
     return optax.GradientTransformation(init, update)

@@ -82,7 +82,10 @@ def adamw(train: config.Train, params: Any) -> optax.GradientTransformation:
 def beside_adam(train: config.Train, params: Any, rule: optax.GradientTransformation) -> optax.GradientTransformation:
     """After clipping by the global norm of all gradients, `rule` for what it takes and Adam for the rest."""
     labels = jax.tree.unflatten(jax.tree.structure(params), list(rules(train, params).values()))
-    both = {train.optimizer: rule, "adamw": optax.scale_by_adam(train.beta1, train.beta2)}
+    both: dict[Any, optax.GradientTransformation] = {
+        train.optimizer: rule,
+        "adamw": optax.scale_by_adam(train.beta1, train.beta2),
+    }
     return optax.chain(optax.clip_by_global_norm(train.clip), optax.partition(both, labels))
 
 

@@ -18,6 +18,7 @@ from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import ceilings, cost
 from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import metrics, ngrams, optimizers, schedules
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
@@ -100,7 +101,7 @@ def _train(
 def plan(settings: config.Config, params: Any, flops: float) -> str:
     """What the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
     train, context = settings.train, settings.model.context
-    batch, leaves = train.batch_size * context, optimizers.paths(params)
+    batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
     scaling = sum(leaf.size for path, leaf in leaves.items() if optimizers.is_matrix(path) or path == head)
     rates = dict(sorted(zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)))

@@ -12,13 +12,13 @@ EPSILON = 1e-8
 class SoapState(NamedTuple):
     """What each matrix G (m, n) of gradients leaves behind.
 
-    count: steps so far, the first of which only sets up the bases.
+    steps: those so far, the first of which only sets up the bases.
     mean, square: Adam's moments, in the bases.
     covariances: the means of G G' and G' G; None in place of one whose side is too long.
     bases: their eigenvectors as columns, the largest eigenvalue first.
     """
 
-    count: jax.Array
+    steps: jax.Array
     mean: Any
     square: Any
     covariances: Any
@@ -43,22 +43,22 @@ def scale_by_soap(beta1: float, beta2: float, every: int, max_side: int) -> opta
         square = lambda: jax.tree.map(sides, params)
         return SoapState(jnp.zeros((), jnp.int32), zeros(), zeros(), square(), square())
 
-    def update(grads, state, params=None):
-        count, bases = state.count, state.bases
-        rotated = jax.tree.map(lambda g, q: jnp.where(count > 0, _into(g, q), 0), grads, bases)
+    def update(updates, state, params=None):
+        steps, bases = state.steps, state.bases
+        rotated = jax.tree.map(lambda g, q: jnp.where(steps > 0, _into(g, q), 0), updates, bases)
         mean = optax.tree.update_moment(rotated, state.mean, beta1, 1)
         square = optax.tree.update_moment(rotated, state.square, beta2, 2)
-        t = jnp.maximum(count, 1).astype(jnp.float32)
+        t = jnp.maximum(steps, 1).astype(jnp.float32)
         correct = jnp.sqrt(1 - beta2**t) / (1 - beta1**t)
         adam = jax.tree.map(lambda m, v: correct * m / (jnp.sqrt(v) + EPSILON), mean, square)
         directions = jax.tree.map(_out_of, adam, bases)
 
-        covariances = jax.tree.map(lambda g, c: _covariances(g, c, beta2), grads, state.covariances)
-        each = jax.tree.structure(grads).flatten_up_to
-        adopt = lambda one: jax.tree.unflatten(jax.tree.structure(grads), one)
+        covariances = jax.tree.map(lambda g, c: _covariances(g, c, beta2), updates, state.covariances)
+        each = jax.tree.structure(updates).flatten_up_to
+        adopt = lambda one: jax.tree.unflatten(jax.tree.structure(updates), one)
 
         def first(mean, square, bases):
-            return mean, square, jax.tree.map(lambda g, c: _eigenvectors(c), grads, covariances)
+            return mean, square, jax.tree.map(lambda g, c: _eigenvectors(c), updates, covariances)
 
         def refresh(mean, square, bases):
             new = [_refreshed(*leaf) for leaf in zip(*map(each, (mean, square, covariances, bases)), strict=True)]
@@ -67,9 +67,9 @@ def scale_by_soap(beta1: float, beta2: float, every: int, max_side: int) -> opta
         def keep(mean, square, bases):
             return mean, square, bases
 
-        which = jnp.where(count == 0, 0, jnp.where(count % every == 0, 1, 2))
+        which = jnp.where(steps == 0, 0, jnp.where(steps % every == 0, 1, 2))
         mean, square, bases = jax.lax.switch(which, (first, refresh, keep), mean, square, bases)
-        return directions, SoapState(count + 1, mean, square, covariances, bases)
+        return directions, SoapState(steps + 1, mean, square, covariances, bases)
 
     return optax.GradientTransformation(init, update)
 

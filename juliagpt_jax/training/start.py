@@ -14,7 +14,7 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.files import new_folder, write_json
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.training import optimizers
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.step import build, initial_state
 from juliagpt_jax.training.workdir import describe_run
@@ -63,7 +63,7 @@ def check(model: Decoder, params: Mapping[str, np.ndarray]) -> None:
         UserError: naming what differs.
     """
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
-    wanted = {path: tuple(leaf.shape) for path, leaf in optimizers.paths(shapes).items()}
+    wanted = {path: tuple(leaf.shape) for path, leaf in paths(shapes).items()}
     given = {path: array.shape for path, array in params.items()}
     rows = [
         f"{path}: {given.get(path, 'absent')}, and the config has {wanted.get(path, 'none')}"

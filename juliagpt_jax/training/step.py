@@ -219,7 +219,7 @@ def make_train_step(
         finite = jnp.all(leaf_ok) & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
-        lr = learning_rate(state.step)
+        lr = jnp.asarray(learning_rate(state.step))
         optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
 
         def measure():

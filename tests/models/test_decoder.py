@@ -15,7 +15,8 @@ from juliagpt_jax.models.decoder import DTYPES, Decoder
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.training import step
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
 SWITCHES = {
@@ -280,9 +281,7 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
     shape = lambda text: tuple(int(n) for n in text.split("x")[:-1])
     products = [tuple(map(shape, found)) for found in product.findall(lowered.as_text())]
     assert products
-    kernels = {
-        path: leaf.shape for path, leaf in optimizers.paths(state.params).items() if path.endswith(("kernel", "head"))
-    }
+    kernels = {path: leaf.shape for path, leaf in paths(state.params).items() if path.endswith(("kernel", "head"))}
     for path, kernel in kernels.items():
         of_weight = [p for p in products if p[2] in (kernel, kernel[::-1])]
         assert of_weight, f"no product has the shape {kernel} of {path}"
@@ -304,7 +303,7 @@ def test_initial_weights(tiny):
     layers = 3
     config = tiny("model.width=96", f"model.layers={layers}", "model.tie=false")
     params = jax.jit(Decoder(config.model, 101).init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
-    for path, leaf in optimizers.paths(params).items():
+    for path, leaf in paths(params).items():
         module, name = ["", *path.split("/")][-2:]
         if name == "scale":
             np.testing.assert_array_equal(leaf, 1)

@@ -19,6 +19,7 @@ from juliagpt_jax.models import monarch as m
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.layers import MonarchLinear, ShortConv, monarch
 from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, step
 
 
@@ -219,8 +220,8 @@ def test_mixer_as_in_the_reference(golden, tiny):
     np.testing.assert_allclose(y, g["y"], atol=2e-5)
     grads, dx = pull(jnp.asarray(g["dy"]))
     np.testing.assert_allclose(dx, g["dx"], atol=1e-4 * np.abs(g["dx"]).max())
-    for path, wanted in optimizers.paths(theirs(g, "dW")).items():
-        ours = optimizers.paths(grads)[path]
+    for path, wanted in paths(theirs(g, "dW")).items():
+        ours = paths(grads)[path]
         np.testing.assert_allclose(ours, wanted, atol=1e-4 * np.abs(wanted).max(), err_msg=path)
 
 
@@ -323,7 +324,7 @@ def test_what_generation_casts(tiny):
     """Matrix products run in the model's precision; what makes a filter stays float32, and so does a vector."""
     model, params = shapes(tiny("model.mixer=monarch", "model.channel=monarch", "train.precision=bf16"))
     held = Generator(model, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), params)).params
-    for path, leaf in optimizers.paths(held).items():
+    for path, leaf in paths(held).items():
         whole = leaf.ndim == 1 or "/filter/" in path
         assert leaf.dtype == (jnp.float32 if whole else jnp.bfloat16), path
 
@@ -331,7 +332,7 @@ def test_what_generation_casts(tiny):
 def test_weight_decay(tiny):
     """Monarch factors decay as other matrices do; taps, biases, skips and all of a filter do not."""
     config = tiny("model.mixer=monarch monarch_heads", "model.channel=monarch swiglu")
-    params = optimizers.paths(shapes(config)[1])
+    params = paths(shapes(config)[1])
     decays = {path for path in params if optimizers.decayed(path)}
     both = {f"block_{i}/mixer/{side}/kernel" for i in (0, 1) for side in ("in", "out")}
     channels = {f"block_0/channel/{part}/{side}" for part in ("gate", "up", "down") for side in ("left", "right")}

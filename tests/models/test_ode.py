@@ -15,6 +15,7 @@ from juliagpt_jax import devices
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import cost, schedule
 from juliagpt_jax.models import fields, ode
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, step
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "rk4": 4, "bosh3": 3, "tsit5": 5, "dopri5": 5}
@@ -270,7 +271,7 @@ def test_laws(name, make):
         if "time" in block:
             still = params | {f"block_{i}": block | {"time": jax.tree.map(jnp.zeros_like, block["time"])}}
             assert np.abs(apply({"params": still}, tokens)[0] - logits).max() > 1e-3, "time acts"
-    timed = any("/time/" in path for path in optimizers.paths(params))
+    timed = any("/time/" in path for path in paths(params))
     assert timed == ("model.ode_time=none" not in LAWS[name])
 
 
@@ -444,5 +445,5 @@ def test_cost_counts_evaluations(make):
 def test_decay_of_what_time_adds(kind, decays, make):
     """The factors of a matrix decay as matrices do, shifts and changes of a scale don't."""
     _, _, params, _ = make(f"model.ode_time={kind}")
-    names = [path for path in optimizers.paths(params) if "/time/" in path]
+    names = [path for path in paths(params) if "/time/" in path]
     assert names and all(optimizers.decayed(path) == decays for path in names)

@@ -10,6 +10,7 @@ import pytest
 
 from juliagpt_jax import devices
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, schedules, step
 from juliagpt_jax.training.step import GROWTH_INTERVAL, INITIAL_SCALE
 
@@ -290,7 +291,7 @@ def test_the_first_bad_gradient_is_named(tiny):
     params = state.params | {"head": 0 * state.params["head"], "norm": {"scale": state.params["norm"]["scale"] * 1e4}}
     state = state._replace(params=params, scale=np.float32(1e38))
     after, metrics = train(config, [batch()], state)
-    assert list(optimizers.paths(params))[metrics["bad_leaf"]] == "head"
+    assert list(paths(params))[metrics["bad_leaf"]] == "head"
     assert np.isfinite(metrics["loss"]) and after.skipped == 1
     assert bits((after.params, after.opt_state)) == bits((state.params, state.opt_state))
 
