@@ -1,5 +1,5 @@
-"""The laws of every model that the tables build: each two words of MIXERS, CHANNELS, DEPTHS and LINEARS meet in a
-row."""
+"""The laws of every model that the tables build: each two words of MIXERS, DEPTHS, LINEARS and SWITCHES meet in a row,
+and each of CHANNELS is in one."""
 
 import itertools
 import re
@@ -48,7 +48,11 @@ def pairwise(*tables):
     return rows
 
 
-VARIANTS = [pytest.param(dict(zip(TABLES, row, strict=True)), id="-".join(row)) for row in pairwise(*TABLES.values())]
+# No pairs are sought with the channel mixers, which see one token at a time: each has its rows.
+PAIRED = {key: table for key, table in TABLES.items() if key != "channel"}
+ROWS = [dict(zip(PAIRED, row, strict=True)) for row in pairwise(*PAIRED.values())]
+ROWS = [row | {"channel": channel} for row, channel in zip(ROWS, itertools.cycle(CHANNELS), strict=False)]
+VARIANTS = [pytest.param(row, id="-".join(row[key] for key in TABLES)) for row in ROWS]
 
 
 def drawn(model, tokens):
