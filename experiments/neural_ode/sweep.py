@@ -16,14 +16,12 @@ from pathlib import Path
 
 from juliagpt_jax import config, devices
 
-STEPS = (1, 2, 4, 8, 16)
-TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)
 MAX_STEPS = 512
 ROWS = 16  # windows of a scored batch
 GENERATED = 100
 
 
-def measure(name: str, workdir: Path, characters: int, solver: str) -> list[dict]:
+def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]:
     import jax
     import numpy as np
 
@@ -40,10 +38,10 @@ def measure(name: str, workdir: Path, characters: int, solver: str) -> list[dict
     corpus = corpora.load(run.config.data, context)
     windows = schedule.training_windows(run, corpus)
     lead = scoring.lead_token(run.tokenizer)
-    text = corpus.val[: characters or None]
+    text, solver = corpus.val[: options.characters or None], options.solver
     base = run.model.clone(energy=False, parent=None)
     rows = []
-    for kind, value in [("steps", n) for n in STEPS] + [("rtol", r) for r in TOLERANCES]:
+    for kind, value in [("steps", n) for n in options.steps] + [("rtol", r) for r in options.tolerances]:
         row = {
             "model": name,
             "solver": model.ode_solver if kind == "steps" else solver or model.ode_solver,
@@ -147,12 +145,15 @@ def main() -> None:
     flags = argparse.ArgumentParser(description="An ODE model at several tolerances and numbers of steps.")
     flags.add_argument("--out", required=True, type=Path)
     flags.add_argument("--characters", type=int, default=0, help="of validation text to score; 0: all")
+    numbers = lambda kind: lambda text: [kind(word) for word in filter(None, text.split(","))]
+    flags.add_argument("--steps", type=numbers(int), default=[1, 2, 4, 8, 16])
+    flags.add_argument("--tolerances", type=numbers(float), default=[1e-1, 1e-2, 1e-3, 1e-4])
     flags.add_argument("--solver", default="", help="for the tolerances; default: the model's own")
     flags.add_argument("runs", nargs="+", metavar="NAME=WORKDIR")
     options = flags.parse_args()
     named = [text.split("=", 1) for text in options.runs]
     devices.prepare(config.read(Path(named[0][1]) / "config.json").mesh)
-    rows = [row for name, workdir in named for row in measure(name, Path(workdir), options.characters, options.solver)]
+    rows = [row for name, workdir in named for row in measure(name, Path(workdir), options)]
     options.out.mkdir(parents=True, exist_ok=True)
     clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
     (options.out / "sweep.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean))
