@@ -283,6 +283,7 @@ def test_learns_and_resumes(architecture, name, tiny, tmp_path):
     assert bits(after) == bits(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["muon", "soap"])  # for K-FAC see test_kfac.py
 def test_however_the_work_is_spread(name, tiny):
     """float16 with its scale, two micro-batches, recomputed blocks, two rows of two devices that share each matrix:
