@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from juliagpt_jax.models.parameters import count
+
 
 def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> str:
     """README.md of an exported folder.
@@ -12,9 +14,9 @@ def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> st
             was measured on, and of no others.
     """
     model, train, facts = run.config.model, run.config.train, run.meta
-    size = sum(leaf.size for leaf in _leaves(run.params))
+    how = f" with decay {train.ema:g}" if train.ema else f" over the last {train.tail:g} of the steps"
     rows = [
-        ("parameters", f"{size:,}, stored as {precision}"),
+        ("parameters", f"{count(run.params):,}, stored as {precision}"),
         (
             "form",
             f"{model.layers} layers, width {model.width}, {model.heads} heads, {model.kv_heads or model.heads} of keys "
@@ -22,7 +24,7 @@ def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> st
         ),
         (
             "weights",
-            f"after step {run.step} of {train.steps}" + (f", averaged with decay {train.ema}" if averaged else ""),
+            f"after step {run.step} of {train.steps}" + (f", averaged{how}" if averaged else ""),
         ),
         ("trained on", f"`{run.config.data.path}`" + (f", SHA-256 {facts['data']}" if facts.get("data") else "")),
         (
@@ -42,7 +44,7 @@ def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> st
 
 
 def _measured(run: Any, report: dict[str, Any], averaged: bool) -> str:
-    measured = report.get("ema") if averaged else report
+    measured = report.get("averaged") if averaged else report
     if measured and report.get("step") == run.step:
         characters = measured["characters"]
         lines = [
@@ -61,10 +63,6 @@ def _measured(run: Any, report: dict[str, Any], averaged: bool) -> str:
         windows = run.config.train.eval_windows
         return f"Loss {run.meta['val_loss']:.4f} nats a token on {windows} windows of the validation text."
     return "Nothing was measured of these weights."
-
-
-def _leaves(tree: Any) -> list[Any]:
-    return [leaf for part in tree.values() for leaf in _leaves(part)] if isinstance(tree, dict) else [tree]
 
 
 _PAGE = """---

@@ -6,12 +6,19 @@ from typing import Any
 import jax
 
 
-def paths(tree: Any) -> dict[str, Any]:
+def paths(tree: Any, separator: str = "/") -> dict[str, Any]:
     """{"block_0/mixer/query/kernel": leaf, ...} in the tree's own order."""
     flat = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+    return {jax.tree_util.keystr(path, simple=True, separator=separator): leaf for path, leaf in flat}
 
 
-def by_path(tree: Any, rule: Callable[[str, Any], Any]) -> Any:
+def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") -> Any:
     """The tree with rule(path, leaf) in the place of each leaf."""
-    return jax.tree.unflatten(jax.tree.structure(tree), [rule(path, leaf) for path, leaf in paths(tree).items()])
+    return jax.tree.unflatten(
+        jax.tree.structure(tree), [rule(path, leaf) for path, leaf in paths(tree, separator).items()]
+    )
+
+
+def count(params: Any) -> int:
+    """Number of parameters; a tied head counts once."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -214,7 +214,7 @@ def test_model_card(tiny, tmp_path):
     """It tells the numbers of the weights that are in the folder, and of no others."""
     run = random_run(tiny(*SHAPE, "train.ema=0.9"))
     score = {"loss": 1.111, "perplexity": 3.037, "bpc": 1.603, "characters": 4321, "context": 16, "stride": 8}
-    report = score | {"step": 7, "entropy": 0.51, "ema": score | {"loss": 1.222}}
+    report = score | {"step": 7, "entropy": 0.51, "averaged": score | {"loss": 1.222}}
     text = lambda n, **more: (written(run, "hf", tmp_path / n, **more) / "README.md").read_text()
     whole = text("a", report=report)
     assert "loss 1.1110" in whole and "1.6030 bits per character" in whole and "4,321" in whole and "0.5100" in whole
