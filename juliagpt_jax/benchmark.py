@@ -83,7 +83,8 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     import numpy as np
 
     from juliagpt_jax.evaluation import ceilings, cost
-    from juliagpt_jax.training import optimizers, step
+    from juliagpt_jax.models import parameters
+    from juliagpt_jax.training import step
 
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
@@ -107,7 +108,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
         times.append(time.perf_counter() - begun)
     step_s, peak = statistics.median(times[2:]), devices.peak_memory_bytes()
     tokens = train.batch_size * model.context
-    params = optimizers.count(state.params)
+    params = parameters.count(state.params)
     flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), options.vocab) * tokens
     ceiling = ceilings.matmul_flops(dtype=_dtype(train.precision)) * (
         mesh.size if jax.default_backend() != "cpu" else 1
@@ -139,7 +140,8 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     from juliagpt_jax.evaluation import ceilings, cost
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
-    from juliagpt_jax.training import optimizers, step
+    from juliagpt_jax.models import parameters
+    from juliagpt_jax.training import step
 
     batch, context = options.batch or 1, settings.model.context
     new = options.new or context - 1
@@ -165,7 +167,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     seconds = statistics.median(times)
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(generator.params))
     reading = ceilings.read_bytes()
-    count = optimizers.count(params)
+    count = parameters.count(params)
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
     flops = 2 * cost.multiplied(settings.model, params) * batch
     limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(settings.train.precision)))

@@ -45,12 +45,11 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, report, schedule, scoring
     from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.training.optimizers import count
+    from juliagpt_jax.models.parameters import count
     from juliagpt_jax.training.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
-    model, looking_ahead = schedule.choose(run, Path(options.workdir), options, windows)
+    model, looking_ahead = schedule.choose(run, Path(options.workdir), options)
     if options.ode_adaptive and not looking_ahead:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
     scored = looking_ahead if options.ode_adaptive and looking_ahead else model

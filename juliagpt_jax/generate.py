@@ -44,7 +44,6 @@ def main(options: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data.tokenizer import stream_text
     from juliagpt_jax.evaluation import schedule
     from juliagpt_jax.evaluation.scoring import lead_token
@@ -54,8 +53,7 @@ def main(options: argparse.Namespace) -> None:
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
-    model, _ = schedule.choose(run, Path(options.workdir), options, windows)
+    model, _ = schedule.choose(run, Path(options.workdir), options)
     model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
 
     begin = np.array([lead_token(run.tokenizer)])

@@ -32,13 +32,11 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.evaluation import harness, schedule
     from juliagpt_jax.training.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    windows = lambda: schedule.training_windows(run, corpora.load(settings.data, settings.model.context))
-    model, _ = schedule.choose(run, Path(options.workdir), options, windows)
+    model, _ = schedule.choose(run, Path(options.workdir), options)
     model = model.clone(precision=options.precision or model.precision, parent=None)
     adapter = harness.Adapter(model, run.params, run.tokenizer, options.unknown, options.seed)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]

@@ -52,9 +52,9 @@ def main() -> None:
 
     from juliagpt_jax.data.tokenizer import CharTokenizer
     from juliagpt_jax.evaluation import chunk_scores, cost, scoring
+    from juliagpt_jax.models.parameters import count
     from juliagpt_jax.study import plots, tables
     from juliagpt_jax.study.retraining import Retrainer
-    from juliagpt_jax.training.optimizers import count
     from juliagpt_jax.training.workdir import describe_run
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,9 @@
 python -m juliagpt_jax.ablate --suite=experiments/neural_ode/bend_search.py --out=experiments/neural_ode/bend/search
 """
 
-from juliagpt_jax.study.suite import Arm, Suite
+from bend import COMMON, RANDOM
 
-COMMON = {
-    "model.depth": "ode",
-    "model.layers": 1,
-    "model.ode_steps": 4,
-    "model.ode_speed": 4.0,
-    "train.steps": 400,
-    "train.eval_every": 200,
-    "train.sample_every": 0,
-}
-RANDOM = {"model.ode_steps": 8, "model.ode_min_steps": 2}
+from juliagpt_jax.study.suite import Arm, Suite
 
 
 def get_suite(scale: str) -> Suite:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.data.tokenizer import Tokenizer, stream_text
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import lead_token, score_text, token_losses
 from juliagpt_jax.inference.generate import Generator, bucket_for
@@ -104,12 +104,11 @@ class Adapter:
         until = [settings.get("until") or [] for _, settings in asked]
         stops = [[one] if isinstance(one, str) else list(one) for one in until]
         prompts += [prompts[-1]] * (ROWS - len(prompts))
-        pieces: list[np.ndarray] = []
+        shown = [len(self.decoder.decode(prompt)) for prompt in prompts]
         texts = [""] * len(asked)
         for piece in self._generator.stream(prompts, most, rule, self.seed):
-            pieces.append(piece)
-            own = lambda row: stream_text(self.decoder, prompts[row], (piece[row] for piece in pieces))
-            texts = ["".join(own(row)) for row in range(len(asked))]
+            prompts = [np.concatenate(row) for row in zip(prompts, piece, strict=True)]
+            texts = [self.decoder.decode(prompts[row])[shown[row] :] for row in range(len(asked))]
             if all(any(stop in text for stop in own) for text, own in zip(texts, stops, strict=True)):
                 break
         cut = lambda text, stops: text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]

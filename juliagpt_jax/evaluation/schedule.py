@@ -7,7 +7,6 @@ text, and the steps that it took are kept. Evaluation and decoding use them for 
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax import config
+from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation.scoring import lead_token, spread
 from juliagpt_jax.files import write_json
@@ -111,11 +111,11 @@ def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray)
     }
 
 
-def choose(run: Any, workdir: Path, options: Any, windows: Callable[[], np.ndarray]) -> tuple[Decoder, Decoder | None]:
+def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | None]:
     """The decoder that the --ode_ flags ask for, and beside it the adaptive one that its schedule stands for.
 
     A schedule is looked for in the workdir (schedules.json, by step, solver and tolerance), else calibrated on
-    `windows()` and kept there. The second is None without a tolerance.
+    training text, which is read only then, and kept there. The second is None without a tolerance.
 
     Raises:
         UserError: the flags don't go with each other or with the model.
@@ -141,22 +141,21 @@ def choose(run: Any, workdir: Path, options: Any, windows: Callable[[], np.ndarr
     if not asked and not options.averaged and run.meta.get("schedule"):
         schedule = _checked(run.meta["schedule"], model.layers)
     else:
-        schedule = _stored(workdir, run.step, options.averaged, found, run.params, windows)
+        schedule = _stored(run, workdir, options.averaged, found)
     return with_model(found, ode_rtol=0.0).clone(schedule=schedule, parent=None), found
 
 
-def _stored(
-    workdir: Path, step: int, averaged: bool, found: Decoder, params: Any, windows: Callable[[], np.ndarray]
-) -> Schedule:
+def _stored(run: Any, workdir: Path, averaged: bool, found: Decoder) -> Schedule:
     path = workdir / "schedules.json"
-    key = f"step {step}{' averaged' if averaged else ''}, {found.model.ode_solver}, {found.model.ode_rtol:g}"
+    key = f"step {run.step}{' averaged' if averaged else ''}, {found.model.ode_solver}, {found.model.ode_rtol:g}"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if key in known:
             return _checked(known[key], found.model.layers)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it, and the schedules are calibrated anew") from error
-    schedule = calibrate(found, params, windows())
+    corpus = corpora.load(run.config.data, run.config.model.context)
+    schedule = calibrate(found, run.params, training_windows(run, corpus))
     write_json(path, known | {key: schedule})
     return schedule
 

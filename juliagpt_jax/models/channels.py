@@ -1,6 +1,7 @@
 """What happens to one token: a module `y = channel(x)` on x (..., D), built from the model's config, the gain of its
 last projection and the maker of its Linears."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -25,32 +26,28 @@ class SwiGLU(nn.Module):
         return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.silu(gate) * up)
 
 
-class ReLU2(nn.Module):
-    """down(relu(up x)^2) (So et al. 2021, arXiv 2109.08668, section 4.1): two matrices where SwiGLU has three, so
-    ffn_mult 6 has as many parameters as SwiGLU of 4."""
+class MLP(nn.Module):
+    """down(activation(up x)): two matrices where SwiGLU has three, so 3/2 of its ffn_mult has as many parameters."""
 
     model: config.Model
     gain: float
     linear: Callable[..., nn.Module]
+    activation: Callable[[jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         up = self.linear(self.model.hidden, name="up")(x)
-        return self.linear(x.shape[-1], gain=self.gain, name="down")(jnp.square(jax.nn.relu(up)))
+        return self.linear(x.shape[-1], gain=self.gain, name="down")(self.activation(up))
 
 
-class GELU(nn.Module):
-    """down(gelu(up x)), GPT-2's MLP, with its tanh form of GELU (Hendrycks & Gimpel 2016, arXiv 1606.08415, section
-    2); it has ffn_mult 4."""
+def relu2(x: jax.Array) -> jax.Array:
+    """relu(x)^2 (So et al. 2021, arXiv 2109.08668, section 4.1)."""
+    return jnp.square(jax.nn.relu(x))
 
-    model: config.Model
-    gain: float
-    linear: Callable[..., nn.Module]
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        up = self.linear(self.model.hidden, name="up")(x)
-        return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.gelu(up, approximate=True))
+def gelu(x: jax.Array) -> jax.Array:
+    """The tanh form of GELU (Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2), which GPT-2 has."""
+    return jax.nn.gelu(x, approximate=True)
 
 
 def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Module], **names) -> SwiGLU:
@@ -58,4 +55,9 @@ def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Mo
     return SwiGLU(model, gain, linears(model, "monarch"), **names)
 
 
-CHANNELS = {"swiglu": SwiGLU, "relu2": ReLU2, "gelu": GELU, "monarch": monarch_swiglu}
+CHANNELS = {
+    "swiglu": SwiGLU,
+    "relu2": functools.partial(MLP, activation=relu2),
+    "gelu": functools.partial(MLP, activation=gelu),
+    "monarch": monarch_swiglu,
+}

@@ -4,13 +4,15 @@ A kind makes the parameters that a layer has beside its block's (`init`, under "
 parameters at t and what is added to its input (`at`). It acts on the tree of parameters, so on any mixer and channel.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from juliagpt_jax import config
+from juliagpt_jax.models.parameters import by_path, paths
+
+DOT = "."  # in the paths of a block's parameters, which are names in a tree here
 
 
 class Autonomous:
@@ -37,7 +39,7 @@ class Embedded:
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
         zeros = lambda leaf: jnp.zeros((model.ode_modes, *leaf.shape))
-        norms = {path: zeros(leaf) for path, leaf in _leaves(params).items() if _is_scale(path)}
+        norms = {path: zeros(leaf) for path, leaf in paths(params, DOT).items() if _is_scale(path)}
         return norms | {"shift": jnp.zeros((model.ode_modes, model.width))}
 
     @staticmethod
@@ -45,7 +47,7 @@ class Embedded:
         h = _waves(len(time["shift"]), t)
         sum_ = lambda modes: jnp.tensordot(h, modes, 1)
         change = lambda path, leaf: leaf * (1 + sum_(time[path])) if path in time else leaf
-        return _changed(params, change), sum_(time["shift"])
+        return by_path(params, change, DOT), sum_(time["shift"])
 
 
 class LowRank:
@@ -71,7 +73,7 @@ class LowRank:
             left, right = time[path]["left"], time[path]["right"]
             return leaf + jnp.einsum("e,e...ir,e...ro->...io", _waves(len(left), t), left, right)
 
-        return _changed(params, change), 0.0
+        return by_path(params, change, DOT), 0.0
 
 
 class Generated:
@@ -82,7 +84,7 @@ class Generated:
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
         time, E = {}, model.ode_modes
-        for i, (path, leaf) in enumerate(_leaves(params).items()):
+        for i, (path, leaf) in enumerate(paths(params, DOT).items()):
             if leaf.ndim < 2 and not _is_scale(path):
                 continue
             one, two, three = jax.random.split(jax.random.fold_in(key, i), 3)
@@ -105,7 +107,7 @@ class Generated:
             grown = jnp.tensordot(generator(time[path], t), time[path]["modes"], 1)
             return leaf * (1 + grown) if _is_scale(path) else leaf + grown
 
-        return _changed(params, change), 0.0
+        return by_path(params, change, DOT), 0.0
 
 
 WAVES = 64  # sines and as many cosines in the embedding of t
@@ -123,22 +125,12 @@ def generator(weights: dict[str, jax.Array], t: jax.Array) -> jax.Array:
     return jax.nn.silu(embedding @ weights["in"] + weights["in_bias"]) @ weights["out"] + weights["out_bias"]
 
 
-def _leaves(params: Any) -> dict[str, jax.Array]:
-    flat = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in flat}
-
-
 def _is_scale(path: str) -> bool:
     return path.split(".")[-1] == "scale"
 
 
 def _matrices(params: Any) -> dict[str, jax.Array]:
-    return {path: leaf for path, leaf in _leaves(params).items() if leaf.ndim >= 2}
-
-
-def _changed(params: Any, change: Callable[[str, jax.Array], jax.Array]) -> Any:
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: change(name(path), leaf), params)
+    return {path: leaf for path, leaf in paths(params, DOT).items() if leaf.ndim >= 2}
 
 
 TIMES = {"none": Autonomous, "embedded": Embedded, "lowrank": LowRank, "generated": Generated}

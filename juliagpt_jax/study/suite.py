@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import re
 import runpy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def load(path: str, scale: str) -> Suite:
     """
     if not Path(path).is_file():
         raise UserError(f"suite file {path} does not exist")
+    sys.path.insert(0, str(Path(path).resolve().parent))  # so that one suite can start from another
     try:
         suite = runpy.run_path(path)["get_suite"](scale)
     except KeyError as error:
@@ -121,6 +123,8 @@ def load(path: str, scale: str) -> Suite:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
         raise UserError(f"suite file {path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
     if not isinstance(suite, Suite):
         raise UserError(f"suite file {path}: get_suite({scale!r}) gives {type(suite).__name__}, not a Suite")
     if suite.baseline not in suite.arms:

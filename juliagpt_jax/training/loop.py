@@ -24,7 +24,7 @@ from juliagpt_jax.models import parameters
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import ngrams, optimizers
+from juliagpt_jax.training import ngrams
 from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import (
@@ -74,7 +74,7 @@ class Trainer:
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
-        self.params_count = optimizers.count(self.state.params)
+        self.params_count = parameters.count(self.state.params)
         self.multiplied = cost.multiplied(model, self.state.params)
         self._batch_place = batch_sharding(self.mesh)
         self._tokens = None

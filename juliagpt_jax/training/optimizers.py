@@ -13,7 +13,7 @@ import optax
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.models.capture import is_linear
-from juliagpt_jax.models.parameters import by_path, paths
+from juliagpt_jax.models.parameters import by_path, count, paths
 from juliagpt_jax.training.kfac import scale_by_kfac
 from juliagpt_jax.training.muon import POLAR, scale_by_muon
 from juliagpt_jax.training.soap import scale_by_soap
@@ -37,7 +37,7 @@ def is_matrix(path: str) -> bool:
     *_, parent, name = ["", *path.split("/")]
     if "/time/" in path:
         return name in ("left", "right", "modes") and is_matrix(parent.replace(".", "/"))
-    return name == "kernel" or (name in ("left", "right") and parent != "mixer")
+    return is_linear(path) and path != "head"
 
 
 def rules(train: config.Train, params: Any) -> dict[str, str]:
@@ -148,8 +148,3 @@ def parameter_table(train: config.Train, params: Any) -> str:
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     line = lambda row: "  ".join(f"{text:{side}{n}}" for text, side, n in zip(row, "<>><<<", wide, strict=True))
     return "\n".join(line(row).rstrip() for row in rows)
-
-
-def count(params: Any) -> int:
-    """Number of parameters; a tied head counts once."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -18,7 +18,7 @@ from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import ceilings, cost
 from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
-from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import metrics, ngrams, optimizers, schedules
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
@@ -87,7 +87,7 @@ def _train(
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
-        _warn_if_slow(settings, trainer)
+        _warn_if_slow(flops * settings.train.steps * settings.train.batch_size * settings.model.context)
     sys.stdout.flush()
     trainer.run()
 
@@ -107,7 +107,7 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     rates = dict(sorted(zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)))
     tokens = train.steps * batch
     rows = [
-        ("parameters", f"{optimizers.count(params):,}, of these {scaling:,} in matrices and the head"),
+        ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
         ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
         ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates.items())),
@@ -118,10 +118,8 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 
-def _warn_if_slow(settings: config.Config, trainer: Any) -> None:
-    """Say beforehand how long a long run takes on this processor."""
-    tokens = settings.train.steps * settings.train.batch_size * settings.model.context
-    flops = tokens * cost.train_flops_per_token(settings.model, trainer.multiplied, trainer.model.vocab)
+def _warn_if_slow(flops: float) -> None:
+    """Say beforehand how long a run of so many FLOPs takes on this processor, if that is long."""
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
     if seconds > 600:
         print(

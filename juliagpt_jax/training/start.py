@@ -41,7 +41,7 @@ def begin(
     model = build(settings, tokenizer.vocab_size)
     check(model, params)
     with new_folder(workdir, "--workdir") as folder:
-        weights = unflatten_dict({tuple(path.split("/")): jnp.asarray(array) for path, array in params.items()})
+        weights = unflatten_dict({path: jnp.asarray(array) for path, array in params.items()}, sep="/")
         state = initial_state(settings, model, weights)
         facts = describe_run(settings.seed, jax.devices()) | {"imported": source}
         write_json(folder / "config.json", config.to_dict(settings))

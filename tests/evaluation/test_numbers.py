@@ -9,7 +9,8 @@ import pytest
 
 from juliagpt_jax.evaluation import cost, report
 from juliagpt_jax.evaluation.diversity import distinct, diversity, repetition
-from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.models.parameters import count
+from juliagpt_jax.training import step
 
 WORDS = "the cat saw the cat and the cat saw the dog".split()
 # 11 words, 5 different. Pairs: the-cat x3, cat-saw x2, saw-the x2, cat-and, and-the, the-dog: 10, 6 different.
@@ -45,7 +46,7 @@ def test_training_cost(tie, tiny):
     """6 (all matrices that multiply) + 12 L D T a token: by hand for width 32, 2 layers, hidden 48, context 16."""
     config, vocab = tiny(f"model.tie={tie}"), 50
     model = step.build(config, vocab)
-    params = optimizers.count(jax.eval_shape(lambda: step.initial_state(config, model).params))
+    params = count(jax.eval_shape(lambda: step.initial_state(config, model).params))
     block = 4 * 32 * 32 + 3 * 32 * 48 + 2 * 32
     assert params == 2 * block + 32 + vocab * 32 * (1 if tie == "true" else 2)
     wanted = 6 * (2 * block + 32 + vocab * 32) + 12 * 2 * 32 * 16
@@ -77,7 +78,7 @@ def test_formula_is_near_the_compilers_count(tiny):
     state = jax.eval_shape(lambda: step.initial_state(config, model))
     batch = (jax.ShapeDtypeStruct((8, 16), jnp.int32),) * 2
     counted = cost.compiled_flops(step.make_train_step(config, model, mesh).lower(state, batch).compile())
-    params = optimizers.count(state.params)
+    params = count(state.params)
     formula = 8 * 16 * cost.train_flops_per_token(config.model, params, vocab)
     update = 30 * params  # the optimizer, of which the formula knows nothing and which is large beside 128 tokens
     assert 0.9 < (counted - update) / formula < 1.1

@@ -19,7 +19,7 @@ from juliagpt_jax.models import monarch as m
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.layers import MonarchLinear, ShortConv, monarch
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import optimizers, step
 
 
@@ -56,7 +56,7 @@ def linear(fan_in, features, blocks, gain=1.0):
 def test_linear_is_its_dense_matrix(fan_in, features, blocks):
     layer, params = linear(fan_in, features, blocks)
     inner = min(fan_in, features)
-    assert optimizers.count(params) == inner * (fan_in + features) // blocks
+    assert count(params) == inner * (fan_in + features) // blocks
     run = jax.jit(lambda x: layer.apply({"params": params}, x))
     dense = np.asarray(run(jnp.eye(fan_in)))
     # By the definition: block i of the first factor, its outputs dealt out to the blocks of the second in turn.
