@@ -72,7 +72,7 @@ def row(arm, seed, loss, status="done"):
         return common | {"error": "exit 3: numbers"}
     numbers = {"loss": loss, "bpc": loss / math.log(2), "perplexity": math.exp(loss), "params": 10, "flops": 1e9}
     facts = {"characters": 100, "context": 8, "stride": 4, "tokens": 50, "machine": "m", "device": "d"}
-    rest = {"tokens_per_s": 5.0, "versions": {"jax": "1"}, "curve": [[10, loss + 1], [20, loss]]}
+    rest = {"tokens_per_s": 5.0, "step_s": 0.5, "versions": {"jax": "1"}, "curve": [[10, loss + 1], [20, loss]]}
     return common | numbers | facts | rest | {"phases": {"logic": {"loss": loss}}}
 
 
@@ -89,6 +89,7 @@ def test_a_comparison_says_what_a_reader_must_know():
     assert (
         good["difference in loss [95%]"].startswith("-0.4800 [-0.50") and good["steps to the baseline's loss"] == "15"
     )
+    assert good["seconds"] == "8", "15.2 steps of half a second"
     assert good["phases.logic.loss"] == good["loss (nats)"] and "±" in good["loss (nats)"]
     assert same["steps to the baseline's loss"] == "19 (1 of 3 never)"
     assert bad["seeds"] == "1 + 1 FAILED" and bad["steps to the baseline's loss"] == "not reached"
