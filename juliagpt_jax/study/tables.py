@@ -84,6 +84,12 @@ def dig(row: Any, key: str) -> Any:
     return row
 
 
+def mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+    """Over the rows that have it; nan without any."""
+    values = [v for row in rows if (v := dig(row, key)) is not None]
+    return statistics.fmean(values) if values else math.nan
+
+
 def interval(difference: Difference) -> str:
     """ "+0.0123 [-0.0020, +0.0266]", or what can be said with fewer than two seeds."""
     if difference.n < 2:

@@ -257,6 +257,15 @@ def test_a_real_suite_stopped_in_the_middle_ends_like_one_that_was_not(tmp_path)
     assert subprocess.run(command("cut"), timeout=120, **options).returncode == 0
     assert "going on after step" in (tmp_path / "cut/cells/baseline/5/log.txt").read_text()
     (one,), (two,) = (runner.read(tmp_path / out / "results.jsonl") for out in ("whole", "cut"))
-    clocks = {"cell_s", "wall_s", "compile_s", "step_s", "tokens_per_s", "peak_memory_bytes", "checkpoint_bytes"}
+    clocks = {
+        "cell_s",
+        "wall_s",
+        "compile_s",
+        "step_s",
+        "tokens_per_s",
+        "chars_per_s",
+        "peak_memory_bytes",
+        "checkpoint_bytes",
+    }
     assert {k: v for k, v in one.items() if k not in clocks} == {k: v for k, v in two.items() if k not in clocks}
     assert json.loads((tmp_path / "cut/cells/baseline/5/run/config.json").read_text())["train"]["steps"] == 1500
