@@ -1,0 +1,98 @@
+"""The notebooks of colab/, executed as Jupyter does, on this processor, without network."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+COLAB = Path(__file__).parents[1] / "colab"
+NOTEBOOKS = sorted(path.name for path in COLAB.glob("*.ipynb"))
+# Of the client's own: it leaves a socket to the garbage collector, and asks for the event loop.
+LOOSE_ENDS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:(zmq|jupyter_client)")
+
+
+def cells(name: str) -> dict[str, dict]:
+    """{id: cell} of a notebook."""
+    return {cell["id"]: cell for cell in json.loads((COLAB / name).read_text(encoding="utf-8"))["cells"]}
+
+
+def execute(name: str, monkeypatch, **environment: str) -> dict[str, str]:
+    """Run a notebook in its folder. {id of a cell: what it printed, and a line for each picture or table}."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    own = {"PYTHONPATH": str(COLAB.parent), "XLA_FLAGS": "", "IPYTHONDIR": environment["HOME"]}
+    for key, value in (own | environment).items():
+        monkeypatch.setenv(key, value)
+    notebook = nbformat.read(COLAB / name, as_version=4)
+    where = {"metadata": {"path": str(COLAB)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    said = {}
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        kinds = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
+        said[cell["id"]] = "".join(output.get("text", "") for output in outputs) + "".join(f"{k}\n" for k in kinds)
+    return said
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_kept_without_outputs(name):
+    for cell in cells(name).values():
+        assert not cell.get("outputs") and not cell.get("execution_count"), cell["id"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_badge_opens_this_notebook(name):
+    assert f"/juliagpt_jax/blob/main/colab/{name})" in "".join(cells(name)["about-title"]["source"])
+
+
+def test_jax_is_not_imported_before_it_is_installed():
+    """Nor after: the commands import it, in processes of their own."""
+    code = ["".join(cell["source"]) for cell in cells("train_colab.ipynb").values() if cell["cell_type"] == "code"]
+    assert not re.search(r"^\s*(import|from) (jax|flax|juliagpt_jax)", "\n".join(code), re.MULTILINE)
+    assert "[cuda12" in "".join(cells("train_colab.ipynb")["install"]["source"])
+
+
+@pytest.mark.slow
+@LOOSE_ENDS
+def test_train_goes_on_from_drive(micro, tmp_path, monkeypatch):
+    """A run was killed after its checkpoint of step 10, and Drive has what it left. The notebook ends it, and Drive has
+    the model, the report and the exports."""
+    monkeypatch.setenv("SMOKE", str(tmp_path))
+    settings: dict = {}
+    exec("".join(cells("train_colab.ipynb")["settings"]["source"]), settings)
+    lost, drive = tmp_path / "lost" / settings["NAME"], settings["DRIVE"]
+    kill = (
+        "import os, signal\nfrom juliagpt_jax.training import loop\nwhole = loop.Trainer._note\n"
+        "def note(self, step, *rest):\n    whole(self, step, *rest)\n"
+        "    if step == 17:\n        os.kill(os.getpid(), signal.SIGKILL)\nloop.Trainer._note = note"
+    )
+    flags = [f"--config={settings['CONFIG']}", f"--workdir={lost}", *settings["KNOBS"]]
+    killed = micro.run("main", *flags, "--config.data.path=schoolroom", before=kill, timeout=240)
+    assert killed.returncode == -9, killed.err
+    (lost / "checkpoints" / "best").unlink()
+    shutil.copytree(lost, drive / settings["NAME"])
+
+    own = {"SMOKE": str(tmp_path), "HOME": str(tmp_path), "JULIAGPT_CACHE": str(micro.folder / "cache")}
+    said = execute("train_colab.ipynb", monkeypatch, **own)
+    assert "going on after step 10 of 20" in said["train"] and "validation perplexity" in said["train"]
+    assert "image/png" in said["plot"]
+    assert "the nature of " in said["write"]
+    for name in ("base/config.json", "base/tokenizer.json", "base/model.safetensors", "base.gguf"):
+        assert name in said["export"], said["export"]
+    kept = drive / settings["NAME"]
+    assert os.listdir(kept / "checkpoints") == ["20"] and (kept / "DONE").exists()
+    written = micro.run("generate", f"--workdir={kept}", "--prompt=the ", "--max_new_tokens=5")
+    assert written.returncode == 0 and written.out.startswith("the "), "what is on Drive is a whole run"
+
+
+@pytest.mark.slow
+@LOOSE_ENDS
+def test_analysis_draws_what_the_experiments_say(tmp_path, monkeypatch):
+    said = execute("analysis.ipynb", monkeypatch, HOME=str(tmp_path))
+    rows = [json.loads(line) for line in open(COLAB.parent / "experiments" / "monarch" / "results.jsonl")]
+    assert f"monarch: {len(rows)} runs of {len({r['arm'] for r in rows})} arms" in said["load"]
+    assert "text/markdown" in said["table"]
+    assert said["figures"].count("image/png") >= 3 and said["all"].count("image/png") == 1
