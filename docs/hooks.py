@@ -25,7 +25,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The generated files: the repository's own at their paths in it, so that links between them stay as they are."""
-    for path in linked([ROOT / "README.md", *results()]):
+    for path in linked([ROOT / "README.md", *results(), *beside(Path(config.docs_dir))]):
         name = "index.md" if path == ROOT / "README.md" else str(path.relative_to(ROOT))
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for module in modules():
@@ -37,6 +37,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def results() -> list[Path]:
     """The log, then the page of each question."""
     return [ROOT / "experiments" / "LOG.md", *sorted((ROOT / "experiments").glob("*/README.md"))]
+
+
+def beside(docs: Path) -> list[Path]:
+    """Files of the repository that the pages in docs/ link to, as if they lay beside these: ../tests/conftest.py."""
+    found = []
+    for page in docs.rglob("*.md"):
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            path = (page.parent / link).resolve()
+            if "://" not in link and not path.exists() and path.is_relative_to(docs):
+                found.append(ROOT / path.relative_to(docs))
+    return found
 
 
 def linked(start: Iterable[Path]) -> list[Path]:

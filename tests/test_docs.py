@@ -1,0 +1,202 @@
+"""The documentation: its examples run as printed, its commands exist, and the site builds without a warning."""
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax import config
+from juliagpt_jax.data import corpus, sampler, selection
+from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.study import suite
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+COMMAND = re.compile(r"^ {4}(?:\S*python3? )-m juliagpt_jax\.(\w+) (.*)$", re.MULTILINE)
+
+
+def code(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"^```python[^\n]*\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.M)
+
+
+def commands() -> list[tuple[str, str, list[str]]]:
+    """(page, module, arguments) of every command of the package that a page or the README prints as one to run."""
+    found = []
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for module, words in COMMAND.findall(text):
+            found.append((str(page.relative_to(ROOT)), module, shlex.split(words, comments=True)))
+    return found
+
+
+# The commands.
+
+
+@pytest.mark.parametrize("page, module, arguments", commands(), ids=lambda value: value if value else None)
+def test_a_printed_command_is_one_that_there_is(page, module, arguments):
+    """Its flags parse, its config file loads with its overrides, and the words in them are in the tables or the page's
+    own."""
+    source = (ROOT / "juliagpt_jax" / f"{module}.py").read_text(encoding="utf-8")
+    parser = importlib.import_module(f"juliagpt_jax.{module}").parser()
+    options = parser.parse(arguments, overrides=bool(re.search(r"command\.run\(.*overrides=True\)", source)))
+    if getattr(options, "config", "").startswith("configs/"):
+        settings = config.load(str(ROOT / options.config), options.overrides)
+        if "mean" not in settings.model.mixer:
+            check_names(settings.model)
+
+
+def test_commands_are_found():
+    pages = {page for page, _, _ in commands()}
+    assert {"README.md", "docs/tutorial.md", "docs/howto/mixer.md", "docs/howto/export.md"} <= pages
+
+
+def test_the_tutorials_suite(tmp_path):
+    (text,) = code("tutorial.md")
+    (tmp_path / "suite.py").write_text(text)
+    question = suite.load(str(tmp_path / "suite.py"), "micro")
+    cells = suite.cells(question, tmp_path)
+    assert len(cells) == len(question.arms) * len(question.seeds) and len(question.seeds) >= 3
+
+
+# The mixer.
+
+
+VOCAB, SLOTS, B, T = 13, 12, 3, 9
+
+
+@pytest.fixture(scope="module")
+def mixed(tiny):
+    """A one-block model of the page's mixer: its parameters, tokens, and its compiled forward and cached pass."""
+    (text,) = code("howto/mixer.md")
+    page: dict = {}
+    exec(text, page)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MIXERS, "mean", page["CausalMean"])
+        settings = tiny("model.mixer=mean", "model.layers=1", "model.tie=false")
+        check_names(settings.model)
+        model = Decoder(settings.model, VOCAB)
+        tokens = jax.random.randint(jax.random.key(1), (B, T), 0, VOCAB)
+        params = model.init(jax.random.key(0), tokens)["params"]
+        forward = jax.jit(lambda t: model.apply({"params": params}, t)[0])
+        go_on = jax.jit(lambda t, at, cache: model.apply({"params": params}, t, at, cache))
+        forward(tokens)
+        yield model, tokens, forward, go_on
+
+
+def test_the_mixer_decodes_as_it_trains(mixed):
+    """Prompts of 2, 5 and 6 tokens in one padded prefill, then token by token."""
+    model, tokens, forward, go_on = mixed
+    wanted, lengths = np.asarray(forward(tokens)), np.array([2, 5, 6])
+    slots = np.arange(6)[None]
+    positions = np.where(slots < lengths[:, None], slots, SLOTS)
+    logits, cache = go_on(jnp.where(positions < SLOTS, tokens[:, :6], 0), positions, model.init_cache(B, SLOTS))
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(logits[row, :length], wanted[row, :length], atol=1e-5)
+    for ahead in range(3):
+        at = lengths + ahead
+        logits, cache = go_on(tokens[np.arange(B), at][:, None], at[:, None], cache)
+        np.testing.assert_allclose(logits[:, 0], wanted[np.arange(B), at], atol=1e-5)
+    before = jax.tree.map(np.asarray, cache)
+    _, same = go_on(tokens[:, :1], np.full((B, 1), SLOTS), cache)
+    jax.tree.map(np.testing.assert_array_equal, before, same)
+
+
+def test_the_mixer_sees_no_later_token_and_no_other_row(mixed):
+    _, tokens, forward, _ = mixed
+    one, other = np.asarray(forward(tokens)), np.asarray(forward(tokens.at[1, 5:].add(1) % VOCAB))
+    np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
+    np.testing.assert_array_equal(one[1, :5], other[1, :5])
+    assert (one[1, 5:] != other[1, 5:]).any(axis=-1).all()
+
+
+# The data techniques.
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The page's data/mine, 200 passages of five words of which some are equal, and its configs, in the folder that
+    the process is in."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    for name, count in [("train", 200), ("val", 60)]:
+        rows = [
+            {"text": " ".join(rng.choice(list("abcdefgh"), size=5)), "difficulty": i / count, "quality": 0.5}
+            for i in range(count)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "data" / "mine" / f"{name}_enriched.jsonl").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+
+def settings_of(workdir: str) -> config.Config:
+    """The config of the page's command that trains in `workdir`."""
+    (words,) = [w for page, _, w in commands() if page == "docs/howto/data.md" and f"--workdir={workdir}" in w]
+    return config.load("configs/micro.py", [w.removeprefix("--config.") for w in words if w.startswith("--config.")])
+
+
+def test_the_score(mine):
+    score, _ = code("howto/data.md")
+    exec(score, {})
+    data = settings_of("runs/varied").data
+    chosen = selection.select(corpus.load(data, 16), data, 0, 16)
+    assert len(chosen.ids) == 140
+    lines = [json.loads(line)["text"] for line in Path("data/mine/train_enriched.jsonl").read_text().splitlines()]
+    variety = np.array([len(set(line.split())) / 5 for line in lines])
+    left_out = np.setdiff1d(np.arange(200), chosen.ids)
+    assert variety[left_out].max() <= variety[chosen.ids].min() < variety[chosen.ids].max()
+
+
+def test_the_order(mine, monkeypatch):
+    """The windows of random order, those nearest to the middle of the field first."""
+    _, order = code("howto/data.md")
+    monkeypatch.setitem(sampler.ORDERS, "middle_first", None)
+    (name,) = [node.name for node in ast.parse(order).body]
+    own = dict(vars(sampler))
+    exec(order, own)
+    monkeypatch.setitem(sampler.ORDERS, "middle_first", own[name])
+    data = settings_of("runs/middle").data
+    chosen = selection.select(corpus.load(data, 16), data, 0, 16)
+    plan = selection.plan(chosen, data, 16, 4, 20, 0)
+    plain = selection.plan(chosen, settings_of("runs/varied").data, 16, 4, 20, 0)
+    drawn, random = (
+        [np.concatenate(column) for column in zip(*(sampler.windows(p, step) for step in range(20)), strict=True)]
+        for p in (plan, plain)
+    )
+    assert sorted(zip(*drawn, strict=True)) == sorted(zip(*random, strict=True))
+    values = plan.curriculum.of(sampler.Windows(*drawn))
+    assert (np.diff(np.abs(values - np.median(values))) >= 0).all()
+
+
+# The site.
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_fetches_nothing(tmp_path):
+    pytest.importorskip("mkdocs")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}"]
+    built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    page = lambda path: (tmp_path / path / "index.html").read_text(encoding="utf-8")
+    assert "What makes a small language model better?" in page("")
+    assert (tmp_path / "experiments" / "monarch" / "curves.png").stat().st_size > 0
+    assert 'src="curves.png"' in page("experiments/monarch") or 'href="curves.png"' in page("experiments/monarch")
+    assert 'id="juliagpt_jax.data.sampler.Plan"' in page("reference/data/sampler")
+    assert "config.model = model = " in re.sub("<[^>]*>", "", page("knobs"))
+    parsers = {p.stem for p in (ROOT / "juliagpt_jax").glob("*.py") if "def parser()" in p.read_text("utf-8")}
+    assert set(re.findall(r'<h2 id="(\w+)"', page("commands"))) == parsers
+    for path in tmp_path.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r'<(script|img|iframe)[^>]* src="?https?:|<link[^>]* href="?https?:', text), path
+        assert str(ROOT) not in text, path
