@@ -4,13 +4,14 @@ python experiments/vocabulary/bpe.py --data=data/classics --out=data/vocabulary 
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from juliagpt_jax import config
-from juliagpt_jax.data import corpus
+from juliagpt_jax.data import corpus, tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def main() -> None:
             lines, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
         )
         path = options.out / f"bpe_{size}.json"
-        bpe.save(str(path))
+        tokenizer.save(tokenizer.from_huggingface(json.loads(bpe.to_str()), bpe.get_vocab_size(), None), path)
         ids = sum(len(e.ids) for e in bpe.encode_batch(lines[:2000]))
         print(f"{path}: {bpe.get_vocab_size():,} tokens, {sum(map(len, lines[:2000])) / ids:.2f} characters each")
 
