@@ -55,6 +55,36 @@ def test_jax_is_not_imported_before_it_is_installed():
     assert "[cuda12" in "".join(cells("train_colab.ipynb")["install"]["source"])
 
 
+def test_drive_gets_the_newest_checkpoint_whole(tmp_path):
+    """`keep` copies nothing twice, leaves no checkpoint but the newest, and says DONE last."""
+    own: dict = {"shutil": shutil, "DRIVE": tmp_path / "drive"}
+    exec("".join(cells("train_colab.ipynb")["helpers"]["source"]), own)
+    run, kept = tmp_path / "run", tmp_path / "drive" / "run"
+    own["keep"](run)
+    assert not kept.exists(), "no run yet"
+    for step in ("9", "10"):
+        (run / "checkpoints" / step / "params").mkdir(parents=True)
+        (run / "checkpoints" / step / "params" / "data").write_text(step)
+    (run / "checkpoints" / "best").symlink_to("9")
+    (run / "checkpoints" / "20.partial").mkdir()
+    (run / "metrics.jsonl").write_text("10\n")
+    (run / "report.json.new").write_text("half")
+    (kept / "checkpoints" / "10.partial" / "half").mkdir(parents=True)
+    own["keep"](run)
+    assert sorted(str(p.relative_to(kept)) for p in kept.rglob("*") if p.is_file()) == [
+        "checkpoints/10/params/data",
+        "metrics.jsonl",
+    ]
+    (run / "metrics.jsonl").write_text("10\n11\n")
+    own["keep"](run)
+    assert (kept / "metrics.jsonl").read_text() == "10\n", "nothing before the next checkpoint"
+    (run / "checkpoints" / "20.partial").rename(run / "checkpoints" / "20")
+    (run / "DONE").write_text("20 steps")
+    own["keep"](run)
+    assert os.listdir(kept / "checkpoints") == ["20"] and (kept / "DONE").exists()
+    assert (kept / "metrics.jsonl").read_text() == "10\n11\n"
+
+
 @pytest.mark.slow
 @LOOSE_ENDS
 def test_train_goes_on_from_drive(micro, tmp_path, monkeypatch):
