@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.models.layers import Linear, MonarchLinear, block_product, monarch
+from juliagpt_jax.models.layers import Linear, MonarchLinear, SubLNLinear, block_product, monarch
 
 WATCH = "watch"  # the name, beside a weight, of the dict of Moments of the weights in its module
 
@@ -86,7 +86,7 @@ def _intercept(reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) ->
         return call(*args, **kwargs)
     watch = module.get_variable("params", WATCH)
     x = args[0]
-    if isinstance(module, Linear) or (isinstance(module, Decoder) and method == "unembed"):
+    if isinstance(module, Linear) or (type(module), method) in ((Decoder, "unembed"), (SubLNLinear, "product")):
         (m,) = watch.values()
         return _output(call(_input(x, m, len(x), reduce), *args[1:]), m, len(x), reduce)
     if isinstance(module, MonarchLinear):

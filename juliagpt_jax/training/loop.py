@@ -29,6 +29,7 @@ from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import (
     TrainState,
+    at_step,
     batch_sharding,
     build,
     initial_state,
@@ -196,7 +197,9 @@ class Trainer:
                 if sample:
                     self._say(bar, self._sample(done))
                 if save:  # comes last: a run that resumes here writes nothing of this step again
-                    val_loss = self.evaluations["val_loss"] if evaluate else None
+                    # Of no use for "best" before it is the model that was asked for.
+                    final = done > self.config.ternary_step or not self.config.ternary_step
+                    val_loss = self.evaluations["val_loss"] if evaluate and final else None
                     self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss} | self._schedule_of_now())
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
@@ -256,13 +259,14 @@ class Trainer:
         return self.evaluations
 
     def _fixed(self, params: Any) -> Decoder:
-        """The model as it is evaluated and decodes. Where training follows a tolerance that is on the schedule for
-        these weights: the steps of training look ahead."""
-        if not adaptive(self.model.model):
-            return self.model
-        windows, _ = scoring.spread(self.corpus.train, self.model.model.context, schedule.WINDOWS, self._lead)
-        times = schedule.calibrate(self.model, params, windows)
-        return schedule.with_model(self.model, ode_rtol=0.0).clone(schedule=times, parent=None)
+        """The model as it is evaluated and decodes: dense before `train.ternary_from`. Where training follows a
+        tolerance that is on the schedule for these weights: the steps of training look ahead."""
+        model = at_step(self.config, self.model, int(self.state.step))
+        if not adaptive(model.model):
+            return model
+        windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self._lead)
+        times = schedule.calibrate(model, params, windows)
+        return schedule.with_model(model, ode_rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of_now(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that decoding starts from the workdir alone."""

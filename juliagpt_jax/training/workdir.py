@@ -171,7 +171,7 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
     from juliagpt_jax.data import tokenizer as tokenizers
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training.checkpoint import Damaged, load_params, read_meta, steps
-    from juliagpt_jax.training.step import build
+    from juliagpt_jax.training.step import at_step, build
 
     settings = config.read(workdir / "config.json")
     check_names(settings.model)
@@ -185,7 +185,7 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
         try:
             params = load_params(folder, target, averaged)
             meta = read_meta(folder)
-            return Run(settings, tokenizer, model, params, meta["step"], meta, folder)
+            return Run(settings, tokenizer, at_step(settings, model, meta["step"]), params, meta["step"], meta, folder)
         except (StorageError, Damaged) as error:
             if checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
                 return open_run(workdir, checkpoint, averaged)
