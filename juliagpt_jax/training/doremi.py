@@ -91,7 +91,7 @@ class Proxy(Trainer):
         return inputs, (targets, jax.device_put(domains, self._batch_place), losses)
 
     def _make_step(self) -> Any:
-        train_step = make_train_step(self.config, self.model, self.mesh, self._penalty(), weighted=True)
+        train_step = make_train_step(self.config, self.model, self.mesh, self.penalty(), weighted=True)
         drawn = jnp.asarray(self.chosen.weights, jnp.float32)
 
         def proxy_step(state: TrainState, batch: tuple[jax.Array, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
