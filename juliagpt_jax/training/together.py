@@ -22,8 +22,8 @@ from juliagpt_jax.training.step import make_joint_step
 def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
     """Train all to their last step; for each what ended it before that, a NumericalError or StorageError, or None.
 
-    Runs that are ahead, since they resume from later checkpoints, wait for the others: they are computed along and not
-    moved, as are those that gave up. So no bit depends on when the runs were killed.
+    What a run computes does not depend on the others: they may resume from different steps, and one that is done or
+    gave up is computed along and not moved.
 
     Raises:
         Stopped: a signal; everything is saved.
@@ -43,7 +43,6 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
         joint = joint.lower(*zip(*asked, strict=True)).compile()
         for trainer in trainers:
             trainer.compiled(joint, time.perf_counter() - begun, len(trainers))
-        done = [int(trainer.state.step) for trainer in trainers]
         going = set(range(len(runs)))
         answers: dict[int, object] = dict.fromkeys(going)
         while going:
@@ -60,15 +59,10 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
                     stopped = request
                 going.remove(i)
                 asked[i] = trainers[i].state, asked[i][1]
-            moving = [i for i in going if done[i] == min(done[j] for j in going)]
-            if not moving:
-                break
-            # The step takes the states that it is given, so that of a run that stays where it is is copied.
-            given = [(s if i in moving else jax.tree.map(jnp.copy, s), b) for i, (s, b) in enumerate(asked)]
-            out = joint(*zip(*given, strict=True))
-            answers = {i: out[i] for i in moving}
-            for i in moving:
-                done[i] += 1
+            if going:  # the step uses up the states that it is given, so one that stays is copied
+                given = [(s if i in going else jax.tree.map(jnp.copy, s), b) for i, (s, b) in enumerate(asked)]
+                out = joint(*zip(*given, strict=True))
+                answers = {i: out[i] for i in going}
     if stopped:
         raise stopped
     return ended

@@ -67,7 +67,7 @@ def test_each_seed_is_its_solo_run(start, whole, tmp_path):
 
 
 def test_killed_at_different_steps_they_end_with_the_same_bits(start, whole, tmp_path):
-    """One goes on from step 4, one from step 8: the one ahead waits, computed along and unmoved."""
+    """One goes on from step 4, one from step 8, which is done before the other."""
     shutil.copytree(whole, tmp_path / "runs", symlinks=True)
     for seed, lost in (("3", (8, 12)), ("4", (12,))):
         for step in lost:
