@@ -211,16 +211,16 @@ def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, 
 # `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
 LINEARS = {
     "dense": lambda model: Linear,
-    "monarch": _monarch_linear,
-    "subln": lambda model: _subln(model, ternary=False),
     "ternary": lambda model: _subln(model, ternary=True),
+    "subln": lambda model: _subln(model, ternary=False),
+    "monarch": _monarch_linear,
 }
 # The same when their kernels are int8. Monarch factors stay as they are.
 INT8 = {
     "dense": lambda model: Int8Linear,
-    "monarch": _monarch_linear,
-    "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
     "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),
+    "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
+    "monarch": _monarch_linear,
 }
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {

@@ -116,7 +116,9 @@ class Packing:
         digits = packed[None] // places % self.base
         wrong = (packed >= self.base**self.trits) | (digits > 2).any(axis=0)
         if wrong.any():
-            raise ValueError(f"a byte of {packed[wrong][0]} is no {self.trits} digits of 0, 1 and 2 to base {self.base}")
+            raise ValueError(
+                f"a byte of {packed[wrong][0]} is no {self.trits} digits of 0, 1 and 2 to base {self.base}"
+            )
         return digits.reshape(-1, packed.shape[1])[:count].astype(np.int8) - 1
 
 
