@@ -64,7 +64,7 @@ def _bytes(
     round_it = jax.jit(rounded)
     for path, leaf in leaves.items():
         if path in kernels:
-            made[f"{path}_int8"], made[f"{path.removesuffix('kernel')}scale"] = round_it(leaf)
+            made[f"{path}_int8"], made[f"{path}_scale"] = round_it(leaf)
         else:
             made[path] = leaf
     return decoder.clone(int8=True, parent=None), unflatten_dict(made, sep="/")

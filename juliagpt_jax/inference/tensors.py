@@ -82,7 +82,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], precision: str, metadata
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write a file in one step, each array in its own dtype."""
     with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary, metadata)
         temporary.chmod(0o644)  # the library leaves it to its owner alone
 
 

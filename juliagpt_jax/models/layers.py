@@ -136,7 +136,7 @@ class SubLNLinear(nn.Module):
 class Int8Linear(nn.Module):
     """What a Linear becomes when its kernel is kept as int8 (`inference/quantize.py`): for inference alone.
 
-    `kernel_int8` (D, features) are levels, `scale` is the size of one: for each output, or, of `ternary` weights, one
+    `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary` weights, one
     number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.
     """
 
@@ -151,7 +151,7 @@ class Int8Linear(nn.Module):
         if self.eps:
             x = RMSNorm(self.eps, name="norm")(x)
         levels = self.param("kernel_int8", nn.initializers.zeros, (x.shape[-1], self.features), jnp.int8)
-        scale = self.param("scale", nn.initializers.ones, () if self.ternary else (self.features,))
+        scale = self.param("kernel_scale", nn.initializers.ones, () if self.ternary else (self.features,))
         return levels_product(x.reshape(-1, x.shape[-1]), levels, scale).reshape(*x.shape[:-1], self.features)
 
 

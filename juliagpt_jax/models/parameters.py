@@ -22,5 +22,4 @@ def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") ->
 def count(params: Any) -> int:
     """Number of parameters; a tied head counts once, and the scales of kernels that are kept as int8 not at all."""
     leaves = paths(params)
-    of_bytes = {path.removesuffix("kernel_int8") + "scale" for path in leaves if path.endswith("/kernel_int8")}
-    return sum(leaf.size for path, leaf in leaves.items() if path not in of_bytes)
+    return sum(leaf.size for path, leaf in leaves.items() if not path.endswith("/kernel_scale"))
