@@ -68,7 +68,15 @@ def test_the_step_is_a_share(tiny):
 def turned(micro, tmp_path_factory):
     """The workdir of a run that turned ternary half-way; to be read only."""
     workdir = tmp_path_factory.mktemp("ternary") / "run"
-    micro.train(workdir, *WORDS, "train.ternary_from=0.5", "train.keep=9", "train.eval_every=5", "train.sample_every=0")
+    micro.train(
+        workdir,
+        *WORDS,
+        "train.ternary_from=0.5",
+        "train.keep=9",
+        "train.eval_every=5",
+        "train.sample_every=0",
+        timeout=400,
+    )
     return workdir
 
 
@@ -87,7 +95,15 @@ def test_stopped_before_the_turn_it_ends_with_the_same_bits(turned, micro, tmp_p
         shutil.rmtree(workdir / "checkpoints" / later)
     (workdir / "checkpoints" / "best").unlink()
     (workdir / "DONE").unlink()
-    micro.train(workdir, *WORDS, "train.ternary_from=0.5", "train.keep=9", "train.eval_every=5", "train.sample_every=0")
+    micro.train(
+        workdir,
+        *WORDS,
+        "train.ternary_from=0.5",
+        "train.keep=9",
+        "train.eval_every=5",
+        "train.sample_every=0",
+        timeout=400,
+    )
     ours, theirs = (flatten_dict(open_run(w).params, sep="/") for w in (workdir, turned))
     for path, leaf in theirs.items():
         np.testing.assert_array_equal(ours[path], leaf, err_msg=path)
@@ -116,9 +132,9 @@ def test_packed_by_the_commands(turned, tmp_path, capsys):
             f"step {STEPS} of {turned}, ternary, {packing}, f32, {path.stat().st_size:,} bytes"
             in capsys.readouterr().out
         )
-        call(generate, f"--workdir={path}", "--greedy", "--max_new_tokens=12", "--json")
+        call(generate, f"--workdir={path}", "--prompt=the nature", "--greedy", "--max_new_tokens=5", "--json")
         scores[packing] = [json.loads(capsys.readouterr().out.splitlines()[-1])["samples"][0]["text"]]
-    call(generate, f"--workdir={turned}", "--greedy", "--max_new_tokens=12", "--json")
+    call(generate, f"--workdir={turned}", "--prompt=the nature", "--greedy", "--max_new_tokens=5", "--json")
     own = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"][0]["text"]
     assert scores == {"2bit": [own], "base3": [own]}
     measured = []
