@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> None:
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
     generator = Generator(model, weights)
-    texts = report.write(generator, run.tokenizer, options.seed)
+    texts, chars_per_s = report.write(generator, run.tokenizer, options.seed)
     params = count(run.params)
     trained = run.step * settings.train.batch_size * settings.model.context
     used = cost.multiplied(settings.model, run.params)
@@ -102,6 +102,7 @@ def main(options: argparse.Namespace) -> None:
         **schedule.describe(model, scored, weights, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
         "checkpoint_bytes": _size(run.folder),
         "params_bytes": _size(run.folder / "params" if run.folder.is_dir() else run.folder),
+        "chars_per_s": chars_per_s,
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "compilations": {"eval": scoring.compilations()} | generator.compilations,
     }
