@@ -452,16 +452,31 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[s
 
 
 def read(path: Path) -> Config:
-    """The config saved in a workdir.
+    """The config saved in a workdir; or, where the workdir is a file, in that packed model (inference/packed.py).
 
     Raises:
         UserError: the file is missing or not a config of this version.
     """
     try:
         return build(json.loads(path.read_text(encoding="utf-8")))
+    except NotADirectoryError:
+        return _of_file(path.parent)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a config: {error}") from error
+
+
+def _of_file(path: Path) -> Config:
+    """The config in the metadata of a packed model, of which nothing else is read."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return build(json.loads((file.metadata() or {})["config"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a file that is something else raises
+        raise UserError(f"{path} is not the workdir of a run, and no packed model either: {error}"[:300]) from error

@@ -53,7 +53,8 @@ def moments(
 ) -> dict[str, Moments]:
     """{path: Moments} of the weights `names` in the scalar loss(params), which applies a model to `rows` rows.
 
-    The weights must be ones that `is_linear` names. "expand" unless `reduce`, whose a is a row's mean over positions
+    The weights must be ones that `is_linear` names; of a ternary Linear the inputs are those before their rounding.
+    "expand" unless `reduce`, whose a is a row's mean over positions
     and whose g is its sum.
     """
     weights: dict[str, Any] = dict(flatten_dict(params, sep="/"))

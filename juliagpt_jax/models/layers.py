@@ -136,8 +136,8 @@ class SubLNLinear(nn.Module):
 class Int8Linear(nn.Module):
     """What a Linear becomes when its kernel is kept as int8 (`inference/quantize.py`): for inference alone.
 
-    `kernel_int8` (D, features) are levels, `scale` is the size of one: for each output, or, of `ternary` weights, one
-    number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.
+    `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary`
+    weights, one number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.
     """
 
     features: int
@@ -151,7 +151,7 @@ class Int8Linear(nn.Module):
         if self.eps:
             x = RMSNorm(self.eps, name="norm")(x)
         levels = self.param("kernel_int8", nn.initializers.zeros, (x.shape[-1], self.features), jnp.int8)
-        scale = self.param("scale", nn.initializers.ones, () if self.ternary else (self.features,))
+        scale = self.param("kernel_scale", nn.initializers.ones, () if self.ternary else (self.features,))
         return levels_product(x.reshape(-1, x.shape[-1]), levels, scale).reshape(*x.shape[:-1], self.features)
 
 
@@ -211,16 +211,16 @@ def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, 
 # `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
 LINEARS = {
     "dense": lambda model: Linear,
-    "monarch": _monarch_linear,
-    "subln": lambda model: _subln(model, ternary=False),
     "ternary": lambda model: _subln(model, ternary=True),
+    "subln": lambda model: _subln(model, ternary=False),
+    "monarch": _monarch_linear,
 }
 # The same when their kernels are int8. Monarch factors stay as they are.
 INT8 = {
     "dense": lambda model: Int8Linear,
-    "monarch": _monarch_linear,
-    "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
     "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),
+    "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
+    "monarch": _monarch_linear,
 }
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {
