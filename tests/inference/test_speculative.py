@@ -44,7 +44,7 @@ def small(large, tiny):
 
 @pytest.fixture(scope="module")
 def pair(large, small):
-    return Generator(*large), SpeculativeGenerator(*large, *small, draft_tokens=3)
+    return Generator(*large, sinks=2), SpeculativeGenerator(*large, *small, draft_tokens=3, sinks=2)
 
 
 def prompt(length: int) -> np.ndarray:
@@ -71,12 +71,9 @@ def test_each_row_is_what_it_would_be_alone(pair):
 
 
 def test_a_model_agrees_with_itself(large):
-    """Its own guesses are all kept, so a round brings one token more than guesses; and its window has sinks, too."""
-    plain = Generator(*large, sinks=2)
-    speculative = SpeculativeGenerator(*large, *large, draft_tokens=3, sinks=2)
-    np.testing.assert_array_equal(
-        speculative.generate(PROMPTS[:2], 2 * SLOTS, GREEDY), plain.generate(PROMPTS[:2], 2 * SLOTS, GREEDY)
-    )
+    """Its own guesses are all kept, so a round brings one token more than guesses."""
+    speculative = SpeculativeGenerator(*large, *large, draft_tokens=3)
+    speculative.generate(PROMPTS[:2], 2 * SLOTS, Rule())
     assert speculative.accepted == speculative.proposed
     assert speculative.proposed == 2 * 3 * 2 * SLOTS / 4, "two rows, three guesses, four tokens a round"
 
