@@ -61,12 +61,12 @@ class Generator:
 
     def decode_program(self, batch: int, rule: Rule) -> Any:
         """The compiled program that writes a block, to ask the compiler about: its memory, its text."""
-        state = jax.eval_shape(lambda: self._empty(batch))
+        state = jax.eval_shape(lambda: self.empty(batch))
         uniforms = jax.ShapeDtypeStruct((self.block, batch), jnp.float32)
         return self._decode.lower(rule, self.params, state, uniforms).compile()
 
-    def _empty(self, batch: int) -> Any:
-        """The cache, the last logits and the number of tokens of rows that have not been started."""
+    def empty(self, batch: int) -> Any:
+        """The state of rows that have not been started: the cache, the last logits, the number of tokens."""
         logits = jnp.zeros((batch, self.model.vocab), jnp.float32)
         return self.model.init_cache(batch, self.slots), logits, jnp.zeros(batch, jnp.int32)
 
@@ -115,7 +115,7 @@ class Generator:
         texts = [np.asarray(p, np.int32) for p in prompts]
         windows = [text if len(text) <= S else self._in_sight(text) for text in texts]
         keys = _row_keys(prompts, seed)
-        state = jax.device_put(self._empty(B), jax.devices()[0])
+        state = jax.device_put(self.empty(B), jax.devices()[0])
         state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), S))
         filled = np.array([len(window) for window in windows])
         done = 0

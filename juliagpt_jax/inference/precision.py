@@ -17,9 +17,14 @@ def prepare(word: str, model: Decoder, params: Any) -> tuple[Decoder, Any]:
     Raises:
         UserError: no precision is called that.
     """
+    check(word)
+    return PRECISIONS[word](model, params)
+
+
+def check(word: str) -> None:
+    """Raises UserError when no precision is called that."""
     if word not in PRECISIONS:
         raise UserError(f"no precision is called {word!r}{near(word, PRECISIONS)}")
-    return PRECISIONS[word](model, params)
 
 
 def cast(params: Any, precision: str) -> Any:

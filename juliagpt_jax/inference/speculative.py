@@ -61,8 +61,8 @@ class SpeculativeGenerator(Generator):
         both = super().compilations["prefill"] + self.draft.compilations["prefill"]
         return {"prefill": both, "decode": self._rounds._cache_size()}
 
-    def _empty(self, batch: int) -> Any:
-        return super()._empty(batch), self.draft._empty(batch)
+    def empty(self, batch: int) -> Any:
+        return super().empty(batch), self.draft.empty(batch)
 
     def _fill(self, state, tokens, lengths, chosen):
         large, small = state
