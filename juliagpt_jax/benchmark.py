@@ -76,6 +76,7 @@ def main(options: argparse.Namespace) -> None:
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers, schedules
     from juliagpt_jax.training.workdir import processor
@@ -83,6 +84,8 @@ def main(options: argparse.Namespace) -> None:
     check_names(settings.model)
     optimizers.check_names(settings.train)
     schedules.check_names(settings.train)
+    if options.precision:
+        precision.check(options.precision)
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)  # else compile_s is the time to read it back
