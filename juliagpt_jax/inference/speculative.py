@@ -13,7 +13,7 @@ import numpy as np
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.inference.generate import Generator, uniforms
+from juliagpt_jax.inference.generate import Generator, compiled_programs, uniforms
 from juliagpt_jax.inference.sampling import Rule, distribution, pick
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.mixers import MIXERS
@@ -59,7 +59,13 @@ class SpeculativeGenerator(Generator):
     @property
     def compilations(self) -> dict[str, int]:
         both = super().compilations["prefill"] + self.draft.compilations["prefill"]
-        return {"prefill": both, "decode": self._rounds._cache_size()}
+        return {"prefill": both, "decode": compiled_programs(self._rounds)}
+
+    def decode_program(self, batch: int, rule: Rule) -> Any:
+        state = jax.eval_shape(lambda: self.empty(batch))
+        tails = jax.ShapeDtypeStruct((batch, 2), jnp.int32)
+        numbers = jax.ShapeDtypeStruct((self.block, batch, 2 * self.draft_tokens + 1), jnp.float32)
+        return self._rounds.lower(rule, (self.params, self.draft.params), state, tails, numbers).compile()
 
     def empty(self, batch: int) -> Any:
         return super().empty(batch), self.draft.empty(batch)

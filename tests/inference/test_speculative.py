@@ -59,6 +59,7 @@ def test_greedy_text_is_the_same(pair):
     plain, speculative = pair
     text = plain.generate(PROMPTS, 4 * SLOTS + 3, GREEDY)
     np.testing.assert_array_equal(speculative.generate(PROMPTS, 4 * SLOTS + 3, GREEDY), text)
+    assert speculative.decode_program(len(PROMPTS), GREEDY).memory_analysis().argument_size_in_bytes > 0
     assert 0.02 < speculative.accepted / speculative.proposed < 0.9, "guesses were kept, and rejected"
 
 
