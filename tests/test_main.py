@@ -358,7 +358,7 @@ def test_benchmark_measures_training(micro):
 def test_benchmark_measures_generation(micro):
     """A table of one row, which is what a process without the table reports."""
     flags = ["--what=generate", "--batches=4", "--precisions=f16", "--eager"]
-    ((row,),) = last_json(succeeds(micro.run("benchmark", *flags, *SMALL))).values()
+    ((row,),) = last_json(succeeds(micro.run("benchmark", *flags, *SMALL, timeout=300))).values()
     assert (row["what"], row["batch"], row["new"], row["precision"]) == ("generate", 4, 15, "f16")
     assert 0 < row["share_of_limit"] < 1 and row["compile_s"] > 0
     assert row["seconds_500"] > row["first_char_s"] > 0
