@@ -1,0 +1,73 @@
+"""Text as it is written, ended before a stop string: looked for on the host, after each block of tokens."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from juliagpt_jax.data.tokenizer import Tokenizer, stream_text
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+
+
+class Cutter:
+    """A text that comes in pieces and ends before the stop that is complete first, of several at once before the
+    longest. However it is cut into pieces, the same is shown.
+
+    Attributes:
+        stopped: whether a stop was met; nothing more is shown then.
+    """
+
+    def __init__(self, stops: Sequence[str]):
+        """Raises UserError when a stop is empty."""
+        if not all(stops):
+            raise UserError("a stop string is empty: it would end every text before its first character")
+        self.stops = stops
+        self.stopped = False
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """What can be shown now: all but an end that a stop may begin with."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        found = [(text.index(stop) + len(stop), text.index(stop)) for stop in self.stops if stop in text]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)[1]]
+        beginnings = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        at = len(text) - max(beginnings, default=0)
+        self._held = text[at:]
+        return text[:at]
+
+    def end(self) -> str:
+        """What was held back, when no more text comes."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def stream_texts(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    prompts: Sequence[np.ndarray],
+    new_tokens: int,
+    rule: Rule,
+    seed: int,
+    stops: Sequence[str] = (),
+) -> Iterator[list[tuple[str, bool]]]:
+    """Yield for each prompt the text that follows in pieces, and whether a stop has ended it by now; until all have
+    their tokens or are stopped. A row that is stopped says nothing more, and the others are what they would be alone.
+
+    Raises:
+        UserError: a stop is empty, or as `Generator.stream`.
+    """
+    cutters = [Cutter(stops) for _ in prompts]
+    copies = itertools.tee(generator.stream(prompts, new_tokens, rule, seed), len(prompts))
+    pieces = lambda row: (piece[row] for piece in copies[row])
+    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
+    for fresh in zip(*texts, strict=True):
+        yield [(cutter.push(text), cutter.stopped) for cutter, text in zip(cutters, fresh, strict=True)]
+        if all(cutter.stopped for cutter in cutters):
+            return
+    yield [(cutter.end(), cutter.stopped) for cutter in cutters]
