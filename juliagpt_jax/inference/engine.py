@@ -57,7 +57,7 @@ class Engine:
         broken: Callable[[Exception], Any] = lambda error: None,
     ):
         self.batch, self.tokenizer = Batch(generator, slots, block), tokenizer
-        self.slots, self.limit, self._broken = slots, queue, broken
+        self.slots, self.limit, self.broken = slots, queue, broken
         self._name = functools.cache(lambda token: tokenizer.decode(np.array([token])))
         self._rows: list[Job | None] = [None] * slots
         self._queue: collections.deque[Job] = collections.deque()
@@ -123,12 +123,13 @@ class Engine:
             return self._changed.wait_for(lambda: self._stopped or not (self._queue or self.busy), seconds)
 
     def stop(self) -> None:
-        """End the thread after its block, whatever waits."""
+        """End the thread after its block; whatever is not done gets an error."""
         with self._changed:
             self._closed = self._stopped = True
             self._changed.notify_all()
         if self._thread:
             self._thread.join()
+        self._give_up("the server has stopped", everyone=True)
 
     def _run(self) -> None:
         failures = 0
@@ -145,7 +146,7 @@ class Engine:
                 self._fail(error, give_up=failures == MOST_FAILURES)
 
     def _fail(self, error: Exception, give_up: bool) -> None:
-        """Tell those in the batch, and begin again with an empty one."""
+        """Begin again with an empty batch."""
         says = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         print(f"serve: a block of steps failed: {says}", file=sys.stderr, flush=True)
         if not give_up:
@@ -153,18 +154,24 @@ class Engine:
                 self.batch.reset()  # the old state may have been given away
             except Exception as again:
                 error, give_up = again, True
+        if give_up:
+            with self._changed:
+                self._closed = self._stopped = True
+        self._give_up(f"the model failed: {says}", everyone=give_up)
+        if give_up:
+            self.broken(error)
+
+    def _give_up(self, why: str, everyone: bool) -> None:
+        """Tell those in the batch, or everyone, that there is no more."""
         with self._changed:
             lost = [job for job in self._rows if job and not job.cancelled]
             self._rows = [None] * self.slots
-            if give_up:
+            if everyone:
                 lost += self._queue
                 self._queue.clear()
-                self._closed = self._stopped = True
             self._changed.notify_all()
         for job in lost:
-            job.deliver(Piece(error=f"the model failed: {says}"))
-        if give_up:
-            self._broken(error)
+            job.deliver(Piece(error=why))
 
     def step(self) -> None:
         """Let requests join, write one block of tokens, deliver it, and let those leave that are done."""
