@@ -62,30 +62,30 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.models import parameters
     from juliagpt_jax.training.workdir import open_run
 
-    listener = server.bind(options.host, options.port)
-    run = open_run(workdir, options.checkpoint, options.averaged)
-    model, _ = schedule.choose(run, workdir, options)
-    model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
-    name, count = options.name or workdir.resolve().name, parameters.count(run.params)
-    about = f"{name}: {count:,} parameters, {options.slots} slots of {settings.model.context} tokens, {model.precision}"
-    try:
-        engine = Engine(Generator(model, run.params), run.tokenizer, options.slots, options.queue, options.block)
-        engine.batch.compile()
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        says = str(error).splitlines()[0] if str(error) else "no more"
-        raise StorageError(
-            f"out of memory ({says}) with {about}; try fewer --slots, --precision=bf16 or a shorter model.context"
-        ) from error
-    limits = Limits(
-        options.max_tokens, options.max_prompt, options.max_body, options.slots + options.queue, engine.batch.slots
-    )
-    listener.listen(1024)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    print(f"{about}, step {run.step}\nserving on http://{address}:{port}; Ctrl-C stops", flush=True)
-    number = server.run(server.application(engine, name, limits), engine, listener, options.drain)
+    with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
+        run = open_run(workdir, options.checkpoint, options.averaged)
+        model, _ = schedule.choose(run, workdir, options)
+        model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
+        name, count = options.name or workdir.resolve().name, parameters.count(run.params)
+        slots = f"{options.slots} slots of {settings.model.context} tokens"
+        about = f"{name}: step {run.step}, {count:,} parameters, {slots}, {model.precision}"
+        try:
+            engine = Engine(Generator(model, run.params), run.tokenizer, options.slots, options.queue, options.block)
+            engine.batch.compile()
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            says = next(iter(str(error).splitlines()), "no more")
+            ways = "fewer --slots, --precision=bf16 or a model of a shorter context"
+            raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
+        texts = options.slots + options.queue
+        limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
+        app = server.application(engine, name, limits)
+        listener.listen(1024)
+        host, port = listener.getsockname()[:2]
+        address = f"[{host}]" if ":" in host else host
+        print(f"{about}\nserving on http://{address}:{port}; Ctrl-C stops", flush=True)
+        number = server.run(app, engine, listener, options.drain)
     raise Stopped(f"stopped by {signal.Signals(number).name}", 128 + number)
 
 

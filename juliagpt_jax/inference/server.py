@@ -201,12 +201,14 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not held by connections that are closing
-        found.bind(address)
+        with contextlib.ExitStack() as unless_bound:
+            found = unless_bound.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not held by connections that are closing
+            found.bind(address)
+            unless_bound.pop_all()
+        return found
     except OSError as error:
         raise UserError(f"--host={host} --port={port}: {error.strerror or error}; --port=0 takes a free one") from error
-    return found
 
 
 class _Server(uvicorn.Server):
