@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import StorageError, Stopped, UserError
+from juliagpt_jax.errors import Stopped, StorageError, UserError
 
 # The largest sensible value of each flag that is a number, and the smallest.
 RANGES = {
@@ -35,7 +35,9 @@ def parser() -> command.Parser:
     flags.add_argument("--max_tokens", type=int, default=4096, metavar="N", help="that a request may ask for")
     flags.add_argument("--max_prompt", type=int, default=8192, metavar="N", help="tokens of a prompt")
     flags.add_argument("--max_body", type=int, default=1_000_000, metavar="N", help="bytes of a request")
-    flags.add_argument("--drain", type=int, default=30, metavar="S", help="seconds that a stop waits for what was taken")
+    flags.add_argument(
+        "--drain", type=int, default=30, metavar="S", help="seconds in which a stop finishes what was taken"
+    )
     flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
     flags.add_ode_flags()
     return flags

@@ -90,7 +90,8 @@ class Completion(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> "Completion":
-        """
+        """What a body asks for.
+
         Raises:
             Refused: it is not JSON, or a field is unknown, missing, of the wrong type, out of range or not supported.
         """
@@ -120,7 +121,9 @@ class Completion(BaseModel):
         """
         max_tokens = 16 if self.max_tokens is None else self.max_tokens
         if max_tokens > limits.max_tokens:
-            raise Refused(400, f"max_tokens is {max_tokens}; this server writes up to {limits.max_tokens}", "max_tokens")
+            raise Refused(
+                400, f"max_tokens is {max_tokens}; this server writes up to {limits.max_tokens}", "max_tokens"
+            )
         prompts, n = self._prompts(), self.n or 1
         if not 0 < len(prompts) * n <= limits.texts:
             raise Refused(400, f"{len(prompts)} prompts x n={n}: this server takes 1 .. {limits.texts} texts", "n")
@@ -162,8 +165,8 @@ def _refusal(error: ValidationError) -> Refused:
         return Refused(400, "the body must be a JSON object")
     param = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        name = ".".join(map(str, first["loc"]))
-        return Refused(400, f"no field is called {name!r}{near(name, Completion.model_fields)}", name, "unknown_parameter")
+        name, names = ".".join(map(str, first["loc"])), Completion.model_fields
+        return Refused(400, f"no field is called {name!r}{near(name, names)}", name, "unknown_parameter")
     if first["type"] == "missing":
         return Refused(400, f"{param} is missing", param)
     if param == "prompt":

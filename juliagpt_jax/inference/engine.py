@@ -211,7 +211,9 @@ class Engine:
         job.joined = time.monotonic()
         prompt = request.prompt.tolist()
         if request.max_tokens or request.scores_prompt:
-            scores = self._prefill(place, job, prompt if len(prompt) <= S else prompt[-(S // 2) :], request.scores_prompt)
+            scores = self._prefill(
+                place, job, prompt if len(prompt) <= S else prompt[-(S // 2) :], request.scores_prompt
+            )
             if scores:
                 job.note_prompt(scores)
         if (request.echo or not request.max_tokens) and job.add([], None):

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-import importlib.resources
 import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -37,7 +37,7 @@ def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
         name: of the model, as clients ask for it.
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
-    page = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     begun = int(time.time())
     card = {
         "id": name,
@@ -77,10 +77,11 @@ def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
         answer = Answer(name, texts)
         if asked.stream:
             return EventStream(delivery, answer, asked.include_usage)
-        async for number, piece in delivery.pieces(request.receive):
-            if piece.error:
-                raise Refused(500, piece.error)
-            answer.add(number, piece)
+        async with contextlib.aclosing(delivery.pieces(request.receive)) as pieces:
+            async for number, piece in pieces:
+                if piece.error:
+                    raise Refused(500, piece.error)
+                answer.add(number, piece)
         return JSONResponse(finite(answer.whole())) if delivery.complete else Response(status_code=CLIENT_LEFT)
 
     @app.exception_handler(Refused)
@@ -106,7 +107,8 @@ def _check_name(asked: str | None, name: str) -> None:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """
+    """The body of a request.
+
     Raises:
         Refused: it has more than `most` bytes, of which no more are read, or takes too long.
     """
@@ -150,7 +152,7 @@ class Delivery:
     def complete(self) -> bool:
         return not self._left
 
-    async def pieces(self, receive: Any) -> AsyncIterator[tuple[int, Piece]]:
+    async def pieces(self, receive: Any) -> AsyncGenerator[tuple[int, Piece], None]:
         """Each piece with the number of its text, until all have ended or the client has left; then nothing more is
         computed for it."""
         watch = asyncio.create_task(self._watch(receive))

@@ -6,7 +6,7 @@ import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
 
-CONTEXT = 8  # tokens before the first new one that are decoded with it: a tokenizer may write a text's start differently
+CONTEXT = 8  # tokens before the first new one that are decoded with it: the start of a text may read differently
 
 
 class Transcript:

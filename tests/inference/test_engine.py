@@ -312,7 +312,7 @@ def test_a_failed_block_ends_its_requests_and_not_the_engine(generator, monkeypa
 
     monkeypatch.setattr(here.batch, "advance", sometimes)
     done = threading.Event()
-    last = lambda _, piece: seen.append(piece) or (piece.finish or piece.error) and done.set()
+    last = lambda _, piece: seen.append(piece) or ((piece.finish or piece.error) and done.set())
     here.start()
     for failing in [True, True, False] + [True] * MOST_FAILURES:
         seen = []
@@ -339,3 +339,14 @@ def test_a_closed_engine_finishes_what_it_has(generator):
     assert here.wait_idle(60)
     here.stop()
     assert [pieces[-1].finish for pieces in reader.pieces] == ["length"] * 6
+
+
+def test_a_stopped_engine_tells_who_waits(generator):
+    here = Engine(generator, CharTokenizer(LETTERS), 2, 8, block=4)
+    reader = Reader(4)
+    jobs = here.submit([Request(prompt(3), 50, SAMPLED, n) for n in range(4)], reader)
+    here.step()
+    here.cancel(jobs[1:2])
+    here.stop()
+    assert [bool(pieces[-1].error) for pieces in reader.pieces if pieces] == [True, False, True, True]
+    assert here.wait_idle(0)

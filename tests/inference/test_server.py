@@ -4,12 +4,9 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import re
 import shutil
-import signal
 import socket
-import sys
 import threading
 import time
 
@@ -17,9 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from juliagpt_jax import inference, serve
 from juliagpt_jax.data.tokenizer import CharTokenizer
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.inference.completions import Limits
 from juliagpt_jax.inference.engine import Engine
 from juliagpt_jax.inference.generate import Generator
@@ -171,7 +166,10 @@ def test_logprobs(served):
     assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
     for text, value, top in list(zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True))[1:]:
         assert top[text] == value < 0 and 2 <= len(top) <= 3
-    assert all(max(top, key=top.get) == text for text, top in list(zip(found["tokens"], found["top_logprobs"]))[4:])
+    assert all(
+        max(top, key=top.get) == text
+        for text, top in list(zip(found["tokens"], found["top_logprobs"], strict=True))[4:]
+    )
 
 
 def test_stop(served):
@@ -231,7 +229,9 @@ def test_a_bad_request_is_told_why(fields, status, param, says, served):
 
 
 def test_what_has_no_effect_is_accepted(served):
-    served.complete(prompt="a", presence_penalty=0, frequency_penalty=0.0, logit_bias={}, suffix="", best_of=1, user="me")
+    served.complete(
+        prompt="a", presence_penalty=0, frequency_penalty=0.0, logit_bias={}, suffix="", best_of=1, user="me"
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b'{"prompt": "\xff"}', b'{"prompt":"\\ud800"}', b"[" * 4000])
@@ -423,89 +423,3 @@ def test_the_page_in_a_browser(served):
         assert "U+0078" in page.locator("#status").inner_text()
         assert all(url.startswith(served.url) for url in asked), asked
         assert all("400 (Bad Request)" in line for line in heard), heard
-
-
-@pytest.fixture(scope="module")
-def process(micro, clean):
-    """The command, on a free port."""
-    process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--slots=2")
-    lines = [process.stdout.readline() for _ in range(2)]
-    if not lines[1].startswith("serving on"):
-        process.kill()
-        pytest.fail(f"{lines}\n{process.stderr.read()}")
-    process.port = int(re.search(r":(\d+);", lines[1])[1])
-    yield process
-    process.kill()
-    process.communicate()
-
-
-@contextlib.contextmanager
-def post(port, **fields):
-    """The answer, whose connection is closed afterwards."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("POST", "/v1/completions", json.dumps(fields))
-        yield connection.getresponse()
-
-
-def test_sigterm_finishes_what_was_taken(process):
-    """A text that is being read comes to its end, a new one is refused, and the process leaves with 143."""
-    with (
-        post(process.port, prompt="the ", max_tokens=4000, stream=True) as running,
-        contextlib.closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=60)) as other,
-    ):
-        assert running.readline().startswith(b"data: ")
-
-        def health():
-            other.request("GET", "/health")
-            answer = other.getresponse()
-            return answer.status, json.load(answer)
-
-        assert health()[1]["busy"] == 1
-        process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + 30
-        while health()[1]["status"] != "stopping":
-            assert time.monotonic() < end
-        assert health()[0] == 503
-        with post(process.port, prompt="the ") as refused:
-            assert refused.status == 503 and b"stopping" in refused.read() and refused.headers["retry-after"]
-        rest = running.read().decode()
-    assert rest.endswith("data: [DONE]\n\n") and '"finish_reason": "length"' in rest
-    assert process.wait(30) == 143
-    lines = process.stderr.read().strip().splitlines()
-    assert lines == ["finishing what was taken; once more to stop at once", "serve: stopped by SIGTERM"]
-
-
-@pytest.mark.parametrize(
-    "flag, says",
-    [
-        ("--slots=0", "--slots=0 must be in 1 .. 1024"),
-        ("--port=65536", "--port=65536 must be in"),
-        ("--slot=3", "no flag is called --slot.*--slots"),
-        ("--host=no.such.host.invalid", "--host=no.such.host.invalid --port=8000: .*--port=0"),
-        ("--ode_steps=3", "no layer of this model is an ODE"),
-        ("--workdir=nowhere", "nowhere/config.json does not exist"),
-    ],
-)
-def test_a_bad_flag(flag, says, clean, own_environment):
-    with pytest.raises(UserError, match=says):
-        serve.main(serve.parser().parse([f"--workdir={clean}", *(["--port=0"] if "ode" in flag else []), flag]))
-
-
-@pytest.fixture
-def own_environment(monkeypatch):
-    """The command sets variables for JAX, which is there already."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-
-
-def test_a_port_in_use(served, clean, own_environment):
-    with pytest.raises(UserError, match=f"--port={served.port}: Address already in use"):
-        serve.main(serve.parser().parse([f"--workdir={clean}", f"--port={served.port}"]))
-
-
-def test_without_the_extra(clean, own_environment, monkeypatch):
-    for name in ("completions", "server"):
-        monkeypatch.delitem(sys.modules, f"juliagpt_jax.inference.{name}")
-        monkeypatch.delattr(inference, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UserError, match=r"pip install 'juliagpt-jax\[serve\]'"):
-        serve.main(serve.parser().parse([f"--workdir={clean}"]))
