@@ -164,12 +164,10 @@ def test_logprobs(served):
     found = choice["logprobs"]
     assert found["tokens"] == list(choice["text"]) and found["text_offset"] == list(range(7))
     assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
-    for text, value, top in list(zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True))[1:]:
+    rows = list(zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True))
+    for text, value, top in rows[1:]:
         assert top[text] == value < 0 and 2 <= len(top) <= 3
-    assert all(
-        max(top, key=top.get) == text
-        for text, top in list(zip(found["tokens"], found["top_logprobs"], strict=True))[4:]
-    )
+    assert all(max(top, key=top.get) == text for text, _, top in rows[4:])
 
 
 def test_stop(served):
