@@ -368,6 +368,9 @@ def test_the_official_client_comes_again(served, held):
 def test_the_page_in_a_browser(served):
     """Type, see chances at the cursor, write, point at a character, stop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[serve-test]'")
+    expect = playwright.expect
+    expect.set_options(timeout=30_000)
+    served.complete(prompt="abba")  # compiled
     browser = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
     if not browser:
         pytest.skip("no Chromium on this machine")
@@ -379,7 +382,7 @@ def test_the_page_in_a_browser(served):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(served.url)
         page.locator("#text").press_sequentially("abba")
-        page.wait_for_function("document.getElementById('where').textContent.includes('behind the text')")
+        expect(page.locator("#where")).to_contain_text("behind the text")
         chances = page.locator("#chances tr").all_inner_texts()
         best = served.complete(prompt="abba", max_tokens=1, temperature=0)["choices"][0]["text"]
         assert len(chances) == 10 and chances[0].split()[0] == best.replace(" ", "\u2423").replace("\n", "\u21b5")
@@ -389,7 +392,8 @@ def test_the_page_in_a_browser(served):
         page.locator("#top_k").fill("4")
         page.locator("#max_tokens").fill("60")
         page.click("#write")
-        page.wait_for_function("!document.getElementById('write').disabled")
+        expect(page.locator("#status")).to_contain_text("60 characters")
+        expect(page.locator("#write")).to_be_enabled()
         text = page.locator("#text").input_value()
         assert text == "abba" + served.generated(["abba"], 60, Rule(0.5, 4), 7)[0]
         assert page.locator("#mirror").inner_text().rstrip("\u200b") == text
@@ -408,12 +412,12 @@ def test_the_page_in_a_browser(served):
 
         page.locator("#max_tokens").evaluate("slider => { slider.max = 100000; slider.value = 100000 }")
         page.click("#write")
-        page.wait_for_function("document.getElementById('text').value.length > 100")
+        expect(page.locator("#mirror span.new").nth(100)).to_be_attached()
         assert page.locator("#write").is_disabled()
         page.click("#stop")
         served.wait(lambda: not served.engine.busy)
-        page.wait_for_function("!document.getElementById('write').disabled")
-        assert page.locator("#status").inner_text() in ("stopped", "")
+        expect(page.locator("#write")).to_be_enabled()
+        assert page.locator("#status").inner_text() == "stopped"
 
         page.fill("#text", "xyz")
         page.click("#write")
