@@ -183,10 +183,12 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
 
     batch, context = options.batch or 1, settings.model.context
     new, word = options.new or context - 1, options.precision or settings.train.precision
+    if word == "ternary":  # which is trained so: random weights of such a model
+        settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, linear="ternary"))
     decoder = step.build(settings, options.vocab)
     params = jax.jit(lambda: step.initial_state(settings, decoder).params)()
     count, used = parameters.count(params), cost.multiplied(settings.model, params)
-    generator = Generator(*precision.prepare(word, decoder, params))
+    generator = Generator(*precision.prepare(decoder, params, word))
     del params
     rule, one = Rule(), np.array([1 % options.vocab])
 
@@ -208,7 +210,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     reading = ceilings.read_bytes()
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
     flops = 2 * used * batch
-    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(generator.model.precision)))
+    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(word)))
     values = {
         "chars_per_s": batch * new / seconds,
         "chars_per_s_best": batch * new / min(times),
@@ -311,7 +313,7 @@ def _layout(rows: list[dict[str, Any]]) -> str:
 
 
 def _dtype(precision: str) -> str:
-    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[precision]
+    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(precision, "int8")
 
 
 if __name__ == "__main__":

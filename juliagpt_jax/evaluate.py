@@ -22,9 +22,7 @@ def parser() -> command.Parser:
         "--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context"
     )
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
-    flags.add_argument(
-        "--precision", choices=["f32", "bf16", "f16", "int8", "ternary"], help="default: as trained, or packed"
-    )
+    flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
     flags.add_ode_flags()
     flags.add_argument(
@@ -46,7 +44,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, report, schedule, scoring
-    from juliagpt_jax.inference import quantize
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models.parameters import count
     from juliagpt_jax.training.workdir import open_run
@@ -56,8 +54,8 @@ def main(options: argparse.Namespace) -> None:
     if options.ode_adaptive and not looking_ahead:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
     scored = looking_ahead if options.ode_adaptive and looking_ahead else model
-    precision = options.precision or model.precision
-    (model, weights), (scored, _) = (quantize.prepare(m, run.params, precision) for m in (model, scored))
+    word = options.precision or model.precision
+    (model, weights), (scored, _) = (precision.prepare(m, run.params, word) for m in (model, scored))
     parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan

@@ -35,7 +35,7 @@ def parser() -> command.Parser:
         "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
     )
     flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
-    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     return flags
@@ -54,6 +54,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.evaluation import schedule
     from juliagpt_jax.evaluation.scoring import lead_token
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.inference.speculative import SpeculativeGenerator
@@ -63,7 +64,7 @@ def main(options: argparse.Namespace) -> None:
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model, _ = schedule.choose(run, Path(options.workdir), options)
-    model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    model, params = precision.prepare(model, run.params, options.precision or model.precision)
 
     begin = np.array([lead_token(run.tokenizer)])
     asked = options.prompt or _piped()
@@ -81,10 +82,10 @@ def main(options: argparse.Namespace) -> None:
         print(f"note: {says}: the model sees {sees} at any time", file=sys.stderr)
 
     if options.draft is None:
-        generator = Generator(model, run.params, options.sinks)
+        generator = Generator(model, params, options.sinks)
     else:
-        draft, params = _draft(options, run, model.precision)
-        generator = SpeculativeGenerator(model, run.params, draft, params, options.draft_tokens, options.sinks)
+        draft = _draft(options, run, model.precision)
+        generator = SpeculativeGenerator(model, params, *draft, options.draft_tokens, options.sinks)
     stream = stream_texts(generator, run.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop)
     if options.json or len(texts) > 1:
         pieces = list(stream)

@@ -38,7 +38,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--drain", type=int, default=30, metavar="S", help="seconds in which a stop finishes what was taken"
     )
-    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_precision_flag()
     flags.add_ode_flags()
     return flags
 
@@ -58,6 +58,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
     from juliagpt_jax.evaluation import schedule
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.completions import Limits
     from juliagpt_jax.inference.engine import Engine
     from juliagpt_jax.inference.generate import Generator
@@ -67,12 +68,13 @@ def main(options: argparse.Namespace) -> None:
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
         run = open_run(workdir, options.checkpoint, options.averaged)
         model, _ = schedule.choose(run, workdir, options)
-        model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
+        word = options.precision or model.precision
+        model, params = precision.prepare(model, run.params, word)
         name, count = options.name or workdir.resolve().name, parameters.count(run.params)
         slots = f"{options.slots} slots of {settings.model.context} tokens"
-        about = f"{name}: step {run.step}, {count:,} parameters, {slots}, {model.precision}"
+        about = f"{name}: step {run.step}, {count:,} parameters, {slots}, {word}"
         try:
-            engine = Engine(Generator(model, run.params), run.tokenizer, options.slots, options.queue, options.block)
+            engine = Engine(Generator(model, params), run.tokenizer, options.slots, options.queue, options.block)
             engine.batch.compile()
         except Exception as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):

@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.inference import quantize, tensors
+from juliagpt_jax.inference import precision, tensors
 from juliagpt_jax.models.decoder import Decoder, check_names
 from juliagpt_jax.models.quantized import PACKINGS
 
@@ -47,14 +47,14 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
 
     Args:
         settings: the config to store: that of what the model computes.
-        kind: of KINDS, a precision of `quantize`.
+        kind: of KINDS, a word of `precision.py`.
         packing: of PACKINGS, for ternary; int8 has none.
         embedding: of EMBEDDINGS.
 
     Raises:
         UserError: the model cannot be had in that precision, or a number has no place in float16.
     """
-    _, params = quantize.prepare(run.model, run.params, kind)
+    _, params = precision.prepare(run.model, run.params, kind)
     arrays: dict[str, np.ndarray] = {}
     for name, leaf in flatten_dict(params, sep="/").items():
         array = np.asarray(leaf)

@@ -52,7 +52,7 @@ class Decoder(nn.Module):
         remat: recompute each block in the backward pass instead of keeping its activations.
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
-        int8: the kernels of Linears are kept as int8, as `inference/quantize.py` makes them; for inference.
+        int8: the kernels of Linears are kept as int8, as `inference/precision.py` makes them; for inference.
     """
 
     model: config.Model

@@ -134,7 +134,7 @@ class SubLNLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """What a Linear becomes when its kernel is kept as int8 (`inference/quantize.py`): for inference alone.
+    """What a Linear becomes when its kernel is kept as int8 (`inference/precision.py`): for inference alone.
 
     `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary`
     weights, one number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.

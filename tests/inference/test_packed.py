@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from juliagpt_jax import config
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.errors import UserError
-from juliagpt_jax.inference import export, packed, quantize
+from juliagpt_jax.inference import export, packed, precision
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.training.step import build
 from juliagpt_jax.training.workdir import Run, open_run, refuse_packed
@@ -60,7 +60,7 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
     path = tmp_path / "m.safetensors"
     export.pack(run, "ternary", path, packing, embedding)
     again = open_run(path)
-    decoder, params = quantize.prepare(run.model, run.params, "ternary")
+    decoder, params = precision.prepare(run.model, run.params, "ternary")
     assert_same_tree(again.params, packed.rounded(params, embedding))
     assert again.model == decoder and again.config == run.config and again.step == 7
     assert again.tokenizer.to_dict() == TOKENIZER.to_dict()
@@ -81,7 +81,7 @@ def test_int8_of_any_model(tiny, tmp_path):
     for n, words in enumerate([(), ("model.linear=subln",), ("model.channel=monarch", "model.monarch_blocks=2")]):
         run = random_run(tiny(*SHAPE, "model.ffn_mult=2", *words))
         export.pack(run, "int8", tmp_path / f"{n}", "", "f32")
-        decoder, params = quantize.prepare(run.model, run.params, "int8")
+        decoder, params = precision.prepare(run.model, run.params, "int8")
         again = open_run(tmp_path / f"{n}")
         assert_same_tree(again.params, params)
         assert again.model == decoder
@@ -99,7 +99,7 @@ def test_the_logits(kind, words, tiny):
     dense one is off by what 127 levels are coarse."""
     run = random_run(tiny(*SHAPE, *words))
     tokens = jnp.arange(24).reshape(2, 12) % TOKENIZER.vocab_size
-    decoder, params = quantize.prepare(run.model, run.params, kind)
+    decoder, params = precision.prepare(run.model, run.params, kind)
     wanted, got = (
         np.asarray(jax.jit(model.apply)({"params": p}, tokens)[0])
         for model, p in [(run.model, run.params), (decoder, params)]
