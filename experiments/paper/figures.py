@@ -22,7 +22,7 @@ def differences(results: Results, suites: Sequence[Suite]) -> Any:
     """Every paired difference in loss, suite under suite; intervals where there are three seeds."""
     rows = sum(len(suite.others(results)) + 2 for suite in suites) - 1
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 0.5 + 0.165 * rows), layout="constrained")
+        figure, axes = plt.subplots(figsize=(WIDTH, 0.5 + 0.128 * rows), layout="constrained")
         place, names = 0, {}
         for suite in suites:
             names[place] = suite.title
@@ -31,7 +31,9 @@ def differences(results: Results, suites: Sequence[Suite]) -> Any:
                 names[place] = suite.label(line.arm)
                 gap, color = line.difference, "C0" if line.difference.tells else "0.55"
                 if gap.n > 2:
-                    axes.errorbar(gap.mean, place, xerr=gap.high - gap.mean, fmt="o", markersize=3, capsize=2, color=color)
+                    axes.errorbar(
+                        gap.mean, place, xerr=gap.high - gap.mean, fmt="o", markersize=3, capsize=2, color=color
+                    )
                 else:
                     axes.plot(gap.mean, place, "o", markersize=3, markerfacecolor="white", color="0.55")
             place += 2
@@ -39,7 +41,7 @@ def differences(results: Results, suites: Sequence[Suite]) -> Any:
         axes.set_yticks(list(names), list(names.values()))
         for label in axes.get_yticklabels():
             label.set_fontweight("bold" if label.get_text() in {suite.title for suite in suites} else "normal")
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=7)
         axes.set(xlabel="difference in validation loss, nats per character", ylim=(place - 1, -1))
         axes.grid(alpha=0.3, axis="x")
     return figure

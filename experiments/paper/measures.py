@@ -7,7 +7,7 @@ the name of their macro and turns the texts into LaTeX.
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
