@@ -13,6 +13,7 @@ from measures import Results, Statistic, suite_table
 from sources import (
     ADJOINT,
     BEND,
+    BEST,
     CLASSICS,
     COMPARED,
     CORESET,
@@ -26,14 +27,18 @@ from sources import (
     NARROW,
     ODE,
     ODE4,
+    OPTIMIZERS,
     OVERLAP,
     RANDOM,
     ROOT,
     SEARCH,
+    SECOND,
     SHAKESPEARE,
     SMALL,
     SPEED,
+    STACK,
     SWEEP,
+    SWITCHES,
     TOLERANCES,
     TOP,
     TUNING,
@@ -175,10 +180,32 @@ NUMBERS: dict[str, Statistic] = {
     },
     # optimizers
     "TuneSeed": TUNING.distinct({}, "seed"),
-    "TuneSteps": TUNING.value({}, "config.train.steps"),
     "TuneCells": TUNING.count({}),
-    "TuneAdamOne": lambda results: f"{tuned(results, 'AdamW, one rate')[0]['loss']:.3f}",
-    "TuneAdamTwo": lambda results: f"{tuned(results, 'AdamW, two rates')[0]['loss']:.3f}",
+    "TuneAdamOne": lambda results: f"{tuned(results, False):.3f}",
+    "TuneAdamTwo": lambda results: f"{tuned(results, True):.3f}",
+    "OptimizerSteps": OPTIMIZERS.value({}, "config.train.steps"),
+    "OptimizerSeeds": OPTIMIZERS.distinct({}, "seed"),
+    "OptimizerOneGap": OPTIMIZERS.gap("adamw, one rate"),
+    "OptimizerMostP": lambda results: f"{max(OPTIMIZERS.line(results, k).corrected for k in SECOND):.2g}",
+    "KfacLess": OPTIMIZERS.steps_less("kfac"),
+    "SoapLess": OPTIMIZERS.steps_less("soap"),
+    "MuonLess": OPTIMIZERS.steps_less("muon"),
+    "KfacLessOne": OPTIMIZERS.steps_less("kfac", "adamw, one rate"),
+    "MuonTime": OPTIMIZERS.times("muon", "adamw", "step_s", ".2f"),
+    "SoapTime": OPTIMIZERS.times("soap", "adamw", "step_s", ".2f"),
+    "KfacTime": OPTIMIZERS.times("kfac", "adamw", "step_s", ".2f"),
+    "SwitchComparisons": SWITCHES.comparisons(),
+    "SwitchSteps": SWITCHES.value({}, "config.train.steps", ",d"),
+    "SwitchSeeds": SWITCHES.distinct({}, "seed"),
+    "SwitchNormGap": SWITCHES.gap("qk_norm"),
+    "SwitchNormP": SWITCHES.p("qk_norm"),
+    "SwitchZeroGap": SWITCHES.gap("zero_init"),
+    "SwitchReluGap": SWITCHES.gap("relu2"),
+    "StackSeeds": STACK.distinct({}, "seed"),
+    "StackGap": STACK.gap(BEST),
+    "StackP": STACK.p(BEST),
+    "StackLess": STACK.steps_less(BEST),
+    "StackSoapGap": STACK.gap(BEST, "soap"),
     # real text
     "ShakespeareCharacters": SHAKESPEARE.value({}, "characters", ",d"),
     "ShakespeareTokens": SHAKESPEARE.value({}, "tokens", ",d"),
@@ -209,15 +236,6 @@ def influence_table(results: Results) -> list[list[str]]:
     rows = sorted(INFLUENCE.pick(results, {"what": "lds"}), key=lambda row: -row["lds"])
     body = [[named(r["method"]), bracket(r, "lds"), f"{r['mean_loss']:+.2f}"] for r in rows]
     return [["scores", "LDS [95%]", "of the mean loss"], *body]
-
-
-def tuning_table(results: Results) -> list[list[str]]:
-    """The best setting of each optimizer."""
-    rows = [["", "runs", "loss", "settings of the best"]]
-    for kind in ("AdamW, one rate", "AdamW, two rates", "Muon", "SOAP", "K-FAC"):
-        found = tuned(results, kind)
-        rows.append([kind, str(len(found)), f"{found[0]['loss']:.3f}", found[0]["arm"].split(", ", 1)[1]])
-    return rows
 
 
 def sobol_table(results: Results) -> list[list[str]]:
@@ -252,7 +270,8 @@ TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
     "influence": influence_table,
     "monarch": suite_table(MONARCH, "", "parameters", "perplexity", "difference [95%]", "p", "steps"),
     "ode": suite_table(ODE, "", "parameters", "FLOPs", "bits per character", "difference [95%]", "p"),
-    "tuning": tuning_table,
+    "optimizers": suite_table(OPTIMIZERS, "", "loss", "difference [95%]", "p", "steps", "seconds"),
+    "stack": suite_table(STACK, "", "loss", "difference [95%]", "p", "steps", "seconds"),
     "sobol": sobol_table,
     "speed": speed_table,
 }

@@ -18,32 +18,34 @@ def close() -> None:
     plt.close("all")
 
 
-def differences(results: Results, suites: Sequence[Suite]) -> Any:
-    """Every paired difference in loss, suite under suite; intervals where there are three seeds."""
-    rows = sum(len(suite.others(results)) + 2 for suite in suites) - 1
+def differences(results: Results, halves: Sequence[Sequence[Suite]]) -> Any:
+    """Every arm's difference in loss to its baseline, suite under suite in two halves; intervals where there are three
+    seeds."""
+    most = max(sum(len(suite.others(results)) + 2 for suite in half) - 1 for half in halves)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 0.5 + 0.128 * rows), layout="constrained")
-        place, names = 0, {}
-        for suite in suites:
-            names[place] = suite.title
-            for line in suite.others(results):
-                place += 1
-                names[place] = suite.label(line.arm)
-                gap, color = line.difference, "C0" if line.difference.tells else "0.55"
-                if gap.n > 2:
-                    axes.errorbar(
-                        gap.mean, place, xerr=gap.high - gap.mean, fmt="o", markersize=3, capsize=2, color=color
-                    )
-                else:
-                    axes.plot(gap.mean, place, "o", markersize=3, markerfacecolor="white", color="0.55")
-            place += 2
-        axes.axvline(0, color="black", linewidth=0.7)
-        axes.set_yticks(list(names), list(names.values()))
-        for label in axes.get_yticklabels():
-            label.set_fontweight("bold" if label.get_text() in {suite.title for suite in suites} else "normal")
-        axes.tick_params(axis="y", length=0, labelsize=7)
-        axes.set(xlabel="difference in validation loss, nats per character", ylim=(place - 1, -1))
-        axes.grid(alpha=0.3, axis="x")
+        figure, grid = plt.subplots(1, len(halves), figsize=(WIDTH, 0.5 + 0.132 * most), layout="constrained")
+        for axes, half in zip(grid, halves, strict=True):
+            place, names = 0, {}
+            for suite in half:
+                names[place] = suite.title
+                for line in suite.others(results):
+                    place += 1
+                    names[place] = suite.label(line.arm)
+                    gap, color = line.difference, "C0" if line.difference.tells else "0.55"
+                    if gap.n > 2:
+                        half_width = gap.high - gap.mean
+                        axes.errorbar(gap.mean, place, xerr=half_width, fmt="o", markersize=3, capsize=2, color=color)
+                    else:
+                        axes.plot(gap.mean, place, "o", markersize=3, markerfacecolor="white", color="0.55")
+                place += 2
+            axes.axvline(0, color="black", linewidth=0.7)
+            axes.set_yticks(list(names), list(names.values()))
+            titles = {suite.title for suite in half}
+            for label in axes.get_yticklabels():
+                label.set_fontweight("bold" if label.get_text() in titles else "normal")
+            axes.tick_params(axis="y", length=0, labelsize=6.5)
+            axes.set(xlabel="difference in loss (nats)", ylim=(place - 1, -1))
+            axes.grid(alpha=0.3, axis="x")
     return figure
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.study import runner, tables
-from juliagpt_jax.study.statistics import Difference, paired, spread
+from juliagpt_jax.study.statistics import Difference, paired, spread, steps_to
 from juliagpt_jax.study.tables import Line
 
 Rows = list[dict[str, Any]]
@@ -189,9 +189,16 @@ class Suite(File):
         """How many arms beside the baseline."""
         return lambda results: str(len(self.others(results)))
 
-    def steps(self, arm: str) -> Statistic:
-        """Steps to the loss that the baseline of the same seed ends with: the median over the seeds."""
-        return lambda results: tables.reached(self.line(results, arm).steps)
+    def steps_to(self, results: Results, arm: str, against: str = "") -> float:
+        """Steps to the loss that another arm of the same seed ends with, the median over the seeds; inf if most
+        never get there."""
+        ends = {row["seed"]: row["curve"][-1][1] for row in self.pick(results, against or self.baseline)}
+        return statistics.median(steps_to(r["curve"], ends[r["seed"]]) for r in self.pick(results, arm))
+
+    def steps_less(self, arm: str, against: str = "") -> Statistic:
+        """How many of its steps an arm saves on the way there: "37%"."""
+        whole = lambda results: self.pick(results, arm)[0]["curve"][-1][0]
+        return lambda results: f"{1 - self.steps_to(results, arm, against) / whole(results):.0%}"
 
     def on_every_seed(self, results: Results, arm: str, against: str, sign: int) -> bool:
         """Whether the difference in loss to another arm has this sign on every seed that both have."""
@@ -227,6 +234,7 @@ COLUMNS: dict[str, Column] = {  # heads that a table of a suite may have
     "difference [95%]": lambda suite, line: "" if line.arm == suite.baseline else interval(line.difference),
     "p": lambda suite, line: "" if line.arm == suite.baseline or line.difference.n < 3 else f"{line.corrected:.2g}",
     "steps": lambda suite, line: tables.reached(line.steps),
+    "seconds": lambda suite, line: tables.reached(line.seconds),
 }
 
 

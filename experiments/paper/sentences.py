@@ -11,6 +11,7 @@ from measures import Results, dig
 from sources import (
     ADJOINT,
     BEND,
+    BEST,
     CORESET,
     DATA,
     INFLUENCE,
@@ -19,13 +20,17 @@ from sources import (
     NARROW,
     ODE,
     ODE4,
+    OPTIMIZERS,
     OVERLAP,
     RANDOM,
     SEARCH,
+    SECOND,
     SHAKESPEARE,
     SMALL,
     SPEED,
+    STACK,
     STATED,
+    SWITCHES,
     TOP,
     WIDE,
     lds,
@@ -160,8 +165,50 @@ HOLDS: dict[str, tuple[str, Callable[[Results], bool]]] = {
         lambda results: BEND.on_every_seed(results, "4 steps, energy 0.01", "4 steps", -1),
     ),
     "TwoRatesBetter": (
-        "AdamW ends lower with two rates than with one",
-        lambda r: tuned(r, "AdamW, two rates")[0]["loss"] < tuned(r, "AdamW, one rate")[0]["loss"],
+        "AdamW ends lower with two rates than with one, in the tuning",
+        lambda results: tuned(results, True) < tuned(results, False),
+    ),
+    "OneRateNotTold": (
+        "on three seeds AdamW with one rate is not told from AdamW with two",
+        lambda results: not OPTIMIZERS.difference(results, "adamw, one rate").tells,
+    ),
+    "OptimizersTold": (
+        "Muon, SOAP and K-FAC end below AdamW, after Holm as well",
+        lambda results: all(
+            OPTIMIZERS.difference(results, kind).high < 0 and OPTIMIZERS.line(results, kind).corrected < 0.05
+            for kind in SECOND
+        ),
+    ),
+    "OptimizerAimMissed": (
+        "no optimizer takes 40% fewer steps than AdamW with two rates; K-FAC does than AdamW with one",
+        lambda results: (
+            min(OPTIMIZERS.steps_to(results, kind) for kind in SECOND) > 0.6 * 500
+            and OPTIMIZERS.steps_to(results, "kfac", "adamw, one rate") <= 0.6 * 500
+        ),
+    ),
+    "NoSecondsGained": (
+        "no optimizer gains a tenth of AdamW's seconds",
+        lambda results: all(
+            statistics.median(OPTIMIZERS.line(results, kind).seconds)
+            > 0.9 * statistics.median(OPTIMIZERS.line(results, "adamw").seconds)
+            for kind in SECOND
+        ),
+    ),
+    "OneSwitch": (
+        "normalised queries and keys are the one switch with an interval below zero, and nothing is told after Holm",
+        lambda results: (
+            [line.arm for line in SWITCHES.others(results) if line.difference.tells] == ["qk_norm"]
+            and SWITCHES.difference(results, "qk_norm").high < 0
+            and all(line.corrected > 0.05 for line in SWITCHES.others(results))
+        ),
+    ),
+    "ReluBehind": (
+        "squared ReLU is behind on every seed",
+        lambda results: SWITCHES.on_every_seed(results, "relu2", "baseline", 1),
+    ),
+    "BestStack": (
+        "SOAP with normalised queries and keys and zero-initialised ends has the lowest mean of the stack",
+        lambda results: min(STACK.others(results), key=lambda line: line.difference.mean).arm == BEST,
     ),
     "BelowNanogpt": (
         "the loss on tiny Shakespeare is below the recipe's",

@@ -12,18 +12,18 @@ from measures import File, Results, Statistic, Suite, dig
 ROOT = Path(__file__).resolve().parents[2]
 
 SCORES = {"el2n": "EL2N", "grad_norm": "gradient norm"}
-DATA = Suite("data_techniques/results.jsonl", "baseline", "data techniques, to random order")
+DATA = Suite("data_techniques/results.jsonl", "baseline", "data (to random order)")
 CORESET = Suite(
     "coreset/classics/results.jsonl",
     "full",
-    "parts of a small corpus, to the whole",
+    "parts (to the whole)",
     {"full": "whole"}
     | {f"{w} 60% by {s}": f"{w} 60% by {name}" for w in ("top", "middle", "bottom") for s, name in SCORES.items()},
 )
 MONARCH = Suite(
     "monarch/results.jsonl",
     "baseline",
-    "Monarch mixers, to attention",
+    "Monarch (to attention)",
     {
         "baseline": "attention",
         "monarch, channel of 4 blocks": "monarch, Monarch channel",
@@ -36,7 +36,7 @@ SEARCH = Suite("monarch/search/results.jsonl", "baseline")
 ODE = Suite(
     "neural_ode/results/results.jsonl",
     "2 blocks",
-    "depth as an ODE, to two blocks",
+    "depth (to two blocks)",
     {
         "ode, 4 steps": "ODE",
         "ode, 4 steps, width 136": "ODE, wider block",
@@ -44,9 +44,39 @@ ODE = Suite(
         "4 x the same block": "one block, four times",
     },
 )
-BEND = Suite("neural_ode/bend/results.jsonl", "4 steps", "how an ODE is trained, to four Euler steps")
+BEND = Suite("neural_ode/bend/results.jsonl", "4 steps", "ODE (to four steps)")
+KINDS = {"adamw": "AdamW", "muon": "Muon", "soap": "SOAP", "kfac": "K-FAC"}
 TUNING = Suite("optimizers/tuning/results.jsonl", "adamw, lr 0.004")
-COMPARED = [DATA, CORESET, MONARCH, ODE, BEND]  # in the figure of all differences
+OPTIMIZERS = Suite(
+    "optimizers/results.jsonl", "adamw", "optimizers (to AdamW)", KINDS | {"adamw, one rate": "AdamW, one rate"}
+)
+SWITCHES = Suite(
+    "optimizers/switches/results.jsonl",
+    "baseline",
+    "switches (to none)",
+    {
+        "qk_norm": "normalised queries, keys",
+        "relu2": "squared ReLU",
+        "softcap 15": "soft cap of the logits",
+        "zero_init": "zero-initialised ends",
+        "x0_skip": "skip from the embedding",
+    },
+)
+STACK = Suite(
+    "optimizers/stack/results.jsonl",
+    "adamw",
+    "stack (to AdamW)",
+    {
+        "adamw": "AdamW",
+        "adamw + qk_norm": "AdamW, qk norm",
+        "soap": "SOAP",
+        "soap + qk_norm": "SOAP, qk norm",
+        "soap + qk_norm + zero_init": "... and zero ends",
+        "soap + qk_norm + zero_init + x0_skip": "... and skip",
+    },
+)
+# The figure of all differences: its left half, whose effects are small, and its right half.
+COMPARED = ([DATA, CORESET, SWITCHES], [MONARCH, ODE, BEND, OPTIMIZERS, STACK])
 
 INFLUENCE = File("influence/results.jsonl")
 SOBOL = File("sobol/results.jsonl")
@@ -61,6 +91,8 @@ SPEED = File("speed/pairs.jsonl")
 HEADS, SMALL, NARROW = "mixer: monarch_heads", "monarch, channel of 4 blocks", "monarch, ffn_mult 1.25"
 WIDE, ODE4, OVERLAP = "ode, 4 steps, width 136", "ode, 4 steps", "overlap of 5-grams"
 RANDOM, MIDDLE, TOP = "random 60%", "middle 60% by loss", "top 60% by loss"
+SECOND = ("muon", "soap", "kfac")
+BEST = "soap + qk_norm + zero_init"
 MIB = 2.0**-20
 
 # What others published and what the project aimed at: no result of ours.
@@ -70,6 +102,7 @@ STATED = {
     "AimCurriculum": "15%",
     "AimStack": "25%",
     "AimPerplexity": "5%",
+    "AimOptimizer": "40%",
     "AimTraining": "1.2",
     "SweepSeed": "2",  # neural_ode/README.md; the rows of a sweep name the model alone
     "DataMiddleStep": "250",
@@ -118,23 +151,19 @@ def cost(mixer: str, key: str, context: int = 4096) -> Statistic:
 
 def parameters(results: Results) -> list[int]:
     """Of every model in the figure of all differences."""
-    return [row["params"] for suite in COMPARED for row in results.rows(suite.name)]
+    return [row["params"] for suite in (*COMPARED[0], *COMPARED[1]) for row in results.rows(suite.name)]
 
 
 def half_widths(results: Results) -> list[float]:
     """How far the intervals in that figure reach to each side."""
-    gaps = [line.difference for suite in COMPARED for line in suite.others(results)]
+    gaps = [line.difference for suite in (*COMPARED[0], *COMPARED[1]) for line in suite.others(results)]
     return [gap.high - gap.mean for gap in gaps if gap.n > 2]
 
 
-def tuned(results: Results, kind: str) -> list[dict[str, Any]]:
-    """Rows of the tuning for one line of its table, the best first."""
-    one_rate = lambda arm: "adam_lr" not in arm
-    of = {"AdamW, one rate": lambda arm: arm.startswith("adamw") and one_rate(arm)}
-    of |= {"AdamW, two rates": lambda arm: arm.startswith("adamw") and not one_rate(arm)}
-    of |= {name: lambda arm, word=word: arm.startswith(word) for name, word in (("Muon", "muon"), ("SOAP", "soap"))}
-    of |= {"K-FAC": lambda arm: arm.startswith("kfac")}
-    return sorted((r for r in results.rows(TUNING.name) if of[kind](r["arm"])), key=lambda row: row["loss"])
+def tuned(results: Results, two_rates: bool) -> float:
+    """The least loss of AdamW in the tuning, with a rate of its own for what is no matrix or without."""
+    rows = [row for row in results.rows(TUNING.name) if row["arm"].startswith("adamw")]
+    return min(row["loss"] for row in rows if ("adam_lr" in row["arm"]) == two_rates)
 
 
 @functools.cache
