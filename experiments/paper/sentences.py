@@ -30,7 +30,9 @@ from sources import (
     SPEED,
     STACK,
     STATED,
+    SWEEP,
     SWITCHES,
+    TOLERANCES,
     TOP,
     WIDE,
     lds,
@@ -40,6 +42,18 @@ from sources import (
     sobol,
     tuned,
 )
+
+
+def climb(results: Results, model: str, steps: int = 0) -> float:
+    """How far apart the losses of one model are over the numbers of Euler steps; or the loss at one of them."""
+    losses = {row["steps"]: row["loss"] for row in SWEEP.pick(results, {"model": model}) if "steps" in row}
+    return losses[steps] if steps else max(losses.values()) - min(losses.values())
+
+
+def tolerance(results: Results, rtol: float) -> float:
+    """The loss on the schedule for a tolerance."""
+    return TOLERANCES.values(results, {"rtol": rtol}, "loss")[0]
+
 
 HOLDS: dict[str, tuple[str, Callable[[Results], bool]]] = {
     "NoTechniqueHelps": (
@@ -147,6 +161,23 @@ HOLDS: dict[str, tuple[str, Callable[[Results], bool]]] = {
     "WideAhead": (
         "a wide block as an ODE is better than two blocks, after Holm as well",
         lambda results: ODE.difference(results, WIDE).high < 0 and ODE.line(results, WIDE).corrected < 0.05,
+    ),
+    "TimeMatters": (
+        "the ODE is ahead of the same block without time, by an interval that leaves out zero",
+        lambda results: ODE.difference(results, ODE4, "4 x the same block").high < 0,
+    ),
+    "CurvesFlatten": (
+        "random numbers of steps flatten the curve over the steps of a solve, and more so with the penalty",
+        lambda results: (
+            climb(results, "2 to 8 steps, energy 0.01") < climb(results, "2 to 8 steps") < climb(results, "4 steps")
+        ),
+    ),
+    "ToleranceElsewhere": (
+        "with finer tolerances the loss converges, to more than that of four equal steps",
+        lambda results: (
+            abs(tolerance(results, 0.001) - tolerance(results, 0.0001)) < 0.01
+            and tolerance(results, 0.0001) - climb(results, "2 to 8 steps, energy 0.01", 4) > 0.1
+        ),
     ),
     "RepeatedLevel": (
         "one block four times is not told from two blocks",

@@ -98,7 +98,8 @@ MIB = 2.0**-20
 # What others published and what the project aimed at: no result of ours.
 STATED = {
     "NanogptLoss": "1.88",  # nanoGPT's README, the run on a CPU
-    "CurriculumSteps": "18 to 45%",  # Zhang et al. 2025, abstract
+    "CurriculumSteps": "18 to 45%",  # Zhang et al. 2025, abstract; as the next
+    "CurriculumEnd": "3.5%",
     "AimCurriculum": "15%",
     "AimStack": "25%",
     "AimPerplexity": "5%",
@@ -152,6 +153,11 @@ def cost(mixer: str, key: str, context: int = 4096) -> Statistic:
 def parameters(results: Results) -> list[int]:
     """Of every model in the figure of all differences."""
     return [row["params"] for suite in (*COMPARED[0], *COMPARED[1]) for row in results.rows(suite.name)]
+
+
+def commits(results: Results) -> list[str]:
+    """Where the code of every run in that figure stood: a commit, "...+changes", or that there was no repository."""
+    return [row["commit"] for suite in (*COMPARED[0], *COMPARED[1]) for row in results.rows(suite.name)]
 
 
 def half_widths(results: Results) -> list[float]:
