@@ -9,7 +9,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from measures import File, Results, Suite
 
-STYLE = {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "pdf.fonttype": 42, "axes.linewidth": 0.6}
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "pdf.fonttype": 42,
+    "axes.linewidth": 0.6,
+}
 WIDTH = 6.4  # inches of a text line
 
 

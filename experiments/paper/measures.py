@@ -84,9 +84,10 @@ class File:
     name: str
 
     def pick(self, results: Results, where: Where) -> Rows:
-        """The rows that `where` names: at least one."""
+        """The rows that `where` names, without runs that failed: at least one."""
         wanted = {"arm": where} if isinstance(where, str) else where
-        found = [row for row in results.rows(self.name) if all(row.get(k) == v for k, v in wanted.items())]
+        done = [row for row in results.rows(self.name) if row.get("status", "done") == "done"]
+        found = [row for row in done if all(row.get(k) == v for k, v in wanted.items())]
         if not found:
             raise UserError(f"{results.folder / self.name}: no row with {dict(wanted)}")
         return found
@@ -166,7 +167,8 @@ class Suite(File):
 
     def difference(self, results: Results, arm: str, against: str = "", key: str = "loss") -> Difference:
         """Paired by seed, to the baseline or another arm, of the loss or another measure."""
-        by_seed = lambda name: {row["seed"]: dig(row, key) for row in self.pick(results, name)}
+        seeds = lambda name: [row["seed"] for row in self.pick(results, name)]
+        by_seed = lambda name: dict(zip(seeds(name), self.values(results, name, key), strict=True))
         return paired(by_seed(against or self.baseline), by_seed(arm))
 
     def gap(self, arm: str, against: str = "", key: str = "loss", form: str = ".3f") -> Statistic:
