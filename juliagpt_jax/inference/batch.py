@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.inference.generate import BLOCK, Generator, bucket_for, compiled_programs
-from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.sampling import Rule, pick
 
 TOP = 20  # alternatives that are looked up for a token, where a request asks for any
 
@@ -81,10 +81,7 @@ def draw_rows(rows: Row, logits: jax.Array, uniform: jax.Array, cut: jax.Array) 
         return jnp.where(column(rows.top_p < 1), kept / jnp.sum(kept, axis=-1, keepdims=True), every)
 
     probabilities = jax.lax.cond(cut, restricted, lambda logits: jax.nn.softmax(logits, axis=-1), logits)
-    # A sum in parallel may round differently at a token of probability zero: such a token is never the first above.
-    cumulative = jnp.where(probabilities > 0, jnp.cumsum(probabilities, axis=-1), 0.0)
-    threshold = column(uniform) * jnp.max(cumulative, axis=-1, keepdims=True)
-    return jnp.where(rows.greedy, best, jnp.argmax(cumulative > threshold, axis=-1)).astype(jnp.int32)
+    return jnp.where(rows.greedy, best, pick(probabilities, uniform)).astype(jnp.int32)
 
 
 def score(wanted: jax.Array, logits: jax.Array, tokens: jax.Array) -> Scores:

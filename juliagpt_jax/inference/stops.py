@@ -1,7 +1,7 @@
 """Text as it is written, ended before a stop string: looked for on the host, after each block of tokens."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -32,12 +32,11 @@ class Cutter:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [(text.index(stop) + len(stop), text.index(stop)) for stop in self.stops if stop in text]
+        found = first_stop(text, self.stops)
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)[1]]
-        beginnings = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        at = len(text) - max(beginnings, default=0)
+            return text[: found[0]]
+        at = len(text) - begun(text, self.stops)
         self._held = text[at:]
         return text[:at]
 
@@ -45,6 +44,26 @@ class Cutter:
         """What was held back, when no more text comes."""
         rest, self._held = self._held, ""
         return rest
+
+
+def first_stop(text: str, stops: Iterable[str], begin: int = 0, recent: int | None = None) -> tuple[int, int] | None:
+    """Start and end of the stop string in text[begin:] that is complete first, if any; among those that end together
+    the longest. All but the last `recent` characters are known to have none; None: nothing is known."""
+    known = 0 if recent is None else len(text) - recent
+    found = []
+    for stop in stops:
+        start = text.find(stop, max(begin, known - len(stop) + 1))
+        if start >= 0:
+            found.append((start + len(stop), start))
+    if not found:
+        return None
+    end, start = min(found)
+    return start, end
+
+
+def begun(text: str, stops: Iterable[str]) -> int:
+    """How many characters at the end of the text may be the beginning of a stop string."""
+    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
 
 def stream_texts(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
+from juliagpt_jax.inference.stops import begun, first_stop
 
 CONTEXT = 8  # tokens before the first new one that are decoded with it: the start of a text may read differently
 
@@ -59,22 +60,3 @@ class Transcript:
 
     def _decode(self, count: int) -> str:
         return self._tokenizer.decode(np.array(self._ids[:count], np.int64))
-
-
-def first_stop(text: str, stops: Iterable[str], begin: int, recent: int) -> tuple[int, int] | None:
-    """Start and end of the stop string in text[begin:] that is complete first, if any; among those that end together
-    the longest. All but the last `recent` characters are known to have none."""
-    found = []
-    for stop in stops:
-        start = text.find(stop, max(begin, len(text) - recent - len(stop) + 1))
-        if start >= 0:
-            found.append((start + len(stop), start))
-    if not found:
-        return None
-    end, start = min(found)
-    return start, end
-
-
-def begun(text: str, stops: Iterable[str]) -> int:
-    """How many characters at the end of the text may be the beginning of a stop string."""
-    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
