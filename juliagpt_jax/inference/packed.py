@@ -2,8 +2,8 @@
 
 A safetensors file. A kernel has its scale beside it, stored and never computed again: the mean of the rounded weights
 is smaller than what they were rounded by. The tables that tokens are looked up in and told apart by (embedding,
-learned positions, head) are stored as float16, as int8 with a scale for each token, or as they are; the rest is
-float32. Config, tokenizer and what the run said of itself are in the metadata.
+learned positions, head) are stored as float16, as int8 with a scale for each token, or as they are; Monarch factors as
+float16, or as they are; the rest is float32. Config, tokenizer and what the run said of itself are in the metadata.
 """
 
 import dataclasses
@@ -22,7 +22,9 @@ from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.inference import precision, tensors
+from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models.parameters import by_path
 from juliagpt_jax.models.quantized import PACKINGS
 
 FORMAT = "juliagpt_jax packed"
@@ -58,8 +60,8 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
     arrays: dict[str, np.ndarray] = {}
     for name, leaf in flatten_dict(params, sep="/").items():
         array = np.asarray(leaf)
-        if name in TABLES:
-            arrays |= dict(EMBEDDINGS[embedding][0](name, array))
+        if word := _stored_as(name, embedding):
+            arrays |= dict(EMBEDDINGS[word][0](name, array))
         elif name.endswith(KERNEL) and kind == "ternary":
             arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
         else:
@@ -154,8 +156,8 @@ def _unpacked(
         return array
 
     for name, want in shapes.items():
-        if name in TABLES:
-            made = EMBEDDINGS[embedding][1](name, want.shape, take)
+        if word := _stored_as(name, embedding):
+            made = EMBEDDINGS[word][1](name, want.shape, take)
         elif name.endswith(KERNEL) and packing in PACKINGS:
             rows, columns = want.shape
             stored = f"{name.removesuffix(KERNEL)}kernel_{packing}"
@@ -167,6 +169,13 @@ def _unpacked(
         else:
             made = take(name, want.dtype, want.shape)
         yield name, jnp.asarray(made)
+
+
+def _stored_as(name: str, embedding: str) -> str:
+    """The word of EMBEDDINGS for an array, "" for one that is stored as it is."""
+    factor = is_linear(name) and not name.endswith("kernel")  # of a Monarch matrix
+    half = "f32" if embedding == "f32" else "f16"
+    return embedding if name in TABLES else half if factor else ""
 
 
 # How a table is stored, (name, array) -> named arrays, and read, (name, shape, take) -> array.
@@ -198,13 +207,15 @@ EMBEDDINGS = {"f32": _store_as("f32"), "f16": _store_as("f16"), "int8": (_store_
 
 
 def rounded(params: Any, embedding: str) -> Any:
-    """Parameters whose tables are what is read of them again: the model in memory that a file holds."""
+    """Parameters that are what is read of them again: the model in memory that a file holds."""
 
-    def again(name: str, array: np.ndarray) -> jax.Array:
-        stored = dict(EMBEDDINGS[embedding][0](name, array))
-        return jnp.asarray(EMBEDDINGS[embedding][1](name, array.shape, lambda key, *_: stored[key]))
+    def again(name: str, leaf: jax.Array) -> jax.Array:
+        if not (word := _stored_as(name, embedding)):
+            return leaf
+        stored = dict(EMBEDDINGS[word][0](name, np.asarray(leaf)))
+        return jnp.asarray(EMBEDDINGS[word][1](name, leaf.shape, lambda key, *_: stored[key]))
 
-    return {name: again(name, np.asarray(leaf)) if name in TABLES else leaf for name, leaf in params.items()}
+    return by_path(params, again)
 
 
 def settled(run: Any) -> config.Config:
