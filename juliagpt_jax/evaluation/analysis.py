@@ -97,18 +97,22 @@ def by_place(lengths: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
 
 def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) -> list[dict[str, float]]:
     """The mean loss of the same tokens, spread evenly over a text, when the model sees but the last 1, 2, 4, ... tokens
-    before each, up to its context; `error` is the standard error of the mean."""
+    before each, up to its context. `more` is what it loses more than with the whole context. `error` and `more_error`
+    are standard errors; the second is the smaller one, since a token is hard or easy with any context."""
     context = model.model.context
     places = np.unique(np.linspace(context, len(tokens) - 1, targets).astype(np.int64))
-    sizes = [*(2**k for k in range(math.ceil(math.log2(context)))), context]
-    rows = []
-    for size in sizes:
+    found = {}
+    for size in [*(2**k for k in range(math.ceil(math.log2(context)))), context]:
         inputs = tokens[places[:, None] + np.arange(-size, 0)].astype(np.int32)
         wanted = np.full(inputs.shape, IGNORED, np.int32)
         wanted[:, -1] = tokens[places]
-        losses = scoring.losses_of(model, params, inputs, wanted, batch=64)[:, -1].astype(np.float64)
-        error = float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
-        rows.append({"visible": size, "loss": float(losses.mean()), "error": error, "targets": len(losses)})
+        found[size] = scoring.losses_of(model, params, inputs, wanted, batch=64)[:, -1].astype(np.float64)
+    error = lambda values: float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    rows = []
+    for size, losses in found.items():
+        more = losses - found[context]
+        means = {"loss": float(losses.mean()), "error": error(losses), "more": float(more.mean())}
+        rows.append({"visible": size, **means, "more_error": error(more), "targets": len(losses)})
     return rows
 
 
@@ -138,18 +142,18 @@ def page(runs: dict[str, dict[str, Any]], effort: Effort, files: Sequence[str]) 
     for name, run in runs.items():
         numbers = f"{run['loss']:.4f} | {run['bpc']:.4f} | {run['perplexity']:.4f}"
         lines.append(f"| {name} | {run['params']:,} | {run['step']:,} | {numbers} |")
-    one = next(iter(runs.values()))
-    lines += [
-        "",
-        f"Validation text, {one['characters']:,} characters, context {one['context']}, stride {one['stride']}, each "
-        "scored once. Losses are in nats a token; with the character tokenizer a token is a character.",
-        "",
-    ]
+    lines += ["", "Losses are in nats a token; with the character tokenizer a token is a character.", ""]
     if "losses.png" in files:
         lines += ["![loss by context and by place](losses.png)", ""]
     for name, run in runs.items():
-        lines += [f"## {name}", "", *_losses(run), *_contexts(run), *_heads(name, run, files)]
-        lines += [*_copies(run), *_samples(run, effort)]
+        protocol = f"context {run['context']}, stride {run['stride']}, each scored once"
+        lines += [
+            f"## {name}",
+            "",
+            f"Validation text of {run['data']}: {run['characters']:,} characters, {protocol}.",
+            "",
+        ]
+        lines += [*_losses(run), *_contexts(run), *_heads(name, run, files), *_copies(run), *_samples(run, effort)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -178,8 +182,10 @@ def _contexts(run: dict[str, Any]) -> list[str]:
         "| tokens visible | loss ± standard error | more than with all |",
         "|---|---|---|",
     ]
-    whole = rows[-1]["loss"]
-    lines += [f"| {r['visible']} | {r['loss']:.4f} ± {r['error']:.4f} | {r['loss'] - whole:+.4f} |" for r in rows]
+    for row in rows[:-1]:
+        more = f"{row['more']:+.4f} ± {row['more_error']:.4f}"
+        lines.append(f"| {row['visible']} | {row['loss']:.4f} ± {row['error']:.4f} | {more} |")
+    lines.append(f"| {rows[-1]['visible']} | {rows[-1]['loss']:.4f} ± {rows[-1]['error']:.4f} | |")
     return [*lines, ""]
 
 
@@ -222,8 +228,8 @@ def _copies(run: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        "A copy is the longest common substring with the training text, in characters; held-out text are pieces of the "
-        "validation text, as many and as long. Nearest is the Jaccard index of 6-grams of characters with the most "
+        "A copy is the longest common substring with the training text, in characters. Held-out text is validation "
+        "text, in as many and as long pieces. Nearest is the Jaccard index of 6-grams of characters with the most "
         "similar training line; whole lines have at least 40 characters.",
         "",
     ]
@@ -319,6 +325,6 @@ def map_of(model: Decoder, params: Any, corpus: Corpus) -> tuple[list[str], np.n
     """The first MAP_TOKENS tokens of the validation text behind the lead, as texts, and the weights of every head."""
     lead = scoring.lead_token(corpus.tokenizer)
     inputs, _ = scoring.strided(corpus.val[:MAP_TOKENS], min(MAP_TOKENS, model.model.context), 1, lead)
-    shown = lambda text: {"\n": "\\n", " ": "_"}.get(text, text).replace("$", r"\$")
-    letters = [shown(corpus.tokenizer.decode(np.array([token]))) for token in inputs[0]]
+    shown = lambda text: text.replace("\n", r"\n").replace(" ", "_").replace("$", r"\$")
+    letters = [shown(str(corpus.tokenizer.decode(np.array([token])))) for token in inputs[0]]
     return letters, np.asarray(attention.maps(model, params, inputs[:1]))[:, 0]

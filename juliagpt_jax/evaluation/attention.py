@@ -28,14 +28,12 @@ def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -
     """
     model = mixer.model
     H, K = model.heads, model.kv_heads or model.heads
-    project = lambda name, width: mixer.linear(width, parent=None).apply({"params": params[name]}, x)
-    q = split_heads(project("query", model.width), H)
-    k = split_heads(project("key", K * model.width // H), K)
+    apply = lambda part, name, given: part.apply({"params": params[name]}, given)
+    q = split_heads(apply(mixer.linear(model.width, parent=None), "query", x), H)
+    k = split_heads(apply(mixer.linear(K * model.width // H, parent=None), "key", x), K)
     if model.qk_norm:
-        q, k = (
-            RMSNorm(model.norm_eps, parent=None).apply({"params": params[name]}, part)
-            for name, part in (("query_norm", q), ("key_norm", k))
-        )
+        norm = RMSNorm(model.norm_eps, parent=None)
+        q, k = apply(norm, "query_norm", q), apply(norm, "key_norm", k)
     if model.positions == "rotary":
         q, k = rotary(q, positions, model.rope_base), rotary(k, positions, model.rope_base)
     k = jnp.repeat(k, H // K, axis=1)
@@ -94,7 +92,7 @@ def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int = 16) -> n
     parts = [
         np.asarray(_mass(model, params, windows[i : i + batch])) for i in range(0, len(windows) - batch + 1, batch)
     ]
-    return np.mean(parts, axis=0, dtype=np.float64)
+    return np.stack(parts).astype(np.float64).mean(axis=0)
 
 
 def uniform(length: int) -> np.ndarray:

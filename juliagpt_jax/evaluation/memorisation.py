@@ -87,8 +87,8 @@ def _shingles(text: str) -> set[str]:
 
 
 def whole_lines(texts: Sequence[str], passages: Sequence[str]) -> tuple[int, int]:
-    """Of the lines of at least WHOLE_LINE characters that lie whole within the texts, how many stand in the training
-    text word for word, and how many there are."""
+    """Of the lines of at least WHOLE_LINE characters that the texts have whole (each begins with a line and breaks off
+    in its last), how many stand in the training text word for word, and how many there are."""
     known = set(passages)
-    lines = [line for text in texts for line in text.split("\n")[1:-1] if len(line) >= WHOLE_LINE]
+    lines = [line for text in texts for line in text.split("\n")[:-1] if len(line) >= WHOLE_LINE]
     return sum(line in known for line in lines), len(lines)

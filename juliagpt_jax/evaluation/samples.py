@@ -64,8 +64,8 @@ def copied(rows: Sequence[dict[str, Any]], held: Sequence[str], training: str) -
     """How much of the samples stands in the training text, beside the same for `held` text that does not belong to it.
 
     Each row of `rows` gets "copy", its longest common substring with the training text (`characters`, `text`), and
-    "nearest", the training passage most like it (`similarity`, `text`). Prompts do not count. Returns the numbers over
-    all samples and over all held pieces.
+    "nearest", the training passage most like it (`similarity`, `text`). Prompts count only where whole lines are
+    compared. Returns the numbers over all samples and over all held pieces.
     """
     passages = training.split("\n")
     texts = [row["text"] for row in rows]
@@ -74,23 +74,21 @@ def copied(rows: Sequence[dict[str, Any]], held: Sequence[str], training: str) -
     for row, copy, (similarity, index) in zip(rows, copies, near, strict=False):
         row["copy"] = {"characters": copy.length, "text": row["text"][copy.at : copy.at + copy.length]}
         row["nearest"] = {"similarity": similarity, "text": passages[index] if similarity else ""}
+    whole = {"samples": [row["prompt"] + row["text"] for row in rows], "held_out": held}
     parts = {"samples": slice(0, len(texts)), "held_out": slice(len(texts), None)}
-    return {name: _numbers(both[part], copies[part], near[part], passages) for name, part in parts.items()}
-
-
-def _numbers(texts: list[str], copies: list, near: list, passages: list[str]) -> dict[str, Any]:
-    lengths, alike = [copy.length for copy in copies], [similarity for similarity, _ in near]
-    same, lines = memorisation.whole_lines(texts, passages)
-    return {
-        "texts": len(texts),
-        "characters": sum(map(len, texts)),
-        "longest_copy": {
-            "mean": float(np.mean(lengths)),
-            "median": float(np.median(lengths)),
-            "max": max(lengths),
-        },
-        "share_copied": float(np.mean([n / max(1, len(text)) for n, text in zip(lengths, texts, strict=True)])),
-        "nearest_similarity": {"mean": float(np.mean(alike)), "max": max(alike)},
-        "whole_lines": lines,
-        "whole_lines_in_training": same,
-    }
+    numbers = {}
+    for name, part in parts.items():
+        lengths, alike = [copy.length for copy in copies[part]], [similarity for similarity, _ in near[part]]
+        shares = [length / max(1, len(text)) for length, text in zip(lengths, both[part], strict=True)]
+        same, lines = memorisation.whole_lines(whole[name], passages)
+        longest = {"mean": float(np.mean(lengths)), "median": float(np.median(lengths)), "max": max(lengths)}
+        numbers[name] = {
+            "texts": len(lengths),
+            "characters": sum(map(len, both[part])),
+            "longest_copy": longest,
+            "share_copied": float(np.mean(shares)),
+            "nearest_similarity": {"mean": float(np.mean(alike)), "max": max(alike)},
+            "whole_lines": lines,
+            "whole_lines_in_training": same,
+        }
+    return numbers
