@@ -80,7 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
     train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
-    train.adam_lr = 0.0  # of the parameters that the optimizer leaves to AdamW; 0: as lr
+    train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
     train.min_lr = 6e-5  # where the schedule ends, unless it is constant
     train.schedule = "cosine"  # of the learning rate, a name of training/schedules.py: also linear, trapezoid, constant
     train.warmup = 100  # steps in which it rises

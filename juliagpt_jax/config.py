@@ -234,11 +234,6 @@ def build(values: Mapping[str, Any]) -> Config:
             f"{t.accumulate} does not divide batch_size={t.batch_size}",
         ),
         (
-            not (t.adam_lr and t.optimizer == "adamw"),
-            "train.adam_lr",
-            "is of what another optimizer leaves to AdamW; with train.optimizer=adamw give train.lr",
-        ),
-        (
             not (t.optimizer == "kfac" and m.ode_adjoint == "backsolve" and "ode" in m.depth.split()),
             "train.optimizer",
             "kfac needs the gradients of an ODE's steps, which ode_adjoint=backsolve does not compute",

@@ -80,7 +80,7 @@ def main(options: argparse.Namespace) -> None:
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
     generator = Generator(model, run.params)
-    texts = report.write(generator, run.tokenizer, options.seed)
+    texts, chars_per_s = report.write(generator, run.tokenizer, options.seed)
     params = count(run.params)
     trained = run.step * settings.train.batch_size * settings.model.context
     used = cost.multiplied(settings.model, run.params)
@@ -98,6 +98,7 @@ def main(options: argparse.Namespace) -> None:
         **schedule.describe(model, scored, run.params, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
         "checkpoint_bytes": sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file()),
         "params_bytes": sum(f.stat().st_size for f in (run.folder / "params").rglob("*") if f.is_file()),
+        "chars_per_s": chars_per_s,
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "compilations": {"eval": scoring.compilations()} | generator.compilations,
     }

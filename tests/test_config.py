@@ -217,7 +217,7 @@ BAD_VALUES = [
     ("model.ffn_mult=0.0001", "model.ffn_mult: 0.0001 x width 384"),
     ("model.ffn_mult=1e308", "model.ffn_mult: 1e+308 x width 384"),
     ("train.accumulate=7", "train.accumulate: 7 does not divide batch_size=64"),
-    ("train.adam_lr=0.1", "train.adam_lr: is of what another optimizer leaves to AdamW"),
+    ("train.adam_lr=-0.1", "train.adam_lr: must be at least 0"),
     ("train.min_lr=1.0", "train.min_lr: 1.0 is above train.lr=0.0006"),
     ("train.warmup_tokens=100000000", "train.warmup_tokens: 100,000,000 are 6,104 steps, not below train.steps=5000"),
     ("train.decay_share=1.1", "train.decay_share: must be in [0, 1]"),

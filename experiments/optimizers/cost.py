@@ -7,6 +7,7 @@ step is the mean over whole intervals between two measurements and inversions.
 """
 
 import argparse
+import dataclasses
 import math
 import statistics
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from juliagpt_jax import config
+from juliagpt_jax import config, devices
 from juliagpt_jax.training import step
 from juliagpt_jax.training.optimizers import OPTIMIZERS
 from juliagpt_jax.training.workdir import processor
@@ -32,8 +33,11 @@ def interval(train: config.Train) -> int:
 
 def machine(name: str, optimizer: str, overrides: list[str]):
     """The compiled step of a config, its first state and a batch; seconds to compile; MiB of the optimizer's state."""
-    changes = [f"train.optimizer={optimizer}", "train.accumulate=1", "mesh.data=1", *overrides]
+    changes = [f"train.optimizer={optimizer}", "mesh.data=1", *overrides]
     settings = config.load(str(ROOT / "configs" / f"{name}.py"), changes)
+    train = settings.train
+    micro = devices.micro_batches(train.accumulate, train.batch_size, settings.model.context)  # as a run has them
+    settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
     model, mesh = step.build(settings, VOCAB), step.make_mesh(settings)
     state = jax.jit(lambda: step.initial_state(settings, model))()
     shape = (settings.train.batch_size, settings.model.context + 1)

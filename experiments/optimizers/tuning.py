@@ -21,14 +21,45 @@ GRID = {
             {"lr": RATE} | other
             for other in ({"beta2": 0.95}, {"beta2": 0.995}, {"warmup": 25}, {"weight_decay": 0.01})
         ),
+        *(
+            {"lr": lr, "adam_lr": adam_lr}
+            for lr, adam_lr in (
+                (RATE, 1e-2),
+                (RATE, 2e-2),
+                (RATE, 4e-2),
+                (8e-3, 2e-2),
+                (RATE, 8e-2),
+                (2e-3, 4e-2),
+                (RATE, 0.16),
+            )
+        ),
+        {"lr": RATE, "adam_lr": 8e-2, "beta2": 0.995},
     ],
     "muon": [
         {"lr": lr, "adam_lr": adam_lr}
-        for lr, adam_lr in ((0.01, RATE), (0.02, RATE), (0.04, RATE), (0.02, 1e-2), (0.02, 2e-2), (0.03, 2e-2))
+        for lr, adam_lr in (
+            (0.01, RATE),
+            (0.02, RATE),
+            (0.04, RATE),
+            (0.02, 1e-2),
+            (0.02, 2e-2),
+            (0.03, 2e-2),
+            (0.02, 4e-2),
+            (0.02, 8e-2),
+        )
     ],
     "soap": [
         {"lr": lr, "adam_lr": adam_lr}
-        for lr, adam_lr in ((2e-3, RATE), (RATE, RATE), (8e-3, RATE), (RATE, 1e-2), (8e-3, 1e-2), (8e-3, 2e-2))
+        for lr, adam_lr in (
+            (2e-3, RATE),
+            (RATE, RATE),
+            (8e-3, RATE),
+            (RATE, 1e-2),
+            (8e-3, 1e-2),
+            (8e-3, 2e-2),
+            (8e-3, 4e-2),
+            (8e-3, 8e-2),
+        )
     ],
     "kfac": [
         kfac(0.1, 1e-3, 1e-3),

@@ -1,16 +1,26 @@
-"""Plots of a comparison: curves, differences with intervals, perplexity against size."""
+"""Plots of a comparison: curves, differences with intervals, Pareto fronts of perplexity and what it costs."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from juliagpt_jax.study import tables
 from juliagpt_jax.study.tables import Line
+
+UNITS = {"steps": "step", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds of training steps"}
+# What perplexity is drawn against, where the arms differ in it: a key of a row, its label and the file.
+PARETO = (
+    ("params", "parameters", "size.png"),
+    ("chars_per_s", "characters/s, 20 texts at a time", "speed.png"),
+    ("checkpoint_bytes", "bytes of the checkpoint", "bytes.png"),
+)
 
 
 def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
-    """Write curves.png, differences.png and size.png; returns those that there was something to draw for."""
+    """Write curves.png, differences.png and those of PARETO; returns what there was something to draw for."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -24,23 +34,36 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
         plt.close(figure)
         written.append(folder / name)
 
-    if any(r["curve"] for line in done for r in line.rows):
-        figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-        for number, line in enumerate(done):
-            steps = [s for s, _ in line.rows[0]["curve"]]
-            losses = np.array([[v for _, v in r["curve"]] for r in line.rows if len(r["curve"]) == len(steps)], float)
-            color = plt.get_cmap("tab20")(number % 20)
-            axes.plot(steps, losses.mean(0), label=line.arm, color=color, linewidth=1.4)
-            if len(losses) > 1:
-                axes.fill_between(steps, losses.min(0), losses.max(0), color=color, alpha=0.12, linewidth=0)
+    curves = {line.arm: line for line in done if any(r["curve"] for r in line.rows)}
+    # Steps of arms that differ in what a step costs say little: then all that they spend is drawn.
+    units = ["steps", *(u for u in ("tokens", "flops", "seconds") if len({_cost(x.rows[0], u) for x in done}) > 1)]
+    if curves:
+        columns = min(2, len(units))
+        size = (7.5 if columns == 1 else 12, 4.6 * -(-len(units) // columns))
+        figure, grid = plt.subplots(
+            -(-len(units) // columns), columns, figsize=size, layout="constrained", squeeze=False
+        )
+        for axes in grid.flat[len(units) :]:
+            axes.set_visible(False)
         known = [v for line in done for r in line.rows for _, v in r["curve"] if v is not None]
         final = [r["curve"][-1][1] for line in done for r in line.rows if r["curve"] and r["curve"][-1][1] is not None]
-        if final:  # the end of training tells the arms apart, its steep beginning does not
-            low, high = min(known), max(final)
-            axes.set_ylim(low - 0.02, min(max(known), low + 6 * (high - low + 0.05)))
-        axes.set(xlabel="step", ylabel="validation loss (nats), mean and range over seeds")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, ncols=2)
+        for axes, unit in zip(grid.flat, units, strict=False):
+            for number, line in enumerate(curves.values()):
+                steps = [s for s, _ in line.rows[0]["curve"]]
+                losses = np.array(
+                    [[v for _, v in r["curve"]] for r in line.rows if len(r["curve"]) == len(steps)], float
+                )
+                spent = np.array(steps) * (_cost(line.rows[0], unit) or math.nan)
+                color = plt.get_cmap("tab20")(number % 20)
+                axes.plot(spent, losses.mean(0), label=line.arm, color=color, linewidth=1.4)
+                if len(losses) > 1:
+                    axes.fill_between(spent, losses.min(0), losses.max(0), color=color, alpha=0.12, linewidth=0)
+            if final:  # the end of training tells the arms apart, its steep beginning does not
+                low, high = min(known), max(final)
+                axes.set_ylim(low - 0.02, min(max(known), low + 6 * (high - low + 0.05)))
+            axes.set(xlabel=UNITS[unit], ylabel="validation loss (nats), mean and range over seeds")
+            axes.grid(alpha=0.3)
+        grid.flat[0].legend(fontsize=7, ncols=2)
         save(figure, "curves.png")
 
     others = [line for line in done if line.arm != baseline and not math.isnan(line.difference.mean)]
@@ -56,17 +79,40 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
         axes.grid(alpha=0.3, axis="x")
         save(figure, "differences.png")
 
-    if len({line.rows[0]["params"] for line in done}) > 1:
+    for key, label, name in PARETO:
+        values = [(line, tables.mean(line.rows, key), tables.mean(line.rows, "perplexity")) for line in done]
+        points = [(line, x, y) for line, x, y in values if math.isfinite(x) and math.isfinite(y)]
+        if len({x for _, x, _ in points}) < 2:
+            continue
         figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-        for line in done:
-            perplexities = [r["perplexity"] for r in line.rows if r["perplexity"] is not None]
-            if perplexities:
-                axes.plot(
-                    line.rows[0]["params"], np.mean(perplexities), "o", color="C3" if line.arm == baseline else "C0"
-                )
-                place = (line.rows[0]["params"], float(np.mean(perplexities)))
-                axes.annotate(line.arm, place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axes.set(xlabel="parameters", ylabel="validation perplexity")
+        for line, x, y in points:
+            axes.plot(x, y, "o", color="C3" if line.arm == baseline else "C0")
+            axes.annotate(line.arm, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        best = front([(-x if key == "chars_per_s" else x, y) for _, x, y in points])
+        axes.step(
+            *zip(*sorted((points[i][1], points[i][2]) for i in best), strict=True),
+            "--",
+            color="0.6",
+            linewidth=0.8,
+            where="pre" if key == "chars_per_s" else "post",
+        )
+        axes.set(xlabel=label, ylabel="validation perplexity")
         axes.grid(alpha=0.3)
-        save(figure, "size.png")
+        save(figure, name)
     return written
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which points have none beside them that is at most as large in both numbers and smaller in one: the Pareto
+    front, where both are better small."""
+    beaten = lambda a: any(b != a and b[0] <= a[0] and b[1] <= a[1] for b in points)
+    return [i for i, point in enumerate(points) if not beaten(point)]
+
+
+def _cost(row: dict[str, Any], unit: str) -> float | None:
+    """What a step of a run cost, None if that is not known."""
+    steps = row["curve"][-1][0] if row["curve"] else 0
+    whole = {"tokens": row.get("tokens"), "flops": row.get("flops")}
+    if unit == "steps" or not steps:
+        return 1.0
+    return row.get("step_s") if unit == "seconds" else (whole[unit] or math.nan) / steps

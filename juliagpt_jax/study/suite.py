@@ -4,6 +4,7 @@ A suite file, `experiments/<question>/suite.py`, defines `get_suite(scale: str) 
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 import runpy
@@ -44,6 +45,8 @@ class Suite:
         baseline: the arm the others are compared with.
         common: changes for every arm: the budget, the data.
         measures: dotted keys of report.json that become further columns: "phases.trivium.perplexity".
+        budget: ("tokens", 1e6) or ("flops", 1e12), the same for every arm: sets `train.steps` of each, to the nearest
+            step. Without one the arms have the steps that their configs say.
     """
 
     config: str
@@ -52,6 +55,7 @@ class Suite:
     baseline: str
     common: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measures: tuple[str, ...] = ()
+    budget: tuple[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,12 +166,49 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
         ) from error
     try:
         settings = config.load(suite.config, overrides)
+        if suite.budget:
+            overrides += (f"train.steps={steps_for(settings, *suite.budget)}",)
+            settings = config.load(suite.config, overrides)
     except UserError as error:
         raise UserError(f"arm {name!r}: {error}") from error
     anywhere = lambda value: value.replace(str(folder), "{folder}") if isinstance(value, str) else value
     values = {key: anywhere(value) for key, value in config.flatten(config.to_dict(settings)).items()}
     commands = tuple(map(anywhere, before))
     return Cell(name, seed, values, commands, defaults, tuple(sorted(runs.used)), home(name), overrides, before)
+
+
+def steps_for(settings: config.Config, unit: str, amount: float) -> int:
+    """The steps in which a config spends a budget of "tokens" or of training "flops" (evaluation/cost.py).
+
+    Raises:
+        UserError: another unit; a config whose FLOPs follow a tolerance; less than one step.
+    """
+    spent = {"tokens": lambda settings: 1.0, "flops": _flops_per_token}
+    if unit not in spent:
+        raise UserError(f"budget: no unit is called {unit!r}{config.near(unit, spent)}")
+    tokens = settings.train.batch_size * settings.model.context
+    steps = amount / tokens / spent[unit](settings)
+    if not 0.5 <= steps < 1e9:  # nan too
+        raise UserError(f"budget: {amount:g} {unit} are {steps:.3g} steps of {tokens:,} tokens")
+    return round(steps)
+
+
+@functools.cache  # the cells of a suite mostly share their text
+def _vocabulary(data: config.Data, context: int) -> int:
+    from juliagpt_jax.data import corpus
+
+    return corpus.load(data, context).tokenizer.vocab_size
+
+
+def _flops_per_token(settings: config.Config) -> float:
+    import jax
+
+    from juliagpt_jax.evaluation import cost
+    from juliagpt_jax.training import step
+
+    vocab = _vocabulary(settings.data, settings.model.context)
+    params = jax.eval_shape(lambda: step.initial_state(settings, step.build(settings, vocab)).params)
+    return cost.train_flops_per_token(settings.model, cost.multiplied(settings.model, params), vocab)
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ class Line:
     difference: Difference  # of the loss, to the baseline
     corrected: float  # p after Holm
     steps: list[float]  # each seed's steps to the loss that the baseline of the same seed ends with
+    seconds: list[float]  # the same, times the median time of its steps; without evaluation and compilation
 
 
 def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> list[Line]:
@@ -30,23 +31,27 @@ def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> l
     gaps = {arm: paired(losses[baseline], losses[arm]) for arm in arms}
     corrected = holm({arm: gaps[arm].p for arm in arms if arm != baseline}) | {baseline: math.nan}
     targets = {seed: row["curve"][-1][1] for seed, row in done[baseline].items() if row["curve"]}
-    return [
-        Line(
-            arm,
-            list(done[arm].values()),
-            [r for r in rows if r["arm"] == arm and r["status"] != "done"],
-            gaps[arm],
-            corrected[arm],
-            [steps_to(r["curve"], targets[s]) for s, r in done[arm].items() if s in targets],
+    lines = []
+    for arm in arms:
+        reached = [(steps_to(r["curve"], targets[s]), r.get("step_s")) for s, r in done[arm].items() if s in targets]
+        lines.append(
+            Line(
+                arm,
+                list(done[arm].values()),
+                [r for r in rows if r["arm"] == arm and r["status"] != "done"],
+                gaps[arm],
+                corrected[arm],
+                [steps for steps, _ in reached],
+                [steps * step_s for steps, step_s in reached if step_s],
+            )
         )
-        for arm in arms
-    ]
+    return lines
 
 
 def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) -> list[list[str]]:
     """The table as texts, the first row its head."""
     head = ["arm", "seeds", "loss (nats)", "bits/char", "perplexity", "difference in loss [95%]", "p (Holm)"]
-    head += ["steps to the baseline's loss", "parameters", "training FLOPs", "tokens/s", *measures]
+    head += ["steps to the baseline's loss", "seconds", "parameters", "training FLOPs", "tokens/s", *measures]
     table = [head]
     for line in lines:
         rows = line.rows
@@ -62,6 +67,7 @@ def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) ->
                 "" if same else interval(line.difference),
                 "" if same or math.isnan(line.corrected) else f"{line.corrected:.2g}",
                 reached(line.steps),
+                reached(line.seconds),
                 f"{rows[0]['params']:,}" if rows else "-",
                 f"{rows[0]['flops']:.3g}" if rows else "-",
                 f"{statistics.median(values('tokens_per_s')):,.0f}" if values("tokens_per_s") else "-",
@@ -78,6 +84,12 @@ def dig(row: Any, key: str) -> Any:
     return row
 
 
+def mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+    """Over the rows that have it; nan without any."""
+    values = [v for row in rows if (v := dig(row, key)) is not None]
+    return statistics.fmean(values) if values else math.nan
+
+
 def interval(difference: Difference) -> str:
     """ "+0.0123 [-0.0020, +0.0266]", or what can be said with fewer than two seeds."""
     if difference.n < 2:
@@ -86,7 +98,7 @@ def interval(difference: Difference) -> str:
 
 
 def reached(steps: Sequence[float]) -> str:
-    """The median of steps to a target; how many seeds never got there is said."""
+    """The median of steps or seconds to a target; how many seeds never got there is said."""
     never = sum(math.isinf(s) for s in steps)
     if not steps or never == len(steps):
         return "not reached" if steps else "-"
@@ -104,7 +116,8 @@ def notes(lines: Sequence[Line], baseline: str) -> list[str]:
         f"Validation: {_all(rows, 'characters')} characters, each scored once, context {_all(rows, 'context')}, "
         f"stride {_all(rows, 'stride')}. Training tokens: {_all(rows, 'tokens')}. Mean ± standard deviation over "
         "seeds; differences are paired by seed, with t intervals. Steps: median over seeds, to the loss that the "
-        "baseline of the same seed ends with, on the fixed validation windows.",
+        "baseline of the same seed ends with, on the fixed validation windows; seconds: those steps times the run's "
+        "median time of a step, which a busy machine lengthens.",
         f"Machine: {_all(rows, 'machine')}; {_all(rows, 'device')}; "
         f"{', '.join(f'{k} {v}' for k, v in rows[0]['versions'].items())}.",
     ]

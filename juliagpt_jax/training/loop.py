@@ -310,7 +310,7 @@ class Trainer:
         if self.state.averaged != ():
             values["averaged"] = measure(self.state.averaged)
         generator = self._load_generator()
-        texts = report.write(generator, tokenizer, self.config.seed)
+        texts, chars_per_s = report.write(generator, tokenizer, self.config.seed)
         tokens = train.steps * train.batch_size * self.config.model.context
         flops = cost.train_flops_per_token(self.config.model, self.multiplied, self.model.vocab)
         newest = self.workdir / "checkpoints" / str(train.steps)
@@ -326,6 +326,7 @@ class Trainer:
                 "compiler_flops": self.train_flops_step * train.steps,
                 "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
                 "peak_memory_bytes": devices.peak_memory_bytes(),
+                "chars_per_s": chars_per_s,
                 "skipped_steps": int(self.state.skipped),
                 "compile_s": self.compile_s,
                 "compilations": {"train": 1, "eval": scoring.compilations()} | generator.compilations,

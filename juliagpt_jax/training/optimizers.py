@@ -47,10 +47,10 @@ def rules(train: config.Train, params: Any) -> dict[str, str]:
 
 
 def rates(train: config.Train, params: Any) -> dict[str, float]:
-    """{path: its highest learning rate}: `train.adam_lr` for what another rule leaves to AdamW, else `train.lr`."""
-    apart = train.adam_lr and train.optimizer != "adamw"
-    left = lambda rule: apart and rule == "adamw"
-    return {path: train.adam_lr if left(rule) else train.lr for path, rule in rules(train, params).items()}
+    """{path: its highest learning rate}: `train.adam_lr`, if there is one, for what another rule leaves to AdamW, and
+    under AdamW itself for what is no matrix, so that it can be compared with the others at two rates as well."""
+    mine = is_matrix if train.optimizer == "adamw" else TAKES[train.optimizer]
+    return {path: train.lr if mine(path) or not train.adam_lr else train.adam_lr for path in paths(params)}
 
 
 def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, decay: jax.Array) -> Any:

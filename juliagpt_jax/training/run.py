@@ -104,13 +104,13 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
     scaling = sum(leaf.size for path, leaf in leaves.items() if optimizers.is_matrix(path) or path == head)
-    rates = dict(sorted(zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)))
+    rates = sorted({*zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)})
     tokens = train.steps * batch
     rows = [
         ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
         ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
-        ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates.items())),
+        ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates)),
         ("schedule", f"{train.schedule}, {settings.warmup_steps:,} steps of warm-up"),
         ("weight decay", f"{train.weight_decay:.3g} ({train.weight_decay_schedule})"),
         ("FLOPs", "as many as the tolerance takes" if math.isnan(flops) else f"{tokens * flops:.3g} by formula"),

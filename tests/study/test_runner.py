@@ -185,6 +185,24 @@ def test_a_suite_that_cannot_run_is_refused_before_anything_runs(study, arms, sa
     assert not study.started()
 
 
+def test_a_budget_in_tokens_or_flops_sets_the_steps(tmp_path):
+    """Each arm spends the same, to half a step; FLOPs as a run reports them."""
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be that is the question " * 50)
+    common = {"data.path": str(text), "model.width": 16, "model.heads": 1, "train.warmup": 1, "data.max_leak": 1.0}
+    arms = {"one": suite.Arm(), "deep": suite.Arm({"model.layers": 4}), "long": suite.Arm({"model.context": 64})}
+    at = lambda budget: suite.Suite(str(ROOT / "configs/micro.py"), arms, (1,), "one", common, budget=budget)
+    steps = lambda budget: [cell.config["train.steps"] for cell in suite.cells(at(budget), tmp_path / "cells")]
+    assert steps(("tokens", 100_000)) == [98, 98, 195], "of 8 windows of 128 or 64 tokens"
+    layer = 6 * (4 * 16 * 16 + 3 * 16 * 64 + 32) + 3 * 4 * 16 * 128  # Linears, two norms; attention over the context
+    head = 6 * (16 * len(set(text.read_text())) + 16)
+    flops = [1024 * (layers * layer + head) for layers in (2, 4)]
+    assert steps(("flops", 3e9))[:2] == [round(3e9 / n) for n in flops]
+    for budget, says in [(("hours", 1.0), "no unit is called 'hours'"), (("tokens", 100.0), "are 0.0977 steps")]:
+        with pytest.raises(UserError, match=f"arm 'one': budget: .*{says}"):
+            steps(budget)
+
+
 def test_suites_that_are_none(tmp_path):
     (tmp_path / "s.py").write_text("get_suite = lambda scale: scale")
     for path, says in [("none.py", "does not exist"), ("s.py", "gives str, not a Suite")]:
@@ -239,6 +257,15 @@ def test_a_real_suite_stopped_in_the_middle_ends_like_one_that_was_not(tmp_path)
     assert subprocess.run(command("cut"), timeout=120, **options).returncode == 0
     assert "going on after step" in (tmp_path / "cut/cells/baseline/5/log.txt").read_text()
     (one,), (two,) = (runner.read(tmp_path / out / "results.jsonl") for out in ("whole", "cut"))
-    clocks = {"cell_s", "wall_s", "compile_s", "step_s", "tokens_per_s", "peak_memory_bytes", "checkpoint_bytes"}
+    clocks = {
+        "cell_s",
+        "wall_s",
+        "compile_s",
+        "step_s",
+        "tokens_per_s",
+        "chars_per_s",
+        "peak_memory_bytes",
+        "checkpoint_bytes",
+    }
     assert {k: v for k, v in one.items() if k not in clocks} == {k: v for k, v in two.items() if k not in clocks}
     assert json.loads((tmp_path / "cut/cells/baseline/5/run/config.json").read_text())["train"]["steps"] == 1500

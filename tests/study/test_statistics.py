@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from juliagpt_jax.study import tables
+from juliagpt_jax.study import plots, tables
 from juliagpt_jax.study.statistics import holm, paired, spread, steps_to
 
 
@@ -72,7 +72,7 @@ def row(arm, seed, loss, status="done"):
         return common | {"error": "exit 3: numbers"}
     numbers = {"loss": loss, "bpc": loss / math.log(2), "perplexity": math.exp(loss), "params": 10, "flops": 1e9}
     facts = {"characters": 100, "context": 8, "stride": 4, "tokens": 50, "machine": "m", "device": "d"}
-    rest = {"tokens_per_s": 5.0, "versions": {"jax": "1"}, "curve": [[10, loss + 1], [20, loss]]}
+    rest = {"tokens_per_s": 5.0, "step_s": 0.5, "versions": {"jax": "1"}, "curve": [[10, loss + 1], [20, loss]]}
     return common | numbers | facts | rest | {"phases": {"logic": {"loss": loss}}}
 
 
@@ -89,6 +89,7 @@ def test_a_comparison_says_what_a_reader_must_know():
     assert (
         good["difference in loss [95%]"].startswith("-0.4800 [-0.50") and good["steps to the baseline's loss"] == "15"
     )
+    assert good["seconds"] == "8", "15.2 steps of half a second"
     assert good["phases.logic.loss"] == good["loss (nats)"] and "±" in good["loss (nats)"]
     assert same["steps to the baseline's loss"] == "19 (1 of 3 never)"
     assert bad["seeds"] == "1 + 1 FAILED" and bad["steps to the baseline's loss"] == "not reached"
@@ -101,3 +102,26 @@ def test_the_table_in_three_forms():
     assert tables.markdown(table).splitlines()[:3] == ["| arm | 50% & more |", "|---|---|", "| a_b | 1 ± 2, x |"]
     assert tables.comma_separated(table) == 'arm,50% & more\na_b,"1 ± 2, x"\n'
     assert r"a\_b & 1 $\pm$ 2, x \\" in tables.latex(table) and r"50\% \& more" in tables.latex(table)
+
+
+def test_a_front_has_what_nothing_beats():
+    points = [(1.0, 9.0), (2.0, 4.0), (3.0, 4.0), (3.0, 3.0), (5.0, 5.0), (1.0, 9.0)]
+    assert plots.front(points) == [0, 1, 3, 5], "not the one as good and dearer, nor the one worse in both"
+
+
+def test_plots_of_arms_that_differ_in_what_they_cost(tmp_path):
+    """One panel where only steps differ, the budgets too where they do; no plot of what all have alike."""
+    alike = [row(arm, s, 2.0 + s / 10) for arm in ("base", "other") for s in (1, 2)]
+    drawn = plots.draw(tables.compare(alike, ["base", "other"], "base"), "base", tmp_path)
+    assert [p.name for p in drawn] == ["curves.png", "differences.png"]
+    one_panel = width(tmp_path / "curves.png")
+    dear = [r | {"flops": 3e9, "params": 20, "chars_per_s": 7.0} if r["arm"] == "other" else r for r in alike]
+    drawn = plots.draw(tables.compare(dear, ["base", "other"], "base"), "base", tmp_path)
+    assert [p.name for p in drawn] == ["curves.png", "differences.png", "size.png"], "one arm alone has a speed"
+    assert width(tmp_path / "curves.png") > one_panel
+
+
+def width(path):
+    import matplotlib.image
+
+    return matplotlib.image.imread(path).shape[1]
