@@ -20,44 +20,31 @@ class Copy(NamedTuple):
 
 
 def longest_copies(texts: Sequence[str], training: str) -> list[Copy]:
-    """The longest common substring of each text with the training text, by a suffix array of the latter.
+    """The longest common substring of each text with the training text, by a suffix array of the latter's UTF-8: there
+    the bytes of whole characters are found nowhere but where these characters stand.
 
     Raises:
-        UserError: pydivsufsort is missing, or the texts have more than 255 different characters.
+        UserError: pydivsufsort is missing.
     """
     try:
         from pydivsufsort import divsufsort, sa_search
     except ImportError as error:
         raise UserError("the suffix array needs pydivsufsort: pip install 'juliagpt-jax[study]'") from error
-    alphabet = np.unique(_codes("".join(texts)))
-    if len(alphabet) > 255:
-        raise UserError(f"{len(alphabet)} different characters in the texts; 255 are the most that can be looked up")
-
-    def encode(text: str) -> np.ndarray:
-        """Bytes: the characters of the texts from 1, and 0 for all others, which no text can match."""
-        codes = _codes(text)
-        places = np.minimum(np.searchsorted(alphabet, codes), len(alphabet) - 1)
-        return np.where(alphabet[places] == codes, places + 1, 0).astype(np.uint8)
-
-    if not training or not len(alphabet):
-        return [Copy(0, 0, 0)] * len(texts)
+    encode = lambda text: np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).copy()
     source = encode(training)
-    order = divsufsort(source)
+    order = divsufsort(source) if training else source
     found = []
     for text in texts:
-        wanted, best = encode(text), Copy(0, 0, 0)
-        for at in range(len(wanted)):
-            while at + best.length < len(wanted):
-                count, first = sa_search(source, order, wanted[at : at + best.length + 1])
+        best, place = Copy(0, 0, 0), 0
+        for at in range(len(text) if training else 0):
+            while at + best.length < len(text):
+                count, first = sa_search(source, order, encode(text[at : at + best.length + 1]))
                 if not count:
                     break
-                best = Copy(best.length + 1, at, int(order[first]))
-        found.append(best)
+                best, place = Copy(best.length + 1, at, 0), int(order[first])
+        before = source[:place].tobytes().decode("utf-8", "surrogatepass")
+        found.append(best._replace(source=len(before)))
     return found
-
-
-def _codes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def nearest(texts: Sequence[str], passages: Sequence[str]) -> list[tuple[float, int]]:

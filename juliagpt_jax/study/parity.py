@@ -36,9 +36,9 @@ from juliagpt_jax.training import step
 STEPS = 10  # of AdamW in `same`
 WITHIN = 0.005  # perplexities count as the same within 0.5%
 EVAL_BATCH = 32
-# Largest differences, as shares of the norm of what is compared, and for the steps of the way that a tensor has gone:
-# Adam divides by sqrt(v), which makes a step of nearly full size of a gradient that is nothing but rounding.
-TOLERANCES = {"logits": 1e-5, "loss": 1e-6, "gradient": 1e-5, f"{STEPS} steps": 1e-4}
+# Largest differences, as shares of the norm of what is compared; for the steps, of the way that a tensor has gone: a
+# few steps of warm-up move a norm's scale by 1e-3, and float32 beside 1 has steps of 1e-7.
+TOLERANCES = {"logits": 1e-5, "loss": 1e-6, "gradient": 1e-5, f"{STEPS} steps": 5e-4}
 ARMS = {  # of `trained`: which side trains, from whose initial weights
     "jax": "JAX",
     "torch": "PyTorch, initial weights of its own",

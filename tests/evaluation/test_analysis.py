@@ -165,7 +165,7 @@ def brute_force(text, training):
     return max((len(piece) for piece in pieces if piece in training), default=0)
 
 
-@given(st.lists(st.text("abé \n", max_size=12), min_size=1, max_size=3), st.text("abcé§ \n", max_size=60))
+@given(st.lists(st.text("abé㐀 \n", max_size=12), min_size=1, max_size=3), st.text("abcé§㐀㐁 \n", max_size=60))
 @settings(max_examples=60)
 def test_longest_copies_are_those_of_brute_force(texts, training):
     pytest.importorskip("pydivsufsort")
@@ -175,10 +175,13 @@ def test_longest_copies_are_those_of_brute_force(texts, training):
         assert here == there
 
 
-def test_what_no_suffix_array_can_do_is_said(monkeypatch):
+def test_any_alphabet_can_be_looked_up():
     pytest.importorskip("pydivsufsort")
-    with pytest.raises(UserError, match="300 different characters"):
-        memorisation.longest_copies(["".join(map(chr, range(1000, 1300)))], "a")
+    signs = "".join(map(chr, range(0x4E00, 0x4E00 + 600)))
+    assert memorisation.longest_copies([signs[100:500] + "x"], "e\u0301" + signs) == [(400, 0, 102)]
+
+
+def test_without_the_library_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydivsufsort", None)
     with pytest.raises(UserError, match=r"pip install 'juliagpt-jax\[study\]'"):
         memorisation.longest_copies(["a"], "a")
