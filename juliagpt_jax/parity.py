@@ -71,7 +71,7 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.files import write_json, write_text
     from juliagpt_jax.models.parameters import count
-    from juliagpt_jax.study import parity
+    from juliagpt_jax.study import parity, parity_page
     from juliagpt_jax.training.workdir import describe_run
 
     pair = parity.Pair(settings, corpora.load(settings.data, settings.model.context))
@@ -90,7 +90,7 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
 
     def write() -> None:
         write_json(out / "parity.json", values)
-        write_text(out / "parity.md", parity.page(head, values))
+        write_text(out / "parity.md", parity_page.page(head, values))
 
     if "same" in wanted:
         values["same"] = parity.same(pair, settings.seed)
@@ -112,7 +112,7 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
         values["trained"] = shape | {"context": settings.model.context, "rows": rows}
         values["trained"]["ratios"] = {
             arm: {"mean": math.exp(gap.mean), "low": math.exp(gap.low), "high": math.exp(gap.high), "seeds": gap.n}
-            for arm, gap in parity.gaps(rows).items()
+            for arm, gap in parity_page.gaps(rows).items()
         }
         write()
     if "speed" in wanted:

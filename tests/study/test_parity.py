@@ -13,7 +13,7 @@ import pytest
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.study import parity
+from juliagpt_jax.study import parity, parity_page
 from juliagpt_jax.study.statistics import Difference, paired
 from juliagpt_jax.training import schedules, step
 
@@ -208,7 +208,7 @@ def losses(*gaps):
 
 
 def test_the_ratio_is_paired_by_seed():
-    gap = parity.gaps(losses(0.001, 0.002, 0.003))["torch"]
+    gap = parity_page.gaps(losses(0.001, 0.002, 0.003))["torch"]
     assert gap == paired({1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.001, 2: 2.002, 3: 3.003})
     assert gap.mean == pytest.approx(0.002) and gap.n == 3
 
@@ -226,6 +226,6 @@ def test_the_ratio_is_paired_by_seed():
     ],
 )
 def test_the_verdict_follows_the_interval(low, high, says):
-    assert parity.verdict(Difference((low + high) / 2, low, high, 0.5, 3)).endswith(says) or says == "too few"
+    assert parity_page.verdict(Difference((low + high) / 2, low, high, 0.5, 3)).endswith(says) or says == "too few"
     if math.isnan(low):
-        assert says in parity.verdict(Difference(0.0, low, high, low, 1))
+        assert says in parity_page.verdict(Difference(0.0, low, high, low, 1))
