@@ -55,7 +55,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
-    model.linear = "dense"  # a name of models/layers.py
+    model.linear = (
+        "dense"  # a name of models/layers.py: monarch; ternary (1.58 bits, int8 activations); subln (its norms)
+    )
     model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
     model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
     model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
@@ -103,6 +105,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.kfac_ema = 0.95  # decay of the running means of the factors, a measurement
     train.kfac_factors_every = 5  # steps between two measurements of the factors, each about a step's work
     train.kfac_inverse_every = 5  # steps between two inversions of the factors
+    train.ternary_from = 0.0  # share of the steps before model.linear=ternary rounds; until then it computes as subln
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none

@@ -20,6 +20,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="cells at a time, each on its share of the cores"
     )
+    flags.add_argument("--together", action="store_true", help="the seeds of an arm train as one vmapped step (a GPU)")
     flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each cell's command: 'srun -n1'")
     flags.add_argument("--cells", metavar="DIR", help="where the cells work; default: OUT/cells")
     flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished cells")
@@ -45,7 +46,7 @@ def _run(options: argparse.Namespace, question: Any, cells: list, out: Path) -> 
     from juliagpt_jax.study import plots, tables
     from juliagpt_jax.study.runner import Runner
 
-    runner = Runner(question, cells, out, options.jobs, options.launcher, options.keep)
+    runner = Runner(question, cells, out, options.jobs, options.launcher, options.keep, options.together)
     missing = runner.missing()
     print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
     if options.dry_run:

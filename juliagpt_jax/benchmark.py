@@ -1,11 +1,15 @@
 """Measure the speed of a configuration on this machine, beside the machine's own limits.
 
 python -m juliagpt_jax.benchmark --config=configs/tiny.py --what=train|generate [--batch=1] [--threads=1] [--json]
+python -m juliagpt_jax.benchmark --config=configs/tiny.py --what=generate --batches=1,8,32 --precisions=f32,bf16,f16
 """
 
 import argparse
 import dataclasses
+import json
 import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -13,6 +17,22 @@ from juliagpt_jax import command, config, devices
 from juliagpt_jax.errors import UserError
 
 SHAPES = ["width", "layers", "heads", "context"]
+LONG = 500  # characters whose time is measured, however short the context
+EAGER_STEPS = 8
+# What the table of --batches and --precisions shows: key, title, in which unit.
+COLUMNS = [
+    ("precision", "", 1),
+    ("batch", "", 1),
+    ("chars_per_s", "chars/s", 1),
+    ("seconds_500", f"{LONG} chars, s", 1),
+    ("first_char_s", "first, ms", 1e-3),
+    ("share_of_limit", "of limit, %", 1e-2),
+    ("weight_bytes", "weights, MB", 1e6),
+    ("decode_memory_bytes", "decoding, MB", 1e6),
+    ("run_peak_memory_bytes", "peak, MB", 1e6),
+    ("compile_s", "compile, s", 1),
+    ("eager_chars_per_s", "eager, chars/s", 1),
+]
 
 
 def parser() -> command.Parser:
@@ -29,6 +49,14 @@ def parser() -> command.Parser:
     )
     flags.add_argument("--vocab", type=int, default=65, metavar="V", help="default: 65, as in tiny Shakespeare")
     flags.add_argument("--new", type=int, metavar="N", help="characters to generate; default: fill the context")
+    flags.add_argument(
+        "--precision", metavar="WORD", help="generate: a name of inference/precision.py; default: train's"
+    )
+    flags.add_argument("--batches", default="", metavar="B,B", help="generate: a table, each row in its own process")
+    flags.add_argument("--precisions", default="", metavar="WORD,WORD", help="the same, of precisions")
+    flags.add_argument(
+        "--eager", action="store_true", help="generate: also without compilation, operation by operation"
+    )
     flags.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use; 0: all")
     flags.add_argument("--repeats", type=int, default=7, metavar="N")
     flags.add_argument("--json", action="store_true", help="print only the JSON line")
@@ -40,9 +68,15 @@ def main(options: argparse.Namespace) -> None:
     for name in ("batch", "new", "repeats", "vocab"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")
+    table = options.batches or options.precisions
+    if options.what == "train" and (table or options.precision or options.eager):
+        raise UserError("--precision, --precisions, --batches and --eager go with --what=generate")
+    if table:
+        return _table(options)
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training import optimizers, schedules
     from juliagpt_jax.training.workdir import processor
@@ -50,14 +84,17 @@ def main(options: argparse.Namespace) -> None:
     check_names(settings.model)
     optimizers.check_names(settings.train)
     schedules.check_names(settings.train)
-    values = (_train if options.what == "train" else _generate)(settings, options)
+    if options.precision:
+        precision.check(options.precision)
     import jax
 
+    jax.config.update("jax_enable_compilation_cache", False)  # else compile_s is the time to read it back
+    values = {"precision": settings.train.precision}
+    values |= (_train if options.what == "train" else _generate)(settings, options)
     values |= {
         "what": options.what,
         "device": jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor(),
         "threads": options.threads or devices.cores(),
-        "precision": settings.train.precision,
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "jax": jax.__version__,
     }
@@ -138,59 +175,145 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     import numpy as np
 
     from juliagpt_jax.evaluation import ceilings, cost
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.models import parameters
     from juliagpt_jax.training import step
 
     batch, context = options.batch or 1, settings.model.context
-    new = options.new or context - 1
+    new, word = options.new or context - 1, options.precision or settings.train.precision
+    if word == "ternary":  # which is trained so: random weights of such a model
+        settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, linear="ternary"))
     decoder = step.build(settings, options.vocab)
     params = jax.jit(lambda: step.initial_state(settings, decoder).params)()
-    generator = Generator(decoder, params)
-    prompts = [np.array([1 % options.vocab])] * batch
-    rule = Rule()
-    write = lambda seed: generator.generate(prompts, new, rule, seed)
+    count, used = parameters.count(params), cost.multiplied(settings.model, params)
+    generator = Generator(*precision.prepare(decoder, params, word))
+    del params
+    rule, one = Rule(), np.array([1 % options.vocab])
 
-    begun = time.perf_counter()
-    write(0)
-    compile_s = time.perf_counter() - begun
-    times = []
-    for repeat in range(options.repeats):
+    def timed(prompt: np.ndarray, characters: int, seed: int = 0) -> float:
         begun = time.perf_counter()
-        write(repeat)
-        times.append(time.perf_counter() - begun)
-    begun = time.perf_counter()
-    next(generator.stream(prompts, 1, rule))
-    first_s, peak = time.perf_counter() - begun, devices.peak_memory_bytes()
+        generator.generate([prompt] * batch, characters, rule, seed)
+        return time.perf_counter() - begun
 
+    first = timed(one, new)
+    times = [timed(one, new, repeat) for repeat in range(options.repeats)]
     seconds = statistics.median(times)
+    first_s = timed(one, 1)
+    timed(np.resize(one, context), 1)  # compiles what the window needs to roll
+    long_s = statistics.median(timed(one, LONG, repeat) for repeat in range(min(3, options.repeats)))
+    peak = devices.peak_memory_bytes()
+
+    memory = generator.decode_program(batch, rule).memory_analysis()
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(generator.params))
     reading = ceilings.read_bytes()
-    count = parameters.count(params)
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
-    flops = 2 * cost.multiplied(settings.model, params) * batch
-    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(settings.train.precision)))
-    return {
+    flops = 2 * used * batch
+    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(word)))
+    values = {
         "chars_per_s": batch * new / seconds,
         "chars_per_s_best": batch * new / min(times),
         "step_s": seconds / new,
         "first_char_s": first_s,
-        "compile_s": max(0.0, compile_s - seconds),
+        f"seconds_{LONG}": long_s,
+        "compile_s": max(0.0, first - seconds),
         "params": count,
         "batch": batch,
         "new": new,
+        "precision": word,
         "flops": flops,
         "weight_bytes": weights,
         "limit_bytes_per_s": reading,
         "limit_step_s": limit_s,
         "share_of_limit": limit_s / (seconds / new),
+        "decode_memory_bytes": _bytes(memory),
         "run_peak_memory_bytes": peak,
     }
+    if options.eager:
+        values["eager_chars_per_s"] = batch * EAGER_STEPS / _eager_seconds(generator, batch, rule)
+    return values
+
+
+def _bytes(memory: Any) -> float:
+    """What a program needs in all, by its compiler: weights, cache and what it computes in between; nan where the
+    compiler does not say."""
+    if memory is None:
+        return float("nan")
+    given = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return given + memory.temp_size_in_bytes
+
+
+def _eager_seconds(generator: Any, batch: int, rule: Any) -> float:
+    """Time of EAGER_STEPS steps of decoding with the cache, each operation sent to the device by itself."""
+    import jax
+    import jax.numpy as jnp
+
+    def write(steps: int) -> float:
+        begun = time.perf_counter()
+        numbers = jnp.full((steps, batch), 0.5)
+        jax.block_until_ready(generator.decode_block(rule, generator.params, generator.empty(batch), numbers))
+        return time.perf_counter() - begun
+
+    with jax.disable_jit():
+        write(1)  # the first use of an operation compiles it
+        return write(EAGER_STEPS)
+
+
+def _table(options: argparse.Namespace) -> None:
+    """A row for each batch and precision, measured in a process of its own, so that each has its own peak memory.
+
+    Raises:
+        UserError: no row could be measured; the reason of the first.
+    """
+    from juliagpt_jax.inference import precision
+
+    try:
+        batches = [int(batch) for batch in (options.batches or str(options.batch or 1)).split(",")]
+    except ValueError as error:
+        raise UserError(f"--batches={options.batches}: whole numbers with commas between them") from error
+    if min(batches) < 1:
+        raise UserError(f"--batches={options.batches}: each must be at least 1")
+    words = (options.precisions or options.precision or "").split(",")
+    for word in filter(None, words):
+        precision.check(word)
+    passed = [*SHAPES, "config", "what", "hidden", "vocab", "new", "threads", "repeats"]
+    flags = [f"--{name}={value}" for name, value in vars(options).items() if name in passed and value is not None]
+    flags += [f"--config.{override}" for override in options.overrides] + ["--eager"] * options.eager
+    rows = []
+    for word in words:
+        for batch in batches:
+            own = [f"--batch={batch}", *([f"--precision={word}"] if word else [])]
+            call = [sys.executable, "-m", "juliagpt_jax.benchmark", *flags, *own, "--json"]
+            done = subprocess.run(call, capture_output=True, encoding="utf-8")
+            last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
+            failed = {"batch": batch, "precision": word, "error": "".join(last) or f"exit code {done.returncode}"}
+            rows.append(json.loads(last[0]) if done.returncode == 0 else failed)
+    if all("error" in row for row in rows):
+        raise UserError(rows[0]["error"])
+    if not options.json:
+        print(_layout(rows))
+    command.print_json({"rows": rows})
+
+
+def _layout(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table of COLUMNS, those that a row has."""
+    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
+    lines = [" | ".join(f"{title or key:>14}" for key, title, _ in columns)]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"{row['precision']:>14} | {row['batch']:>14} | FAILED: {row['error']}")
+            continue
+        shown = [
+            row[key] if unit == 1 and isinstance(row[key], str | int) else (row[key] or 0) / unit
+            for key, _, unit in columns
+        ]
+        lines.append(" | ".join(f"{v:>14}" if isinstance(v, str | int) else f"{v:>14,.4g}" for v in shown))
+    return "\n".join(lines)
 
 
 def _dtype(precision: str) -> str:
-    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}[precision]
+    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(precision, "int8")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
         self.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
 
+    def add_precision_flag(self) -> None:
+        """--precision, a word of inference/precision.py; without it a model computes as it was trained or packed."""
+        words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported
+        self.add_argument("--precision", choices=words, help="default: as trained, or as packed")
+
     def add_ode_flags(self) -> None:
         """On which steps a model with ODE layers is solved (`evaluation/schedule.py`)."""
         self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")

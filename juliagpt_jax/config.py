@@ -144,6 +144,7 @@ class Train:
     kfac_ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     kfac_factors_every: int = _at_least(1)
     kfac_inverse_every: int = _at_least(1)
+    ternary_from: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
     ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
@@ -181,6 +182,11 @@ class Config:
         """Steps until the learning rate is at its highest: those of `train.warmup_tokens`, else `train.warmup`."""
         tokens = self.train.batch_size * self.model.context
         return -(-self.train.warmup_tokens // tokens) if self.train.warmup_tokens else self.train.warmup
+
+    @property
+    def ternary_step(self) -> int:
+        """Steps done when model.linear=ternary begins to round; 0: it does from the start."""
+        return min(round(self.train.ternary_from * self.train.steps), self.train.steps - 1)
 
 
 def decay_steps(train: Train) -> int:
@@ -251,6 +257,11 @@ def build(values: Mapping[str, Any]) -> Config:
             f"{t.decay_share:g} of {t.steps} steps and a warm-up of {config.warmup_steps} are more than all",
         ),
         (not (t.ema and t.tail), "train.tail", "the weights are averaged in one way: ema=0 or tail=0"),
+        (
+            not (t.ternary_from and m.linear != "ternary"),
+            "train.ternary_from",
+            f"says when model.linear=ternary begins, and model.linear={m.linear}",
+        ),
     ]:
         if not good:
             raise UserError(f"config.{key}: {why}")
@@ -441,16 +452,31 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[s
 
 
 def read(path: Path) -> Config:
-    """The config saved in a workdir.
+    """The config saved in a workdir; or, where the workdir is a file, in that packed model (inference/packed.py).
 
     Raises:
         UserError: the file is missing or not a config of this version.
     """
     try:
         return build(json.loads(path.read_text(encoding="utf-8")))
+    except NotADirectoryError:
+        return _of_file(path.parent)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a config: {error}") from error
+
+
+def _of_file(path: Path) -> Config:
+    """The config in the metadata of a packed model, of which nothing else is read."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return build(json.loads((file.metadata() or {})["config"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a file that is something else raises
+        raise UserError(f"{path} is not the workdir of a run, and no packed model either: {error}"[:300]) from error

@@ -22,7 +22,7 @@ def parser() -> command.Parser:
         "--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context"
     )
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
-    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
     flags.add_ode_flags()
     flags.add_argument(
@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, report, schedule, scoring
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models.parameters import count
     from juliagpt_jax.training.workdir import open_run
@@ -53,7 +54,8 @@ def main(options: argparse.Namespace) -> None:
     if options.ode_adaptive and not looking_ahead:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
     scored = looking_ahead if options.ode_adaptive and looking_ahead else model
-    model, scored = (m.clone(precision=options.precision or m.precision, parent=None) for m in (model, scored))
+    word = options.precision or model.precision
+    (model, weights), (scored, _) = (precision.prepare(m, run.params, word) for m in (model, scored))
     parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
@@ -76,10 +78,10 @@ def main(options: argparse.Namespace) -> None:
     lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
     left_out = sum(map(text.count, run.tokenizer.unknown(text)))
     density = (len(text) - left_out) / len(tokens)
-    score = scoring.score_text(scored, run.params, tokens, lead, stride, parts=parts, characters_per_token=density)
+    score = scoring.score_text(scored, weights, tokens, lead, stride, parts=parts, characters_per_token=density)
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
-    generator = Generator(model, run.params)
+    generator = Generator(model, weights)
     texts, chars_per_s = report.write(generator, run.tokenizer, options.seed)
     params = count(run.params)
     trained = run.step * settings.train.batch_size * settings.model.context
@@ -95,9 +97,9 @@ def main(options: argparse.Namespace) -> None:
         "params": params,
         "tokens": trained,
         "flops": trained * cost.train_flops_per_token(settings.model, used, run.tokenizer.vocab_size),
-        **schedule.describe(model, scored, run.params, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
-        "checkpoint_bytes": sum(f.stat().st_size for f in run.folder.rglob("*") if f.is_file()),
-        "params_bytes": sum(f.stat().st_size for f in (run.folder / "params").rglob("*") if f.is_file()),
+        **schedule.describe(model, scored, weights, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
+        "checkpoint_bytes": _size(run.folder),
+        "params_bytes": _size(run.folder / "params" if run.folder.is_dir() else run.folder),
         "chars_per_s": chars_per_s,
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "compilations": {"eval": scoring.compilations()} | generator.compilations,
@@ -105,6 +107,11 @@ def main(options: argparse.Namespace) -> None:
     print(report.describe(values, entropy))
     if options.json:
         command.print_json(values)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Take a trained model out: to transformers, to llama.cpp, or as one plain file of weights.
+"""Take a trained model out: to transformers, to llama.cpp, as one plain file of weights, or packed into few bits.
 
 python -m juliagpt_jax.export --workdir=runs/tiny --format=hf --out=exports/tiny
+python -m juliagpt_jax.export --workdir=runs/ternary --format=ternary --packing=base3 --out=small.safetensors
+python -m juliagpt_jax.generate --workdir=small.safetensors --prompt="the nature of"
 """
 
 import argparse
@@ -10,6 +12,8 @@ from pathlib import Path
 from juliagpt_jax import command, config, devices
 from juliagpt_jax.errors import UserError
 
+PACKED = ("ternary", "int8")
+
 
 def parser() -> command.Parser:
     flags = command.Parser("export", "Write a trained model in a format that other programs read.")
@@ -17,26 +21,43 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--format",
         required=True,
-        choices=["hf", "gguf", "safetensors"],
-        help="hf: a folder for transformers; gguf: a file for llama.cpp; safetensors: a file, also for import_model",
+        choices=["hf", "gguf", "safetensors", *PACKED],
+        help="hf: a folder for transformers; gguf: a file for llama.cpp; safetensors: a file, also for import_model; "
+        "ternary (trained with model.linear=ternary) and int8 (any model): a small file that --workdir takes",
     )
     flags.add_argument("--out", required=True, metavar="PATH", help="the folder or file; it must not exist yet")
-    flags.add_argument("--precision", choices=["f32", "f16", "bf16"], default="f32", help="of the stored matrices")
+    flags.add_argument("--precision", choices=["f32", "f16", "bf16"], help="of the stored matrices; default: f32")
+    flags.add_argument("--packing", choices=["2bit", "base3"], help="of ternary: 2 (default) or 1.6 bits a weight")
+    flags.add_argument("--embedding", choices=["f16", "int8", "f32"], help="of ternary and int8; default: f16")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
     workdir, out = Path(options.workdir), Path(options.out)
+    packed = options.format in PACKED
+    for flag, given, taken in [
+        ("precision", options.precision, not packed),
+        ("packing", options.packing, options.format == "ternary"),
+        ("embedding", options.embedding, packed),
+    ]:
+        if given and not taken:
+            raise UserError(f"--{flag}={given}: not of --format={options.format}")
     settings = config.read(workdir / "config.json")
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.inference.export import export
+    from juliagpt_jax.inference.export import export, pack
     from juliagpt_jax.training.workdir import open_run
 
     run = open_run(workdir, options.checkpoint, options.averaged)
-    export(run, options.format, out, options.precision, _report(workdir), options.averaged)
+    if packed:
+        how = [options.packing or "2bit"] if options.format == "ternary" else []
+        how.append(options.embedding or "f16")
+        pack(run, options.format, out, how[0], how[-1])
+    else:
+        how = [options.precision or "f32"]
+        export(run, options.format, out, how[0], _report(workdir), options.averaged)
     size = sum(file.stat().st_size for file in ([out] if out.is_file() else out.rglob("*")) if file.is_file())
-    print(f"{out}: step {run.step} of {workdir}, {options.format}, {options.precision}, {size:,} bytes")
+    print(f"{out}: step {run.step} of {workdir}, {', '.join([options.format, *how])}, {size:,} bytes")
 
 
 def _report(workdir: Path) -> dict:

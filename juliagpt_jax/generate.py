@@ -23,11 +23,19 @@ def parser() -> command.Parser:
     flags.add_argument("--top_k", type=int, default=0, metavar="K", help="draw from the K most likely; 0: all")
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--greedy", action="store_true", help="always the most likely character")
+    flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
-    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_argument(
+        "--sinks", type=int, default=0, metavar="K", help="past the context, keep the text's first K tokens in sight"
+    )
+    flags.add_argument(
+        "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
+    )
+    flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
+    flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     return flags
@@ -44,17 +52,19 @@ def main(options: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from juliagpt_jax.data.tokenizer import stream_text
     from juliagpt_jax.evaluation import schedule
     from juliagpt_jax.evaluation.scoring import lead_token
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
+    from juliagpt_jax.inference.speculative import SpeculativeGenerator
+    from juliagpt_jax.inference.stops import stream_texts
     from juliagpt_jax.training.workdir import open_run
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model, _ = schedule.choose(run, Path(options.workdir), options)
-    model = model.clone(precision=options.precision or run.config.train.precision, parent=None)
+    model, params = precision.prepare(model, run.params, options.precision or model.precision)
 
     begin = np.array([lead_token(run.tokenizer)])
     asked = options.prompt or _piped()
@@ -66,25 +76,55 @@ def main(options: argparse.Namespace) -> None:
         says = f"{longest} prompt + {options.max_new_tokens} new characters are more than the context of {context}"
         if options.strict:
             raise UserError(f"--strict: {says}")
-        print(f"note: {says}: the model sees the last {context // 2} to {context} at any time", file=sys.stderr)
+        sees = f"the last {context // 2} to {context}"
+        if options.sinks:
+            sees = f"the first {options.sinks} and the last {context // 2 - options.sinks} to {context - options.sinks}"
+        print(f"note: {says}: the model sees {sees} at any time", file=sys.stderr)
 
-    generator = Generator(model, run.params)
-    stream = generator.stream(prompts, options.max_new_tokens, rule, options.seed)
+    if options.draft is None:
+        generator = Generator(model, params, options.sinks)
+    else:
+        draft = _draft(options, run, model.precision)
+        generator = SpeculativeGenerator(model, params, *draft, options.draft_tokens, options.sinks)
+    stream = stream_texts(generator, run.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop)
     if options.json or len(texts) > 1:
         pieces = list(stream)
-        own = lambda row: stream_text(run.tokenizer, prompts[row], (piece[row] for piece in pieces))
-        new = ["".join(own(row)) for row in range(len(texts))]
+        new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]
         if options.json:
-            samples = [{"prompt": text, "text": continued} for text, continued in zip(texts, new, strict=True)]
-            command.print_json({"samples": samples, "step": run.step, "compilations": generator.compilations})
+            stopped = [end for _, end in pieces[-1]]
+            samples = zip(texts, new, stopped, strict=True)
+            values = {
+                "samples": [{"prompt": text, "text": own, "stopped": end} for text, own, end in samples],
+                "step": run.step,
+                "compilations": generator.compilations,
+            }
+            if isinstance(generator, SpeculativeGenerator):
+                values["accepted"] = generator.accepted / max(1, generator.proposed)
+            command.print_json(values)
             return
         for number, (text, continued) in enumerate(zip(texts, new, strict=True), 1):
             print(f"--- {number} of {len(texts)}\n{text.lstrip()}{continued}")
         return
     print(texts[0].lstrip(), end="", flush=True)
-    for text in stream_text(run.tokenizer, prompts[0], (piece[0] for piece in stream)):
+    for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
+
+
+def _draft(options: argparse.Namespace, run: Any, precision: str) -> tuple[Any, Any]:
+    """The newest weights of the run that guesses, on its own schedule."""
+    from juliagpt_jax.evaluation import schedule
+    from juliagpt_jax.training.workdir import open_run
+
+    draft = open_run(Path(options.draft))
+    if draft.tokenizer.to_dict() != run.tokenizer.to_dict():
+        raise UserError(f"--draft={options.draft}: its tokenizer is not the one of {options.workdir}")
+    mine, own = run.config.model.context, draft.config.model.context
+    if own < mine:
+        print(f"note: --draft={options.draft} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
+    as_trained = argparse.Namespace(ode_solver=None, ode_steps=None, ode_rtol=None, ode_max_steps=None, averaged=False)
+    model, _ = schedule.choose(draft, Path(options.draft), as_trained)
+    return model.clone(precision=precision, parent=None), draft.params
 
 
 def _ids(tokenizer: Any, text: str, unknown: str) -> Any:

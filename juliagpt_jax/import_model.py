@@ -2,6 +2,8 @@
 
 python -m juliagpt_jax.import_model --source=exports/tiny --workdir=runs/again --config=configs/tiny.py
 python -m juliagpt_jax.main --config=runs/again/config.json --workdir=runs/again        (trains on)
+
+A model trained with model.linear=subln may go on as a ternary one: --config.model.linear=ternary.
 """
 
 import argparse
@@ -31,8 +33,9 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     source, workdir = Path(options.source), Path(options.workdir)
     for override in options.overrides:
-        if override.startswith("model.") and not override.startswith("model.dropout="):
+        if override.startswith("model.") and not override.startswith(("model.dropout=", "model.linear=")):
             raise UserError(f"--config.{override}: the model is the source's")
+    asked = [override.partition("=")[2] for override in options.overrides if override.startswith("model.linear=")]
     values = config.to_dict(config.load(options.config, options.overrides))
     if not source.exists():
         raise UserError(f"--source={source} does not exist")
@@ -42,6 +45,14 @@ def main(options: argparse.Namespace) -> None:
     given = export.read(source)
     dropout = values["model"]["dropout"]
     values["model"] |= given.fields | {"dropout": dropout}
+    if asked:
+        linear = given.fields["linear"]
+        if not {linear, asked[-1]} <= {"subln", "ternary"}:
+            raise UserError(
+                f"--config.model.linear={asked[-1]}: the model is the source's, with model.linear={linear}; "
+                "only subln and ternary, which have the same parameters, may take each other's place"
+            )
+        values["model"]["linear"] = asked[-1]
     values["data"]["tokenizer"] = str(workdir / "tokenizer.json")
     try:
         settings = config.build(values)

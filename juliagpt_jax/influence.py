@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.files import write_text
     from juliagpt_jax.training.checkpoint import steps
     from juliagpt_jax.training.schedules import learning_rate
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.training.workdir import open_run, refuse_packed
 
     if options.method not in influence.METHODS:
         raise UserError(
@@ -58,6 +58,9 @@ def main(options: argparse.Namespace) -> None:
     workdir = Path(options.workdir)
     every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
     runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]
+    refuse_packed(runs[-1])
+    if len({run.model for run in runs}) > 1:
+        raise UserError("--checkpoints: the run turned ternary between these (train.ternary_from): take later ones")
     out = Path(options.out)
     chunk_scores.make_folder(out)
     run, rate = runs[-1], learning_rate(settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -19,6 +20,9 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--workdir", metavar="DIR", help="what the run leaves behind; default: runs/NAME of the config file"
     )
+    flags.add_argument(
+        "--seeds", metavar="N,N,...", help="train these seeds as one, each in the workdir that {seed} of --workdir says"
+    )
     flags.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
     return flags
 
@@ -26,6 +30,9 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     settings = config.load(options.config, options.overrides)
+    if options.seeds is not None:
+        _together(options, begun)
+        return
     workdir = Path(options.workdir or f"runs/{config.run_name(options.config)}")
     devices.prepare(settings.mesh)
 
@@ -33,6 +40,37 @@ def main(options: argparse.Namespace) -> None:
 
     run.check(settings)
     _show(run.run(settings, workdir, begun), options.json)
+
+
+def _together(options: argparse.Namespace, begun: float) -> None:
+    """All seeds of --seeds in one process; fails if one of them does, when the others are done."""
+    if "{seed}" not in (options.workdir or "") or any(o.startswith("seed=") for o in options.overrides):
+        raise UserError("--seeds: needs {seed} in --workdir (runs/tiny/{seed}), and no --config.seed")
+    seeds = options.seeds.split(",")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds={options.seeds}: a seed stands there twice")
+    settings = {
+        Path(options.workdir.replace("{seed}", seed)): config.load(options.config, [*options.overrides, f"seed={seed}"])
+        for seed in seeds
+    }
+    devices.prepare(next(iter(settings.values())).mesh)
+
+    from juliagpt_jax.training import run
+
+    run.check(next(iter(settings.values())))
+    results = run.run_together(settings, begun)
+    for workdir, result in results.items():
+        print(f"\n== {workdir}")
+        if isinstance(result, Exception):
+            print(f"FAILED: {result}")
+        else:
+            _show(result, False)
+    if options.json:
+        failed = lambda result: {"error": str(result)} if isinstance(result, Exception) else result
+        command.print_json({"runs": [failed(result) for result in results.values()]})
+    for result in results.values():
+        if isinstance(result, Exception):
+            raise result
 
 
 def _show(report: dict[str, Any], as_json: bool) -> None:

@@ -30,13 +30,14 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.evaluation import chunk_scores
     from juliagpt_jax.evaluation.scoring import lead_token
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.training.workdir import open_run, refuse_packed
 
     for name in names:
         if name not in chunk_scores.SCORES:
             raise UserError(f"--what: no score is called {name!r}{config.near(name, chunk_scores.SCORES)}")
     chunk_scores.make_folder(Path(options.out).parent)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
+    refuse_packed(run)
     data = dataclasses.replace(settings.data, path=options.data or settings.data.path)
     corpus = corpora.load(data, settings.model.context)
     if not options.data and corpus.fingerprint != run.meta["data"]:

@@ -224,6 +224,8 @@ BAD_VALUES = [
     ("train.tail=-0.1", "train.tail: must be in [0, 1]"),
     ("train.muon_momentum=1", "train.muon_momentum: must be in [0, 1)"),
     ("train.soap_every=0", "train.soap_every: must be at least 1"),
+    ("train.ternary_from=1", "train.ternary_from: must be in [0, 1)"),
+    ("train.ternary_from=0.5", "train.ternary_from: says when model.linear=ternary begins, and model.linear=dense"),
     ("train.warmup=5000", "train.warmup: 5000 is not below train.steps=5000"),
 ]
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from juliagpt_jax import benchmark, generate
 from juliagpt_jax.errors import StorageError, UserError
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.workdir import open_run
@@ -273,6 +275,54 @@ def test_generate_answers_mistakes_in_one_line(micro, clean, says, arguments, pa
     says(refused, part)
 
 
+@pytest.fixture
+def generated(clean, capsys):
+    """`generate` in this process: the one sample, the other values, and stderr."""
+
+    def run(*arguments):
+        flags = [f"--workdir={clean}", "--prompt=the ", "--max_new_tokens=12", "--greedy", "--json", *arguments]
+        generate.main(generate.parser().parse(flags))
+        out, err = capsys.readouterr()
+        values = json.loads(out.splitlines()[-1])
+        (sample,) = values.pop("samples")
+        return sample, values, err
+
+    return run
+
+
+def test_generate_with_a_draft_and_stops(clean, generated):
+    sample, values, _ = generated()
+    assert sample["stopped"] is False and "accepted" not in values
+    drafted, values, err = generated(f"--draft={clean}", "--draft_tokens=3")
+    assert drafted == sample and values["accepted"] == 1 and err == ""
+    stop = sample["text"][5:8]
+    stopped, _, _ = generated("--stop=never said", f"--stop={stop}")
+    assert stopped["stopped"] is True
+    assert stopped["text"] == sample["text"][: sample["text"].index(stop)]
+
+
+def test_generate_says_what_is_in_sight(generated):
+    _, _, err = generated("--max_new_tokens=20", "--sinks=2")
+    assert "the model sees the first 2 and the last 6 to 14 at any time" in err
+
+
+def test_generate_refuses_what_does_not_go_together(clean, generated, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(clean, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["characters"] = tokenizer["characters"][:-1] + "\u4e2d"
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for flags, says in [
+        ([f"--draft={other}"], f"--draft={other}: its tokenizer is not the one of {clean}"),
+        ([f"--draft={tmp_path}"], "is not the workdir of a run"),
+        ([f"--draft={clean}", "--draft_tokens=0"], "draft_tokens=0 is outside 1 .. 16"),
+        (["--sinks=8"], "sinks=8 is outside 0 .. 7"),
+        (["--stop=x", "--stop="], "a stop string is empty"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(says)):
+            generated(*flags)
+
+
 # evaluate, benchmark
 
 
@@ -297,11 +347,49 @@ def test_evaluate_answers_mistakes_in_one_line(micro, clean, says, flag):
     says(refused, flag.partition("=")[0] if "data" not in flag else "/nowhere.txt")
 
 
-@pytest.mark.parametrize("what", ["train", "generate"])
-def test_benchmark_measures(micro, what):
-    small = ["--width=16", "--layers=1", "--heads=1", "--context=16", "--batch=4", "--repeats=2"]
-    values = last_json(succeeds(micro.run("benchmark", "--config=configs/tiny.py", f"--what={what}", *small, "--json")))
-    assert values["what"] == what and values["batch"] == 4 and 0 < values["share_of_limit"] < 1
+SMALL = ["--config=configs/tiny.py", "--width=16", "--layers=1", "--heads=1", "--context=16", "--repeats=2", "--json"]
+
+
+def test_benchmark_measures_training(micro):
+    values = last_json(succeeds(micro.run("benchmark", "--what=train", "--batch=4", *SMALL)))
+    assert values["what"] == "train" and values["batch"] == 4 and 0 < values["share_of_limit"] < 1
+
+
+def test_benchmark_measures_generation(micro):
+    """A table of one row, which is what a process without the table reports."""
+    flags = ["--what=generate", "--batches=4", "--precisions=f16", "--eager"]
+    ((row,),) = last_json(succeeds(micro.run("benchmark", *flags, *SMALL, timeout=300))).values()
+    assert (row["what"], row["batch"], row["new"], row["precision"]) == ("generate", 4, 15, "f16")
+    assert 0 < row["share_of_limit"] < 1 and row["compile_s"] > 0
+    assert row["seconds_500"] > row["first_char_s"] > 0
+    assert 0 < row["eager_chars_per_s"] < row["chars_per_s"]
+    matrices = 16 * 16 * 4 + 3 * 16 * 64 + 65 * 16  # of float16; the scales of three norms stay float32
+    assert row["weight_bytes"] == 2 * matrices + 4 * 3 * 16
+    assert row["weight_bytes"] < row["decode_memory_bytes"] < row["run_peak_memory_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--what=train", "--eager"], "go with --what=generate"),
+        (["--what=generate", "--precisions=f32,bf61"], "no precision is called 'bf61'; did you mean bf16"),
+        (["--what=generate", "--batches=1,0"], "--batches=1,0: each must be at least 1"),
+        (["--what=generate", "--batches=1;2"], "--batches=1;2: whole numbers with commas"),
+        (["--what=generate", "--precision=f61"], "no precision is called 'f61'"),
+    ],
+)
+def test_benchmark_refuses(flags, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        benchmark.main(benchmark.parser().parse([*SMALL, *flags], overrides=True))
+
+
+def test_benchmark_table_shows_what_failed():
+    good = {"precision": "f32", "batch": 1, "chars_per_s": 1234.5, "share_of_limit": None}
+    lines = benchmark._layout(
+        [good, {"precision": "f16", "batch": 8, "error": "benchmark: out of memory"}]
+    ).splitlines()
+    assert lines[0].split() == "precision | batch | chars/s | of limit, %".split()
+    assert "1,234" in lines[1] and lines[2].endswith("8 | FAILED: benchmark: out of memory")
 
 
 # Mistakes

@@ -251,16 +251,15 @@ TOKENIZERS = {"char": CharTokenizer, "library": LibraryTokenizer}
 
 
 def stream_text(tokenizer: Tokenizer, prompt: Iterable[int], pieces: Iterable[Iterable[int]]) -> Iterator[str]:
-    """The text of tokens as they come, behind a prompt's. What may be the first part of a character waits for the
-    rest."""
+    """The text of tokens as they come, behind a prompt's: one text for each piece, and one for what is left. What may
+    be the first part of a character waits for the rest."""
     ids = list(prompt)
     shown = len(tokenizer.decode(np.array(ids, np.int64)))
     for piece in pieces:
         ids.extend(piece)
         text = tokenizer.decode(np.array(ids, np.int64)).rstrip("\ufffd")
-        if len(text) > shown:
-            yield text[shown:]
-            shown = len(text)
+        yield text[shown:]
+        shown = max(shown, len(text))
     yield tokenizer.decode(np.array(ids, np.int64))[shown:]
 
 

@@ -12,7 +12,7 @@ from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.files import new_folder
-from juliagpt_jax.inference import card, gguf, hf, tensors
+from juliagpt_jax.inference import card, gguf, hf, packed, tensors
 from juliagpt_jax.inference.families import Arrays
 
 
@@ -50,8 +50,24 @@ def export(run: Any, kind: str, out: Path, precision: str, report: dict[str, Any
     Raises:
         UserError: something is at `out`, or the format has no place for this model.
     """
+    _refuse_packed(run)
     params = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.params, sep="/").items()}
     FORMATS[kind](out, Leaving(run, params, precision, report, averaged))
+
+
+def pack(run: Any, kind: str, out: Path, packing: str, embedding: str) -> None:
+    """Write a run's model to the file `out` in few bits a weight; see `packed.write`.
+
+    Raises:
+        UserError: something is at `out`, or the model cannot be had so.
+    """
+    _refuse_packed(run)
+    packed.write(_new_file(out), run, packed.settled(run), kind, packing, embedding)
+
+
+def _refuse_packed(run: Any) -> None:
+    if run.model.int8:
+        raise UserError(f"{run.folder} is a packed model; export from the workdir that it was made of")
 
 
 def _write_hf(out: Path, leaving: Leaving) -> None:
@@ -72,7 +88,7 @@ def _write_safetensors(out: Path, leaving: Leaving) -> None:
     about = {name: run.meta[name] for name in ("step", "schedule", "val_loss", "data", "commit") if name in run.meta}
     metadata = {
         "format": "juliagpt_jax",
-        "config": json.dumps(config.to_dict(run.config)),
+        "config": json.dumps(config.to_dict(packed.settled(run))),
         "tokenizer": json.dumps(run.tokenizer.to_dict()),
         "meta": json.dumps(about),
     }
@@ -96,6 +112,8 @@ def read(source: Path) -> Given:
     if source.is_dir():
         fields, params, tokenizer = hf.read(source)
         return Given(fields, params, tokenizer, {})
+    if tensors.metadata(source).get("format") == packed.FORMAT:
+        raise UserError(f"{source} is a packed model, which trains no further; --workdir={source} runs it as it is")
     arrays, metadata = tensors.read(source)
     if metadata.get("format") != "juliagpt_jax":
         raise UserError(

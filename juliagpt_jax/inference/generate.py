@@ -1,8 +1,12 @@
 """Prompts in, text out: prefill once, then a jitted loop of a fixed length over a cache of a fixed size.
 
 Prompts of different lengths share a batch: they are padded on the right, and each row gets what it would get alone.
-When a row has filled its cache, its last half is prefilled again and the row goes on (a rolling window of half to all
-the context).
+
+When a row has filled its cache, half a context of tokens is prefilled again and the row goes on: the newest ones or,
+with `sinks`, the first tokens of the text and the newest (the window of StreamingLLM, Xiao et al. 2023, arXiv
+2309.17453, with positions counted in the window). That paper keeps a ring of old keys; prefilling costs a token's share
+of one parallel pass for each token written, and in return the text is exactly what a forward pass over these tokens
+says, with every mixer and every kind of position.
 """
 
 import functools
@@ -15,41 +19,56 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.errors import UserError
+from juliagpt_jax.inference.precision import cast
 from juliagpt_jax.inference.sampling import Rule, draw
-from juliagpt_jax.models.decoder import DTYPES, Decoder
+from juliagpt_jax.models.decoder import Decoder
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
 
 
 class Generator:
-    """A model ready to write. Matrices are cast to the model's precision once, here, but for those of a filter, which
-    is computed in float32.
+    """A model ready to write. Its weights are cast to its precision once, here.
 
-    `compilations` counts the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill"
-    for a batch size and prompt bucket.
+    Attributes:
+        sinks: tokens from the start of a text that stay in sight when the window rolls.
+        slots: of the cache.
+        compilations: the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill" for
+            a batch size and prompt bucket.
     """
 
-    def __init__(self, model: Decoder, params: Any):
-        self.model = model
-        self.slots = model.model.context
+    def __init__(self, model: Decoder, params: Any, sinks: int = 0, slots: int = 0):
+        """Raises UserError when the sinks leave no room for newer tokens in half a context. `slots`: 0 for the model's
+        context."""
+        self.model, self.sinks = model, sinks
+        self.slots = slots or model.model.context
+        if not 0 <= sinks < self.slots // 2:
+            raise UserError(
+                f"sinks={sinks} is outside 0 .. {self.slots // 2 - 1}: with the newest they are half a context"
+            )
+        self.block = min(BLOCK, self.slots - self.slots // 2)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
-        self._decode = jax.jit(self._decode_block, static_argnums=0, donate_argnums=(2,))
+        self._decode = jax.jit(self.decode_block, static_argnums=0, donate_argnums=(2,))
 
     def load(self, params: Any) -> None:
         """Take other parameters of the same model, without compiling anything again."""
-        dtype = DTYPES[self.model.precision]
-
-        def cast(path, p):
-            whole = p.ndim < 2 or "filter" in jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-            return p if whole else p.astype(dtype)
-
-        self.params = jax.device_put(jax.tree_util.tree_map_with_path(cast, params), jax.devices()[0])
+        self.params = jax.device_put(cast(params, self.model.precision), jax.devices()[0])
 
     @property
     def compilations(self) -> dict[str, int]:
         return {"prefill": compiled_programs(self._prefill), "decode": compiled_programs(self._decode)}
+
+    def decode_program(self, batch: int, rule: Rule) -> Any:
+        """The compiled program that writes a block, to ask the compiler about: its memory, its text."""
+        state = jax.eval_shape(lambda: self.empty(batch))
+        uniforms = jax.ShapeDtypeStruct((self.block, batch), jnp.float32)
+        return self._decode.lower(rule, self.params, state, uniforms).compile()
+
+    def empty(self, batch: int) -> Any:
+        """The state of rows that have not been started: the cache, the last logits, the number of tokens."""
+        logits = jnp.zeros((batch, self.model.vocab), jnp.float32)
+        return self.model.init_cache(batch, self.slots), logits, jnp.zeros(batch, jnp.int32)
 
     def _prefill_rows(self, params, tokens, lengths, state, chosen):
         """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they
@@ -63,7 +82,7 @@ class Generator:
         new = (fresh, last, lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
-    def _decode_block(self, rule, params, state, uniforms):
+    def decode_block(self, rule: Rule, params: Any, state: Any, uniforms: jax.Array) -> tuple[Any, jax.Array]:
         """One token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
 
         def one(state, uniform):
@@ -77,11 +96,12 @@ class Generator:
     def stream(
         self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0, block: int = BLOCK
     ) -> Iterator[np.ndarray]:
-        """Yield arrays (B, n) of new tokens until each of the B prompts has `new_tokens` of them.
+        """Yield arrays (B, n) of new tokens until each of the B prompts has `new_tokens` of them. Who needs no more
+        stops asking: nothing is computed ahead.
 
         Args:
-            prompts: one-dimensional id arrays, none empty. Of one longer than the context the last half context is
-            read. new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
+            prompts: one-dimensional id arrays, none empty. Of one longer than the context what stays in sight is read.
+            new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
             seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other
             rows.
 
@@ -91,43 +111,48 @@ class Generator:
         if not prompts or any(len(p) == 0 for p in prompts):
             raise UserError("a prompt needs at least one character")
         B, S = len(prompts), self.slots
-        block = min(block, S - S // 2)  # so that a block fits behind a prefilled half
-        history = [
-            np.asarray(p, np.int32)[-S:] if len(p) <= S else np.asarray(p, np.int32)[-(S // 2) :] for p in prompts
-        ]
+        block = min(block, self.block)
+        texts = [np.asarray(p, np.int32) for p in prompts]
+        windows = [text if len(text) <= S else self._in_sight(text) for text in texts]
         keys = _row_keys(prompts, seed)
-        state = (
-            self.model.init_cache(B, S),
-            jnp.zeros((B, self.model.vocab), jnp.float32),
-            jnp.zeros(B, jnp.int32),
-        )
-        state = jax.device_put(state, jax.devices()[0])
-        state = self._start(state, history, np.ones(B, bool), bucket_for(max(map(len, history)), S))
-        filled = np.array([len(h) for h in history])
+        state = jax.device_put(self.empty(B), jax.devices()[0])
+        state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), S))
+        filled = np.array([len(window) for window in windows])
         done = 0
         while done < new_tokens:
             needed = min(block, new_tokens - done)
             full = filled + needed > S
             if full.any():
-                history = [h[-(S // 2) :] if f else h for h, f in zip(history, full, strict=True)]
-                state = self._start(state, history, full, S // 2)
-                filled = np.where(full, [len(h) for h in history], filled)
-            uniforms = _uniforms(keys, done, block)
-            state, tokens = self._decode(rule, self.params, state, uniforms)
+                windows = [self._in_sight(text) if f else text[:1] for text, f in zip(texts, full, strict=True)]
+                state = self._start(state, windows, full, S // 2)
+                filled = np.where(full, S // 2, filled)
+            state, tokens = self._advance(rule, state, texts, keys, done, block)
             fresh = np.asarray(tokens).T[:, :needed]
-            history = [np.concatenate([h, t])[-S:] for h, t in zip(history, fresh, strict=True)]
+            texts = [np.concatenate(row) for row in zip(texts, fresh, strict=True)]
             filled = filled + needed
             done += needed
             yield fresh
 
-    def _start(self, state, history, chosen, bucket):
-        tokens = np.zeros((len(history), bucket), np.int32)
-        lengths = np.ones(len(history), np.int32)
-        for row, (tail, wanted) in enumerate(zip(history, chosen, strict=True)):
-            if wanted:
-                lengths[row] = len(tail)
-                tokens[row, : len(tail)] = tail
+    def _in_sight(self, text: np.ndarray) -> np.ndarray:
+        """Half a context of a text that is longer: its sinks and its newest tokens."""
+        return np.concatenate([text[: self.sinks], text[len(text) - (self.slots // 2 - self.sinks) :]])
+
+    def _start(self, state: Any, windows: Sequence[np.ndarray], chosen: np.ndarray, bucket: int) -> Any:
+        """The chosen rows with their windows, at most `bucket` tokens each, in the cache."""
+        tokens = np.zeros((len(windows), bucket), np.int32)
+        lengths = np.ones(len(windows), np.int32)
+        for row, window in enumerate(windows):
+            if chosen[row]:
+                lengths[row] = len(window)
+                tokens[row, : len(window)] = window
+        return self._fill(state, tokens, lengths, chosen)
+
+    def _fill(self, state, tokens, lengths, chosen):
         return self._prefill(self.params, tokens, lengths, state, chosen)
+
+    def _advance(self, rule, state, texts, keys, done, count):
+        """`count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
+        return self._decode(rule, self.params, state, uniforms(keys, done, count))
 
     def generate(self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0) -> np.ndarray:
         """All new tokens at once, (B, new_tokens) int32. See `stream`."""
@@ -159,8 +184,8 @@ def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:
     return jax.vmap(fold)(jnp.array(numbers, jnp.uint32))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _uniforms(keys: jax.Array, first: jax.Array, count: int) -> jax.Array:
-    """(count, B) numbers in [0, 1): row b's n-th depends on its key and on first + n alone."""
-    one = lambda key, n: jax.random.uniform(jax.random.fold_in(key, n))
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def uniforms(keys: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...] = ()) -> jax.Array:
+    """(count, B, *shape) numbers in [0, 1): row b's n-th depend on its key and on first + n alone."""
+    one = lambda key, n: jax.random.uniform(jax.random.fold_in(key, n), shape)
     return jax.vmap(lambda n: jax.vmap(one, (0, None))(keys, n))(first + jnp.arange(count))

@@ -37,7 +37,7 @@ class Rule:
 
 
 def distribution(rule: Rule, logits: jax.Array) -> jax.Array:
-    """Probabilities (B, V), float32, of the next token."""
+    """Probabilities (..., V), float32, of the next token."""
     logits = logits.astype(jnp.float32)
     if rule.greedy:
         return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
@@ -63,8 +63,13 @@ def draw(rule: Rule, logits: jax.Array, uniform: jax.Array) -> jax.Array:
     """
     if rule.greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    probabilities = distribution(rule, logits)
-    # A sum in parallel may round differently at a token of probability zero: such a token is never the first above.
-    cumulative = jnp.where(probabilities > 0, jnp.cumsum(probabilities, axis=-1), 0.0)
+    return pick(distribution(rule, logits), uniform)
+
+
+def pick(weights: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The token (B,) int32 at which the cumulative sum of weights (B, V), none negative, passes the share `uniform`
+    (B,) of their total."""
+    # A sum in parallel may round differently at a token of weight zero: such a token is never the first above.
+    cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0.0)
     threshold = uniform[:, None] * jnp.max(cumulative, axis=-1, keepdims=True)
     return jnp.argmax(cumulative > threshold, axis=-1).astype(jnp.int32)

@@ -46,6 +46,15 @@ def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], 
     return arrays, metadata
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, {} where it has none or is no such file: `read` says that."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (OSError, safetensors.SafetensorError, ValueError, TypeError):
+        return {}
+
+
 def refuse_pickle(path: Path) -> None:
     """Raises UserError where a file is a pickle, by its name or by its first bytes: reading one can run any code."""
     try:
@@ -67,13 +76,17 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], precision: str, metadata
     Raises:
         UserError: a number has no place in the precision.
     """
-    stored = {name: cast(name, array, precision) for name, array in arrays.items()}
+    save(path, {name: cast(name, array, precision) for name, array in arrays.items()}, metadata)
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a file in one step, each array in its own dtype."""
     with replacing(path) as temporary:
-        save_file(stored, temporary, metadata)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary, metadata)
         temporary.chmod(0o644)  # the library leaves it to its owner alone
 
 
-def cast(name: str, array: np.ndarray, precision: str) -> np.ndarray:
+def cast(name: str, array: np.ndarray, precision: str, flag: str = "--precision") -> np.ndarray:
     """An array as --precision stores it, its numbers in the order that a file holds them in.
 
     Raises:
@@ -82,7 +95,7 @@ def cast(name: str, array: np.ndarray, precision: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, STORED[precision])
     if not np.isfinite(stored.astype(np.float32)).all():
-        raise UserError(f"--precision={precision}: {name} has numbers too large for it; f32 and bf16 hold them")
+        raise UserError(f"{flag}={precision}: {name} has numbers too large for it; f32 and bf16 hold them")
     return stored
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.models.layers import Linear, MonarchLinear, block_product, monarch
+from juliagpt_jax.models.layers import Linear, MonarchLinear, SubLNLinear, block_product, monarch
 
 WATCH = "watch"  # the name, beside a weight, of the dict of Moments of the weights in its module
 
@@ -53,7 +53,8 @@ def moments(
 ) -> dict[str, Moments]:
     """{path: Moments} of the weights `names` in the scalar loss(params), which applies a model to `rows` rows.
 
-    The weights must be ones that `is_linear` names. "expand" unless `reduce`, whose a is a row's mean over positions
+    The weights must be ones that `is_linear` names; of a ternary Linear the inputs are those before their rounding.
+    "expand" unless `reduce`, whose a is a row's mean over positions
     and whose g is its sum.
     """
     weights: dict[str, Any] = dict(flatten_dict(params, sep="/"))
@@ -86,7 +87,7 @@ def _intercept(reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) ->
         return call(*args, **kwargs)
     watch = module.get_variable("params", WATCH)
     x = args[0]
-    if isinstance(module, Linear) or (isinstance(module, Decoder) and method == "unembed"):
+    if isinstance(module, Linear) or (type(module), method) in ((Decoder, "unembed"), (SubLNLinear, "product")):
         (m,) = watch.values()
         return _output(call(_input(x, m, len(x), reduce), *args[1:]), m, len(x), reduce)
     if isinstance(module, MonarchLinear):

@@ -52,6 +52,7 @@ class Decoder(nn.Module):
         remat: recompute each block in the backward pass instead of keeping its activations.
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
+        int8: the kernels of Linears are kept as int8, as `inference/precision.py` makes them; for inference.
     """
 
     model: config.Model
@@ -60,6 +61,7 @@ class Decoder(nn.Module):
     remat: bool = False
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
+    int8: bool = False
 
     @nn.compact
     def __call__(
@@ -129,7 +131,7 @@ class Decoder(nn.Module):
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
         gain *= not self.model.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        parts = (self.model, gain, linears(self.model))
+        parts = (self.model, gain, linears(self.model, int8=self.int8))
         return [
             Block(
                 MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),

@@ -12,15 +12,18 @@ import jax.numpy as jnp
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
+from juliagpt_jax.models.quantized import levels_product, ternary_product
 
 __all__ = [
     "LINEARS",
     "NORMS",
+    "Int8Linear",
     "LayerNorm",
     "Linear",
     "MonarchLinear",
     "RMSNorm",
     "ShortConv",
+    "SubLNLinear",
     "attend",
     "block_product",
     "linears",
@@ -104,6 +107,54 @@ class MonarchLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+class SubLNLinear(nn.Module):
+    """A Linear behind an RMSNorm of its own, as BitNet's are (SubLN: Wang et al. 2022, arXiv 2210.06423, section 2).
+
+    With `ternary` its product is that of ternary weights and int8 activations (BitLinear, see `quantized.py`), and the
+    float32 kernel is what training moves; without, it is the dense one of the same parameters.
+    """
+
+    features: int
+    eps: float
+    ternary: bool
+    gain: float = 1.0  # as of the dense Linear
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., D) -> (..., features)."""
+        x = RMSNorm(self.eps, name="norm")(x)
+        init = nn.initializers.normal(self.gain * x.shape[-1] ** -0.5)
+        return self.product(x, self.param("kernel", init, (x.shape[-1], self.features)))
+
+    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Behind the norm: x (..., D) times the kernel."""
+        flat = x.reshape(-1, x.shape[-1])
+        y = ternary_product(flat, kernel) if self.ternary else flat @ kernel.astype(x.dtype)
+        return y.reshape(*x.shape[:-1], self.features)
+
+
+class Int8Linear(nn.Module):
+    """What a Linear becomes when its kernel is kept as int8 (`inference/precision.py`): for inference alone.
+
+    `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary`
+    weights, one number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.
+    """
+
+    features: int
+    eps: float = 0.0
+    ternary: bool = False
+    gain: float = 1.0  # of the kernel that was; nothing here begins with it
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (..., D) -> (..., features)."""
+        if self.eps:
+            x = RMSNorm(self.eps, name="norm")(x)
+        levels = self.param("kernel_int8", nn.initializers.zeros, (x.shape[-1], self.features), jnp.int8)
+        scale = self.param("kernel_scale", nn.initializers.ones, () if self.ternary else (self.features,))
+        return levels_product(x.reshape(-1, x.shape[-1]), levels, scale).reshape(*x.shape[:-1], self.features)
+
+
 class ShortConv(nn.Module):
     """Depthwise causal convolution over the last `width` tokens: y[t] = sum_j taps[j] x[t - width + 1 + j] + bias."""
 
@@ -142,9 +193,14 @@ def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch_blocks)
 
 
-def linears(model: config.Model, word: str = "") -> Callable[..., nn.Module]:
-    """What makes the Linears of a model, of the kind `word` or `model.linear`, with biases where it has them."""
-    linear = LINEARS[word or model.linear](model)
+def _subln(model: config.Model, ternary: bool) -> Callable[..., nn.Module]:
+    return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary)
+
+
+def linears(model: config.Model, word: str = "", int8: bool = False) -> Callable[..., nn.Module]:
+    """What makes the Linears of a model, of the kind `word` or `model.linear`, with biases where it has them; with
+    `int8` what those become whose kernels are kept so."""
+    linear = (INT8 if int8 else LINEARS)[word or model.linear](model)
     return functools.partial(_biased, linear) if model.bias else linear
 
 
@@ -153,7 +209,19 @@ def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, 
 
 
 # `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
-LINEARS = {"dense": lambda model: Linear, "monarch": _monarch_linear}
+LINEARS = {
+    "dense": lambda model: Linear,
+    "ternary": lambda model: _subln(model, ternary=True),
+    "subln": lambda model: _subln(model, ternary=False),
+    "monarch": _monarch_linear,
+}
+# The same when their kernels are int8. Monarch factors stay as they are.
+INT8 = {
+    "dense": lambda model: Int8Linear,
+    "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),
+    "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
+    "monarch": _monarch_linear,
+}
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {
     "rms": lambda model: functools.partial(RMSNorm, model.norm_eps),

@@ -3,9 +3,12 @@
 A mixer is a module `y, cache = mixer(x, positions, cache)` on x (B, T, D), and `init_cache(batch, slots, dtype)`, the
 empty pytree it continues. It is built from the model's config, the gain of its last projection and the maker of its
 Linears. `flops(model)` is what one layer of it computes for a token beside its Linears, forward, in a full context.
+`goes_back` says whether tokens can be taken back from its cache by their positions alone: what is cached of a token
+lies in the slot of its position, and no earlier position looks there.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -22,6 +25,7 @@ class Attention(nn.Module):
     model: config.Model
     gain: float
     linear: Callable[..., nn.Module]
+    goes_back: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x, positions, cache=None):

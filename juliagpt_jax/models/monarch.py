@@ -8,7 +8,7 @@ Monarch product. `MonarchHeads`: the matrix of each head is a learned Monarch ma
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -137,6 +137,7 @@ class Gated(nn.Module):
     model: config.Model
     gain: float
     linear: Callable[..., nn.Module]
+    goes_back: ClassVar[bool] = False  # the short convolution keeps the last tokens, whichever they are
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:

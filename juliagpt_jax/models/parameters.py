@@ -20,5 +20,6 @@ def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") ->
 
 
 def count(params: Any) -> int:
-    """Number of parameters; a tied head counts once."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    """Number of parameters; a tied head counts once, and the scales of kernels that are kept as int8 not at all."""
+    leaves = paths(params)
+    return sum(leaf.size for path, leaf in leaves.items() if not path.endswith("/kernel_scale"))

@@ -15,6 +15,7 @@ from scipy import stats
 from juliagpt_jax import devices
 from juliagpt_jax.config import Config
 from juliagpt_jax.data import sampler
+from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.chunk_scores import Lines, sweep
 from juliagpt_jax.training.step import TrainState, build, initial_state, make_train_step, shardings
 
@@ -35,6 +36,8 @@ class Retrainer:
     def __init__(self, config: Config, vocab: int, lead: int):
         micro = devices.micro_batches(config.train.accumulate, config.train.batch_size, config.model.context)
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate=micro))
+        if config.ternary_step:
+            raise UserError("config.train.ternary_from: runs that are trained again have one kind of Linear throughout")
         self.config, self.lead = config, lead
         self.model = build(config, vocab)
         mesh = jax.make_mesh(

@@ -30,7 +30,7 @@ LEFT_OUT = {"workdir", "passages", "compilations", "step"}  # of report.json: no
 
 @dataclasses.dataclass
 class _Job:
-    cell: Cell
+    cells: list[Cell]  # one, or the seeds of an arm that train together
     commands: list[list[str]]
     slot: int
     begun: float
@@ -46,10 +46,21 @@ class Runner:
         jobs: cells at a time; each gets its share of the cores.
         launcher: words put before each command ("srun -n1"), which then decides about cores.
         keep: keep the workdirs of finished cells; otherwise only those that other cells need stay, until the end.
+        together: the seeds of an arm train as one process and one step, where they differ in nothing else.
     """
 
-    def __init__(self, suite: Suite, todo: list[Cell], out: Path, jobs: int, launcher: str = "", keep: bool = False):
+    def __init__(
+        self,
+        suite: Suite,
+        todo: list[Cell],
+        out: Path,
+        jobs: int,
+        launcher: str = "",
+        keep: bool = False,
+        together: bool = False,
+    ):
         self.suite, self.cells, self.out, self.jobs, self.keep = suite, todo, out, jobs, keep
+        self.together = together
         self.launcher = shlex.split(launcher)
         self.rows = [row for row in read(out / "results.jsonl") if self._is_current(row)]
         self._seconds: list[float] = []
@@ -87,39 +98,41 @@ class Runner:
         try:
             while waiting or running:
                 if self._stop:
+                    done = total - len(waiting) - sum(len(job.cells) for job in running)
                     raise Stopped(
-                        f"stopped with {total - len(waiting) - len(running)} of {total} cells done; the same command "
-                        "goes on",
-                        128 + self._stop,
+                        f"stopped with {done} of {total} cells done; the same command goes on", 128 + self._stop
                     )
                 for cell in [c for c in waiting if any((n, c.seed) in failed for n in c.needs)]:
                     waiting.remove(cell)
                     self._finish(cell, 0.0, f"needs {', '.join(cell.needs)}, which failed")
                     failed.add((cell.arm, cell.seed))
                     say(f"{cell.arm}, seed {cell.seed}: FAILED: {self.rows[-1]['error']}")
-                busy = {(job.cell.arm, job.cell.seed) for job in running} | {(c.arm, c.seed) for c in waiting}
+                busy = {(c.arm, c.seed) for c in [*waiting, *(c for job in running for c in job.cells)]}
                 for cell in list(waiting):
-                    if len(running) < self.jobs and not any((n, cell.seed) in busy for n in cell.needs):
-                        waiting.remove(cell)
+                    free = cell in waiting and not any((n, cell.seed) in busy for n in cell.needs)
+                    if free and len(running) < self.jobs:
+                        cells = [c for c in waiting if c is cell or (self.together and alike(c, cell))]
+                        waiting = [c for c in waiting if c not in cells]
                         slot = min(set(range(self.jobs)) - {job.slot for job in running})
-                        running.append(self._start(cell, slot))
+                        running.append(self._start(cells, slot))
                 for job in list(running):
                     done, error = self._advance(job)
-                    if done:
-                        running.remove(job)
-                        seconds = time.perf_counter() - job.begun
+                    if not done:
+                        continue
+                    running.remove(job)
+                    seconds = (time.perf_counter() - job.begun) / len(job.cells)
+                    left = len(waiting) + sum(len(other.cells) for other in running) + len(job.cells)
+                    for cell in job.cells:
                         self._seconds.append(seconds)
-                        row = self._finish(job.cell, seconds, error)
+                        # Of seeds that train together one may have ended well.
+                        row = self._finish(cell, seconds, "" if (cell.run / "DONE").exists() else error)
                         if row["status"] != "done":
-                            failed.add((job.cell.arm, job.cell.seed))
-                        self._clean(waiting + [other.cell for other in running])
-                        left = len(waiting) + len(running)
+                            failed.add((cell.arm, cell.seed))
+                        left -= 1
                         words = f"loss {row['loss']:.4f}" if row["status"] == "done" else f"FAILED: {row['error']}"
                         eta = f"; about {self._eta(left)} left" if left else ""
-                        say(
-                            f"[{total - left}/{total}] {job.cell.arm}, seed {job.cell.seed}: {words} "
-                            f"({seconds:.0f} s){eta}"
-                        )
+                        say(f"[{total - left}/{total}] {cell.arm}, seed {cell.seed}: {words} ({seconds:.0f} s){eta}")
+                    self._clean(waiting + [c for other in running for c in other.cells])
                 time.sleep(0.05)
         finally:
             for job in running:
@@ -136,7 +149,20 @@ class Runner:
     def _eta(self, left: int) -> str:
         return duration(statistics.mean(self._seconds) * left / self.jobs)
 
-    def _start(self, cell: Cell, slot: int) -> _Job:
+    def _start(self, cells: list[Cell], slot: int) -> _Job:
+        for cell in cells:
+            self._settle(cell)
+        cell, seeds = cells[0], ",".join(str(cell.seed) for cell in cells)
+        python = [*self.launcher, sys.executable, "-m"]
+        commands = [python + shlex.split(command) for command in cell.before]
+        overrides = [f"--config.{o}" for o in cell.overrides if len(cells) == 1 or not o.startswith("seed=")]
+        workdir = cell.run if len(cells) == 1 else cell.folder.parent / "{seed}" / cell.run.name
+        main = [*python, "juliagpt_jax.main", f"--config={self.suite.config}", f"--workdir={workdir}", *overrides]
+        commands.append(main if len(cells) == 1 else [*main, f"--seeds={seeds}"])
+        return _Job(cells, commands, slot, time.perf_counter())
+
+    def _settle(self, cell: Cell) -> None:
+        """Make the cell's folder, empty but for what this very cell left there."""
         cell.folder.mkdir(parents=True, exist_ok=True)
         marker = cell.folder / "recipe.json"
         try:
@@ -147,11 +173,6 @@ class Runner:
             shutil.rmtree(cell.folder)  # what is there belongs to another version of the suite
             cell.folder.mkdir()
             write_json(marker, cell.recipe)
-        python = [*self.launcher, sys.executable, "-m"]
-        commands = [python + shlex.split(command) for command in cell.before]
-        main = ["juliagpt_jax.main", f"--config={self.suite.config}", f"--workdir={cell.run}"]
-        commands.append(python + main + [f"--config.{override}" for override in cell.overrides])
-        return _Job(cell, commands, slot, time.perf_counter())
 
     def _advance(self, job: _Job) -> tuple[bool, str]:
         """Start the job's next command when the one before has ended well. (it is over, why it failed)"""
@@ -160,15 +181,15 @@ class Runner:
             if code is None:
                 return False, ""
             if code:
-                return True, _last_words(job.cell.folder / "log.txt", code)
-            (job.cell.folder / f"before{job.at}.done").touch()
+                return True, _last_words(job.cells[0].folder / "log.txt", code)
+            (job.cells[0].folder / f"before{job.at}.done").touch()
             job.process = None
         job.at += 1
-        while job.at < len(job.commands) - 1 and (job.cell.folder / f"before{job.at}.done").exists():
+        while job.at < len(job.commands) - 1 and (job.cells[0].folder / f"before{job.at}.done").exists():
             job.at += 1
         if job.at == len(job.commands):
             return True, ""
-        with open(job.cell.folder / "log.txt", "a", encoding="utf-8") as log:
+        with open(job.cells[0].folder / "log.txt", "a", encoding="utf-8") as log:
             log.write(f"$ {shlex.join(job.commands[job.at])}\n")
             log.flush()
             with self._pinned(job.slot):
@@ -232,6 +253,12 @@ class Runner:
         for cell in self.cells:
             if (cell.arm, cell.seed) not in needed and self._status(cell.arm, cell.seed) == "done":
                 shutil.rmtree(cell.folder, ignore_errors=True)
+
+
+def alike(one: Cell, other: Cell) -> bool:
+    """Whether two cells differ in their seed alone, and need nothing before they train."""
+    plain = lambda cell: [o for o in cell.overrides if not o.startswith("seed=")]
+    return one.arm == other.arm and not (one.commands or one.needs) and plain(one) == plain(other)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.data import sampler
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.scoring import token_losses, window_losses
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.step import TrainState, initial_state, make_train_step, shardings
@@ -66,6 +67,8 @@ class Proxy(Trainer):
     HELD = Trainer.HELD | {"doremi": "the reference, --eta or --smoothing of doremi"}  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, *run: Any, reference: Any, origin: str, eta: float, smoothing: float):
+        if run[0].ternary_step:
+            raise UserError("config.train.ternary_from: DoReMi's proxy is of one kind from the first step to the last")
         self._reference, self._eta, self._smoothing = reference, eta, smoothing
         self._origin = {"reference": origin, "eta": eta, "smoothing": smoothing}
         super().__init__(*run)
@@ -88,7 +91,7 @@ class Proxy(Trainer):
         return inputs, (targets, jax.device_put(domains, self._batch_place), losses)
 
     def _make_step(self) -> Any:
-        train_step = make_train_step(self.config, self.model, self.mesh, self._penalty(), weighted=True)
+        train_step = make_train_step(self.config, self.model, self.mesh, self.penalty(), weighted=True)
         drawn = jnp.asarray(self.chosen.weights, jnp.float32)
 
         def proxy_step(state: TrainState, batch: tuple[jax.Array, Any]) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -1,8 +1,10 @@
 """The training loop: dispatch step n, then read the metrics of step n - 1; log, evaluate, save, sample, stop."""
 
+import contextlib
 import math
 import sys
 import time
+from collections import abc
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +31,7 @@ from juliagpt_jax.training.checkpoint import Checkpoints
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import (
     TrainState,
+    at_step,
     batch_sharding,
     build,
     initial_state,
@@ -102,9 +105,9 @@ class Trainer:
 
     def _make_step(self) -> Any:
         """The jitted step: (state, what `batch` gives) -> (state, metrics)."""
-        return make_train_step(self.config, self.model, self.mesh, self._penalty())
+        return make_train_step(self.config, self.model, self.mesh, self.penalty())
 
-    def _penalty(self) -> ngrams.Penalty | None:
+    def penalty(self) -> ngrams.Penalty | None:
         return ngrams.make(self.config.train, self.chosen.tokens, self.model.vocab)
 
     def _restore_or_start(self) -> TrainState:
@@ -147,6 +150,30 @@ class Trainer:
             NumericalError: too many non-finite steps in a row.
             StorageError: the last checkpoint could not be written.
         """
+        with StopRequest() as stop, contextlib.closing(self.steps(stop)) as steps:
+            begun = time.perf_counter()
+            # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
+            step_function = self._make_step().lower(*next(steps)).compile()
+            self.compiled(step_function, time.perf_counter() - begun)
+            asked = next(steps, None)
+            while asked is not None:
+                try:
+                    asked = steps.send(step_function(*asked))
+                except StopIteration:
+                    asked = None
+
+    def compiled(self, step_function: Any, seconds: float, replicas: int = 1) -> None:
+        """Note what compiling the step took, and its FLOPs: of `replicas` that it computes at once, one's share."""
+        self.compile_s = seconds
+        flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.model)
+        self.train_flops_step = flops * self.mesh.size / replicas
+
+    def steps(self, stop: StopRequest) -> abc.Generator[tuple[TrainState, Any], Any, None]:
+        """The run as a generator: it yields (state, batch) for each step to do and is sent (new state, metrics). A
+        first pair, to compile for, is answered with None. Raises as `run`.
+
+        So whoever drives it decides how a step is computed: for one run (`run`) or for several (`together.py`).
+        """
         train = self.config.train
         first = int(self.state.step)
         metrics = log.Metrics(self.workdir, first)
@@ -158,26 +185,24 @@ class Trainer:
             dynamic_ncols=True,
             smoothing=0.1,
         )
-        with StopRequest() as stop, bar:
+        with bar:
             try:
-                self._loop(first, metrics, bar, stop)
+                yield from self._loop(first, metrics, bar, stop)
             finally:
                 self.checkpoints.wait()
                 self.checkpoints.close()
                 metrics.close()
 
-    def _loop(self, first: int, metrics: log.Metrics, bar: tqdm, stop: StopRequest) -> None:
+    def _loop(
+        self, first: int, metrics: log.Metrics, bar: tqdm, stop: StopRequest
+    ) -> abc.Generator[tuple[TrainState, Any], Any, None]:
         train = self.config.train
-        begun = time.perf_counter()
         batch = self.batch(first)
-        # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-        step_function = self._make_step().lower(self.state, batch).compile()
-        self.compile_s = time.perf_counter() - begun
-        self.train_flops_step = cost.compiled_flops(step_function, train.accumulate, self.model.model) * self.mesh.size
+        yield self.state, batch
         pending: tuple[int, dict[str, jax.Array]] | None = None
         self._mark = (time.perf_counter(), first)
         for done in range(first + 1, train.steps + 1):
-            self.state, fresh = step_function(self.state, batch)
+            self.state, fresh = yield self.state, batch
             batch = self.batch(done)  # of the next step, while this one runs
             if pending is not None:
                 self._note(*pending, metrics, bar)
@@ -196,7 +221,9 @@ class Trainer:
                 if sample:
                     self._say(bar, self._sample(done))
                 if save:  # comes last: a run that resumes here writes nothing of this step again
-                    val_loss = self.evaluations["val_loss"] if evaluate else None
+                    # Of no use for "best" before it is the model that was asked for.
+                    final = done > self.config.ternary_step or not self.config.ternary_step
+                    val_loss = self.evaluations["val_loss"] if evaluate and final else None
                     self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss} | self._schedule_of_now())
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
@@ -256,13 +283,14 @@ class Trainer:
         return self.evaluations
 
     def _fixed(self, params: Any) -> Decoder:
-        """The model as it is evaluated and decodes. Where training follows a tolerance that is on the schedule for
-        these weights: the steps of training look ahead."""
-        if not adaptive(self.model.model):
-            return self.model
-        windows, _ = scoring.spread(self.corpus.train, self.model.model.context, schedule.WINDOWS, self._lead)
-        times = schedule.calibrate(self.model, params, windows)
-        return schedule.with_model(self.model, ode_rtol=0.0).clone(schedule=times, parent=None)
+        """The model as it is evaluated and decodes: dense before `train.ternary_from`. Where training follows a
+        tolerance that is on the schedule for these weights: the steps of training look ahead."""
+        model = at_step(self.config, self.model, int(self.state.step))
+        if not adaptive(model.model):
+            return model
+        windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self._lead)
+        times = schedule.calibrate(model, params, windows)
+        return schedule.with_model(model, ode_rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of_now(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that decoding starts from the workdir alone."""

@@ -1,11 +1,12 @@
 """A whole run in its workdir: from the lock to the report, or on from where it stopped."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from juliagpt_jax.evaluation import ceilings, cost
 from juliagpt_jax.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.training import metrics, ngrams, optimizers, schedules
+from juliagpt_jax.training import metrics, ngrams, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
 
@@ -50,22 +51,53 @@ def run(
         UserError, NumericalError, StorageError, Stopped: as the trainer.
     """
     with Lock(workdir):
-        settle_config(workdir, settings)
-        if (workdir / "DONE").exists():
-            print(f"{workdir} is done; its report is read from there")
+        if _is_done(settings, workdir):
             return _read_report(workdir / "report.json")
-        (workdir / "FAILED").unlink(missing_ok=True)
         try:
             corpus = corpora.load(settings.data, settings.model.context)
-            return _train(settings, corpus, workdir, begun, trainer)
+            ready = _begin(settings, corpus, workdir, trainer)
+            ready.run()
+            return _end(ready, begun)
         except NumericalError as error:
             write_text(workdir / "FAILED", f"{error}\n")
             raise
 
 
-def _train(
-    settings: config.Config, corpus: corpora.Corpus, workdir: Path, begun: float, make: Callable[..., Trainer]
-) -> dict[str, Any]:
+def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[Path, dict[str, Any] | Exception]:
+    """Train runs that differ in their seed alone as one (`together.py`), each in its workdir; for each its report, or
+    the NumericalError or StorageError that ended it.
+
+    Raises:
+        UserError, Stopped: as the trainers, or as `together.run`.
+    """
+    with contextlib.ExitStack() as locks:
+        for workdir in settings:
+            locks.enter_context(Lock(workdir))
+        done = [workdir for workdir, own in settings.items() if _is_done(own, workdir)]
+        results: dict[Path, Any] = {workdir: _read_report(workdir / "report.json") for workdir in done}
+        left = {workdir: own for workdir, own in settings.items() if workdir not in results}
+        if left:
+            some = next(iter(left.values()))
+            corpus = corpora.load(some.data, some.model.context)
+            trainers = [_begin(own, corpus, workdir, Trainer) for workdir, own in left.items()]
+            for trainer, error in zip(trainers, together.run(trainers), strict=True):
+                if isinstance(error, NumericalError):
+                    write_text(trainer.workdir / "FAILED", f"{error}\n")
+                results[trainer.workdir] = error or _end(trainer, begun)
+        return {workdir: results[workdir] for workdir in settings}
+
+
+def _is_done(settings: config.Config, workdir: Path) -> bool:
+    settle_config(workdir, settings)
+    (workdir / "FAILED").unlink(missing_ok=True)
+    if (workdir / "DONE").exists():
+        print(f"{workdir} is done; its report is read from there")
+        return True
+    return False
+
+
+def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make: Callable[..., Trainer]) -> Trainer:
+    """The trainer of a run, which is announced."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
@@ -89,12 +121,16 @@ def _train(
     elif jax.default_backend() == "cpu":
         _warn_if_slow(flops * settings.train.steps * settings.train.batch_size * settings.model.context)
     sys.stdout.flush()
-    trainer.run()
+    return trainer
 
+
+def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
+    """The report of a run that has trained."""
+    workdir = trainer.workdir
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
-    metrics.plot(workdir, report["entropy"], corpus.characters_per_token)
+    metrics.plot(workdir, report["entropy"], trainer.corpus.characters_per_token)
     write_json(workdir / "report.json", report)
-    write_text(workdir / "DONE", f"{settings.train.steps} steps\n")
+    write_text(workdir / "DONE", f"{trainer.config.train.steps} steps\n")
     return report
 
 

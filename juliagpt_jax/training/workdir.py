@@ -152,11 +152,11 @@ class Run:
     params: Any
     step: int
     meta: dict[str, Any]
-    folder: Path  # of the checkpoint
+    folder: Path  # of the checkpoint, or the packed file
 
 
 def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) -> Run:
-    """Open a workdir for reading. It may be in use by a training process; nothing is changed.
+    """Open a workdir, or a packed model, for reading. It may be in use by a training process; nothing is changed.
 
     Args:
         checkpoint: "newest", "best" (lowest validation loss) or a step.
@@ -171,8 +171,10 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
     from juliagpt_jax.data import tokenizer as tokenizers
     from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.training.checkpoint import Damaged, load_params, read_meta, steps
-    from juliagpt_jax.training.step import build
+    from juliagpt_jax.training.step import at_step, build
 
+    if workdir.is_file():
+        return _open_file(workdir, checkpoint, averaged)
     settings = config.read(workdir / "config.json")
     check_names(settings.model)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
@@ -185,7 +187,7 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
         try:
             params = load_params(folder, target, averaged)
             meta = read_meta(folder)
-            return Run(settings, tokenizer, model, params, meta["step"], meta, folder)
+            return Run(settings, tokenizer, at_step(settings, model, meta["step"]), params, meta["step"], meta, folder)
         except (StorageError, Damaged) as error:
             if checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
                 return open_run(workdir, checkpoint, averaged)
@@ -193,6 +195,21 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
     raise AssertionError("unreachable: there is at least one folder")
+
+
+def _open_file(path: Path, checkpoint: str, averaged: bool) -> Run:
+    from juliagpt_jax.inference import packed
+
+    if checkpoint != "newest" or averaged:
+        raise UserError(f"--checkpoint and --averaged choose from a workdir; {path} holds one model")
+    model = packed.read(path)
+    return Run(model.config, model.tokenizer, model.decoder, model.params, model.meta["step"], model.meta, path)
+
+
+def refuse_packed(run: Run) -> None:
+    """Raises UserError where the weights are bytes: they have no gradients."""
+    if run.model.int8:
+        raise UserError(f"{run.folder}: a packed model has no gradients; give the workdir that it was made of")
 
 
 def _checkpoints(workdir: Path, wanted: str, steps: list[int]) -> list[Path]:

@@ -35,21 +35,23 @@ def naive(generator):
     """Greedy text by one forward pass a token over the window that the generator says it sees."""
     forward = jax.jit(lambda tokens: generator.model.apply({"params": generator.params}, tokens)[0])
 
-    def run(prompt, count):
+    def run(prompt, count, sinks=0):
         half = SLOTS // 2
         block = min(generate.BLOCK, SLOTS - half)
-        window = list(prompt if len(prompt) <= SLOTS else prompt[-half:])
-        new = []
+        in_sight = lambda text: text[:sinks] + text[len(text) - (half - sinks) :]
+        text = [int(token) for token in prompt]
+        window = text if len(text) <= SLOTS else in_sight(text)
         for at in range(count):
-            # A block of tokens that does not fit behind the window makes it start again at its last half.
+            # A block of tokens that does not fit behind the window makes it start again with half a context.
             if at % block == 0 and len(window) + min(block, count - at) > SLOTS:
-                window = window[-half:]
+                window = in_sight(text)
+                assert len(window) == half
             padded = np.zeros((1, SLOTS), np.int32)
             padded[0, : len(window)] = window
-            new.append(int(jnp.argmax(forward(padded)[0, len(window) - 1])))
-            window.append(new[-1])
+            token = int(jnp.argmax(forward(padded)[0, len(window) - 1]))
+            text, window = [*text, token], [*window, token]
             assert len(window) <= SLOTS
-        return new
+        return text[len(prompt) :]
 
     return run
 
@@ -61,6 +63,22 @@ def test_greedy_text_past_the_context(length, generator, naive):
     assert text.shape == (1, 5 * SLOTS)
     np.testing.assert_array_equal(text[0], naive(prompt(length), 5 * SLOTS))
     assert len(set(text[0].tolist())) > 5, "a text that says something"
+
+
+def test_sinks_stay_in_sight(generator, naive):
+    """Past the context a row is what a forward pass over its first tokens and its newest says, also where some of the
+    first were written, not given; and that is another text than without them."""
+    prompts = [prompt(length) for length in (2, SLOTS, 3 * SLOTS)]
+    text = Generator(generator.model, generator.params, sinks=5).generate(prompts, 3 * SLOTS, GREEDY)
+    for row, given in zip(text, prompts, strict=True):
+        np.testing.assert_array_equal(row, naive(given, 3 * SLOTS, sinks=5))
+        assert (row != generator.generate([given], 3 * SLOTS, GREEDY)[0]).any()
+
+
+@pytest.mark.parametrize("sinks", [-1, SLOTS // 2])
+def test_sinks_leave_room_for_new_tokens(sinks, generator):
+    with pytest.raises(UserError, match=f"sinks={sinks} is outside 0 .. {SLOTS // 2 - 1}"):
+        Generator(generator.model, generator.params, sinks=sinks)
 
 
 @pytest.mark.parametrize("rule", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

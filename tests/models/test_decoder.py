@@ -1,5 +1,5 @@
-"""The laws of every model that the tables build: each two words of MIXERS, DEPTHS, LINEARS and SWITCHES meet in a row,
-and each of CHANNELS is in one."""
+"""The laws of every model that the tables build: each two words of MIXERS, DEPTHS and SWITCHES meet in a row, and each
+of CHANNELS and LINEARS is in one."""
 
 import itertools
 import re
@@ -26,7 +26,9 @@ SWITCHES = {
         *("model.norm=layer", "model.bias=true", "model.positions=learned"),
     ),
 }
-TABLES = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "switches": SWITCHES}
+PAIRED = {"mixer": MIXERS, "depth": DEPTHS, "switches": SWITCHES}
+# No pairs are sought with these, which see one token at a time: each has its rows.
+SINGLE = {"channel": CHANNELS, "linear": LINEARS}
 # Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
 # (test_causal_but_for_rounding).
 THROUGH_DFT = {"monarch"}
@@ -48,11 +50,10 @@ def pairwise(*tables):
     return rows
 
 
-# No pairs are sought with the channel mixers, which see one token at a time: each has its rows.
-PAIRED = {key: table for key, table in TABLES.items() if key != "channel"}
 ROWS = [dict(zip(PAIRED, row, strict=True)) for row in pairwise(*PAIRED.values())]
-ROWS = [row | {"channel": channel} for row, channel in zip(ROWS, itertools.cycle(CHANNELS), strict=False)]
-VARIANTS = [pytest.param(row, id="-".join(row[key] for key in TABLES)) for row in ROWS]
+for key, table in SINGLE.items():
+    ROWS = [row | {key: word} for row, word in zip(ROWS, itertools.cycle(table), strict=False)]
+VARIANTS = [pytest.param(row, id="-".join(row.values())) for row in ROWS]
 
 
 def drawn(model, tokens):
@@ -93,6 +94,16 @@ def variant(tiny, names: dict[str, str], *overrides: str):
     return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
 
 
+def assert_close(got, wanted, built, tolerance, jump=0.1):
+    """Within the tolerance. Of a ternary model rounding may carry an activation over to its next level, so some numbers
+    may jump, but not the most and not far."""
+    if built.config.model.linear != "ternary":
+        np.testing.assert_allclose(got, wanted, atol=tolerance)
+        return
+    apart = np.abs(np.asarray(got) - wanted)
+    assert apart.max() < jump and np.median(apart) < tolerance
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
 def built(request, tiny):
     return Built(variant(tiny, request.param))
@@ -114,7 +125,7 @@ def test_decode_is_forward(built, chunks):
         logits, cache = built.go_on(built.tokens[:, at : at + count], positions, cache)
         parts.append(logits)
         at += count
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), built.forward(built.tokens), atol=1e-5)
+    assert_close(np.concatenate(parts, axis=1), built.forward(built.tokens), built, 1e-5)
 
 
 def test_padded_batch_is_each_row_alone(built):
@@ -127,12 +138,12 @@ def test_padded_batch_is_each_row_alone(built):
     wanted = np.asarray(built.forward(built.tokens))
     for row, length in enumerate(lengths):
         alone, _ = built.fill(built.tokens[row : row + 1, :length])
-        np.testing.assert_allclose(logits[row, :length], alone[0], atol=1e-5)
-        np.testing.assert_allclose(logits[row, :length], wanted[row, :length], atol=1e-5)
+        assert_close(logits[row, :length], alone[0], built, 1e-5)
+        assert_close(logits[row, :length], wanted[row, :length], built, 1e-5)
     for ahead in range(2):
         at = lengths + ahead
         logits, cache = built.go_on(built.tokens[np.arange(B), at][:, None], at[:, None], cache)
-        np.testing.assert_allclose(logits[:, 0], wanted[np.arange(B), at], atol=1e-5)
+        assert_close(logits[:, 0], wanted[np.arange(B), at], built, 1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -262,7 +273,7 @@ def test_half_precision(built, precision, tolerance):
         chex.assert_type(logits, jnp.float32)
         chex.assert_tree_all_finite(logits)
         assert np.abs(logits - wanted).max() > 0, "the precision acts"
-        np.testing.assert_allclose(logits, wanted, atol=tolerance)
+        assert_close(logits, wanted, built, tolerance, jump=4 * tolerance)
 
 
 @pytest.mark.parametrize("names", VARIANTS)

@@ -27,20 +27,23 @@ with open(log, "a") as file:
 if "workdir" not in arguments:
     read = pathlib.Path(arguments["from"]) if "from" in arguments else None
     sys.exit(0 if "fine" in sys.argv and (read is None or (read / "DONE").exists()) else 9)
-run, rate = pathlib.Path(arguments["workdir"]), float(arguments.get("config.train.lr", 0))
-run.mkdir(parents=True)
-if rate == 0.5:
-    print("training", "main: it broke", sep="\\n")
-    sys.exit(3)
-if rate == 0.25:
-    time.sleep(60)
-loss = 2.0 + rate + int(arguments["config.seed"]) / 100
-report = dict(loss=loss, bpc=loss, perplexity=loss, params=3, flops=1.0, characters=9, context=4, stride=2, tokens=8)
-(run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
-(run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
-rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=1.0), dict(step=1, val_loss=loss)]
-(run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
-(run / "DONE").touch()
+rate = float(arguments.get("config.train.lr", 0))
+for seed in arguments.get("seeds", arguments.get("config.seed")).split(","):
+    run = pathlib.Path(arguments["workdir"].replace("{{seed}}", seed))
+    run.mkdir(parents=True)
+    if rate == 0.5:
+        print("training", "main: it broke", sep="\\n")
+        sys.exit(3)
+    if rate == 0.25:
+        time.sleep(60)
+    loss = 2.0 + rate + int(seed) / 100
+    report = dict(loss=loss, bpc=loss, perplexity=loss, params=3, flops=1.0, tokens=8, characters=9, context=4)
+    report["stride"] = 2
+    (run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
+    (run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
+    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=1.0), dict(step=1, val_loss=loss)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
+    (run / "DONE").touch()
 """
 SUITE = """
 from juliagpt_jax.study.suite import Arm, Suite
@@ -91,6 +94,19 @@ def test_jobs_share_the_cores(study):
     assert study.cores() == mine
     study('"a": Arm({"train.lr": 0.125})', "--jobs=2")
     assert study.cores() == mine // 2 and len(os.sched_getaffinity(0)) == mine
+
+
+def test_seeds_that_train_together_are_one_command(study):
+    """Those of an arm that differ in nothing else; a failed one leaves the others."""
+    arms = '"a": Arm({"train.lr": 0.5}), "b": Arm({"data.path": "{cell}/text"})'
+    with pytest.raises(CommandError, match="2 of 6 cells failed"):
+        study(arms, "--together")
+    begun = [line.count("--seeds=1,2") for line in study.started()]
+    assert sorted(begun) == [0, 0, 1, 1], "arm b has a text for each seed"
+    rows = {(row["arm"], row["seed"]): row for row in runner.read(study.out / "results.jsonl")}
+    assert all(rows["a", seed]["status"] == "FAILED" for seed in (1, 2))
+    alone = study(arms.replace("0.5", "0.1"))
+    assert [row["loss"] for row in alone if row["arm"] == "baseline"] == [rows["baseline", s]["loss"] for s in (1, 2)]
 
 
 def test_a_changed_arm_and_a_new_seed_are_all_that_runs_again(study):

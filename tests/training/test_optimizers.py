@@ -163,6 +163,10 @@ TO_ADAMW = """
     block_*/mixer/filter/frequency
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
 """.split()
+# The norm of a Linear with one of its own.
+LINEARS_THERE = {path.rsplit("/", 1)[0] for path in TO_MATRIX_RULES if path.endswith("kernel")}
+TO_ADAMW += [f"{linear}/norm/scale" for linear in LINEARS_THERE]
+TO_ADAMW += [f"block_*/time/{linear.removeprefix('block_*/').replace('/', '.')}.norm.scale" for linear in LINEARS_THERE]
 # What acts on a parameter over time goes where the parameter goes, if it is as large; not the network that makes h(t).
 OF_TIME = ("left", "right", "modes")
 OF_GENERATORS = ("in", "in_bias", "out", "out_bias")
@@ -212,7 +216,7 @@ def test_rules():
     for file in CONFIGS:
         check_rules(config.load(str(file)), seen)
     base = str(CONFIGS[0].parent / "base.py")
-    for linear in LINEARS:
+    for linear in {*LINEARS} - {"subln"}:  # whose parameters are those of ternary
         for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode_time={word}"] for word in TIMES)]:
             check_rules(config.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
     assert {*TO_MATRIX_RULES, *TO_ADAMW} <= seen, "the lists name what there is"

@@ -1,0 +1,85 @@
+"""Show what one or several trained models have learned: samples, losses by author and by context, attention, copies.
+
+python -m juliagpt_jax.analyse --workdir=runs/tiny [--workdir=runs/other ...] --out=DIR [--seeds=4] [--prompt=TEXT ...]
+
+Writes analysis.md, analysis.json and plots: losses.png, and for each run with attention distances-NAME.png and
+maps-NAME.png. The search for copies needs pydivsufsort: pip install -e '.[study]'.
+"""
+
+import argparse
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import UserError
+
+
+def parser() -> command.Parser:
+    flags = command.Parser(
+        "analyse", "Samples, losses by author and by context, attention and copies of trained models."
+    )
+    flags.add_argument("--workdir", required=True, action="append", metavar="DIR", help="may be given several times")
+    flags.add_argument("--out", required=True, metavar="DIR", help="gets analysis.md, analysis.json and plots")
+    flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
+    flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times; default: four")
+    flags.add_argument("--seeds", type=int, default=4, metavar="N", help="samples of each prompt, all shown")
+    flags.add_argument("--new_tokens", type=int, default=200, metavar="N", help="of each sample")
+    flags.add_argument(
+        "--windows", type=int, default=0, metavar="N", help="validation windows scored; 0: the whole text"
+    )
+    flags.add_argument("--targets", type=int, default=1024, metavar="N", help="tokens in the loss by context used")
+    flags.add_argument("--attention_windows", type=int, default=64, metavar="N", help="that the heads are watched on")
+    flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    lows = {"seeds": 1, "new_tokens": 1, "windows": 0, "targets": 2, "attention_windows": 1}
+    for name, low in lows.items():
+        if not low <= getattr(options, name) < 2**31:
+            raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
+    workdirs = [Path(workdir) for workdir in options.workdir]
+    if len({workdir.name for workdir in workdirs}) < len(workdirs):
+        raise UserError("--workdir: two folders have the same name, by which the page tells them apart")
+    settings = [config.read(workdir / "config.json") for workdir in workdirs]
+    devices.prepare(settings[0].mesh)
+
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.evaluation import analysis, chunk_scores, schedule
+    from juliagpt_jax.files import write_json, write_text
+    from juliagpt_jax.training.workdir import open_run
+
+    effort = analysis.Effort(
+        windows=options.windows,
+        targets=options.targets,
+        attention_windows=options.attention_windows,
+        prompts=tuple(dict.fromkeys(options.prompt or analysis.samples.PROMPTS)),
+        seeds=options.seeds,
+        new_tokens=options.new_tokens,
+    )
+    out, runs, maps = Path(options.out), {}, {}
+    chunk_scores.make_folder(out)
+    no_ode_flags = argparse.Namespace(ode_solver=None, ode_steps=None, ode_rtol=None, ode_max_steps=None)
+    no_ode_flags.averaged = options.averaged
+    for workdir, own in zip(workdirs, settings, strict=True):
+        run = open_run(workdir, options.checkpoint, options.averaged)
+        corpus = corpora.load(own.data, own.model.context)
+        if corpus.fingerprint != run.meta["data"]:
+            raise UserError(f"{own.data.path} is not the text that {workdir} was trained on")
+        model, _ = schedule.choose(run, workdir, no_ode_flags)
+        found = analysis.analyse(model, run.params, corpus, own.data.path == "schoolroom", effort)
+        runs[workdir.name] = {"workdir": str(workdir), "data": own.data.path, "step": run.step} | found
+        if found["attention"]:
+            maps[workdir.name] = analysis.map_of(model, run.params, corpus)
+        print(f"{workdir}: {found['bpc']:.4f} bits per character, {len(found['samples'])} samples", flush=True)
+    plots = analysis.draw(runs, maps, out)
+    values = {"effort": vars(effort), "runs": runs}
+    write_json(out / "analysis.json", values)
+    write_text(out / "analysis.md", analysis.page(runs, effort, plots))
+    print(f"{out}: {', '.join(['analysis.md', 'analysis.json', *plots])}")
+    if options.json:
+        command.print_json(values)
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)

@@ -1,0 +1,182 @@
+"""The rows of a server's one batch, each with a prompt, a rule and a key of its own, all in one compiled step.
+
+A rule is static to `sampling.draw`, so that every rule is another program; here its fields are arrays over the rows.
+A row's numbers come from its own prompt, rule, seed and count of drawn tokens, whoever has the other rows.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from juliagpt_jax.inference.generate import BLOCK, Generator, bucket_for, compiled_programs
+from juliagpt_jax.inference.sampling import Rule, pick
+
+TOP = 20  # alternatives that are looked up for a token, where a request asks for any
+
+
+class Row(NamedTuple):
+    """What decides a row's draws: scalars for one, (B,) for a batch."""
+
+    temperature: Any
+    top_k: Any  # 0: all
+    top_p: Any
+    greedy: Any
+    seed: Any
+    prompt: Any  # CRC of the prompt's ids
+    nth: Any  # how many equal prompts stand before it in its request
+    drawn: Any  # tokens so far
+
+    @classmethod
+    def of(cls, rule: Rule, prompt: np.ndarray, seed: int, nth: int) -> "Row":
+        """The row that draws what `Generator.stream` would, with this rule and seed, for the nth such prompt."""
+        crc = zlib.crc32(np.asarray(prompt, "<i4").tobytes())
+        top_k = min(rule.top_k, 2**31 - 1)
+        return cls(
+            np.float32(rule.temperature),
+            np.int32(top_k),
+            np.float32(rule.top_p),
+            np.bool_(rule.greedy),
+            *map(np.uint32, (seed, crc, nth, 0)),
+        )
+
+
+class Scores(NamedTuple):
+    """Natural logarithms of the model's own probabilities, before temperature and cuts: of N tokens that were taken
+    (N,), and of the TOP likeliest (N, TOP) with their ids."""
+
+    taken: Any
+    top: Any
+    ids: Any
+
+
+class State(NamedTuple):
+    cache: Any
+    logits: jax.Array  # (B, V) of the next token
+    positions: jax.Array  # (B,) of the next token; that of a row that is full, or idle for long, is S: never written
+    rows: Row
+
+
+def draw_rows(rows: Row, logits: jax.Array, uniform: jax.Array, cut: jax.Array) -> jax.Array:
+    """The next token (B,) int32 as `sampling.draw` takes it, by the rule of each row.
+
+    Args:
+        cut: whether any row has a top_k or top_p; without, nothing is sorted.
+    """
+    column = lambda values: values[:, None]
+    best = jnp.argmax(logits, axis=-1)
+    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / column(jnp.maximum(rows.temperature, 1e-30))
+
+    def restricted(logits):
+        V = logits.shape[-1]
+        kth = jnp.where(rows.top_k == 0, V, jnp.minimum(rows.top_k, V)) - 1
+        kth = jnp.take_along_axis(jnp.sort(logits, axis=-1)[:, ::-1], column(kth), axis=-1)
+        every = jax.nn.softmax(jnp.where(logits < kth, -jnp.inf, logits), axis=-1)
+        ordered = jnp.sort(every, axis=-1)[:, ::-1]
+        before = jnp.cumsum(ordered, axis=-1) - ordered  # probability of everything more likely
+        least = jnp.min(jnp.where(before < column(rows.top_p), ordered, jnp.inf), axis=-1, keepdims=True)
+        kept = jnp.where(every < least, 0.0, every)
+        return jnp.where(column(rows.top_p < 1), kept / jnp.sum(kept, axis=-1, keepdims=True), every)
+
+    probabilities = jax.lax.cond(cut, restricted, lambda logits: jax.nn.softmax(logits, axis=-1), logits)
+    return jnp.where(rows.greedy, best, pick(probabilities, uniform)).astype(jnp.int32)
+
+
+def score(wanted: jax.Array, logits: jax.Array, tokens: jax.Array) -> Scores:
+    """The scores of tokens (N,) taken at logits (N, V); zeros, for next to nothing, unless `wanted`."""
+    top = min(TOP, logits.shape[-1])
+
+    def found(logits):
+        log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+        taken = jnp.take_along_axis(log_probabilities, tokens[:, None], axis=-1)[:, 0]
+        return Scores(taken, *jax.lax.top_k(log_probabilities, top))
+
+    N = len(tokens)
+    nothing = Scores(jnp.zeros(N), jnp.zeros((N, top)), jnp.zeros((N, top), jnp.int32))
+    return jax.lax.cond(wanted, found, lambda _: nothing, logits)
+
+
+class Batch:
+    """B rows over one cache of a fixed size, which a block of steps continues together.
+
+    Attributes:
+        block: tokens of a block: the largest number up to the one asked for that divides Generator's, so that a row's
+            window can roll where Generator's does.
+        stride: tokens between two places where a window may roll.
+        slots: S of a row.
+    """
+
+    def __init__(self, generator: Generator, rows: int, block: int):
+        self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
+        self.stride = min(BLOCK, self.slots - self.slots // 2)
+        self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
+        self._start = jax.jit(self._start_row, donate_argnums=(1,))
+        self._advance = jax.jit(self._advance_block, donate_argnums=(1,))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        zeros = lambda dtype: jnp.zeros(self.rows, dtype)
+        rule = (zeros(jnp.float32), zeros(jnp.int32), zeros(jnp.float32), zeros(bool))
+        rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)))
+        logits = jnp.zeros((self.rows, self.model.vocab), jnp.float32)
+        state = State(self.model.init_cache(self.rows, self.slots), logits, zeros(jnp.int32), rows)
+        self._state = jax.device_put(state, jax.devices()[0])
+
+    def compile(self) -> None:
+        """Build all programs, one for a prompt's bucket and one for the block, so that no request waits for one."""
+        row = Row.of(Rule(), np.zeros(1), 0, 0)
+        for bucket in sorted({bucket_for(length, self.slots) for length in range(1, self.slots + 1)}):
+            self.start(0, np.zeros(bucket, np.int32), row, scored=False)
+        self.advance(cut=False, scored=False)
+        self.reset()
+
+    @property
+    def compilations(self) -> dict[str, int]:
+        return {"prefill": compiled_programs(self._start), "decode": compiled_programs(self._advance)}
+
+    def start(self, place: int, tokens: np.ndarray, row: Row, scored: bool) -> Scores | None:
+        """Put a row of 1 .. S tokens in place of what was there; with `scored`, the scores of all but the first."""
+        padded = np.zeros((1, bucket_for(len(tokens), self.slots)), np.int32)
+        padded[0, : len(tokens)] = tokens
+        place_, length = np.int32(place), np.int32(len(tokens))
+        self._state, scores = self._start(self.params, self._state, place_, padded, length, row, np.bool_(scored))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(tokens) - 1], scores) if scored else None
+
+    def advance(self, cut: bool, scored: bool) -> tuple[np.ndarray, Scores | None]:
+        """A block of tokens (N, B) of all rows, and with `scored` their scores (N, B), (N, B, TOP); see `draw_rows`."""
+        self._state, tokens, scores = self._advance(self.params, self._state, np.bool_(cut), np.bool_(scored))
+        return np.asarray(tokens), jax.tree.map(np.asarray, scores) if scored else None
+
+    def _start_row(self, params, state, place, tokens, length, row, scored):
+        """Only this row is computed: prefilling the others' places, too, would cost B times as much."""
+        at = jnp.arange(tokens.shape[1])[None, :]
+        positions = jnp.where(at < length, at, self.slots)
+        logits, cache = self.model.apply({"params": params}, tokens, positions, self.model.init_cache(1, self.slots))
+        scores = score(scored, logits[0, :-1], tokens[0, 1:])
+        last = jax.lax.dynamic_slice_in_dim(logits, length - 1, 1, axis=1)[:, 0]
+        one = State(cache, last, length[None], jax.tree.map(lambda value: value[None], row))
+        put = lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), place, axis=0)
+        return jax.tree.map(put, state, one), scores
+
+    def _advance_block(self, params, state, cut, scored):
+        rows = state.rows
+
+        def uniforms(seed, prompt, nth, drawn):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), prompt), nth)
+            each = drawn + jnp.arange(self.block, dtype=jnp.uint32)
+            return jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(key, n)))(each)
+
+        def one(carry, uniform):
+            cache, logits, positions = carry
+            token = draw_rows(rows, logits, uniform, cut)
+            scores = score(scored, logits, token)
+            logits, cache = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
+            return (cache, logits[:, 0], jnp.minimum(positions + 1, self.slots)), (token, scores)
+
+        numbers = jax.vmap(uniforms)(rows.seed, rows.prompt, rows.nth, rows.drawn).T
+        (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)
+        rows = rows._replace(drawn=rows.drawn + jnp.uint32(self.block))
+        return State(cache, logits, positions, rows), tokens, scores

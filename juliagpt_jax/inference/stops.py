@@ -1,0 +1,92 @@
+"""Text as it is written, ended before a stop string: looked for on the host, after each block of tokens."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from juliagpt_jax.data.tokenizer import Tokenizer, stream_text
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+
+
+class Cutter:
+    """A text that comes in pieces and ends before the stop that is complete first, of several at once before the
+    longest. However it is cut into pieces, the same is shown.
+
+    Attributes:
+        stopped: whether a stop was met; nothing more is shown then.
+    """
+
+    def __init__(self, stops: Sequence[str]):
+        """Raises UserError when a stop is empty."""
+        if not all(stops):
+            raise UserError("a stop string is empty: it would end every text before its first character")
+        self.stops = stops
+        self.stopped = False
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """What can be shown now: all but an end that a stop may begin with."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        found = first_stop(text, self.stops)
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: found[0]]
+        at = len(text) - begun(text, self.stops)
+        self._held = text[at:]
+        return text[:at]
+
+    def end(self) -> str:
+        """What was held back, when no more text comes."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def first_stop(text: str, stops: Iterable[str], begin: int = 0, recent: int | None = None) -> tuple[int, int] | None:
+    """Start and end of the stop string in text[begin:] that is complete first, if any; among those that end together
+    the longest. All but the last `recent` characters are known to have none; None: nothing is known."""
+    known = 0 if recent is None else len(text) - recent
+    found = []
+    for stop in stops:
+        start = text.find(stop, max(begin, known - len(stop) + 1))
+        if start >= 0:
+            found.append((start + len(stop), start))
+    if not found:
+        return None
+    end, start = min(found)
+    return start, end
+
+
+def begun(text: str, stops: Iterable[str]) -> int:
+    """How many characters at the end of the text may be the beginning of a stop string."""
+    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+
+
+def stream_texts(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    prompts: Sequence[np.ndarray],
+    new_tokens: int,
+    rule: Rule,
+    seed: int,
+    stops: Sequence[str] = (),
+) -> Iterator[list[tuple[str, bool]]]:
+    """Yield for each prompt the text that follows in pieces, and whether a stop has ended it by now; until all have
+    their tokens or are stopped. A row that is stopped says nothing more, and the others are what they would be alone.
+
+    Raises:
+        UserError: a stop is empty, or as `Generator.stream`.
+    """
+    cutters = [Cutter(stops) for _ in prompts]
+    copies = itertools.tee(generator.stream(prompts, new_tokens, rule, seed), len(prompts))
+    pieces = lambda row: (piece[row] for piece in copies[row])
+    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
+    for fresh in zip(*texts, strict=True):
+        yield [(cutter.push(text), cutter.stopped) for cutter, text in zip(cutters, fresh, strict=True)]
+        if all(cutter.stopped for cutter in cutters):
+            return
+    yield [(cutter.end(), cutter.stopped) for cutter in cutters]

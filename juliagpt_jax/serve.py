@@ -1,0 +1,97 @@
+"""Serve a trained model over HTTP: OpenAI's completions, and a page to write with at /.
+
+python -m juliagpt_jax.serve --workdir=runs/tiny [--port=8000] [--slots=8]
+"""
+
+import argparse
+import signal
+from pathlib import Path
+
+from juliagpt_jax import command, config, devices
+from juliagpt_jax.errors import Stopped, StorageError, UserError
+
+# The largest sensible value of each flag that is a number, and the smallest.
+RANGES = {
+    "port": (0, 65_535),
+    "slots": (1, 1_024),
+    "queue": (0, 1_000_000),
+    "block": (1, 1_024),
+    "max_tokens": (1, 10_000_000),
+    "max_prompt": (1, 10_000_000),
+    "max_body": (1, 1_000_000_000),
+    "drain": (0, 86_400),
+}
+
+
+def parser() -> command.Parser:
+    flags = command.Parser("serve", "Serve a trained model over HTTP; SIGTERM and Ctrl-C finish what was taken.")
+    flags.add_run_flags()
+    flags.add_argument("--host", default="127.0.0.1", help="whom to answer; 0.0.0.0: everyone who reaches this machine")
+    flags.add_argument("--port", type=int, default=8000, help="0: a free one")
+    flags.add_argument("--name", help="of the model, as clients ask for it; default: the workdir's")
+    flags.add_argument("--slots", type=int, default=8, metavar="B", help="requests that share a step")
+    flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
+    flags.add_argument("--block", type=int, default=8, metavar="N", help="characters between two visits to the host")
+    flags.add_argument("--max_tokens", type=int, default=4096, metavar="N", help="that a request may ask for")
+    flags.add_argument("--max_prompt", type=int, default=8192, metavar="N", help="tokens of a prompt")
+    flags.add_argument("--max_body", type=int, default=1_000_000, metavar="N", help="bytes of a request")
+    flags.add_argument(
+        "--drain", type=int, default=30, metavar="S", help="seconds in which a stop finishes what was taken"
+    )
+    flags.add_precision_flag()
+    flags.add_ode_flags()
+    return flags
+
+
+def main(options: argparse.Namespace) -> None:
+    for flag, (low, high) in RANGES.items():
+        if not low <= getattr(options, flag) <= high:
+            raise UserError(f"--{flag}={getattr(options, flag)} must be in {low} .. {high}")
+    command.Parser.check_ode_flags(options)
+    workdir = Path(options.workdir)
+    settings = config.read(workdir / "config.json")
+    devices.prepare(settings.mesh)
+
+    try:
+        from juliagpt_jax.inference import server
+    except ModuleNotFoundError as error:
+        raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
+
+    from juliagpt_jax.evaluation import schedule
+    from juliagpt_jax.inference import precision
+    from juliagpt_jax.inference.completions import Limits
+    from juliagpt_jax.inference.engine import Engine
+    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.models import parameters
+    from juliagpt_jax.training.workdir import open_run
+
+    with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
+        run = open_run(workdir, options.checkpoint, options.averaged)
+        model, _ = schedule.choose(run, workdir, options)
+        word = options.precision or model.precision
+        model, params = precision.prepare(model, run.params, word)
+        name, count = options.name or workdir.resolve().name, parameters.count(run.params)
+        slots = f"{options.slots} slots of {settings.model.context} tokens"
+        about = f"{name}: step {run.step}, {count:,} parameters, {slots}, {word}"
+        try:
+            engine = Engine(Generator(model, params), run.tokenizer, options.slots, options.queue, options.block)
+            engine.batch.compile()
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            says = next(iter(str(error).splitlines()), "no more")
+            ways = "fewer --slots, --precision=bf16 or a model of a shorter context"
+            raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
+        texts = options.slots + options.queue
+        limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
+        app = server.application(engine, name, limits)
+        listener.listen(1024)
+        host, port = listener.getsockname()[:2]
+        address = f"[{host}]" if ":" in host else host
+        print(f"{about}\nserving on http://{address}:{port}; Ctrl-C stops", flush=True)
+        number = server.run(app, engine, listener, options.drain)
+    raise Stopped(f"stopped by {signal.Signals(number).name}", 128 + number)
+
+
+if __name__ == "__main__":
+    command.run(parser(), main)

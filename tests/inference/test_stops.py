@@ -1,0 +1,75 @@
+"""Texts end before their stops, however they come in pieces, and nothing that belongs to a stop is ever shown."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.errors import UserError
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.stops import Cutter, stream_texts
+
+letters = lambda low, high: st.text(st.sampled_from("ab\n"), min_size=low, max_size=high)
+
+
+def naive(text: str, stops: list[str]) -> tuple[str, bool]:
+    """The first end of a stop, found by looking at every beginning of the text."""
+    for end in range(1, len(text) + 1):
+        here = [stop for stop in stops if text[:end].endswith(stop)]
+        if here:
+            return text[: end - max(map(len, here))], True
+    return text, False
+
+
+@given(
+    pieces=st.lists(letters(0, 4), max_size=12),
+    stops=st.lists(letters(1, 4), max_size=3),
+)
+def test_cutter(pieces, stops):
+    """Each piece shown is part of the result at once: what is shown is never taken back."""
+    cutter, shown, came = Cutter(stops), "", ""
+    wanted, stopped = naive("".join(pieces), stops)
+    for piece in pieces:
+        shown += cutter.push(piece)
+        came += piece
+        assert wanted.startswith(shown)
+        # Held back is no more than the beginning of a stop.
+        assert cutter.stopped or any(stop.startswith(came[len(shown) :]) for stop in [*stops, ""])
+    assert cutter.stopped == stopped
+    assert shown + cutter.end() == wanted and cutter.end() == ""
+
+
+def test_an_empty_stop_is_refused():
+    with pytest.raises(UserError, match="empty"):
+        Cutter(["x", ""])
+
+
+class Written:
+    """A generator of texts that are known, some characters at a time, which counts how often it is asked."""
+
+    def __init__(self, texts: list[str], tokenizer: CharTokenizer, size: int):
+        self.tokens, self.size, self.asked = [tokenizer.encode(text) for text in texts], size, 0
+
+    def stream(self, prompts, new_tokens, rule, seed):
+        for at in range(0, new_tokens, self.size):
+            self.asked += 1
+            yield np.stack([tokens[at : at + self.size] for tokens in self.tokens])
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_rows_stop_by_themselves_and_the_loop_ends_with_the_last(size):
+    tokenizer = CharTokenizer(".abc")
+    texts = ["ab.cabca", "abcabca.", "..aaaaaa", "abcabcab"]
+    for count, most in [(3, 8), (1, 3)]:
+        generator = Written(texts[:count], tokenizer, size)
+        rows = [tokenizer.encode("c")] * count
+        came = list(stream_texts(generator, tokenizer, rows, 8, Rule(), 0, [".", "ca."]))  # pyright: ignore
+        joined = ["".join(piece[row][0] for piece in came) for row in range(count)]
+        assert joined == ["ab", "abcab", ""][:count]
+        assert all(end for _, end in came[-1])
+        assert generator.asked == -(-most // size), "asked until the last row has met its stop, no more"
+    generator = Written(texts, tokenizer, size)
+    came = list(stream_texts(generator, tokenizer, [tokenizer.encode("c")] * 4, 8, Rule(), 0, ["..", "abca."]))  # pyright: ignore
+    assert ["".join(piece[row][0] for piece in came) for row in range(4)] == ["ab.cabca", "abc", "", "abcabcab"]
+    assert [end for _, end in came[-1]] == [False, True, True, False]
