@@ -7,7 +7,7 @@ from juliagpt_jax import config
 from juliagpt_jax.study.suite import Arm, Suite
 
 BUDGET = {"train.steps": 1_000, "train.min_lr": 0.0, "train.sample_every": 0}
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)  # BitNet's authors train ternary weights at higher rates than dense ones
+RATES = (2e-3, 4e-3, 8e-3)  # BitNet's authors train ternary weights at higher rates than dense ones
 
 
 def arms(scale: str) -> dict[str, dict[str, object]]:
