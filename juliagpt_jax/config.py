@@ -199,7 +199,7 @@ def build(values: Mapping[str, Any]) -> Config:
 
     Raises:
         UserError: a key is unknown or missing, a value has the wrong type, is out of range, or does not go with
-        another.
+            another.
     """
     config = _build(Config, values, "")
     m, t = config.model, config.train
@@ -324,7 +324,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
 
     Raises:
         UserError: the file is missing or fails, an argument or override names nothing or has the wrong type, or `build`
-        refuses.
+            refuses.
     """
     file, text = _file_and_arguments(path)
     if not Path(file).is_file():

@@ -203,7 +203,8 @@ def report(
     Args:
         facts: names and values for the head of the page.
         scores: (train chunks,).
-        train, query: texts of the chunks.
+        train: texts of the training chunks.
+        query: texts of those that the scores are about.
         labels: a word on each training chunk, such as its author; None: there are none.
     """
     order = np.argsort(-scores, kind="stable")

@@ -61,7 +61,8 @@ class Proxy(Trainer):
     Args:
         reference: parameters of the reference model.
         origin: a hash of them, so that no other reference can take over half-way.
-        eta, smoothing: see `update`.
+        eta: see `update`.
+        smoothing: see `update`.
     """
 
     HELD = Trainer.HELD | {"doremi": "the reference, --eta or --smoothing of doremi"}  # pyright: ignore[reportAssignmentType]

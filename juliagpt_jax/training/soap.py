@@ -29,7 +29,8 @@ def scale_by_soap(beta1: float, beta2: float, every: int, max_side: int) -> opta
     """SOAP for trees whose leaves are all matrices, (..., m, n), each in bases of its own.
 
     Args:
-        beta1, beta2: decay of the moments; beta2 also of the covariances.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment, and of the covariances.
         every: steps between two updates of the bases, one power iteration and a QR decomposition each.
         max_side: a longer side has no basis; without any, SOAP is Adam.
 

@@ -7,6 +7,7 @@ report, as if it had run alone; what is rounded otherwise says `step.make_joint_
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
         for trainer in trainers:
             trainer.compiled(joint, time.perf_counter() - begun, len(trainers))
         going = set(range(len(runs)))
-        answers: dict[int, object] = dict.fromkeys(going)
+        answers: dict[int, Any] = dict.fromkeys(going)
         while going:
             for i, answer in answers.items():
                 try:
