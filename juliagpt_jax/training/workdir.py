@@ -113,13 +113,20 @@ def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
     """Versions, commit, device and seed: what run.json and every checkpoint say about where numbers came from."""
     names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
     return {
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
         "commit": _commit(),
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "platform": devices[0].platform,
         "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
         "seed": seed,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # this package, run from its folder
 
 
 def processor() -> str:
