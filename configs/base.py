@@ -55,9 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
-    model.linear = (
-        "dense"  # a name of models/layers.py: monarch; ternary (1.58 bits, int8 activations); subln (its norms)
-    )
+    model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
     model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
     model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
     model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
