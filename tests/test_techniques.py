@@ -43,6 +43,7 @@ doremi.Proxy._note = note
 """
 
 
+@pytest.mark.slow
 def test_the_command_and_a_kill_in_the_proxy(micro, arguments, tmp_path):
     """Killed in the middle of the proxy, the same command ends with the same weights to the bit; main takes them."""
     results = {}
@@ -113,6 +114,7 @@ def rows(workdir) -> list[dict]:
     ]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_curriculum(micro, arguments, tmp_path):
     """All techniques together: the same rows and weights to the bit. What the flags read must not have changed."""
     weights = tmp_path / "weights.json"

@@ -245,6 +245,7 @@ def test_names_that_look_alike_get_folders_of_their_own():
     assert len({suite.slug(name) for name in ("lr 1", "lr-1", "LR 1", "lr_1")}) == 4
 
 
+@pytest.mark.slow
 def test_a_real_suite_stopped_in_the_middle_ends_like_one_that_was_not(tmp_path):
     """SIGTERM while a cell trains, then the same command: the same rows, and the cell resumed instead of beginning
     anew."""

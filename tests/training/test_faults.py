@@ -142,6 +142,7 @@ def workdir(halfway, tmp_path):
 # 1: SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_at_random_times_until_done(micro, clean, tmp_path):
     rng = random.Random(3)
     log = tmp_path / "w" / "metrics.jsonl"
