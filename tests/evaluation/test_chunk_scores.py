@@ -30,8 +30,14 @@ ROWS = [
         itertools.product(MIXERS, DEPTHS), itertools.cycle(CHANNELS), itertools.cycle(LINEARS), strict=False
     )
 ]
+# Those of ternary Linears compile for a minute: by hand.
 VARIANTS = [
-    pytest.param(dict(zip(("mixer", "channel", "depth", "linear"), row, strict=True)), id="-".join(row)) for row in ROWS
+    pytest.param(
+        dict(zip(("mixer", "channel", "depth", "linear"), row, strict=True)),
+        id="-".join(row),
+        marks=[pytest.mark.slow] if "ternary" in row else [],
+    )
+    for row in ROWS
 ]
 
 
