@@ -217,9 +217,7 @@ def test_rules():
         check_rules(config.load(str(file)), seen)
     base = str(CONFIGS[0].parent / "base.py")
     for linear in sorted({*LINEARS} - {"subln"}):  # whose parameters are those of ternary
-        # Time acts on kernels and on Monarch factors; those of ternary Linears are kernels.
-        times = [["model.depth=ode", f"model.ode_time={word}"] for word in TIMES if linear != "ternary"]
-        for depth in [["model.depth=stack"], *times]:
+        for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode_time={word}"] for word in TIMES)]:
             check_rules(config.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
     assert {*TO_MATRIX_RULES, *TO_ADAMW} <= seen, "the lists name what there is"
 
