@@ -2,7 +2,8 @@
 does it cost in time, memory, characters a second and bytes?
 
 Command:   python -m juliagpt_jax.ablate --suite=experiments/techniques/suite.py --out=experiments/techniques --keep
-           python experiments/techniques/samples.py --cells=experiments/techniques/cells --out=experiments/techniques
+           python -m juliagpt_jax.analyse $(printf -- "--workdir=%s " experiments/techniques/cells/*/11/run) \
+               --out=experiments/techniques/samples --seeds=2
            data/classics is what prepare writes of the classics
 Hardware:  one core of an Intel Xeon with AVX-512, 35 to 150 s a cell
 Scale:     micro: 1,000 steps, 1,024,000 characters. base: the whole recipe, on a GPU.
