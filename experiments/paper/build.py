@@ -1,4 +1,4 @@
-"""The paper from the committed results: numbers.tex, tables and figures, and the PDF. content.py says what is in them.
+"""The paper from the committed results: numbers.tex, tables and figures, and the PDF. parts/ says what is in them.
 
 python experiments/paper/build.py            # generated/
 python experiments/paper/build.py --pdf      # generated/ and paper.pdf, by pdflatex and bibtex
@@ -18,8 +18,6 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import content  # noqa: E402
 import figures  # noqa: E402
 from measures import Results  # noqa: E402
-from sentences import HOLDS  # noqa: E402
-from sources import STATED  # noqa: E402
 
 from juliagpt_jax.errors import CommandError, UserError  # noqa: E402
 from juliagpt_jax.files import write_text  # noqa: E402
@@ -43,13 +41,13 @@ def numbers(results: Results) -> dict[str, str]:
     Raises:
         UserError: a file, a row or a measure is missing; or the results no longer say what a sentence of the text says.
     """
-    for name, (sentence, holds) in HOLDS.items():
+    for name, (sentence, holds) in content.HOLDS.items():
         if not holds(results):
             raise UserError(
                 f"the paper says that {sentence}, and the results no longer do: see \\Holds{name} in paper.tex"
             )
-    texts = STATED | {name: statistic(results) for name, statistic in content.NUMBERS.items()}
-    return {name: tex(text) for name, text in texts.items()} | {f"Holds{name}": "" for name in HOLDS}
+    texts = content.STATED | {name: statistic(results) for name, statistic in content.NUMBERS.items()}
+    return {name: tex(text) for name, text in texts.items()} | {f"Holds{name}": "" for name in content.HOLDS}
 
 
 def build(experiments: Path, out: Path) -> None:

@@ -60,6 +60,9 @@ class Results:
 
 
 Statistic = Callable[[Results], str]
+Table = Callable[[Results], list[list[str]]]
+Figure = Callable[[Results], Any]
+Holds = dict[str, tuple[str, Callable[[Results], bool]]]  # a sentence, and whether the results say it
 
 
 def dig(row: Mapping[str, Any], key: str) -> Any:
@@ -75,6 +78,11 @@ def interval(gap: Difference, form: str = ".3f") -> str:
     """ "+0.012 [-0.002, +0.027]"; a mean alone where there are not three pairs."""
     signed = lambda value: format(value, "+" + form)
     return signed(gap.mean) + (f" [{signed(gap.low)}, {signed(gap.high)}]" if gap.n > 2 else "")
+
+
+def bracket(row: Mapping[str, Any], key: str, form: str = "+.3f") -> str:
+    """A number of a row with the interval beside it."""
+    return f"{row[key]:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +248,7 @@ COLUMNS: dict[str, Column] = {  # heads that a table of a suite may have
 }
 
 
-def suite_table(suite: Suite, *heads: str) -> Callable[[Results], list[list[str]]]:
+def suite_table(suite: Suite, *heads: str) -> Table:
     """The arms of a suite, with these columns."""
 
     def table(results: Results) -> list[list[str]]:

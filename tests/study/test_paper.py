@@ -74,6 +74,7 @@ def test_tables_and_figures_are_made_and_used(built):
 
 
 def test_what_is_committed_is_of_the_committed_results(built):
+    assert {path.name for path in (PAPER / "generated").iterdir()} == {path.name for path in built.iterdir()}
     for path in built.glob("*.tex"):
         committed = (PAPER / "generated" / path.name).read_text(encoding="utf-8")
         assert committed == path.read_text(encoding="utf-8"), "run python experiments/paper/build.py --pdf"

@@ -1,0 +1,130 @@
+"""Depth: one block as the field of a differential equation."""
+
+import figures
+from measures import Figure, File, Holds, Results, Statistic, Suite, Table, suite_table
+
+ODE = Suite(
+    "neural_ode/results/results.jsonl",
+    "2 blocks",
+    "depth (to two blocks)",
+    {
+        "ode, 4 steps": "ODE",
+        "ode, 4 steps, width 136": "ODE, wider block",
+        "ode, 4 steps, generated weights": "ODE, generated weights",
+        "4 x the same block": "one block, four times",
+    },
+)
+BEND = Suite("neural_ode/bend/results.jsonl", "4 steps", "ODE (to four steps)")
+ADJOINT = File("neural_ode/depth/depth.jsonl")
+SWEEP = File("neural_ode/bend/sweep/sweep.jsonl")
+TOLERANCES = File("neural_ode/bend/tolerances/sweep.jsonl")
+WIDE, ODE4 = "ode, 4 steps, width 136", "ode, 4 steps"
+MIB = 2.0**-20
+STATED = {"SweepSeed": "2"}  # neural_ode/README.md; the rows of a sweep name the model alone
+
+
+def climb(results: Results, model: str, steps: int = 0) -> float:
+    """How far apart the losses of one model are over the numbers of Euler steps; or the loss at one of them."""
+    losses = {row["steps"]: row["loss"] for row in SWEEP.pick(results, {"model": model}) if "steps" in row}
+    return losses[steps] if steps else max(losses.values()) - min(losses.values())
+
+
+def tolerance(results: Results, rtol: float) -> float:
+    """The loss on the schedule for a tolerance."""
+    return TOLERANCES.values(results, {"rtol": rtol}, "loss")[0]
+
+
+NUMBERS: dict[str, Statistic] = {
+    "OdeSteps": ODE.value({}, "config.train.steps"),
+    "OdeTokens": ODE.value({}, "tokens", ",d"),
+    "OdeSeeds": ODE.distinct({}, "seed"),
+    "OdeWideGap": ODE.gap(WIDE),
+    "OdeWideP": ODE.p(WIDE),
+    "OdeWideFlops": ODE.times(WIDE, "2 blocks", "flops"),
+    "OdeAgainstFour": ODE.gap(ODE4, "4 blocks"),
+    "OdeFourParams": ODE.times("4 blocks", ODE4, "params"),
+    "OdeRepeatedGap": ODE.gap("4 x the same block"),
+    "OdeTimeGap": ODE.gap(ODE4, "4 x the same block"),
+    "OdeGeneratedParams": ODE.value("ode, 4 steps, generated weights", "params", ",d"),
+    "OdeGeneratedAgainst": ODE.gap("ode, 4 steps, generated weights", ODE4),
+    "BendRandomGap": BEND.gap("2 to 8 steps"),
+    "BendEnergyGap": BEND.gap("4 steps, energy 0.01"),
+    "BendEnergyP": BEND.p("4 steps, energy 0.01"),
+    "SweepCharacters": SWEEP.value({}, "characters", ",d"),
+    "TolCoarse": TOLERANCES.value({"rtol": 0.1}, "loss", ".2f"),
+    "TolCoarseRtol": TOLERANCES.value({"rtol": 0.1}, "rtol"),
+    "TolFine": TOLERANCES.value({"rtol": 0.0001}, "loss", ".2f"),
+    "TolFineRtol": TOLERANCES.value({"rtol": 0.0001}, "rtol"),
+    "TolTrained": SWEEP.value({"model": "2 to 8 steps, energy 0.01", "steps": 4}, "loss", ".2f"),
+    "AdjointMany": ADJOINT.most({}, "evaluations", "d"),
+    "AdjointFew": ADJOINT.least({}, "evaluations", "d"),
+    "AdjointSix": ADJOINT.value({"adjoint": "recursive", "evaluations": 6}, "evaluations"),
+    "AdjointTime": ADJOINT.value({"adjoint": "recursive", "evaluations": 6}, "step_ratio", ".2f"),
+    "AdjointErrorFew": ADJOINT.value({"adjoint": "backsolve", "evaluations": 4}, "gradient_error", ".0%"),
+    "AdjointErrorMany": ADJOINT.value({"adjoint": "backsolve", "evaluations": 64}, "gradient_error", ".0%"),
+    **{
+        f"Adjoint{kind.title()}": ADJOINT.value(
+            {"adjoint": kind, "evaluations": 64}, "temporary_bytes", ",.0f", scale=MIB
+        )
+        for kind in ("stack", "direct", "recursive", "backsolve")
+    },
+}
+
+TABLES: dict[str, Table] = {
+    "ode": suite_table(ODE, "", "parameters", "FLOPs", "bits per character", "difference [95%]", "p"),
+}
+
+FIGURES: dict[str, Figure] = {"solves": lambda results: figures.solves(results, SWEEP)}
+
+HOLDS: Holds = {
+    "WideAhead": (
+        "a wide block as an ODE is better than two blocks, after Holm as well",
+        lambda results: ODE.difference(results, WIDE).high < 0 and ODE.line(results, WIDE).corrected < 0.05,
+    ),
+    "TimeMatters": (
+        "the ODE is ahead of the same block without time, by an interval that leaves out zero",
+        lambda results: ODE.difference(results, ODE4, "4 x the same block").high < 0,
+    ),
+    "CurvesFlatten": (
+        "random numbers of steps flatten the curve over the steps of a solve, and more so with the penalty",
+        lambda results: (
+            climb(results, "2 to 8 steps, energy 0.01") < climb(results, "2 to 8 steps") < climb(results, "4 steps")
+        ),
+    ),
+    "ToleranceElsewhere": (
+        "with finer tolerances the loss converges, to more than that of four equal steps",
+        lambda results: (
+            abs(tolerance(results, 0.001) - tolerance(results, 0.0001)) < 0.01
+            and tolerance(results, 0.0001) - climb(results, "2 to 8 steps, energy 0.01", 4) > 0.1
+        ),
+    ),
+    "RepeatedLevel": (
+        "one block four times is not told from two blocks",
+        lambda results: not ODE.difference(results, "4 x the same block").tells,
+    ),
+    "FourLevel": (
+        "four blocks and the ODE of four steps are not told apart",
+        lambda results: not ODE.difference(results, ODE4, "4 blocks").tells,
+    ),
+    "GeneratedLevel": (
+        "generated weights are not told from time in the norms",
+        lambda results: not ODE.difference(results, "ode, 4 steps, generated weights", ODE4).tells,
+    ),
+    "EnergyAhead": (
+        "a penalty on kinetic energy is ahead on every seed",
+        lambda results: BEND.on_every_seed(results, "4 steps, energy 0.01", "4 steps", -1),
+    ),
+    "BacksolveFlat": (
+        "the continuous adjoint needs as much memory at any depth",
+        lambda results: (
+            len(
+                {
+                    r["temporary_bytes"]
+                    for r in ADJOINT.pick(results, {"adjoint": "backsolve"})
+                    if "temporary_bytes" in r
+                }
+            )
+            == 1
+        ),
+    ),
+}
