@@ -13,17 +13,18 @@ from typing import Any
 
 import figures
 from measures import Figure, Results, Statistic
-from parts import baseline, data, depth, mixers, optimizers
-from parts.data import CORESET, DATA
-from parts.depth import BEND, ODE
+from parts import baseline, bits, data, depth, mixers, optimizers
+from parts.bits import TERNARY
+from parts.data import CORESET, CORPUS, DATA
+from parts.depth import BEND, ODE, SHAPE, WINDOWS
 from parts.mixers import MONARCH
 from parts.optimizers import OPTIMIZERS, STACK, SWITCHES
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (data, mixers, depth, optimizers, baseline)
+PARTS = (data, mixers, depth, bits, optimizers, baseline)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
-COMPARED = ([DATA, CORESET, SWITCHES], [MONARCH, ODE, BEND, OPTIMIZERS, STACK])
+COMPARED = ([DATA, CORESET, CORPUS, WINDOWS, SWITCHES], [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, STACK])
 
 
 def every(results: Results, key: str) -> Iterator[Any]:
@@ -62,6 +63,8 @@ METHODS: dict[str, Statistic] = {
     "Machine": MONARCH.value({}, "machine"),
     "SmallestParams": lambda results: f"{min(every(results, 'params')):,}",
     "LargestParams": lambda results: f"{max(every(results, 'params')):,}",
+    "FewestTokens": lambda results: f"{min(every(results, 'tokens')):,}",
+    "MostTokens": lambda results: f"{max(every(results, 'tokens')):,}",
     "RowsInAll": lambda results: str(len(list(every(results, "commit")))),
     "RowsUnclean": lambda results: str(
         sum(not re.fullmatch("[0-9a-f]{40}", commit) for commit in every(results, "commit"))

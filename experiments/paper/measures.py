@@ -153,6 +153,11 @@ class File:
         share = self.times(where, other, key, ".12f")
         return lambda results: format(100 * (1 - float(share(results))), form) + "%"
 
+    def more(self, where: Where, other: Where, key: str, form: str = ".1f") -> Statistic:
+        """By how much it is above: "2.2%"."""
+        share = self.times(where, other, key, ".12f")
+        return lambda results: format(100 * (float(share(results)) - 1), form) + "%"
+
 
 @dataclasses.dataclass(frozen=True)
 class Suite(File):

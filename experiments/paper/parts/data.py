@@ -1,11 +1,12 @@
-"""What text a model reads: data techniques, parts of a corpus by score, influence held to retraining."""
+"""What text a model reads: data techniques, parts of a corpus by score or by phase, influence held to retraining."""
 
 import re
 import statistics
 from typing import Any
 
-from measures import File, Holds, Results, Statistic, Suite, Table, bracket, suite_table
+from measures import Difference, File, Holds, Results, Statistic, Suite, Table, bracket, suite_table
 
+PHASES = ("trivium", "quadrivium", "philosophy")
 DATA = Suite("data_techniques/results.jsonl", "baseline", "data (to random order)")
 SCORES = {"el2n": "EL2N", "grad_norm": "gradient norm"}
 CORESET = Suite(
@@ -15,6 +16,7 @@ CORESET = Suite(
     {"full": "whole"}
     | {f"{w} 60% by {s}": f"{w} 60% by {name}" for w in ("top", "middle", "bottom") for s, name in SCORES.items()},
 )
+CORPUS = Suite("corpus/results.jsonl", "all", "phases (to all three)", {p: f"{p} alone" for p in PHASES})
 INFLUENCE = File("influence/results.jsonl")
 OVERLAP = "overlap of 5-grams"
 RANDOM, MIDDLE, TOP = "random 60%", "middle 60% by loss", "top 60% by loss"
@@ -39,6 +41,21 @@ def parts_of_60(results: Results) -> list[float]:
     """Loss of each cell with 60% of the lines, less that of the whole of its seed."""
     whole = {row["seed"]: row["loss"] for row in CORESET.pick(results, "full")}
     return [r["loss"] - whole[r["seed"]] for r in results.rows(CORESET.name) if "60%" in r["arm"]]
+
+
+def read(results: Results, arm: str) -> int:
+    """The characters that an arm of CORPUS has to train on."""
+    return CORPUS.values(results, arm, "training_characters")[0]
+
+
+def epochs(results: Results) -> list[float]:
+    """How often each arm of CORPUS went through its text."""
+    return [line.rows[0]["tokens"] / read(results, line.arm) for line in results.lines(CORPUS).values()]
+
+
+def transfer(results: Results, trained: str, scored: str) -> Difference:
+    """Loss on a phase of a model of one phase, to that of the model of all three."""
+    return CORPUS.difference(results, trained, key=f"phases.{scored}.loss")
 
 
 def lds(results: Results, method: str) -> dict[str, Any]:
@@ -87,6 +104,15 @@ NUMBERS: dict[str, Statistic] = {
     "CoresetMiddleGap": CORESET.gap(MIDDLE),
     "CoresetMiddleRandom": CORESET.gap(MIDDLE, RANDOM),
     "CoresetTopRandom": CORESET.gap(TOP, RANDOM),
+    # phases
+    "CorpusSteps": CORPUS.value({}, "config.train.steps", ",d"),
+    "CorpusTokens": CORPUS.value({}, "tokens", ",d"),
+    "CorpusSeeds": CORPUS.distinct({}, "seed"),
+    **{f"Corpus{phase.title()}Gap": CORPUS.gap(phase) for phase in PHASES},
+    "CorpusMostP": lambda results: f"{max(line.corrected for line in CORPUS.others(results)):.2g}",
+    "CorpusPhilosophyShare": lambda results: f"{read(results, 'philosophy') / read(results, 'all'):.0%}",
+    "CorpusEpochsLeast": lambda results: f"{min(epochs(results)):.2f}",
+    "CorpusEpochsMost": lambda results: f"{max(epochs(results)):.2f}",
     # influence
     "InfluenceChunks": INFLUENCE.value({"what": "setting"}, "train_chunks", ",d"),
     "InfluenceQueries": INFLUENCE.value({"what": "setting"}, "queries"),
@@ -103,6 +129,14 @@ NUMBERS: dict[str, Statistic] = {
 }
 
 
+def corpus_table(results: Results) -> list[list[str]]:
+    """Trained on, by scored on: the loss of the model of all phases, and the differences of the others to it."""
+    keys = [*(f"phases.{phase}.loss" for phase in PHASES), "loss"]
+    rows = [["trained on", *PHASES, "all of it"], ["all"]]
+    rows[-1] += [CORPUS.spread("all", key)(results) for key in keys]
+    return rows + [[phase, *(CORPUS.gap(phase, key=key)(results) for key in keys)] for phase in PHASES]
+
+
 def influence_table(results: Results) -> list[list[str]]:
     """Methods by their score."""
     names = {"ekfac": "EK-FAC", "trak": "TRAK", "tracin": "TracIn", "cosine": "TracIn, cosine"}
@@ -115,6 +149,7 @@ def influence_table(results: Results) -> list[list[str]]:
 TABLES: dict[str, Table] = {
     "data": suite_table(DATA, "", "perplexity", "difference [95%]", "p", "trivium", "quadrivium", "philosophy"),
     "coreset": suite_table(CORESET, "", "seeds", "epochs", "loss", "difference [95%]", "p"),
+    "corpus": corpus_table,
     "influence": influence_table,
 }
 
@@ -170,6 +205,28 @@ HOLDS: Holds = {
     "TopWorse": (
         "the top 60% by loss is worse than a random 60% on every seed",
         lambda results: CORESET.on_every_seed(results, TOP, RANDOM, 1),
+    ),
+    "OwnPhaseBest": (
+        "each phase is learned better from itself than from all three, by an interval that leaves out zero",
+        lambda results: all(transfer(results, phase, phase).high < 0 for phase in PHASES),
+    ),
+    "OthersWorse": (
+        "each phase is learned worse from either of the others than from all three, by intervals that leave out zero",
+        lambda results: all(transfer(results, a, b).low > 0 for a in PHASES for b in PHASES if a != b),
+    ),
+    "WholeBest": (
+        "all three phases are better on all of the validation text than any alone, after Holm as well",
+        lambda results: all(line.difference.low > 0 and line.corrected < 0.05 for line in CORPUS.others(results)),
+    ),
+    "PhilosophyGainsLeast": (
+        "philosophy gains the least from being alone, and the quadrivium carries over least",
+        lambda results: (
+            all(transfer(results, "philosophy", "philosophy").mean > transfer(results, p, p).mean for p in PHASES[:2])
+            and all(
+                transfer(results, "quadrivium", scored).mean > transfer(results, other, scored).mean
+                for scored, other in (("trivium", "philosophy"), ("philosophy", "trivium"))
+            )
+        ),
     ),
     "NgramsLevel": (
         "five-grams are level with EK-FAC, and adding EK-FAC to them gains nothing that is seen",

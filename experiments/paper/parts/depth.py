@@ -1,8 +1,13 @@
-"""Depth: one block as the field of a differential equation."""
+"""The shape of a model: blocks and width, context, and one block as the field of a differential equation."""
+
+import statistics
 
 import figures
 from measures import Figure, File, Holds, Results, Statistic, Suite, Table, suite_table
 
+SHAPE = Suite("shape/depth/results.jsonl", "2 x 96", "shape (to 2 blocks of 96)")
+WINDOWS = Suite("shape/context/results.jsonl", "context 128", "context (to 128)")
+LONG, HALF, QUARTER = "context 256", "context 64", "context 32"
 ODE = Suite(
     "neural_ode/results/results.jsonl",
     "2 blocks",
@@ -35,8 +40,28 @@ def tolerance(results: Results, rtol: float) -> float:
 
 
 NUMBERS: dict[str, Statistic] = {
+    # blocks, width and context
+    "ShapeLeast": SHAPE.least({}, "params", ",d"),
+    "ShapeMost": SHAPE.most({}, "params", ",d"),
+    "ShapeFlops": lambda results: f"{statistics.fmean(SHAPE.values(results, {}, 'flops')):.0e}".replace("e+", "e"),
+    "ShapeTokensLeast": SHAPE.least({}, "tokens", ",d"),
+    "ShapeTokensMost": SHAPE.most({}, "tokens", ",d"),
+    "ShapeSeeds": SHAPE.distinct({}, "seed"),
+    "ShapeEightGap": SHAPE.gap("8 x 48"),
+    "ShapeFourGap": SHAPE.gap("4 x 68"),
+    "ShapeOneGap": SHAPE.gap("1 x 136"),
+    "ShapeOneP": SHAPE.p("1 x 136"),
+    "ShapeOneFourGap": SHAPE.gap("1 x 136", "4 x 68"),
+    "WindowsTokens": WINDOWS.value({}, "tokens", ",d"),
+    "WindowsSeeds": WINDOWS.distinct({}, "seed"),
+    "WindowsMost": WINDOWS.value(LONG, "context"),
+    "WindowsLongGap": WINDOWS.gap(LONG),
+    "WindowsLongP": WINDOWS.p(LONG),
+    "WindowsLongFlops": WINDOWS.times(LONG, "context 128", "flops", ".2f"),
+    "WindowsHalfGap": WINDOWS.gap(HALF),
+    "WindowsQuarterGap": WINDOWS.gap(QUARTER),
+    # one block as a field
     "OdeSteps": ODE.value({}, "config.train.steps"),
-    "OdeTokens": ODE.value({}, "tokens", ",d"),
     "OdeSeeds": ODE.distinct({}, "seed"),
     "OdeWideGap": ODE.gap(WIDE),
     "OdeWideP": ODE.p(WIDE),
@@ -71,12 +96,30 @@ NUMBERS: dict[str, Statistic] = {
 }
 
 TABLES: dict[str, Table] = {
+    "shape": suite_table(SHAPE, "", "loss", "difference [95%]", "p"),
+    "windows": suite_table(WINDOWS, "", "loss", "difference [95%]", "p"),
     "ode": suite_table(ODE, "", "parameters", "FLOPs", "bits per character", "difference [95%]", "p"),
 }
 
 FIGURES: dict[str, Figure] = {"solves": lambda results: figures.solves(results, SWEEP)}
 
 HOLDS: Holds = {
+    "DeepLevel": (
+        "four and eight blocks are not told from two",
+        lambda results: not any(SHAPE.difference(results, arm).tells for arm in ("4 x 68", "8 x 48")),
+    ),
+    "OneBlockBehind": (
+        "one block is behind two and four, by intervals that leave out zero",
+        lambda results: all(SHAPE.difference(results, "1 x 136", other).low > 0 for other in ("2 x 96", "4 x 68")),
+    ),
+    "LongBehind": (
+        "the longest context is behind the baseline's, after Holm as well",
+        lambda results: WINDOWS.difference(results, LONG).low > 0 and WINDOWS.line(results, LONG).corrected < 0.05,
+    ),
+    "ShortLevel": (
+        "a half and a quarter of the context are not told from the whole",
+        lambda results: not any(WINDOWS.difference(results, arm).tells for arm in (HALF, QUARTER)),
+    ),
     "WideAhead": (
         "a wide block as an ODE is better than two blocks, after Holm as well",
         lambda results: ODE.difference(results, WIDE).high < 0 and ODE.line(results, WIDE).corrected < 0.05,
