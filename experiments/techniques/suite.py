@@ -13,21 +13,14 @@ have the rates that were best for them in their own tuning, all on another corpu
 model's shape, or the order or the choice of the data, has the baseline's rates and was tuned for nothing.
 """
 
+import runpy
+from pathlib import Path
+
 from juliagpt_jax.study.suite import Arm, Suite
 
 RATE = 4e-3
-OPTIMIZERS = {  # as in experiments/optimizers/suite.py
-    "adamw, two rates": {"train.adam_lr": 8e-2, "train.beta2": 0.995},
-    "muon": {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 4e-2},
-    "soap": {"train.optimizer": "soap", "train.lr": 8e-3, "train.adam_lr": 4e-2},
-    "kfac": {
-        "train.optimizer": "kfac",
-        "train.lr": 0.03,
-        "train.adam_lr": 1e-2,
-        "train.kfac_damping": 1e-4,
-        "train.weight_decay": 0.01,
-    },
-}
+TUNED = runpy.run_path(str(Path(__file__).parents[1] / "optimizers" / "suite.py"))["ARMS"]
+OPTIMIZERS = {"adamw, two rates": TUNED["adamw"], **{name: TUNED[name] for name in ("muon", "soap", "kfac")}}
 SWITCHES = {"model.qk_norm": True, "model.zero_init": True}
 ODE = {"model.depth": "ode", "model.layers": 1, "model.ode_steps": 4, "model.ode_speed": 4.0}
 TERNARY = {"model.linear": "ternary", "train.lr": 8e-3}
