@@ -4,6 +4,7 @@ python -m juliagpt_jax.ablate --suite=experiments/NAME/suite.py --out=DIR [--sca
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,16 @@ def parser() -> command.Parser:
 
 def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.study import suite
+    from juliagpt_jax.study.pace import Pace
     from juliagpt_jax.training.workdir import Lock
 
     if options.jobs < 1:
         raise UserError("--jobs must be at least 1")
     question = suite.load(options.suite, options.scale)
     out = Path(options.out)
-    cells = suite.cells(question, Path(options.cells) if options.cells else out / "cells")
     with Lock(out, "--out"):
+        pace = Pace(out / "pace.json", options.jobs, shlex.split(options.launcher))
+        cells = suite.cells(question, Path(options.cells) if options.cells else out / "cells", pace)
         _run(options, question, cells, out)
 
 

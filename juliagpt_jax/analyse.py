@@ -3,10 +3,11 @@
 python -m juliagpt_jax.analyse --workdir=runs/tiny [--workdir=runs/other ...] --out=DIR [--seeds=4] [--prompt=TEXT ...]
 
 Writes analysis.md, analysis.json and plots: losses.png, and for each run with attention distances-NAME.png and
-maps-NAME.png. The search for copies needs pydivsufsort: pip install -e '.[study]'.
+maps-NAME.png; NAME is the run's folder. The search for copies needs pydivsufsort: pip install -e '.[study]'.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 from juliagpt_jax import command, config, devices
@@ -39,8 +40,7 @@ def main(options: argparse.Namespace) -> None:
         if not low <= getattr(options, name) < 2**31:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
     workdirs = [Path(workdir) for workdir in options.workdir]
-    if len({workdir.name for workdir in workdirs}) < len(workdirs):
-        raise UserError("--workdir: two folders have the same name, by which the page tells them apart")
+    names = _names(workdirs)
     settings = [config.read(workdir / "config.json") for workdir in workdirs]
     devices.prepare(settings[0].mesh)
 
@@ -59,16 +59,16 @@ def main(options: argparse.Namespace) -> None:
     )
     out, runs, maps = Path(options.out), {}, {}
     chunk_scores.make_folder(out)
-    for workdir, own in zip(workdirs, settings, strict=True):
+    for name, workdir, own in zip(names, workdirs, settings, strict=True):
         run = open_run(workdir, options.checkpoint, options.averaged)
         corpus = corpora.load(own.data, own.model.context)
         if corpus.fingerprint != run.meta["data"]:
             raise UserError(f"{own.data.path} is not the text that {workdir} was trained on")
         model = schedule.as_trained(run, workdir, options.averaged)
         found = analysis.analyse(model, run.params, corpus, own.data.path == "schoolroom", effort)
-        runs[workdir.name] = {"workdir": str(workdir), "data": own.data.path, "step": run.step} | found
+        runs[name] = {"workdir": str(workdir), "data": own.data.path, "step": run.step} | found
         if found["attention"]:
-            maps[workdir.name] = analysis.map_of(model, run.params, corpus)
+            maps[name] = analysis.map_of(model, run.params, corpus)
         print(f"{workdir}: {found['bpc']:.4f} bits per character, {len(found['samples'])} samples", flush=True)
     plots = analysis.draw(runs, maps, out)
     values = {"effort": vars(effort), "runs": runs}
@@ -77,6 +77,25 @@ def main(options: argparse.Namespace) -> None:
     print(f"{out}: {', '.join(['analysis.md', 'analysis.json', *plots])}")
     if options.json:
         command.print_json(values)
+
+
+def _names(workdirs: list[Path]) -> list[str]:
+    """What the page calls them: their last folders; where two of these are the same, what their paths don't share,
+    "baseline" and "muon" of cells/baseline/11/run and cells/muon/11/run.
+
+    Raises:
+        UserError: they are not told apart so: one is given twice.
+    """
+    if len({workdir.name for workdir in workdirs}) == len(workdirs):
+        return [workdir.name for workdir in workdirs]
+    paths = [workdir.resolve().parts for workdir in workdirs]
+    shared = lambda columns: len(list(itertools.takewhile(lambda parts: len(set(parts)) == 1, columns)))
+    first = shared(zip(*paths, strict=False))
+    last = shared(zip(*(path[first:][::-1] for path in paths), strict=False))
+    names = ["-".join(path[first : len(path) - last]) or path[-1] for path in paths]
+    if len(set(names)) < len(names):
+        raise UserError("--workdir: two folders have the same name, by which the page tells them apart")
+    return names
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
         "compiler_flops": cost.compiled_flops(compiled, micro, model) * mesh.size,
         "limit_flops_per_s": ceiling,
         "share_of_limit": flops / step_s / ceiling,
+        "step_memory_bytes": cost.memory_bytes(compiled),
         "step_peak_memory_bytes": peak,
     }
 
@@ -207,7 +208,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     long_s = statistics.median(timed(one, LONG, repeat) for repeat in range(min(3, options.repeats)))
     peak = devices.peak_memory_bytes()
 
-    memory = generator.decode_program(batch, rule).memory_analysis()
+    program = generator.decode_program(batch, rule)
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(generator.params))
     reading = ceilings.read_bytes()
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
@@ -229,21 +230,12 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
         "limit_bytes_per_s": reading,
         "limit_step_s": limit_s,
         "share_of_limit": limit_s / (seconds / new),
-        "decode_memory_bytes": _bytes(memory),
+        "decode_memory_bytes": cost.memory_bytes(program),
         "run_peak_memory_bytes": peak,
     }
     if options.eager:
         values["eager_chars_per_s"] = batch * EAGER_STEPS / _eager_seconds(generator, batch, rule)
     return values
-
-
-def _bytes(memory: Any) -> float:
-    """What a program needs in all, by its compiler: weights, cache and what it computes in between; nan where the
-    compiler does not say."""
-    if memory is None:
-        return float("nan")
-    given = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return given + memory.temp_size_in_bytes
 
 
 def _eager_seconds(generator: Any, batch: int, rule: Any) -> float:

@@ -61,6 +61,16 @@ def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None =
     return float(analysis["flops"]) * repeats if analysis and "flops" in analysis else float("nan")
 
 
+def memory_bytes(compiled: Any) -> float:
+    """What a program needs in all on one device, by its compiler: what it is given, what it gives back elsewhere, and
+    what it computes in between; nan where the compiler does not say."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return float("nan")
+    given = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return float(given + memory.temp_size_in_bytes)
+
+
 def peak_flops(device_kind: str, precision: str) -> float:
     """The data-sheet peak of a device in FLOP/s, nan where it is not known (every CPU: see the benchmark command)."""
     for name, (f32, f16) in PEAKS.items():

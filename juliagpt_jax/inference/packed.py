@@ -23,6 +23,7 @@ from juliagpt_jax.errors import UserError
 from juliagpt_jax.inference import precision, tensors
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models.parameters import count
 from juliagpt_jax.models.quantized import PACKINGS
 
 FORMAT = "juliagpt_jax packed"
@@ -53,16 +54,7 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
     Raises:
         UserError: the model cannot be had in that precision, or a number has no place in float16.
     """
-    _, params = precision.prepare(run.model, run.params, kind)
-    arrays: dict[str, np.ndarray] = {}
-    for name, leaf in flatten_dict(params, sep="/").items():
-        array = np.asarray(leaf)
-        if word := _stored_as(name, embedding):
-            arrays |= dict(EMBEDDINGS[word][0](name, array))
-        elif name.endswith(KERNEL) and kind == "ternary":
-            arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
-        else:
-            arrays[name] = array
+    arrays = _stored(run.model, run.params, kind, packing, embedding)
     metadata = {
         "format": FORMAT,
         "packing": packing if kind == "ternary" else "int8",
@@ -72,6 +64,31 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
         "meta": json.dumps({key: run.meta[key] for key in KEPT if key in run.meta}),
     }
     tensors.save(path, arrays, metadata)
+
+
+def size(model: Decoder, params: Any) -> int:
+    """Bytes of the weights of a model stored to be used: two for a weight, and a quarter for one of a ternary kernel
+    that can be packed."""
+    try:
+        arrays = _stored(model, params, "ternary", "2bit", "f16")
+    except UserError:
+        return 2 * count(params)
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _stored(model: Decoder, params: Any, kind: str, packing: str, embedding: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name."""
+    _, params = precision.prepare(model, params, kind)
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in flatten_dict(params, sep="/").items():
+        array = np.asarray(leaf)
+        if word := _stored_as(name, embedding):
+            arrays |= dict(EMBEDDINGS[word][0](name, array))
+        elif name.endswith(KERNEL) and kind == "ternary":
+            arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
+        else:
+            arrays[name] = array
+    return arrays
 
 
 def read(path: Path) -> Model:

@@ -15,7 +15,7 @@ UNITS = {"steps": "step", "tokens": "tokens", "flops": "training FLOPs", "second
 PARETO = (
     ("params", "parameters", "size.png"),
     ("chars_per_s", "characters/s, 20 texts at a time", "speed.png"),
-    ("checkpoint_bytes", "bytes of the checkpoint", "bytes.png"),
+    ("model_bytes", "bytes of the stored weights", "bytes.png"),
 )
 
 

@@ -181,7 +181,7 @@ class Runner:
             if code is None:
                 return False, ""
             if code:
-                return True, _last_words(job.cells[0].folder / "log.txt", code)
+                return True, last_words(job.cells[0].folder / "log.txt", code)
             (job.cells[0].folder / f"before{job.at}.done").touch()
             job.process = None
         job.at += 1
@@ -192,7 +192,7 @@ class Runner:
         with open(job.cells[0].folder / "log.txt", "a", encoding="utf-8") as log:
             log.write(f"$ {shlex.join(job.commands[job.at])}\n")
             log.flush()
-            with self._pinned(job.slot):
+            with pinned(job.slot, self.jobs, bool(self.launcher)):
                 job.process = subprocess.Popen(
                     job.commands[job.at],
                     stdout=log,
@@ -201,20 +201,6 @@ class Runner:
                     start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
                 )
         return False, ""
-
-    @contextlib.contextmanager
-    def _pinned(self, slot: int) -> Iterator[None]:
-        """What is started inside inherits this slot's share of the cores."""
-        if self.jobs == 1 or self.launcher or not hasattr(os, "sched_setaffinity"):
-            yield
-            return
-        mine = os.sched_getaffinity(0)
-        share = max(1, len(mine) // self.jobs)
-        os.sched_setaffinity(0, {sorted(mine)[(slot * share + i) % len(mine)] for i in range(share)})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, mine)
 
     def _end(self, job: _Job) -> None:
         if job.process is None or job.process.poll() is not None:
@@ -255,6 +241,22 @@ class Runner:
                 shutil.rmtree(cell.folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def pinned(slot: int, jobs: int, elsewhere: bool) -> Iterator[None]:
+    """What is started inside inherits the share of the cores that one of `jobs` slots has; all of them where a
+    launcher starts it `elsewhere`."""
+    if jobs == 1 or elsewhere or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    share = max(1, len(mine) // jobs)
+    os.sched_setaffinity(0, {sorted(mine)[(slot * share + i) % len(mine)] for i in range(share)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
 def alike(one: Cell, other: Cell) -> bool:
     """Whether two cells differ in their seed alone, and need nothing before they train."""
     plain = lambda cell: [o for o in cell.overrides if not o.startswith("seed=")]
@@ -292,6 +294,7 @@ def _result(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _last_words(log: Path, code: int) -> str:
+def last_words(log: Path, code: int) -> str:
+    """How a command that failed ended."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"exit {code}: {lines[-1][:300]}"

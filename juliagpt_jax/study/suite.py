@@ -6,15 +6,20 @@ A suite file, `experiments/<question>/suite.py`, defines `get_suite(scale: str) 
 import dataclasses
 import functools
 import hashlib
+import math
 import re
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax import config
 from juliagpt_jax.errors import UserError
+
+# Seconds of a training step, of an arm by name, its config file and overrides, and all knobs as they are and as the
+# file has them.
+Pace = Callable[[str, str, Sequence[str], Mapping[str, Any], Mapping[str, Any]], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +50,10 @@ class Suite:
         baseline: the arm the others are compared with.
         common: changes for every arm: the budget, the data.
         measures: dotted keys of report.json that become further columns: "phases.trivium.perplexity".
-        budget: ("tokens", 1e6) or ("flops", 1e12), the same for every arm: sets `train.steps` of each, to the nearest
-            step. Without one the arms have the steps that their configs say.
+        budget: ("tokens", 1e6), ("flops", 1e12) or ("seconds", 60), the same for every arm: sets `train.steps` of each,
+            to the nearest step. Seconds are those of training steps, without compilation and evaluation, at the pace
+            that an arm has on this machine (study/pace.py); it must train without its `before`. Without a budget the
+            arms have the steps that their configs say.
     """
 
     config: str
@@ -91,11 +98,15 @@ class Cell:
         """Whether what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that it
         does not know is newer than it, and must stand at its default, which is what the code did before."""
         old = recipe.get("config", {})
-        return (
-            all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
-            and all(key in self.config and self.config[key] == value for key, value in old.items())
-            and all(key in old or value == self.defaults[key] for key, value in self.config.items())
-        )
+        same = all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
+        return same and same_config(self.config, old, self.defaults)
+
+
+def same_config(config: Mapping[str, Any], old: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Whether a config, all knobs by dotted name, is what an older version of the code knew as `old`."""
+    return all(key in config and config[key] == value for key, value in old.items()) and all(
+        key in old or value == defaults[key] for key, value in config.items()
+    )
 
 
 class _Recorder(dict):
@@ -140,18 +151,22 @@ def load(path: str, scale: str) -> Suite:
     return suite
 
 
-def cells(suite: Suite, folder: Path) -> list[Cell]:
+def cells(suite: Suite, folder: Path, pace: Pace | None = None) -> list[Cell]:
     """Every cell, seed by seed, with a cell after those it needs. Each arm's config is checked.
+
+    Args:
+        folder: of all cells.
+        pace: seconds of an arm's step, for a budget in seconds.
 
     Raises:
         UserError: a change that config.py refuses, a placeholder that does not exist, arms that need each other.
     """
     defaults = config.flatten(config.to_dict(config.load(suite.config)))
-    made = [_cell(suite, arm, seed, folder, defaults) for seed in suite.seeds for arm in suite.arms]
+    made = [_cell(suite, arm, seed, folder, defaults, pace) for seed in suite.seeds for arm in suite.arms]
     return _in_order(made)
 
 
-def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[str, Any]) -> Cell:
+def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[str, Any], pace: Pace | None) -> Cell:
     arm = suite.arms[name]
     home = lambda other: folder / slug(other) / str(seed)
     runs = _Recorder({other: home(other) for other in suite.arms})
@@ -167,7 +182,9 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
     try:
         settings = config.load(suite.config, overrides)
         if suite.budget:
-            overrides += (f"train.steps={steps_for(settings, *suite.budget)}",)
+            values = config.flatten(config.to_dict(settings))
+            timed = lambda: pace(name, suite.config, overrides, values, defaults) if pace else math.nan
+            overrides += (f"train.steps={steps_for(settings, *suite.budget, timed)}",)
             settings = config.load(suite.config, overrides)
     except UserError as error:
         raise UserError(f"arm {name!r}: {error}") from error
@@ -177,17 +194,18 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
     return Cell(name, seed, values, commands, defaults, tuple(sorted(runs.used)), home(name), overrides, before)
 
 
-def steps_for(settings: config.Config, unit: str, amount: float) -> int:
-    """The steps in which a config spends a budget of "tokens" or of training "flops" (evaluation/cost.py).
+def steps_for(settings: config.Config, unit: str, amount: float, step_s: Callable[[], float]) -> int:
+    """The steps in which a config spends a budget of "tokens", of training "flops" (evaluation/cost.py), or of
+    "seconds", at `step_s()` for a step.
 
     Raises:
         UserError: another unit; a config whose FLOPs follow a tolerance; less than one step.
     """
-    spent = {"tokens": lambda settings: 1.0, "flops": _flops_per_token}
+    tokens = settings.train.batch_size * settings.model.context
+    spent = {"tokens": lambda: tokens, "flops": lambda: tokens * _flops_per_token(settings), "seconds": step_s}
     if unit not in spent:
         raise UserError(f"budget: no unit is called {unit!r}{config.near(unit, spent)}")
-    tokens = settings.train.batch_size * settings.model.context
-    steps = amount / tokens / spent[unit](settings)
+    steps = amount / spent[unit]()
     if not 0.5 <= steps < 1e9:  # nan too
         raise UserError(f"budget: {amount:g} {unit} are {steps:.3g} steps of {tokens:,} tokens")
     return round(steps)

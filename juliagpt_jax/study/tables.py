@@ -10,6 +10,16 @@ from typing import Any
 
 from juliagpt_jax.study.statistics import Difference, holm, paired, spread, steps_to
 
+# How a suite's measures are shown: title, unit, format. Others are shown as they are.
+MEASURES = {
+    "step_s": ("ms a step", 1e-3, ".1f"),
+    "wall_s": ("seconds in all", 1.0, ",.0f"),
+    "step_memory_bytes": ("memory of a step, MB", 1e6, ".1f"),
+    "peak_memory_bytes": ("peak memory, MB", 1e6, ",.0f"),
+    "model_bytes": ("stored weights, MB", 1e6, ".3f"),
+    "chars_per_s": ("characters/s written", 1.0, ",.0f"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -51,7 +61,8 @@ def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> l
 def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) -> list[list[str]]:
     """The table as texts, the first row its head."""
     head = ["arm", "seeds", "loss (nats)", "bits/char", "perplexity", "difference in loss [95%]", "p (Holm)"]
-    head += ["steps to the baseline's loss", "seconds", "parameters", "training FLOPs", "tokens/s", *measures]
+    head += ["steps to the baseline's loss", "seconds", "parameters", "training FLOPs", "tokens/s"]
+    head += [MEASURES[m][0] if m in MEASURES else m for m in measures]
     table = [head]
     for line in lines:
         rows = line.rows
@@ -71,10 +82,15 @@ def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) ->
                 f"{rows[0]['params']:,}" if rows else "-",
                 f"{rows[0]['flops']:.3g}" if rows else "-",
                 f"{statistics.median(values('tokens_per_s')):,.0f}" if values("tokens_per_s") else "-",
-                *(spread(values(m)) for m in measures),
+                *(_measured(values(m), m) for m in measures),
             ]
         )
     return table
+
+
+def _measured(values: Sequence[float], key: str) -> str:
+    _, unit, form = MEASURES.get(key, ("", 1.0, ".4f"))
+    return spread([value / unit for value in values], form)
 
 
 def dig(row: Any, key: str) -> Any:

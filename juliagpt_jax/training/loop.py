@@ -20,6 +20,7 @@ from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.evaluation import cost, report, schedule, scoring
 from juliagpt_jax.files import write_text
+from juliagpt_jax.inference import packed
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters
@@ -88,7 +89,7 @@ class Trainer:
         self._eval_windows = scoring.spread(corpus.val, model.context, train.eval_windows, self._lead)
         self._generator: Generator | None = None
         self.compile_s = 0.0
-        self.train_flops_step = float("nan")
+        self.train_flops_step = self.step_memory_bytes = float("nan")
         self.evaluations: dict[str, float] = {}
 
     @property
@@ -163,10 +164,12 @@ class Trainer:
                     asked = None
 
     def compiled(self, step_function: Any, seconds: float, replicas: int = 1) -> None:
-        """Note what compiling the step took, and its FLOPs: of `replicas` that it computes at once, one's share."""
+        """Note what compiling the step took, its FLOPs and memory: of `replicas` that it computes at once, one's
+        share."""
         self.compile_s = seconds
         flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.model)
         self.train_flops_step = flops * self.mesh.size / replicas
+        self.step_memory_bytes = cost.memory_bytes(step_function) / replicas
 
     def steps(self, stop: StopRequest) -> abc.Generator[tuple[TrainState, Any], Any, None]:
         """The run as a generator: it yields (state, batch) for each step to do and is sent (new state, metrics). A
@@ -353,6 +356,8 @@ class Trainer:
                 "flops": flops * tokens,
                 "compiler_flops": self.train_flops_step * train.steps,
                 "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
+                "model_bytes": packed.size(self._fixed(self.state.params), self.state.params),
+                "step_memory_bytes": self.step_memory_bytes,
                 "peak_memory_bytes": devices.peak_memory_bytes(),
                 "chars_per_s": chars_per_s,
                 "skipped_steps": int(self.state.skipped),

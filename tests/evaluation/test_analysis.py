@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from juliagpt_jax import analyse
 from juliagpt_jax.data.metadata import Chunks, column
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import analysis, attention, memorisation, samples
@@ -270,10 +271,17 @@ def test_the_command_shows_two_runs(micro, clean, tmp_path):
         assert part in page
 
 
+def test_runs_are_called_by_what_tells_their_folders_apart(tmp_path):
+    names = lambda *folders: analyse._names([tmp_path / folder for folder in folders])
+    assert names("runs/a", "runs/b") == ["a", "b"] and names("runs/a") == ["a"]
+    assert names("cells/base/11/run", "cells/muon/11/run") == ["base", "muon"]
+    assert names("cells/base/11/run", "cells/muon/12/run") == ["base-11", "muon-12"]
+
+
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (["--workdir=a/x", "--workdir=b/x"], "same name"),
+        (["--workdir=a/x", "--workdir=b/../a/x"], "same name"),
         (["--workdir=x", "--seeds=0"], "--seeds=0 must be at least 1"),
         (["--workdir=nowhere"], "nowhere"),
     ],

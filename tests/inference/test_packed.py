@@ -92,6 +92,14 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
             if name in tables:
                 stored = file.get_tensor(f"{name}_int8" if embedding == "int8" else name)
                 assert stored.nbytes == size * array.size
+        if (packing, embedding) == ("2bit", "f16"):
+            assert packed.size(run.model, run.params) == sum(file.get_tensor(name).nbytes for name in file.keys())
+
+
+@pytest.mark.parametrize("words", [(), ("model.linear=ternary", "model.depth=ode", "model.ode_time=lowrank")])
+def test_the_size_of_what_cannot_be_packed_is_two_bytes_a_weight(words, tiny):
+    run = random_run(tiny(*SHAPE, *words))
+    assert packed.size(run.model, run.params) == 2 * count(run.params)
 
 
 def test_int8_of_any_model(tiny, tmp_path):

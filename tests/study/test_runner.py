@@ -12,7 +12,7 @@ import pytest
 
 from juliagpt_jax import ablate
 from juliagpt_jax.errors import CommandError, StorageError, UserError
-from juliagpt_jax.study import runner, suite
+from juliagpt_jax.study import pace, runner, suite
 
 ROOT = Path(__file__).parents[2]
 # Stands in for the interpreter: writes what main leaves behind, fails or waits where the arm says so.
@@ -41,15 +41,16 @@ for seed in arguments.get("seeds", arguments.get("config.seed")).split(","):
     report["stride"] = 2
     (run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
     (run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
-    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=1.0), dict(step=1, val_loss=loss)]
+    step_s = [9.0, 1.0 + rate, 1.0 + rate]
+    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=s) for s in step_s] + [dict(step=1, val_loss=loss)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
     (run / "DONE").touch()
 """
 SUITE = """
 from juliagpt_jax.study.suite import Arm, Suite
 def get_suite(scale):
-    return Suite(config="{root}/configs/micro.py", common={{"train.steps": 200}}, seeds={seeds}, baseline="baseline",
-                 arms={{"baseline": Arm(), {arms}}})
+    return Suite(config="{root}/configs/micro.py", common={{"train.steps": 200, "train.warmup": 1}}, seeds={seeds},
+                 baseline="baseline", arms={{"baseline": Arm(), {arms}}}, {more})
 """
 
 
@@ -61,10 +62,10 @@ def study(tmp_path, monkeypatch):
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
 
-    def run(arms: str, *flags: str, seeds: str = "(1, 2)") -> list[dict]:
+    def run(arms: str, *flags: str, seeds: str = "(1, 2)", more: str = "") -> list[dict]:
         log.unlink(missing_ok=True)
         file = tmp_path / "suite.py"
-        file.write_text(SUITE.format(root=ROOT, arms=arms, seeds=seeds))
+        file.write_text(SUITE.format(root=ROOT, arms=arms, seeds=seeds, more=more))
         ablate.main(ablate.parser().parse([f"--suite={file}", f"--out={tmp_path / 'out'}", *flags]))
         return runner.read(tmp_path / "out" / "results.jsonl")
 
@@ -219,6 +220,28 @@ def test_a_budget_in_tokens_or_flops_sets_the_steps(tmp_path):
             steps(budget)
 
 
+SECONDS = "budget=('seconds', 12.0)"
+
+
+def test_a_budget_in_seconds_is_measured_once_for_each_arm(study):
+    """Steps of 1 s and 1.2 s (but for the first ones, which warm up) are 12 and 10 in 12 seconds; what was measured is
+    kept until the arm is another."""
+    steps = lambda rows: [row["config"]["train.steps"] for row in rows]
+    measured = lambda: [line for line in study.started() if "train.schedule=constant" in line]
+    assert steps(study("'a': Arm({'train.lr': 0.2})", more=SECONDS)) == [12, 10, 12, 10]
+    assert len(measured()) == 2 and len(study.started()) == 6
+    assert all(f"--config.train.steps={pace.STEPS}" in line for line in measured())
+    study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+    assert not study.started(), "what is known is not measured again, and no cell is another"
+    assert steps(study("'a': Arm({'train.lr': 0.1})", more=SECONDS)) == [12, 11, 12, 11]
+    assert len(measured()) == 1 and len(study.started()) == 3
+    with pytest.raises(UserError, match=r"arm 'a': .*does not train: exit 3: main: it broke"):
+        study("'a': Arm({'train.lr': 0.5})", more=SECONDS)
+    (study.out / "pace.json").write_text('{"a": {"step_s": 1}}')
+    with pytest.raises(StorageError, match=r"pace\.json: damaged"):
+        study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+
+
 def test_suites_that_are_none(tmp_path):
     (tmp_path / "s.py").write_text("get_suite = lambda scale: scale")
     for path, says in [("none.py", "does not exist"), ("s.py", "gives str, not a Suite")]:
@@ -254,7 +277,9 @@ def test_a_real_suite_stopped_in_the_middle_ends_like_one_that_was_not(tmp_path)
     small += (
         '"model.layers": 1, "model.heads": 1, "model.context": 16, "train.sample_every": 0, "train.eval_windows": 8'
     )
-    text = SUITE.format(root=ROOT, arms="", seeds="(5,)").replace('"train.steps": 200', small)
+    text = SUITE.format(root=ROOT, arms="", seeds="(5,)", more="").replace(
+        '"train.steps": 200, "train.warmup": 1', small
+    )
     file.write_text(text)
     command = lambda out: [
         *[sys.executable, "-m", "juliagpt_jax.ablate", f"--suite={file}", f"--out={tmp_path / out}", "--keep"],
