@@ -21,7 +21,7 @@ from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation.scoring import lead_token, spread
 from juliagpt_jax.files import write_json
 from juliagpt_jax.models.decoder import Decoder, check_names
-from juliagpt_jax.models.depth import adaptive, evaluations
+from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
 
 WINDOWS = 8  # of training text, solved together: one step size for all
 FLAGS = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")
@@ -41,10 +41,9 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
     """
     decoder = with_model(decoder, ode_adjoint="recursive")  # the one that can say where its steps were
     _, solves = jax.jit(decoder.apply)({"params": params}, jnp.asarray(windows))
-    words = decoder.model.depth.split()
     left, schedule = list(jax.device_get(solves)), []
-    for layer in range(decoder.model.layers):
-        if words[layer % len(words)] != "ode":
+    for layer, kind in enumerate(layers(decoder.model)):
+        if kind is not ODE:
             schedule.append(())
             continue
         solve = left.pop(0)
