@@ -61,8 +61,9 @@ def test_commands_are_found():
     assert {"README.md", "docs/tutorial.md", "docs/howto/mixer.md", "docs/howto/export.md"} <= pages
 
 
-def test_the_tutorials_suite(tmp_path):
-    (text,) = code("tutorial.md")
+@pytest.mark.parametrize("page", ["tutorial.md", "howto/compare.md"])
+def test_a_pages_suite(page, tmp_path):
+    (text,) = code(page)
     (tmp_path / "suite.py").write_text(text)
     question = suite.load(str(tmp_path / "suite.py"), "micro")
     cells = suite.cells(question, tmp_path)

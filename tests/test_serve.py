@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn")
 from juliagpt_jax.inference import completions, server  # noqa: F401
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def process(micro, clean):
     """The command, on a free port."""
     process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--slots=2")
@@ -68,6 +68,21 @@ def test_sigterm_finishes_what_was_taken(process):
     assert process.wait(30) == 143
     lines = process.stderr.read().strip().splitlines()
     assert lines == ["finishing what was taken; once more to stop at once", "serve: stopped by SIGTERM"]
+
+
+def test_a_second_signal_ends_it_at_once(process):
+    """In the middle of a text, which then has no end."""
+    with post(process.port, prompt="the ", max_tokens=4096, stream=True) as running:
+        assert running.readline().startswith(b"data: ")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline() == "\n"
+        assert process.stderr.readline().startswith("finishing what was taken")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            while True:
+                assert b"[DONE]" not in (running.read(4096) or b"[DONE]")
+    assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize(

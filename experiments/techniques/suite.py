@@ -6,28 +6,21 @@ Command:   python -m juliagpt_jax.ablate --suite=experiments/techniques/suite.py
                --out=experiments/techniques/samples --seeds=2
            data/classics is what prepare writes of the classics
 Hardware:  one core of an Intel Xeon with AVX-512, 35 to 150 s a cell
-Scale:     micro: 1,000 steps, 1,024,000 characters. base: the whole recipe, on a GPU.
+Scale:     micro: 1,000 steps, 1,024,000 characters. tiny, base: the whole recipe, base on a GPU.
 
 The baseline is AdamW at the rate that was best for it in experiments/ternary/tuning.py; optimizers and ternary weights
 have the rates that were best for them in their own tuning, all on another corpus and another seed. What changes the
 model's shape, or the order or the choice of the data, has the baseline's rates and was tuned for nothing.
 """
 
+import runpy
+from pathlib import Path
+
 from juliagpt_jax.study.suite import Arm, Suite
 
 RATE = 4e-3
-OPTIMIZERS = {  # as in experiments/optimizers/suite.py
-    "adamw, two rates": {"train.adam_lr": 8e-2, "train.beta2": 0.995},
-    "muon": {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 4e-2},
-    "soap": {"train.optimizer": "soap", "train.lr": 8e-3, "train.adam_lr": 4e-2},
-    "kfac": {
-        "train.optimizer": "kfac",
-        "train.lr": 0.03,
-        "train.adam_lr": 1e-2,
-        "train.kfac_damping": 1e-4,
-        "train.weight_decay": 0.01,
-    },
-}
+TUNED = runpy.run_path(str(Path(__file__).parents[1] / "optimizers" / "suite.py"))["ARMS"]
+OPTIMIZERS = {"adamw, two rates": TUNED["adamw"], **{name: TUNED[name] for name in ("muon", "soap", "kfac")}}
 SWITCHES = {"model.qk_norm": True, "model.zero_init": True}
 ODE = {"model.depth": "ode", "model.layers": 1, "model.ode_steps": 4, "model.ode_speed": 4.0}
 TERNARY = {"model.linear": "ternary", "train.lr": 8e-3}
@@ -35,6 +28,7 @@ WEIGHTS = "trivium:0.40, quadrivium:0.35, philosophy:0.25"
 # By scale: twice as deep with the baseline's parameters; an ODE, which is one block, with them; and twice as wide.
 SHAPES = {
     "micro": ({"layers": 4, "width": 68, "heads": 2}, {"width": 136, "heads": 4}, {"width": 192, "heads": 6}),
+    "tiny": ({"layers": 6, "width": 136, "heads": 2}, {"width": 336, "heads": 4}, {"width": 384, "heads": 6}),
     "base": ({"layers": 12, "width": 272, "heads": 2}, {"width": 944, "heads": 8}, {"width": 768, "heads": 6}),
 }
 
@@ -43,7 +37,7 @@ def get_suite(scale: str) -> Suite:
     deep, ode, wide = ({f"model.{key}": value for key, value in shape.items()} for shape in SHAPES[scale])
     common = {"data.path": "data/classics", "train.lr": RATE, "train.min_lr": 0.0, "train.sample_every": 0}
     common |= {"train.keep": 1}
-    if scale == "micro":
+    if scale != "base":
         common |= {"train.final_windows": 1_000, "mesh.data": 1}
     mixer = lambda name, **more: Arm({"model.mixer": name, **{f"model.{k}": v for k, v in more.items()}})
     arms = {

@@ -42,7 +42,8 @@ class Pace:
         if path.exists():
             try:
                 self.known = json.loads(path.read_text(encoding="utf-8"))
-                [(entry["config"].items(), float(entry["step_s"])) for entry in self.known.values()]
+                for entry in self.known.values():
+                    entry["config"].items(), float(entry["step_s"])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StorageError(f"{path}: damaged ({error}); remove it, and every arm is measured again") from error
 

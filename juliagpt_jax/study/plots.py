@@ -82,8 +82,8 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
     for key, label, name in PARETO:
         values = [(line, tables.mean(line.rows, key), tables.mean(line.rows, "perplexity")) for line in done]
         points = [(line, x, y) for line, x, y in values if math.isfinite(x) and math.isfinite(y)]
-        if len({x for _, x, _ in points}) < 2:
-            continue
+        if len({x for _, x, _ in points}) < 2 or len({_model(line) for line in done}) < 2:
+            continue  # of one model speeds differ by what else the machine does
         figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
         for line, x, y in points:
             axes.plot(x, y, "o", color="C3" if line.arm == baseline else "C0")
@@ -100,6 +100,12 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
         axes.grid(alpha=0.3)
         save(figure, name)
     return written
+
+
+def _model(line: Line) -> str:
+    """What decides the cost of an arm's model."""
+    knobs = line.rows[0].get("config", {})
+    return str({key: value for key, value in sorted(knobs.items()) if key.startswith("model.")})
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

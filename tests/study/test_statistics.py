@@ -97,6 +97,14 @@ def test_a_comparison_says_what_a_reader_must_know():
     assert "FAILED: bad, seed 2: exit 3: numbers" in text
 
 
+def test_measures_have_names_and_units():
+    rows = [row("base", seed, 2.0) | {"model_bytes": 1.5e6, "step_s": 0.0315} for seed in (1, 2)]
+    lines = tables.compare(rows, ["base"], "base")
+    head, base = tables.cells(lines, "base", ("model_bytes", "step_s", "stride"))
+    assert head[-3:] == ["stored weights, MB", "ms a step", "stride"]
+    assert base[-3:-1] == ["1.500 ± 0.000", "31.5 ± 0.0"]
+
+
 def test_the_table_in_three_forms():
     table = [["arm", "50% & more"], ["a_b", "1 ± 2, x"]]
     assert tables.markdown(table).splitlines()[:3] == ["| arm | 50% & more |", "|---|---|", "| a_b | 1 ± 2, x |"]
@@ -115,7 +123,11 @@ def test_plots_of_arms_that_differ_in_what_they_cost(tmp_path):
     drawn = plots.draw(tables.compare(alike, ["base", "other"], "base"), "base", tmp_path)
     assert [p.name for p in drawn] == ["curves.png", "differences.png"]
     one_panel = width(tmp_path / "curves.png")
-    dear = [r | {"flops": 3e9, "params": 20, "chars_per_s": 7.0} if r["arm"] == "other" else r for r in alike]
+    noisy = [r | {"chars_per_s": 6.0 + (r["arm"] == "other")} for r in alike]
+    drawn = plots.draw(tables.compare(noisy, ["base", "other"], "base"), "base", tmp_path)
+    assert [p.name for p in drawn] == ["curves.png", "differences.png"], "one model has one speed"
+    other = {"flops": 3e9, "params": 20, "chars_per_s": 7.0, "config": {"model.width": 4}}
+    dear = [r | other if r["arm"] == "other" else r for r in alike]
     drawn = plots.draw(tables.compare(dear, ["base", "other"], "base"), "base", tmp_path)
     assert [p.name for p in drawn] == ["curves.png", "differences.png", "size.png"], "one arm alone has a speed"
     assert width(tmp_path / "curves.png") > one_panel
