@@ -67,8 +67,9 @@ def linked(start: Iterable[Path]) -> list[Path]:
 
 def modules() -> list[Path]:
     """Every public module of the package but the commands."""
+    apart = command_files()
     paths = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("_")]
-    return [path for path in paths if path not in command_files()]
+    return [path for path in paths if path not in apart]
 
 
 def command_files() -> list[Path]:

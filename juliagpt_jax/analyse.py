@@ -59,14 +59,12 @@ def main(options: argparse.Namespace) -> None:
     )
     out, runs, maps = Path(options.out), {}, {}
     chunk_scores.make_folder(out)
-    no_ode_flags = argparse.Namespace(ode_solver=None, ode_steps=None, ode_rtol=None, ode_max_steps=None)
-    no_ode_flags.averaged = options.averaged
     for name, workdir, own in zip(names, workdirs, settings, strict=True):
         run = open_run(workdir, options.checkpoint, options.averaged)
         corpus = corpora.load(own.data, own.model.context)
         if corpus.fingerprint != run.meta["data"]:
             raise UserError(f"{own.data.path} is not the text that {workdir} was trained on")
-        model, _ = schedule.choose(run, workdir, no_ode_flags)
+        model = schedule.as_trained(run, workdir, options.averaged)
         found = analysis.analyse(model, run.params, corpus, own.data.path == "schoolroom", effort)
         runs[name] = {"workdir": str(workdir), "data": own.data.path, "step": run.step} | found
         if found["attention"]:

@@ -19,6 +19,8 @@ from juliagpt_jax.errors import UserError
 SHAPES = ["width", "layers", "heads", "context"]
 LONG = 500  # characters whose time is measured, however short the context
 EAGER_STEPS = 8
+# In which a precision's matrix products are computed: the limit that a speed is held against.
+PRODUCTS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "int8": "int8", "ternary": "int8"}
 # What the table of --batches and --precisions shows: key, title, in which unit.
 COLUMNS = [
     ("precision", "", 1),
@@ -147,7 +149,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     tokens = train.batch_size * model.context
     params = parameters.count(state.params)
     flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), options.vocab) * tokens
-    ceiling = ceilings.matmul_flops(dtype=_dtype(train.precision)) * (
+    ceiling = ceilings.matmul_flops(dtype=PRODUCTS[train.precision]) * (
         mesh.size if jax.default_backend() != "cpu" else 1
     )
     return {
@@ -211,7 +213,7 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     reading = ceilings.read_bytes()
     # A step reads every weight once and multiplies each with B rows; no step is faster than either takes.
     flops = 2 * used * batch
-    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=_dtype(word)))
+    limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=PRODUCTS[word]))
     values = {
         "chars_per_s": batch * new / seconds,
         "chars_per_s_best": batch * new / min(times),
@@ -302,10 +304,6 @@ def _layout(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append(" | ".join(f"{v:>14}" if isinstance(v, str | int) else f"{v:>14,.4g}" for v in shown))
     return "\n".join(lines)
-
-
-def _dtype(precision: str) -> str:
-    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(precision, "int8")
 
 
 if __name__ == "__main__":

@@ -53,9 +53,11 @@ def main(options: argparse.Namespace) -> None:
     model, looking_ahead = schedule.choose(run, Path(options.workdir), options)
     if options.ode_adaptive and not looking_ahead:
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    scored = looking_ahead if options.ode_adaptive and looking_ahead else model
     word = options.precision or model.precision
-    (model, weights), (scored, _) = (precision.prepare(m, run.params, word) for m in (model, scored))
+    model, weights = precision.prepare(model, run.params, word)
+    scored = model
+    if options.ode_adaptive and looking_ahead:
+        scored, _ = precision.prepare(looking_ahead, run.params, word)
     parts: dict = {}
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan

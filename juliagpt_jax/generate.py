@@ -122,8 +122,7 @@ def _draft(options: argparse.Namespace, run: Any, precision: str) -> tuple[Any, 
     mine, own = run.config.model.context, draft.config.model.context
     if own < mine:
         print(f"note: --draft={options.draft} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
-    as_trained = argparse.Namespace(ode_solver=None, ode_steps=None, ode_rtol=None, ode_max_steps=None, averaged=False)
-    model, _ = schedule.choose(draft, Path(options.draft), as_trained)
+    model = schedule.as_trained(draft, Path(options.draft))
     return model.clone(precision=precision, parent=None), draft.params
 
 

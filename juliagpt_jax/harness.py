@@ -18,7 +18,7 @@ def parser() -> command.Parser:
     flags.add_argument("--num_fewshot", type=int, metavar="N", help="examples before a question; default: the task's")
     flags.add_argument("--limit", type=int, metavar="N", help="questions of each task; default: all")
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
-    flags.add_argument("--precision", choices=["f32", "bf16", "f16"], help="default: as trained")
+    flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--seed", type=int, default=0, help="of tasks that sample")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
@@ -33,12 +33,13 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.evaluation import harness, schedule
+    from juliagpt_jax.inference import precision
     from juliagpt_jax.training.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model, _ = schedule.choose(run, Path(options.workdir), options)
-    model = model.clone(precision=options.precision or model.precision, parent=None)
-    adapter = harness.Adapter(model, run.params, run.tokenizer, options.unknown, options.seed)
+    model, params = precision.prepare(model, run.params, options.precision or model.precision)
+    adapter = harness.Adapter(model, params, run.tokenizer, options.unknown, options.seed)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     results = harness.run_tasks(adapter, tasks, options.task_folder, options.num_fewshot, options.limit)
     for task, values in results.items():

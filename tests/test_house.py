@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "juliagpt_jax"
-GROUND = "ground"  # errors, config, devices, command: above all folders
+GROUND = "ground"  # errors, knobs, config, devices, command: above all folders
 COMMANDS = "commands"  # every other file beside them: below all folders
 ORDER = [GROUND, "data", "models", "inference", "evaluation", "training", "study", COMMANDS]
-GROUND_FILES = {"__init__", "errors", "config", "devices", "command", "files"}
+GROUND_FILES = {"__init__", "errors", "knobs", "config", "devices", "command", "files"}
 
 
 def modules(package: Path) -> dict[str, Path]:

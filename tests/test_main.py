@@ -13,6 +13,7 @@ import pytest
 
 from juliagpt_jax import benchmark, generate
 from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.inference import precision
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.workdir import open_run
 
@@ -381,6 +382,10 @@ def test_benchmark_measures_generation(micro):
 def test_benchmark_refuses(flags, says):
     with pytest.raises(UserError, match=re.escape(says)):
         benchmark.main(benchmark.parser().parse([*SMALL, *flags], overrides=True))
+
+
+def test_benchmark_has_a_limit_for_every_precision():
+    assert benchmark.PRODUCTS.keys() == precision.PRECISIONS.keys()
 
 
 def test_benchmark_table_shows_what_failed():

@@ -17,7 +17,10 @@ from juliagpt_jax.training import metrics, step
 from juliagpt_jax.training.workdir import open_run
 
 STEPS, TURN = 10, 5
-WORDS = ("model.linear=ternary", f"train.steps={STEPS}", "train.checkpoint_every=3", "train.warmup=2")
+WORDS = (
+    *("model.linear=ternary", "train.ternary_from=0.5", f"train.steps={STEPS}", "train.warmup=2"),
+    *("train.checkpoint_every=3", "train.keep=9", "train.eval_every=5", "train.sample_every=0"),
+)
 
 
 def call(module, *arguments, overrides=False):
@@ -58,15 +61,7 @@ def test_the_step_is_a_share(tiny):
 def turned(micro, tmp_path_factory):
     """The workdir of a run that turned ternary half-way; to be read only."""
     workdir = tmp_path_factory.mktemp("ternary") / "run"
-    micro.train(
-        workdir,
-        *WORDS,
-        "train.ternary_from=0.5",
-        "train.keep=9",
-        "train.eval_every=5",
-        "train.sample_every=0",
-        timeout=400,
-    )
+    micro.train(workdir, *WORDS, timeout=400)
     return workdir
 
 
@@ -85,15 +80,7 @@ def test_stopped_before_the_turn_it_ends_with_the_same_bits(turned, micro, tmp_p
         shutil.rmtree(workdir / "checkpoints" / later)
     (workdir / "checkpoints" / "best").unlink()
     (workdir / "DONE").unlink()
-    micro.train(
-        workdir,
-        *WORDS,
-        "train.ternary_from=0.5",
-        "train.keep=9",
-        "train.eval_every=5",
-        "train.sample_every=0",
-        timeout=400,
-    )
+    micro.train(workdir, *WORDS, timeout=400)
     ours, theirs = (flatten_dict(open_run(w).params, sep="/") for w in (workdir, turned))
     for path, leaf in theirs.items():
         np.testing.assert_array_equal(ours[path], leaf, err_msg=path)

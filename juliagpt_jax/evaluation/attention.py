@@ -14,7 +14,7 @@ import numpy as np
 
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
-from juliagpt_jax.models.mixers import MIXERS, Attention
+from juliagpt_jax.models.mixers import Attention, of_layers
 
 NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest characters are reported
 
@@ -44,10 +44,9 @@ def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -
 
 def layers_with_heads(model: Decoder) -> list[int]:
     """The layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
-    words = model.model.mixer.split()
     if "ode" in model.model.depth.split():
         return []
-    return [i for i in range(model.model.layers) if MIXERS[words[i % len(words)]] is Attention]
+    return [i for i, kind in enumerate(of_layers(model.model)) if kind is Attention]
 
 
 def of_windows(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
@@ -82,17 +81,15 @@ def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
     return jnp.where(back[None, None, None] >= 0, looked, 0).sum(axis=(1, 3)) / (len(tokens) * len(queries))
 
 
-def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int = 16) -> np.ndarray:
-    """(layers, H, T): the mean attention weight at each distance, 0 being the character itself, over windows (n, T).
+def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
+    """(layers, H, T): the mean attention weight at each distance, 0 being the character itself, over windows (n, T),
+    `batch` at a time.
 
-    Only the second half of a window asks, so that each has at least half a window to look back on. What is left of a
-    batch at the end is not measured.
+    Only the second half of a window asks, so that each has at least half a window to look back on.
     """
-    batch = min(batch, len(windows))
-    parts = [
-        np.asarray(_mass(model, params, windows[i : i + batch])) for i in range(0, len(windows) - batch + 1, batch)
-    ]
-    return np.stack(parts).astype(np.float64).mean(axis=0)
+    batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
+    parts = [np.asarray(_mass(model, params, part), np.float64) for part in batches]
+    return np.average(parts, axis=0, weights=[len(part) for part in batches])
 
 
 def uniform(length: int) -> np.ndarray:

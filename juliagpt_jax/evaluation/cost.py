@@ -8,7 +8,7 @@ import jax
 
 from juliagpt_jax import config
 from juliagpt_jax.models.depth import adaptive, evaluations
-from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.mixers import of_layers
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -44,9 +44,8 @@ def train_flops_per_token(
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
     lookup += model.context * model.width if model.positions == "learned" else 0
-    words = model.mixer.split()
     often = evaluations(model, schedule)
-    mixing = sum(count * MIXERS[words[i % len(words)]].flops(model) for i, count in enumerate(often))
+    mixing = sum(count * kind.flops(model) for kind, count in zip(of_layers(model), often, strict=True))
     return 6.0 * (params - lookup) + 3.0 * mixing
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,9 +21,10 @@ from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation.scoring import lead_token, spread
 from juliagpt_jax.files import write_json
 from juliagpt_jax.models.decoder import Decoder, check_names
-from juliagpt_jax.models.depth import adaptive, evaluations
+from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
 
 WINDOWS = 8  # of training text, solved together: one step size for all
+FLAGS = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")
 Schedule = tuple[tuple[float, ...], ...]
 
 
@@ -39,10 +41,9 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
     """
     decoder = with_model(decoder, ode_adjoint="recursive")  # the one that can say where its steps were
     _, solves = jax.jit(decoder.apply)({"params": params}, jnp.asarray(windows))
-    words = decoder.model.depth.split()
     left, schedule = list(jax.device_get(solves)), []
-    for layer in range(decoder.model.layers):
-        if words[layer % len(words)] != "ode":
+    for layer, kind in enumerate(layers(decoder.model)):
+        if kind is not ODE:
             schedule.append(())
             continue
         solve = left.pop(0)
@@ -122,8 +123,7 @@ def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | No
         NumericalError: as `calibrate`.
     """
     decoder, model = run.model, run.config.model
-    names = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")
-    asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    asked = {name: getattr(options, name) for name in FLAGS if getattr(options, name) is not None}
     if "ode" not in model.depth.split():
         if asked:
             raise UserError(f"--{next(iter(asked))}: no layer of this model is an ODE (model.depth={model.depth})")
@@ -143,6 +143,15 @@ def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | No
     else:
         schedule = _stored(run, workdir, options.averaged, found)
     return with_model(found, ode_rtol=0.0).clone(schedule=schedule, parent=None), found
+
+
+def as_trained(run: Any, workdir: Path, averaged: bool = False) -> Decoder:
+    """What `choose` gives where no flag is set: the decoder on the steps that the run was trained with.
+
+    Args:
+        averaged: whether the run's weights are its averaged ones, which have a schedule of their own.
+    """
+    return choose(run, workdir, SimpleNamespace(**dict.fromkeys(FLAGS), averaged=averaged))[0]
 
 
 def _stored(run: Any, workdir: Path, averaged: bool, found: Decoder) -> Schedule:

@@ -4,15 +4,14 @@ A rule is static to `sampling.draw`, so that every rule is another program; here
 A row's numbers come from its own prompt, rule, seed and count of drawn tokens, whoever has the other rows.
 """
 
-import zlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.inference.generate import BLOCK, Generator, bucket_for, compiled_programs
-from juliagpt_jax.inference.sampling import Rule, pick
+from juliagpt_jax.inference.generate import Generator, bucket_for, compiled_programs, fingerprint, row_key, uniforms
+from juliagpt_jax.inference.sampling import Rule, nucleus, pick
 
 TOP = 20  # alternatives that are looked up for a token, where a request asks for any
 
@@ -25,21 +24,20 @@ class Row(NamedTuple):
     top_p: Any
     greedy: Any
     seed: Any
-    prompt: Any  # CRC of the prompt's ids
+    prompt: Any  # its fingerprint
     nth: Any  # how many equal prompts stand before it in its request
     drawn: Any  # tokens so far
 
     @classmethod
     def of(cls, rule: Rule, prompt: np.ndarray, seed: int, nth: int) -> "Row":
         """The row that draws what `Generator.stream` would, with this rule and seed, for the nth such prompt."""
-        crc = zlib.crc32(np.asarray(prompt, "<i4").tobytes())
         top_k = min(rule.top_k, 2**31 - 1)
         return cls(
             np.float32(rule.temperature),
             np.int32(top_k),
             np.float32(rule.top_p),
             np.bool_(rule.greedy),
-            *map(np.uint32, (seed, crc, nth, 0)),
+            *map(np.uint32, (seed, fingerprint(prompt), nth, 0)),
         )
 
 
@@ -74,11 +72,7 @@ def draw_rows(rows: Row, logits: jax.Array, uniform: jax.Array, cut: jax.Array) 
         kth = jnp.where(rows.top_k == 0, V, jnp.minimum(rows.top_k, V)) - 1
         kth = jnp.take_along_axis(jnp.sort(logits, axis=-1)[:, ::-1], column(kth), axis=-1)
         every = jax.nn.softmax(jnp.where(logits < kth, -jnp.inf, logits), axis=-1)
-        ordered = jnp.sort(every, axis=-1)[:, ::-1]
-        before = jnp.cumsum(ordered, axis=-1) - ordered  # probability of everything more likely
-        least = jnp.min(jnp.where(before < column(rows.top_p), ordered, jnp.inf), axis=-1, keepdims=True)
-        kept = jnp.where(every < least, 0.0, every)
-        return jnp.where(column(rows.top_p < 1), kept / jnp.sum(kept, axis=-1, keepdims=True), every)
+        return jnp.where(column(rows.top_p < 1), nucleus(every, column(rows.top_p)), every)
 
     probabilities = jax.lax.cond(cut, restricted, lambda logits: jax.nn.softmax(logits, axis=-1), logits)
     return jnp.where(rows.greedy, best, pick(probabilities, uniform)).astype(jnp.int32)
@@ -102,15 +96,15 @@ class Batch:
     """B rows over one cache of a fixed size, which a block of steps continues together.
 
     Attributes:
-        block: tokens of a block: the largest number up to the one asked for that divides Generator's, so that a row's
+        block: tokens of a block: the largest number up to the one asked for that divides the stride, so that a row's
             window can roll where Generator's does.
-        stride: tokens between two places where a window may roll.
+        stride: tokens between two places where a window may roll: Generator's block.
         slots: S of a row.
     """
 
     def __init__(self, generator: Generator, rows: int, block: int):
         self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
-        self.stride = min(BLOCK, self.slots - self.slots // 2)
+        self.stride = generator.block
         self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
         self._start = jax.jit(self._start_row, donate_argnums=(1,))
         self._advance = jax.jit(self._advance_block, donate_argnums=(1,))
@@ -163,11 +157,7 @@ class Batch:
 
     def _advance_block(self, params, state, cut, scored):
         rows = state.rows
-
-        def uniforms(seed, prompt, nth, drawn):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), prompt), nth)
-            each = drawn + jnp.arange(self.block, dtype=jnp.uint32)
-            return jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(key, n)))(each)
+        numbers = uniforms(jax.vmap(row_key)(rows.seed, rows.prompt, rows.nth), rows.drawn, self.block)
 
         def one(carry, uniform):
             cache, logits, positions = carry
@@ -176,7 +166,6 @@ class Batch:
             logits, cache = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], jnp.minimum(positions + 1, self.slots)), (token, scores)
 
-        numbers = jax.vmap(uniforms)(rows.seed, rows.prompt, rows.nth, rows.drawn).T
         (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)
         rows = rows._replace(drawn=rows.drawn + jnp.uint32(self.block))
         return State(cache, logits, positions, rows), tokens, scores

@@ -174,18 +174,29 @@ def bucket_for(length: int, slots: int) -> int:
 
 
 def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:
-    seen: dict[bytes, int] = {}
+    seen: dict[tuple[int, ...], int] = {}
     numbers = []
     for prompt in prompts:
-        text = np.asarray(prompt, "<i4").tobytes()
-        numbers.append((zlib.crc32(text), seen.setdefault(text, 0)))
+        text = tuple(prompt)
+        numbers.append((fingerprint(prompt), seen.setdefault(text, 0)))
         seen[text] += 1
-    fold = lambda pair: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), pair[0]), pair[1])
-    return jax.vmap(fold)(jnp.array(numbers, jnp.uint32))
+    return jax.vmap(functools.partial(row_key, seed))(*jnp.array(numbers, jnp.uint32).T)
+
+
+def fingerprint(prompt: np.ndarray) -> int:
+    """What draws depend on of a prompt: the CRC-32 of its ids."""
+    return zlib.crc32(np.asarray(prompt, "<i4").tobytes())
+
+
+def row_key(seed: Any, prompt: Any, nth: Any) -> jax.Array:
+    """The key of a row's draws: of its seed, its prompt's fingerprint, and how many equal prompts stand before it."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), prompt), nth)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def uniforms(keys: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...] = ()) -> jax.Array:
-    """(count, B, *shape) numbers in [0, 1): row b's n-th depend on its key and on first + n alone."""
-    one = lambda key, n: jax.random.uniform(jax.random.fold_in(key, n), shape)
-    return jax.vmap(lambda n: jax.vmap(one, (0, None))(keys, n))(first + jnp.arange(count))
+def uniforms(keys: jax.Array, first: Any, count: int, shape: tuple[int, ...] = ()) -> jax.Array:
+    """(count, B, *shape) numbers in [0, 1): row b's n-th depend on its key and on first + n alone, where `first` is one
+    number or (B,)."""
+    rows = jax.vmap(lambda key, n: jax.random.uniform(jax.random.fold_in(key, n), shape))
+    first = jnp.broadcast_to(jnp.asarray(first, jnp.uint32), keys.shape)
+    return jax.vmap(lambda n: rows(keys, first + n))(jnp.arange(count, dtype=jnp.uint32))

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from juliagpt_jax import config
@@ -24,11 +23,10 @@ from juliagpt_jax.errors import UserError
 from juliagpt_jax.inference import precision, tensors
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.decoder import Decoder, check_names
-from juliagpt_jax.models.parameters import by_path, count
+from juliagpt_jax.models.parameters import count
 from juliagpt_jax.models.quantized import PACKINGS
 
 FORMAT = "juliagpt_jax packed"
-KINDS = ("ternary", "int8")
 TABLES = {"embedding": 0, "positions": 0, "head": 1}  # with the axis of their tokens
 KERNEL = "kernel_int8"
 KEPT = ("step", "schedule", "val_loss", "data", "commit", "device")  # of a run's meta
@@ -49,7 +47,7 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
 
     Args:
         settings: the config to store: that of what the model computes.
-        kind: of KINDS, a word of `precision.py`.
+        kind: ternary or int8, as `precision.prepare` has it.
         packing: of PACKINGS, for ternary; int8 has none.
         embedding: of EMBEDDINGS.
 
@@ -99,28 +97,21 @@ def read(path: Path) -> Model:
     Raises:
         UserError: it is missing, torn, no such file, or contradicts itself.
     """
-    tensors.refuse_pickle(path)
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with tensors.opened(path) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is no packed model; a file of --format=safetensors is for import_model")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-        settings, tokenizer, meta, packing, embedding = _about(metadata)
-        decoder, shapes = _expected(settings, tokenizer.vocab_size, arrays)
-        params = dict(_unpacked(arrays, shapes, packing, embedding))
-        if arrays:
-            raise UserError(
-                f"{len(arrays)} tensors have no place in such a model: {', '.join(sorted(arrays)[:3])}"[:300]
-            )
+            settings, tokenizer, meta, packing, embedding = _about(metadata)
+            decoder, shapes = _expected(settings, tokenizer.vocab_size, arrays)
+            params = dict(_unpacked(arrays, shapes, packing, embedding))
+            if arrays:
+                raise UserError(
+                    f"{len(arrays)} tensors have no place in such a model: {', '.join(sorted(arrays)[:3])}"[:300]
+                )
     except UserError as error:
         raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a safetensors file, or a torn one: {error}") from error
     return Model(settings, tokenizer, decoder, unflatten_dict(params, sep="/"), meta)
 
 
@@ -220,18 +211,6 @@ def _read_int8(name: str, shape: tuple[int, ...], take: Any) -> np.ndarray:
 
 
 EMBEDDINGS = {"f32": _store_as("f32"), "f16": _store_as("f16"), "int8": (_store_int8, _read_int8)}
-
-
-def rounded(params: Any, embedding: str) -> Any:
-    """Parameters that are what is read of them again: the model in memory that a file holds."""
-
-    def again(name: str, leaf: jax.Array) -> jax.Array:
-        if not (word := _stored_as(name, embedding)):
-            return leaf
-        stored = dict(EMBEDDINGS[word][0](name, np.asarray(leaf)))
-        return jnp.asarray(EMBEDDINGS[word][1](name, leaf.shape, lambda key, *_: stored[key]))
-
-    return by_path(params, again)
 
 
 def settled(run: Any) -> config.Config:

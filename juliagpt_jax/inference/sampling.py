@@ -1,6 +1,7 @@
 """Which token comes next, given the logits."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +48,17 @@ def distribution(rule: Rule, logits: jax.Array) -> jax.Array:
         kth = jax.lax.top_k(logits, rule.top_k)[0][..., -1:]
         logits = jnp.where(logits < kth, -jnp.inf, logits)
     probabilities = jax.nn.softmax(logits, axis=-1)
-    if rule.top_p < 1:
-        ordered = jnp.sort(probabilities, axis=-1)[..., ::-1]
-        before = jnp.cumsum(ordered, axis=-1) - ordered  # probability of everything more likely
-        least = jnp.min(jnp.where(before < rule.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-        probabilities = jnp.where(probabilities < least, 0.0, probabilities)
-        probabilities = probabilities / jnp.sum(probabilities, axis=-1, keepdims=True)
-    return probabilities
+    return nucleus(probabilities, rule.top_p) if rule.top_p < 1 else probabilities
+
+
+def nucleus(probabilities: jax.Array, top_p: Any) -> jax.Array:
+    """Probabilities (..., V) with all but the smallest set of most likely tokens that make up `top_p`, a number or
+    (..., 1), set to 0 and the rest made to add up to 1; ties at its border are kept."""
+    ordered = jnp.sort(probabilities, axis=-1)[..., ::-1]
+    before = jnp.cumsum(ordered, axis=-1) - ordered  # probability of everything more likely
+    least = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+    kept = jnp.where(probabilities < least, 0.0, probabilities)
+    return kept / jnp.sum(kept, axis=-1, keepdims=True)
 
 
 def draw(rule: Rule, logits: jax.Array, uniform: jax.Array) -> jax.Array:

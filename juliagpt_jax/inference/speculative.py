@@ -32,7 +32,7 @@ class SpeculativeGenerator(Generator):
     """
 
     def __init__(
-        self, model: Decoder, params: Any, draft: Decoder, draft_params: Any, draft_tokens: int = 4, sinks: int = 0
+        self, model: Decoder, params: Any, draft: Decoder, draft_params: Any, draft_tokens: int, sinks: int = 0
     ):
         """Raises UserError when one of the two cannot go back, the draft has fewer learned positions than the model, or
         it guesses fewer than 1 or more than 16 tokens a round."""
@@ -129,7 +129,7 @@ class SpeculativeGenerator(Generator):
             counted = counted[0] + g * jnp.sum(going), counted[1] + jnp.sum(jnp.where(going, kept, 0))
             return (large, small, filled + count), tail, written + count, tokens, counted
 
-        (large, _, filled), (small, _, _) = state[0], state[1]
+        (large, _, filled), (small, _, _) = state
         zero = jnp.zeros((), jnp.int32)
         start = (
             (large, small, filled),

@@ -1,7 +1,9 @@
 """Named arrays in a safetensors file, which is read as if a stranger had written it."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +18,25 @@ READ = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file to read from, as the library opens it.
+
+    Raises:
+        UserError: it is missing, a pickle, torn or no safetensors file, as opening it or what is done with it says.
+    """
+    refuse_pickle(path)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a safetensors file, or a torn one: {error}") from error
+
+
 def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All arrays of a file whose names don't end in one of `but`, as float32, and the file's metadata.
 
@@ -24,22 +45,14 @@ def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], 
     Raises:
         UserError: it is missing, a pickle, torn or no safetensors file, or holds what are no finite numbers.
     """
-    refuse_pickle(path)
     arrays = {}
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            for name in (name for name in file.keys() if not (but and name.endswith(but))):
-                kind = file.get_slice(name).get_dtype()
-                if kind not in READ:
-                    raise UserError(f"{path}: {_short(name)} is of type {kind}; weights are {', '.join(READ)}")
-                arrays[name] = file.get_tensor(name).astype(np.float32)
-            metadata = file.metadata() or {}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a safetensors file, or a torn one: {error}") from error
+    with opened(path) as file:
+        for name in (name for name in file.keys() if not (but and name.endswith(but))):
+            kind = file.get_slice(name).get_dtype()
+            if kind not in READ:
+                raise UserError(f"{path}: {_short(name)} is of type {kind}; weights are {', '.join(READ)}")
+            arrays[name] = file.get_tensor(name).astype(np.float32)
+        metadata = file.metadata() or {}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {_short(name)} holds numbers that are not finite")

@@ -8,7 +8,7 @@ lies in the slot of its position, and no earlier position looks there.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,12 @@ class Attention(nn.Module):
     def flops(model: config.Model) -> float:
         """Scores and weighted values over all of the context, counted in full."""
         return 4.0 * model.width * model.context
+
+
+def of_layers(model: config.Model) -> list[Any]:
+    """The mixer of each layer, of MIXERS: the words of `model.mixer` are repeated over the layers."""
+    words = model.mixer.split()
+    return [MIXERS[words[i % len(words)]] for i in range(model.layers)]
 
 
 MIXERS = {"attention": Attention, "monarch": MonarchMixer, "monarch_heads": MonarchHeads}

@@ -42,8 +42,8 @@ class Pace:
         if path.exists():
             try:
                 self.known = json.loads(path.read_text(encoding="utf-8"))
-                for entry in self.known.values():
-                    entry["config"].items(), float(entry["step_s"])
+                if any(type(e["config"]) is not dict or e["step_s"] <= 0 for e in self.known.values()):
+                    raise ValueError("no pace of an arm")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StorageError(f"{path}: damaged ({error}); remove it, and every arm is measured again") from error
 

@@ -30,7 +30,7 @@ def _linear(train: config.Train, steps: int) -> optax.Schedule:
 
 def _trapezoid(train: config.Train, steps: int) -> optax.Schedule:
     """Warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395, section 4), the decay linear."""
-    decay = min(config.decay_steps(train), steps)
+    decay = config.decay_steps(train)
     return optax.linear_schedule(train.lr, train.min_lr, decay, transition_begin=steps - decay)
 
 

@@ -2,6 +2,7 @@
 tests/inference/test_outside.py."""
 
 import functools
+import json
 import sys
 from types import SimpleNamespace
 
@@ -10,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax import harness as command
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import harness
 from juliagpt_jax.evaluation.scoring import score_text
+from juliagpt_jax.inference import precision
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.training.workdir import open_run
 
 TOKENIZER = CharTokenizer("\n abcdefgh")
 CONTEXT = 16
@@ -100,6 +104,24 @@ def test_characters_the_tokenizer_lacks(adapter):
         adapter.loglikelihood(ask(("aX", "b")))
     skipping = harness.Adapter(adapter.model, adapter.params, TOKENIZER, "skip")
     assert skipping.loglikelihood(ask(("aX", "b"))) == adapter.loglikelihood(ask(("a", "b")))
+
+
+def test_the_command_takes_every_precision(clean, monkeypatch, capsys):
+    """What an adapter says of the model that `precision.prepare` gives; without the harness, which asks no more."""
+    asked = ask(("the nature", " of"), ("", "truth"))
+    answers = lambda adapter, *_: {"task": dict(enumerate(value for value, _ in adapter.loglikelihood(asked)))}
+    monkeypatch.setattr(harness, "run_tasks", answers)
+    run, seen = open_run(clean), {}
+    for word in ("f32", "int8"):
+        flags = [f"--workdir={clean}", "--tasks=task", f"--precision={word}", "--json"]
+        command.main(command.parser().parse(flags))
+        seen[word] = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]["task"]
+        wanted = harness.Adapter(*precision.prepare(run.model, run.params, word), run.tokenizer)
+        assert list(seen[word].values()) == list(answers(wanted)["task"].values())
+    apart = [abs(seen["f32"][key] - seen["int8"][key]) for key in seen["f32"]]
+    assert 0 < max(apart) < 0.5, "rounded, and not another model"
+    with pytest.raises(UserError, match=r"was trained with model\.linear=dense"):
+        command.main(command.parser().parse([f"--workdir={clean}", "--tasks=task", "--precision=ternary"]))
 
 
 def test_without_the_harness(adapter, monkeypatch):

@@ -31,6 +31,16 @@ def test_a_schedule_is_kept_with_the_weights(trained):
     assert times[0] == 0 and times[-1] == 1 and times == sorted(times)
 
 
+def test_as_trained(trained, tmp_path):
+    """On the checkpoint's own schedule; averaged weights have another, looked for beside them."""
+    run = open_run(trained)
+    (own,) = run.meta["schedule"]
+    assert schedule.as_trained(run, tmp_path).schedule == (tuple(own),)
+    (tmp_path / "schedules.json").write_text('{"step 10 averaged, midpoint, 0.05": [[0, 0.25, 1]]}')
+    assert schedule.as_trained(run, tmp_path).schedule == (tuple(own),)
+    assert schedule.as_trained(run, tmp_path, averaged=True).schedule == ((0, 0.25, 1),)
+
+
 def test_generate_needs_no_text(micro, trained):
     before = micro.text.read_text()
     micro.text.write_text(before.replace("the", "eth", 1))

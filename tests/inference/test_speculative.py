@@ -142,7 +142,7 @@ def test_what_is_refused(tiny, large, small):
         ((*large, *random_model(tiny, 7, 0, "model.positions=learned", "model.context=8")), "learned 8 positions"),
     ]:
         with pytest.raises(UserError, match=says):
-            SpeculativeGenerator(*models)
+            SpeculativeGenerator(*models, draft_tokens=3)
     for count in (0, 17):
         with pytest.raises(UserError, match=f"draft_tokens={count} is outside 1 .. 16"):
             SpeculativeGenerator(*large, *small, draft_tokens=count)
