@@ -13,7 +13,7 @@ from typing import Any
 
 import figures
 from measures import Figure, Results, Statistic
-from parts import baseline, bits, data, depth, mixers, optimizers
+from parts import baseline, bits, data, depth, learned, mixers, optimizers
 from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
 from parts.depth import BEND, ODE, SHAPE, WINDOWS
@@ -21,7 +21,7 @@ from parts.mixers import MONARCH
 from parts.optimizers import OPTIMIZERS, STACK, SWITCHES
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (data, mixers, depth, bits, optimizers, baseline)
+PARTS = (data, mixers, depth, bits, optimizers, baseline, learned)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
 COMPARED = ([DATA, CORESET, CORPUS, WINDOWS, SWITCHES], [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, STACK])

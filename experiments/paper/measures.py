@@ -29,7 +29,7 @@ class Results:
         self._compared: dict[str, dict[str, Line]] = {}
 
     def rows(self, name: str) -> Rows:
-        """The rows of a .jsonl file.
+        """The rows of a .jsonl file, or what a .json file holds as one row.
 
         Raises:
             UserError: there is no such file, or nothing in it.
@@ -39,7 +39,8 @@ class Results:
             path = self.folder / name
             if not path.is_file():
                 raise UserError(f"{path} does not exist; its experiment has to be run first, or build.py not to use it")
-            lines = path.read_text(encoding="utf-8").splitlines()
+            text = path.read_text(encoding="utf-8")
+            lines = [text] if path.suffix == ".json" else text.splitlines()
             try:
                 suite = bool(lines) and "arm" in json.loads(lines[0])
                 self._read[name] = runner.read(path) if suite else [json.loads(line) for line in lines]
@@ -87,7 +88,7 @@ def bracket(row: Mapping[str, Any], key: str, form: str = "+.3f") -> str:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A .jsonl file of results, named from the folder of the experiments."""
+    """A .jsonl or .json file of results, named from the folder of the experiments."""
 
     name: str
 
