@@ -1,7 +1,7 @@
 """The baseline of `models/gpt.py` in PyTorch, with its AdamW step, as a user of PyTorch would write them.
 
-It is what the JAX numbers are held to, so it shares no code with them, only the names of the parameters and what a config
-says: steps of warm-up and decay are reckoned by config.py for both. Importing it needs PyTorch: pip install
+It is what the JAX numbers are held to, so it shares no code with them, only the names of the parameters and what a
+config says: steps of warm-up and decay are reckoned by config.py for both. Importing it needs PyTorch: pip install
 'juliagpt-jax[torch]'. See `models/gpt.py` for the shape letters.
 """
 
