@@ -13,28 +13,30 @@ from typing import Any
 
 import figures
 from measures import Figure, Results, Statistic
-from parts import baseline, bits, data, depth, learned, mixers, optimizers
+from parts import baseline, bits, data, depth, learned, mixers, optimizers, techniques
 from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
 from parts.depth import BEND, ODE, SHAPE, WINDOWS
 from parts.mixers import MONARCH
 from parts.optimizers import OPTIMIZERS, STACK, SWITCHES
+from parts.techniques import TECHNIQUES
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (data, mixers, depth, bits, optimizers, baseline, learned)
+PARTS = (techniques, data, mixers, depth, bits, optimizers, baseline, learned)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
 COMPARED = ([DATA, CORESET, CORPUS, WINDOWS, SWITCHES], [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, STACK])
+SUITES = (TECHNIQUES, *COMPARED[0], *COMPARED[1])  # of this figure and that of the techniques
 
 
 def every(results: Results, key: str) -> Iterator[Any]:
-    """A field of every row behind the figure of all differences."""
-    return (row[key] for half in COMPARED for suite in half for row in results.rows(suite.name))
+    """A field of every row behind these two figures."""
+    return (row[key] for suite in SUITES for row in results.rows(suite.name))
 
 
 def half_widths(results: Results) -> list[float]:
-    """How far the intervals in that figure reach to each side."""
-    gaps = [line.difference for half in COMPARED for suite in half for line in suite.others(results)]
+    """How far the intervals in these figures reach to each side."""
+    gaps = [line.difference for suite in SUITES for line in suite.others(results)]
     return [gap.high - gap.mean for gap in gaps if gap.n > 2]
 
 

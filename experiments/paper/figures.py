@@ -1,5 +1,6 @@
 """The figures of the paper, each from results to a matplotlib figure."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from measures import File, Results, Suite
 
+from juliagpt_jax.study import tables
+
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -17,6 +20,7 @@ STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
 }
 WIDTH = 6.4  # inches of a text line
+LIKE = 0.1  # costs that are apart by less count as alike: steps were timed on shared cores
 
 
 def close() -> None:
@@ -52,6 +56,54 @@ def differences(results: Results, halves: Sequence[Sequence[Suite]]) -> Any:
             axes.tick_params(axis="y", length=0, labelsize=6.5)
             axes.set(xlabel="difference in loss (nats)", ylim=(place - 1, -1))
             axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def techniques(results: Results, suite: Suite) -> Any:
+    """The arms of the cross-technique suite by their difference in loss, and the Pareto fronts of perplexity with what
+    it costs in stored bytes and in seconds of training steps; named are the baseline and what is on a front: nothing is
+    better at a cost that is LIKE it or lower."""
+    lines = results.lines(suite)
+    order = sorted(suite.others(results), key=lambda line: line.difference.mean)
+    seconds = lambda row: row["step_s"] * row["curve"][-1][0]
+    costs = {"stored weights (kB)": lambda row: row["model_bytes"] / 1e3, "training steps (s)": seconds}
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(WIDTH, 0.6 + 0.15 * len(order)), layout="constrained")
+        grid = figure.add_gridspec(len(costs), 2, width_ratios=(1.1, 1))
+        left = figure.add_subplot(grid[:, 0])
+        for place, line in enumerate(order):
+            gap, color = line.difference, "C0" if line.difference.tells else "0.55"
+            left.errorbar(
+                gap.mean, place, xerr=gap.high - gap.mean, fmt="o", markersize=3, capsize=2, color=color, linewidth=1
+            )
+        left.axvline(0, color="black", linewidth=0.7)
+        left.set_yticks(range(len(order)), [suite.label(line.arm) for line in order])
+        left.tick_params(axis="y", length=0, labelsize=6.5)
+        left.set(xlabel="difference in loss (nats)", ylim=(len(order) - 0.5, -0.5))
+        left.grid(alpha=0.3, axis="x")
+        for place, (title, cost) in enumerate(costs.items()):
+            axes = figure.add_subplot(grid[place, 1])
+            points = {
+                arm: (statistics.fmean(map(cost, line.rows)), tables.mean(line.rows, "perplexity"))
+                for arm, line in lines.items()
+            }
+            beaten = lambda a, points=points: any(b[1] < a[1] and b[0] < (1 + LIKE) * a[0] for b in points.values())
+            front = [arm for arm, point in sorted(points.items(), key=lambda p: p[1]) if not beaten(point)]
+            middle = statistics.fmean((min(points.values())[0], max(points.values())[0]))
+            for arm, point in points.items():
+                named = arm in front or arm == suite.baseline
+                color = "C3" if arm == suite.baseline else "C0" if named else "0.7"
+                axes.plot(*point, "o", markersize=3.5, color=color, zorder=3 if named else 2)
+                if named:
+                    right = point[0] > middle  # its name goes to the side where there is room
+                    offset, side = ((-5, 3), "right") if right else ((5, 3), "left")
+                    axes.annotate(
+                        suite.label(arm), point, fontsize=6, xytext=offset, textcoords="offset points", ha=side
+                    )
+            axes.step(*zip(*map(points.get, front), strict=True), "--", color="0.6", linewidth=0.8, where="post")
+            axes.set(xlabel=title, ylabel="perplexity")
+            axes.margins(0.12)
+            axes.grid(alpha=0.3)
     return figure
 
 

@@ -147,4 +147,4 @@ def test_the_pdf_is_made(paper, built, tmp_path):
     assert not re.search("undefined|multiply defined", log)
     assert [wide for wide in re.findall(r"Overfull \\hbox \((\d+)", log) if int(wide) > 3] == []
     pages = int(re.findall(r"Output written on paper\.pdf \((\d+) pages", log)[0])
-    assert 6 <= pages <= 13
+    assert 6 <= pages <= 16
