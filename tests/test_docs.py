@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from juliagpt_jax import config
 from juliagpt_jax.data import corpus, sampler, selection
 from juliagpt_jax.models.decoder import Decoder, check_names
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.study import suite
+from juliagpt_jax.study import runner, suite, tables
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -54,6 +55,33 @@ def test_a_printed_command_is_one_that_there_is(page, module, arguments):
         settings = config.load(str(ROOT / options.config), options.overrides)
         if "mean" not in settings.model.mixer:
             check_names(settings.model)
+
+
+def test_the_readmes_table_is_what_was_measured():
+    """Every number of it, from the rows of results."""
+    folder = ROOT / "experiments" / "techniques"
+    rows = runner.read(folder / "results.jsonl")
+    lines = tables.compare(rows, list(dict.fromkeys(r["arm"] for r in rows)), "baseline")
+    base = next(line for line in lines if line.arm == "baseline")
+    middle = lambda line, key: statistics.median(r[key] for r in line.rows)
+    found = set()
+    for page in (ROOT / "README.md", folder / "README.md"):
+        printed = re.findall(r"^\| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for line in lines:
+            (cells,) = [row.split(" | ") for row in printed if row.startswith(f"{line.arm} | ")] or [None]
+            if cells is None:
+                continue
+            found.add((page.parent.name, line.arm))
+            gap, many = line.difference, len(cells) == 10
+            apart = "" if line is base else f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+            more = ["" if line is base else f"{line.corrected:.2f}", f"{line.rows[0]['params']:,}"] if many else []
+            costs = ("step_s", "step_memory_bytes", "chars_per_s")
+            assert cells == [
+                *(line.arm, f"{tables.mean(line.rows, 'perplexity'):.2f}", apart, *more, tables.reached(line.steps)),
+                *(f"{middle(line, key) / middle(base, key):.2f}" for key in costs),
+                f"{middle(line, 'model_bytes') / 1e6:.2f}",
+            ]
+    assert len(found) >= len(lines) + 10
 
 
 def test_commands_are_found():

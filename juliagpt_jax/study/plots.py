@@ -11,6 +11,7 @@ from juliagpt_jax.study import tables
 from juliagpt_jax.study.tables import Line
 
 UNITS = {"steps": "step", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds of training steps"}
+WHAT = {"loss": "loss (nats)", "bpc": "bits per character"}  # by tables.UNITS
 # What perplexity is drawn against, where the arms differ in it: a key of a row, its label and the file.
 PARETO = (
     ("params", "parameters", "size.png"),
@@ -45,14 +46,14 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
         )
         for axes in grid.flat[len(units) :]:
             axes.set_visible(False)
-        known = [v for line in done for r in line.rows for _, v in r["curve"] if v is not None]
-        final = [r["curve"][-1][1] for line in done for r in line.rows if r["curve"] and r["curve"][-1][1] is not None]
+        drawn = [line.curve(row) for line in curves.values() for row in line.rows if row["curve"]]
+        known = [v for curve in drawn for _, v in curve if v is not None]
+        final = [curve[-1][1] for curve in drawn if curve[-1][1] is not None]
         for axes, unit in zip(grid.flat, units, strict=False):
             for number, line in enumerate(curves.values()):
                 steps = [s for s, _ in line.rows[0]["curve"]]
-                losses = np.array(
-                    [[v for _, v in r["curve"]] for r in line.rows if len(r["curve"]) == len(steps)], float
-                )
+                same = [row for row in line.rows if len(row["curve"]) == len(steps)]
+                losses = np.array([[v for _, v in line.curve(row)] for row in same], float)
                 spent = np.array(steps) * (_cost(line.rows[0], unit) or math.nan)
                 color = plt.get_cmap("tab20")(number % 20)
                 axes.plot(spent, losses.mean(0), label=line.arm, color=color, linewidth=1.4)
@@ -61,7 +62,7 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
             if final:  # the end of training tells the arms apart, its steep beginning does not
                 low, high = min(known), max(final)
                 axes.set_ylim(low - 0.02, min(max(known), low + 6 * (high - low + 0.05)))
-            axes.set(xlabel=UNITS[unit], ylabel="validation loss (nats), mean and range over seeds")
+            axes.set(xlabel=UNITS[unit], ylabel=f"validation {WHAT[done[0].unit]}, mean and range over seeds")
             axes.grid(alpha=0.3)
         grid.flat[0].legend(fontsize=7, ncols=2)
         save(figure, "curves.png")
@@ -75,12 +76,13 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
             axes.errorbar(gap.mean, place, xerr=[[low], [high]], fmt="o", capsize=3, color="C0" if gap.tells else "0.6")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(others)), [line.arm for line in reversed(others)], fontsize=8)
-        axes.set(xlabel=f"loss minus {baseline} (nats), paired by seed, 95% interval; grey: includes zero")
+        axes.set(xlabel=f"{WHAT[done[0].unit]} minus {baseline}, paired by seed, 95% interval; grey: includes zero")
         axes.grid(alpha=0.3, axis="x")
         save(figure, "differences.png")
 
     for key, label, name in PARETO:
-        values = [(line, tables.mean(line.rows, key), tables.mean(line.rows, "perplexity")) for line in done]
+        height = "perplexity" if done[0].unit == "loss" else "bpc"
+        values = [(line, tables.mean(line.rows, key), tables.mean(line.rows, height)) for line in done]
         points = [(line, x, y) for line, x, y in values if math.isfinite(x) and math.isfinite(y)]
         if len({x for _, x, _ in points}) < 2 or len({_model(line) for line in done}) < 2:
             continue  # of one model speeds differ by what else the machine does
@@ -96,7 +98,7 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
             linewidth=0.8,
             where="pre" if key == "chars_per_s" else "post",
         )
-        axes.set(xlabel=label, ylabel="validation perplexity")
+        axes.set(xlabel=label, ylabel=f"validation {WHAT.get(height, height)}")
         axes.grid(alpha=0.3)
         save(figure, name)
     return written

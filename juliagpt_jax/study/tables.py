@@ -10,6 +10,7 @@ from typing import Any
 
 from juliagpt_jax.study.statistics import Difference, holm, paired, spread, steps_to
 
+UNITS = {"loss": "loss", "bpc": "bits/char"}  # what can be compared: a key of a row, and its name
 # How a suite's measures are shown: title, unit, format. Others are shown as they are.
 MEASURES = {
     "step_s": ("ms a step", 1e-3, ".1f"),
@@ -28,40 +29,50 @@ class Line:
     arm: str
     rows: list[dict[str, Any]]
     failed: list[dict[str, Any]]
-    difference: Difference  # of the loss, to the baseline
+    unit: str  # of UNITS: what is compared, and what `curve` has
+    difference: Difference  # to the baseline
     corrected: float  # p after Holm
-    steps: list[float]  # each seed's steps to the loss that the baseline of the same seed ends with
+    steps: list[float]  # each seed's steps to where the baseline of the same seed ends
     seconds: list[float]  # the same, times the median time of its steps; without evaluation and compilation
+
+    def curve(self, row: dict[str, Any]) -> list[tuple[int, float | None]]:
+        """A row's validation curve, (step, value)."""
+        scale = row["bpc"] / row["loss"] if self.unit == "bpc" and row["loss"] else 1.0
+        return [(step, None if loss is None else loss * scale) for step, loss in row["curve"]]
 
 
 def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> list[Line]:
-    """One line an arm, in the order given."""
+    """One line an arm, in the order given. What is compared is the loss; where tokens are not the same for all arms,
+    bits per character."""
     done = {arm: {r["seed"]: r for r in rows if r["arm"] == arm and r["status"] == "done"} for arm in arms}
-    losses = {arm: {s: r["loss"] for s, r in done[arm].items() if r["loss"] is not None} for arm in arms}
+    unit = (
+        "bpc"
+        if len({r.get("config", {}).get("data.tokenizer") for a in arms for r in done[a].values()}) > 1
+        else "loss"
+    )
+    losses = {arm: {s: r[unit] for s, r in done[arm].items() if r[unit] is not None} for arm in arms}
     gaps = {arm: paired(losses[baseline], losses[arm]) for arm in arms}
     corrected = holm({arm: gaps[arm].p for arm in arms if arm != baseline}) | {baseline: math.nan}
-    targets = {seed: row["curve"][-1][1] for seed, row in done[baseline].items() if row["curve"]}
     lines = []
     for arm in arms:
-        reached = [(steps_to(r["curve"], targets[s]), r.get("step_s")) for s, r in done[arm].items() if s in targets]
-        lines.append(
-            Line(
-                arm,
-                list(done[arm].values()),
-                [r for r in rows if r["arm"] == arm and r["status"] != "done"],
-                gaps[arm],
-                corrected[arm],
-                [steps for steps, _ in reached],
-                [steps * step_s for steps, step_s in reached if step_s],
-            )
-        )
+        failed = [r for r in rows if r["arm"] == arm and r["status"] != "done"]
+        lines.append(Line(arm, list(done[arm].values()), failed, unit, gaps[arm], corrected[arm], [], []))
+    ends = next(line for line in lines if line.arm == baseline)
+    targets = {row["seed"]: ends.curve(row)[-1][1] for row in ends.rows if row["curve"]}
+    for line in lines:
+        for row in line.rows:
+            if row["seed"] in targets:
+                steps = steps_to(line.curve(row), targets[row["seed"]])
+                line.steps.append(steps)
+                line.seconds.extend([steps * row["step_s"]] if row.get("step_s") else [])
     return lines
 
 
 def cells(lines: Sequence[Line], baseline: str, measures: Sequence[str] = ()) -> list[list[str]]:
     """The table as texts, the first row its head."""
-    head = ["arm", "seeds", "loss (nats)", "bits/char", "perplexity", "difference in loss [95%]", "p (Holm)"]
-    head += ["steps to the baseline's loss", "seconds", "parameters", "training FLOPs", "tokens/s"]
+    unit = UNITS[lines[0].unit]
+    head = ["arm", "seeds", "loss (nats)", "bits/char", "perplexity", f"difference in {unit} [95%]", "p (Holm)"]
+    head += [f"steps to the baseline's {unit}", "seconds", "parameters", "training FLOPs", "tokens/s"]
     head += [MEASURES[m][0] if m in MEASURES else m for m in measures]
     table = [head]
     for line in lines:

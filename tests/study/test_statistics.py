@@ -97,6 +97,23 @@ def test_a_comparison_says_what_a_reader_must_know():
     assert "FAILED: bad, seed 2: exit 3: numbers" in text
 
 
+def test_arms_of_other_tokens_are_compared_by_bits_per_character():
+    """Twice the loss a token, for three characters each: fewer bits, and the baseline's end is reached on the way."""
+    chars = {"config": {"data.tokenizer": "char"}}
+    pieces = {"config": {"data.tokenizer": "bpe.json"}}
+    rows = [row("base", s, 1.5 + s / 100) | {"bpc": 2.0 + s / 100} | chars for s in (1, 2)]
+    rows += [row("bpe", s, 3.0 + s / 100) | {"bpc": 1.4 + s / 100} | pieces for s in (1, 2)]
+    lines = tables.compare(rows, ["base", "bpe"], "base")
+    table = tables.cells(lines, "base")
+    head, base, bpe = (dict(zip(table[0], r, strict=True)) for r in table)
+    assert bpe["difference in bits/char [95%]"].startswith("-0.6000 [") and "difference in loss [95%]" not in head
+    ends = [line.curve(line.rows[0])[-1][1] for line in lines]
+    assert ends == pytest.approx([rows[0]["curve"][-1][1] * 2.01 / 1.51, rows[2]["curve"][-1][1] * 1.41 / 3.01])
+    assert base["steps to the baseline's bits/char"] != "not reached" != bpe["steps to the baseline's bits/char"]
+    same = [r | chars for r in rows]
+    assert "difference in loss [95%]" in tables.cells(tables.compare(same, ["base", "bpe"], "base"), "base")[0]
+
+
 def test_measures_have_names_and_units():
     rows = [row("base", seed, 2.0) | {"model_bytes": 1.5e6, "step_s": 0.0315} for seed in (1, 2)]
     lines = tables.compare(rows, ["base"], "base")
