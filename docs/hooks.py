@@ -4,15 +4,19 @@ module, and the flags of every command. Everything is read from where it lies, s
 import argparse
 import functools
 import importlib
+import posixpath
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PACKAGE = ROOT / "juliagpt_jax"
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
@@ -24,30 +28,39 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The generated files: the repository's own at their paths in it, so that links between them stay as they are."""
-    for path in linked([ROOT / "README.md", *results(), *beside(Path(config.docs_dir))]):
-        name = "index.md" if path == ROOT / "README.md" else str(path.relative_to(ROOT))
-        files.append(File.generated(config, name, abs_src_path=str(path)))
+    """The generated files, and the repository's own that a page links to, at their paths in it."""
+    for path in linked([ROOT / "README.md", *results(), *DOCS.rglob("*.md")]):
+        if not path.is_relative_to(DOCS):
+            files.append(File.generated(config, place(path), abs_src_path=str(path)))
     for module in modules():
         files.append(File.generated(config, page_of(module), content=f"::: {name_of(module)}\n"))
     files.append(File.generated(config, "commands.md", content=commands()))
     return files
 
 
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Links that hold in the repository, as they must be on the site."""
+    origin = page.file.abs_src_path
+
+    def moved(link: re.Match) -> str:
+        path = (Path(origin).parent / link[1]).resolve()
+        if "://" in link[1] or not path.is_file() or not path.is_relative_to(ROOT):
+            return link[0]
+        return f"]({posixpath.relpath(place(path), posixpath.dirname(page.file.src_uri) or '.')}"
+
+    return LINK.sub(moved, markdown) if origin else markdown
+
+
+def place(path: Path) -> str:
+    """Where a file of the repository is on the site."""
+    if path == ROOT / "README.md":
+        return "index.md"
+    return path.relative_to(DOCS if path.is_relative_to(DOCS) else ROOT).as_posix()
+
+
 def results() -> list[Path]:
     """The log, then the page of each question."""
     return [ROOT / "experiments" / "LOG.md", *sorted((ROOT / "experiments").glob("*/README.md"))]
-
-
-def beside(docs: Path) -> list[Path]:
-    """Files of the repository that the pages in docs/ link to, as if they lay beside these: ../tests/conftest.py."""
-    found = []
-    for page in docs.rglob("*.md"):
-        for link in LINK.findall(page.read_text(encoding="utf-8")):
-            path = (page.parent / link).resolve()
-            if "://" not in link and not path.exists() and path.is_relative_to(docs):
-                found.append(ROOT / path.relative_to(docs))
-    return found
 
 
 def linked(start: Iterable[Path]) -> list[Path]:

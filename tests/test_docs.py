@@ -84,6 +84,13 @@ def test_the_readmes_table_is_what_was_measured():
     assert len(found) >= len(lines) + 10
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS.rglob("*.md"), *(ROOT / "experiments").rglob("*.md")])
+def test_a_link_leads_somewhere(page):
+    """In the repository, as a reader on the web sees it; the page of commands is the site's alone."""
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert "://" in link or (page.parent / link).exists() or link.endswith("commands.md"), link
+
+
 def test_commands_are_found():
     pages = {page for page, _, _ in commands()}
     assert {"README.md", "docs/tutorial.md", "docs/howto/mixer.md", "docs/howto/export.md"} <= pages

@@ -442,6 +442,7 @@ def test_a_mistake_before_the_first_checkpoint_may_be_put_right(micro, tmp_path,
 # 9: another number of devices
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_run_goes_on_on_one_device(micro, workdir, clean):
     assert json.loads((workdir / "run.json").read_text())["device"].startswith("2 x")
     one = micro.train(workdir, "mesh.data=1", XLA_FLAGS="--xla_force_host_platform_device_count=1")
