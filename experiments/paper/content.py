@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import figures
-from measures import Figure, Results, Statistic
+from measures import Figure, Holds, Results, Statistic
 from parts import baseline, bits, data, depth, learned, mixers, optimizers, techniques
 from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
-from parts.depth import BEND, ODE, SHAPE, WINDOWS
-from parts.mixers import MONARCH
+from parts.depth import BEND, ODE, SHAPE, WIDE, WINDOWS
+from parts.mixers import HEADS, MONARCH, SMALL
 from parts.optimizers import OPTIMIZERS, STACK, SWITCHES
 from parts.techniques import TECHNIQUES
+
+from juliagpt_jax.study.tables import Line
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (techniques, data, mixers, depth, bits, optimizers, baseline, learned)
@@ -40,10 +42,10 @@ def half_widths(results: Results) -> list[float]:
     return [gap.high - gap.mean for gap in gaps if gap.n > 2]
 
 
-def together(kind: str, *first: dict[str, Any]) -> dict[str, Any]:
+def together(kind: str, *more: dict[str, Any]) -> dict[str, Any]:
     """The tables of this name of all parts as one; no name may be there twice."""
     found: dict[str, Any] = {}
-    for table in (*first, *(getattr(part, kind, {}) for part in PARTS)):
+    for table in (*(getattr(part, kind, {}) for part in PARTS), *more):
         if twice := found.keys() & table.keys():
             raise ValueError(f"{kind} of the parts: {sorted(twice)} twice")
         found |= table
@@ -76,8 +78,63 @@ METHODS: dict[str, Statistic] = {
 }
 DIFFERENCES: dict[str, Figure] = {"differences": lambda results: figures.differences(results, COMPARED)}
 
+# The techniques on both texts, as arms of the table of all techniques and of their own suites on the schoolroom.
+BOTH_TEXTS = (
+    ("monarch", MONARCH, "mixer: monarch"),
+    ("monarch_heads", MONARCH, HEADS),
+    ("monarch, its channel too", MONARCH, SMALL),
+    *((kind, OPTIMIZERS, kind) for kind in optimizers.SECOND),
+    ("stack", STACK, optimizers.BEST),
+    (techniques.ODE, ODE, WIDE),
+)
+
+
+def twice(results: Results) -> Iterator[tuple[str, Line, Line]]:
+    """Each of these: its name in the table, and its comparison there and in its own suite."""
+    return ((arm, TECHNIQUES.line(results, arm), suite.line(results, other)) for arm, suite, other in BOTH_TEXTS)
+
+
+CONCLUSIONS: Holds = {
+    "MonarchOnBoth": (
+        "the Monarch sequence mixers are ahead of attention on both texts",
+        lambda results: all(
+            max(here.difference.high, there.difference.high) < 0 for arm, here, there in twice(results) if "mon" in arm
+        ),
+    ),
+    "OptimizersOnBoth": (
+        "Muon, SOAP and K-FAC, and nothing else, are ahead after Holm's correction on both texts",
+        lambda results: (
+            {arm for arm, here, there in twice(results) if max(here.corrected, there.corrected) < 0.05}
+            == set(optimizers.SECOND)
+        ),
+    ),
+    "NoDataAnywhere": (
+        "no data technique, part of the text or phase is ahead of the whole in random order",
+        lambda results: (
+            not set(techniques.DATA) & set(techniques.names(results, -1))
+            and not any(line.difference.high < 0 for suite in (DATA, CORESET, CORPUS) for line in suite.others(results))
+        ),
+    ),
+    "TernaryOnBoth": (
+        "ternary weights are told neither from dense ones with their norms nor from the baseline, on either text",
+        lambda results: (
+            not any(
+                suite.difference(results, "ternary", dense).tells
+                for suite, names in ((TERNARY, ("subln", "dense")), (TECHNIQUES, ("subln", techniques.BASE)))
+                for dense in names
+            )
+        ),
+    ),
+    "SignsAgree": (
+        "what is on both texts has the same sign on both",
+        lambda results: all(
+            (here.difference.mean < 0) == (there.difference.mean < 0) for _, here, there in twice(results)
+        ),
+    ),
+}
+
 STATED = together("STATED")
 NUMBERS = together("NUMBERS", METHODS)
 TABLES = together("TABLES")
 FIGURES = together("FIGURES", DIFFERENCES)
-HOLDS = together("HOLDS")
+HOLDS = together("HOLDS", CONCLUSIONS)

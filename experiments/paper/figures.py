@@ -1,5 +1,6 @@
 """The figures of the paper, each from results to a matplotlib figure."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +67,10 @@ def techniques(results: Results, suite: Suite) -> Any:
     lines = results.lines(suite)
     order = sorted(suite.others(results), key=lambda line: line.difference.mean)
     seconds = lambda row: row["step_s"] * row["curve"][-1][0]
-    costs = {"stored weights (kB)": lambda row: row["model_bytes"] / 1e3, "training steps (s)": seconds}
+    costs = {
+        "stored weights (kB)": (lambda row: row["model_bytes"] / 1e3, (100, 200, 400)),
+        "training steps (s)": (seconds, (30, 60, 120)),
+    }
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(WIDTH, 0.6 + 0.15 * len(order)), layout="constrained")
         grid = figure.add_gridspec(len(costs), 2, width_ratios=(1.1, 1))
@@ -81,7 +85,7 @@ def techniques(results: Results, suite: Suite) -> Any:
         left.tick_params(axis="y", length=0, labelsize=6.5)
         left.set(xlabel="difference in loss (nats)", ylim=(len(order) - 0.5, -0.5))
         left.grid(alpha=0.3, axis="x")
-        for place, (title, cost) in enumerate(costs.items()):
+        for place, (title, (cost, ticks)) in enumerate(costs.items()):
             axes = figure.add_subplot(grid[place, 1])
             points = {
                 arm: (statistics.fmean(map(cost, line.rows)), tables.mean(line.rows, "perplexity"))
@@ -89,20 +93,23 @@ def techniques(results: Results, suite: Suite) -> Any:
             }
             beaten = lambda a, points=points: any(b[1] < a[1] and b[0] < (1 + LIKE) * a[0] for b in points.values())
             front = [arm for arm, point in sorted(points.items(), key=lambda p: p[1]) if not beaten(point)]
-            middle = statistics.fmean((min(points.values())[0], max(points.values())[0]))
+            middle = math.sqrt(min(points.values())[0] * max(points.values())[0])
             for arm, point in points.items():
                 named = arm in front or arm == suite.baseline
                 color = "C3" if arm == suite.baseline else "C0" if named else "0.7"
                 axes.plot(*point, "o", markersize=3.5, color=color, zorder=3 if named else 2)
                 if named:
-                    right = point[0] > middle  # its name goes to the side where there is room
-                    offset, side = ((-5, 3), "right") if right else ((5, 3), "left")
-                    axes.annotate(
-                        suite.label(arm), point, fontsize=6, xytext=offset, textcoords="offset points", ha=side
-                    )
+                    # names go where there is room: nothing is below a front
+                    side, beside = ("right", -6) if point[0] > middle else ("left", 6)
+                    below = (-12 if arm == front[0] else 0, -9)
+                    text, offset = (suite.label(arm), below) if arm in front else (arm, (beside, -2))
+                    axes.annotate(text, point, fontsize=6, xytext=offset, textcoords="offset points", ha=side)
             axes.step(*zip(*map(points.get, front), strict=True), "--", color="0.6", linewidth=0.8, where="post")
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.set_xticks(ticks, map(str, ticks))
             axes.set(xlabel=title, ylabel="perplexity")
-            axes.margins(0.12)
+            axes.margins(0.12, 0.2)
             axes.grid(alpha=0.3)
     return figure
 

@@ -2,11 +2,15 @@
 
 import functools
 import json
+import math
+import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 from measures import File, Holds, Results, Statistic, Table, dig
+
+from juliagpt_jax.study import parity_page
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -14,9 +18,11 @@ SHAKESPEARE = File("real_text/shakespeare/results.jsonl")
 CLASSICS = File("real_text/classics/results.jsonl")
 SOBOL = File("sobol/results.jsonl")
 SPEED = File("speed/pairs.jsonl")
+PARITY = File("parity/parity.json")
 STATED = {
     "NanogptLoss": "1.88",  # nanoGPT's README, the run on a CPU
     "AimTraining": "1.2",
+    "AimParity": "10%",
 }
 
 
@@ -46,7 +52,53 @@ def sobol(results: Results) -> tuple[list[Any], int, int, float]:
     return _sobol(json.dumps(results.rows(SOBOL.name)))
 
 
+def same(results: Results, *whats: str) -> list[dict[str, Any]]:
+    """The tensors of the comparison with PyTorch from the same weights, of these kinds; without any, all."""
+    rows = PARITY.values(results, {}, "same")[0]
+    return [row for row in rows if not whats or row["what"] in whats]
+
+
+def millionths(results: Results, *whats: str) -> str:
+    """The largest difference among these tensors, of the tensor's norm."""
+    return f"{max(row['difference'] for row in same(results, *whats)) * 1e6:.2g}"
+
+
+def parity_ratio(results: Results, arm: str) -> dict[str, float]:
+    """JAX's perplexity over that of an arm in PyTorch, trained separately: mean, low and high."""
+    return PARITY.values(results, {}, "trained")[0]["ratios"][arm]
+
+
+def parity_shown(arm: str, form: str) -> Statistic:
+    """The same, as a text."""
+    return lambda results: "{:{f}} [{:{f}}, {:{f}}]".format(
+        *(parity_ratio(results, arm)[key] for key in ("mean", "low", "high")), f=form
+    )
+
+
+def parity_verdict(results: Results, arm: str) -> str:
+    """What the page of the comparison says of it."""
+    return parity_page.verdict(parity_page.gaps(PARITY.values(results, {}, "trained")[0]["rows"])[arm])
+
+
+def within(ratio: dict[str, float], share: float) -> bool:
+    """Whether an interval around 1 leaves this share of it at most."""
+    return 1 - share <= ratio["low"] and ratio["high"] <= 1 + share
+
+
 NUMBERS: dict[str, Statistic] = {
+    # parity with PyTorch
+    "ParityParams": lambda results: f"{sum(math.prod(row['shape']) for row in same(results, 'gradient')):,}",
+    "ParityTensors": lambda results: str(len(same(results))),
+    "ParityGradient": lambda results: millionths(results, "logits", "gradient"),
+    "ParityTen": lambda results: same(results)[-1]["what"].removesuffix(" steps"),
+    "ParityMoved": lambda results: millionths(results, same(results)[-1]["what"]),
+    "ParityRounding": lambda results: f"{max(row['difference'] / row['rounding'] for row in same(results)):.1f}",
+    "ParitySteps": PARITY.value({}, "trained.steps", ",d"),
+    "ParitySeeds": PARITY.value({}, "trained.ratios.torch.seeds"),
+    "ParityGiven": parity_shown("torch given", ".6f"),
+    "ParityOwn": parity_shown("torch", ".3f"),
+    "ParityWithin": lambda results: f"{parity_page.WITHIN:.1%}",
+    "ParityNeeded": lambda results: re.findall(r"about ([\d,]+) seeds", parity_verdict(results, "torch"))[0],
     # real text
     "ShakespeareCharacters": SHAKESPEARE.value({}, "characters", ",d"),
     "ShakespeareTokens": SHAKESPEARE.value({}, "tokens", ",d"),
@@ -92,6 +144,22 @@ def speed_table(results: Results) -> list[list[str]]:
 TABLES: dict[str, Table] = {"sobol": sobol_table, "speed": speed_table}
 
 HOLDS: Holds = {
+    "ParityAgrees": (
+        "every tensor agrees with PyTorch's within its tolerance",
+        lambda results: all(row["agrees"] and row["difference"] <= row["tolerance"] for row in same(results)),
+    ),
+    "ParityGivenSame": (
+        "trained separately from the same initial weights, the perplexities are the same within 0.5%",
+        lambda results: within(parity_ratio(results, "torch given"), parity_page.WITHIN),
+    ),
+    "ParityOwnAim": (
+        "from initial weights of their own, the perplexities are the same within 10%",
+        lambda results: within(parity_ratio(results, "torch"), 0.1),
+    ),
+    "ParityOwnOpen": (
+        "from initial weights of their own, the seeds leave open whether they are the same within 0.5%",
+        lambda results: parity_verdict(results, "torch").startswith("open"),
+    ),
     "BelowNanogpt": (
         "the loss on tiny Shakespeare is below the recipe's",
         lambda results: max(SHAKESPEARE.values(results, {}, "loss")) < float(STATED["NanogptLoss"]),

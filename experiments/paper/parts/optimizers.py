@@ -50,6 +50,7 @@ NUMBERS: dict[str, Statistic] = {
     "TuneCells": TUNING.count({}),
     "TuneAdamOne": lambda results: f"{tuned(results, False):.3f}",
     "TuneAdamTwo": lambda results: f"{tuned(results, True):.3f}",
+    "TuneGain": lambda results: f"{tuned(results, False) - tuned(results, True):.3f}",
     "OptimizerSteps": OPTIMIZERS.value({}, "config.train.steps"),
     "OptimizerSeeds": OPTIMIZERS.distinct({}, "seed"),
     "OptimizerOneGap": OPTIMIZERS.gap("adamw, one rate"),
