@@ -13,7 +13,7 @@ from typing import Any
 
 import figures
 from measures import Figure, Holds, Results, Statistic
-from parts import baseline, bits, data, depth, learned, mixers, optimizers, techniques
+from parts import baseline, bits, data, depth, learned, mixers, optimizers, techniques, vocabulary
 from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
 from parts.depth import BEND, ODE, SHAPE, WIDE, WINDOWS
@@ -24,7 +24,7 @@ from parts.techniques import TECHNIQUES
 from juliagpt_jax.study.tables import Line
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (techniques, data, mixers, depth, bits, optimizers, baseline, learned)
+PARTS = (techniques, data, vocabulary, mixers, depth, bits, optimizers, baseline, learned)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
 COMPARED = ([DATA, CORESET, CORPUS, WINDOWS, SWITCHES], [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, STACK])

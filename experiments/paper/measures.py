@@ -240,6 +240,10 @@ COLUMNS: dict[str, Column] = {  # heads that a table of a suite may have
     "seeds": lambda suite, line: str(len(line.rows)),
     "parameters": lambda suite, line: f"{line.rows[0]['params']:,}",
     "FLOPs": lambda suite, line: f"{line.rows[0]['flops']:.2e}".replace("e+", "e"),
+    "tokens": lambda suite, line: f"{line.rows[0]['tokens']:,}",
+    "characters a token": lambda suite, line: (
+        f"{line.rows[0]['characters'] / line.rows[0].get('scored_tokens', line.rows[0]['characters']):.2f}"
+    ),
     "loss": column("loss"),
     "epochs": lambda suite, line: f"{tables.mean(line.rows, 'epochs'):.1f}",
     "bits per character": column("bpc"),
