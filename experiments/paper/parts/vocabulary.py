@@ -18,6 +18,11 @@ def read(results: Results, arm: str) -> float:
     return row["tokens"] * row["characters"] / row.get("scored_tokens", row["characters"])
 
 
+def seconds(results: Results, arm: str) -> float:
+    """Seconds of an arm's training steps, the mean over the seeds."""
+    return statistics.fmean(row["step_s"] * row["curve"][-1][0] for row in VOCABULARY.pick(results, arm))
+
+
 NUMBERS: dict[str, Statistic] = {
     "VocabularyFlops": lambda results: f"{statistics.fmean(VOCABULARY.values(results, {}, 'flops')) / 1e12:.1f}",
     "VocabularySeeds": VOCABULARY.distinct({}, "seed"),
@@ -33,7 +38,8 @@ NUMBERS: dict[str, Statistic] = {
     "VocabularyLargeParams": VOCABULARY.times(LARGE, "characters", "params"),
     "VocabularyReadLeast": lambda results: f"{read(results, LARGE) / read(results, 'characters'):.1f}",
     "VocabularyReadMost": lambda results: f"{read(results, NARROW) / read(results, 'characters'):.1f}",
-    "VocabularyTime": VOCABULARY.times(LARGE, "characters", "step_s"),
+    "VocabularyTime": lambda results: f"{seconds(results, LARGE) / seconds(results, 'characters'):.1f}",
+    "VocabularyText": VOCABULARY.value("characters", "training_characters", ",d"),
 }
 
 TABLES: dict[str, Table] = {
