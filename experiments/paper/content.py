@@ -18,7 +18,7 @@ from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
 from parts.depth import BEND, ODE, SHAPE, WIDE, WINDOWS
 from parts.mixers import HEADS, MONARCH, SMALL
-from parts.optimizers import OPTIMIZERS, STACK, SWITCHES
+from parts.optimizers import OPTIMIZERS, SECONDS, STACK, SWITCHES
 from parts.techniques import TECHNIQUES
 
 from juliagpt_jax.study.tables import Line
@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = (techniques, data, vocabulary, mixers, depth, bits, optimizers, baseline, learned)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
-COMPARED = ([DATA, CORESET, CORPUS, WINDOWS, SWITCHES], [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, STACK])
+COMPARED = (
+    [DATA, CORESET, CORPUS, WINDOWS, SWITCHES],
+    [SHAPE, TERNARY, MONARCH, ODE, BEND, OPTIMIZERS, SECONDS, STACK],
+)
 SUITES = (TECHNIQUES, *COMPARED[0], *COMPARED[1])  # of this figure and that of the techniques
 
 

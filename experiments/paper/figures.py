@@ -34,7 +34,7 @@ def differences(results: Results, halves: Sequence[Sequence[Suite]]) -> Any:
     seeds."""
     most = max(sum(len(suite.others(results)) + 2 for suite in half) - 1 for half in halves)
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(halves), figsize=(WIDTH, 0.5 + 0.132 * most), layout="constrained")
+        figure, grid = plt.subplots(1, len(halves), figsize=(WIDTH, 0.5 + 0.116 * most), layout="constrained")
         for axes, half in zip(grid, halves, strict=True):
             place, names = 0, {}
             for suite in half:

@@ -253,6 +253,7 @@ COLUMNS: dict[str, Column] = {  # heads that a table of a suite may have
     "philosophy": column("phases.philosophy.perplexity", ".2f"),
     "difference [95%]": lambda suite, line: "" if line.arm == suite.baseline else interval(line.difference),
     "p": lambda suite, line: "" if line.arm == suite.baseline or line.difference.n < 3 else f"{line.corrected:.2g}",
+    "steps done": lambda suite, line: f"{statistics.fmean(row['curve'][-1][0] for row in line.rows):,.0f}",
     "steps": lambda suite, line: tables.reached(line.steps),
     "seconds": lambda suite, line: tables.reached(line.seconds),
 }

@@ -45,11 +45,8 @@ def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> l
     """One line an arm, in the order given. What is compared is the loss; where tokens are not the same for all arms,
     bits per character."""
     done = {arm: {r["seed"]: r for r in rows if r["arm"] == arm and r["status"] == "done"} for arm in arms}
-    unit = (
-        "bpc"
-        if len({r.get("config", {}).get("data.tokenizer") for a in arms for r in done[a].values()}) > 1
-        else "loss"
-    )
+    tokenizers = {r.get("config", {}).get("data.tokenizer") for a in arms for r in done[a].values()}
+    unit = "bpc" if len(tokenizers - {None}) > 1 else "loss"  # None: rows older than the knob
     losses = {arm: {s: r[unit] for s, r in done[arm].items() if r[unit] is not None} for arm in arms}
     gaps = {arm: paired(losses[baseline], losses[arm]) for arm in arms}
     corrected = holm({arm: gaps[arm].p for arm in arms if arm != baseline}) | {baseline: math.nan}

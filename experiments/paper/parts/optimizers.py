@@ -9,6 +9,12 @@ TUNING = Suite("optimizers/tuning/results.jsonl", "adamw, lr 0.004")
 OPTIMIZERS = Suite(
     "optimizers/results.jsonl", "adamw", "optimizers (to AdamW)", KINDS | {"adamw, one rate": "AdamW, one rate"}
 )
+SECONDS = Suite(
+    "optimizers/seconds/results.jsonl",
+    "adamw",
+    "equal seconds (to AdamW)",
+    KINDS | {"adamw, one rate": "AdamW, one rate"},
+)
 SWITCHES = Suite(
     "optimizers/switches/results.jsonl",
     "baseline",
@@ -45,6 +51,11 @@ def tuned(results: Results, two_rates: bool) -> float:
     return min(row["loss"] for row in rows if ("adam_lr" in row["arm"]) == two_rates)
 
 
+def spent(results: Results, arm: str) -> list[float]:
+    """Seconds that the training steps of each seed of an arm took, by the median step."""
+    return [row["curve"][-1][0] * row["step_s"] for row in SECONDS.pick(results, arm)]
+
+
 NUMBERS: dict[str, Statistic] = {
     "TuneSeed": TUNING.distinct({}, "seed"),
     "TuneCells": TUNING.count({}),
@@ -62,6 +73,14 @@ NUMBERS: dict[str, Statistic] = {
     "MuonTime": OPTIMIZERS.times("muon", "adamw", "step_s", ".2f"),
     "SoapTime": OPTIMIZERS.times("soap", "adamw", "step_s", ".2f"),
     "KfacTime": OPTIMIZERS.times("kfac", "adamw", "step_s", ".2f"),
+    "SecondsBudget": lambda results: f"{statistics.median(spent(results, 'adamw')):.0f}",
+    "SecondsLeast": lambda results: f"{min(min(spent(results, x.arm)) for x in results.lines(SECONDS).values()):.0f}",
+    "SecondsMost": lambda results: f"{max(max(spent(results, x.arm)) for x in results.lines(SECONDS).values()):.0f}",
+    "SecondsSeeds": SECONDS.distinct({}, "seed"),
+    **{f"Seconds{kind.title()}Gap": SECONDS.gap(kind) for kind in SECOND},
+    "SecondsMuonP": SECONDS.p("muon"),
+    "SecondsSoapP": SECONDS.p("soap"),
+    "SecondsSoapMuon": SECONDS.gap("soap", "muon"),
     "SwitchComparisons": SWITCHES.comparisons(),
     "SwitchSteps": SWITCHES.value({}, "config.train.steps", ",d"),
     "SwitchSeeds": SWITCHES.distinct({}, "seed"),
@@ -78,6 +97,7 @@ NUMBERS: dict[str, Statistic] = {
 
 TABLES: dict[str, Table] = {
     "optimizers": suite_table(OPTIMIZERS, "", "loss", "difference [95%]", "p", "steps", "seconds"),
+    "seconds": suite_table(SECONDS, "", "steps done", "loss", "difference [95%]", "p", "seconds"),
     "stack": suite_table(STACK, "", "loss", "difference [95%]", "p", "steps", "seconds"),
 }
 
@@ -105,11 +125,29 @@ HOLDS: Holds = {
         ),
     ),
     "NoSecondsGained": (
-        "no optimizer gains a tenth of AdamW's seconds",
+        "no optimizer gains a tenth of AdamW's seconds to its loss",
         lambda results: all(
             statistics.median(OPTIMIZERS.line(results, kind).seconds)
             > 0.9 * statistics.median(OPTIMIZERS.line(results, "adamw").seconds)
             for kind in SECOND
+        ),
+    ),
+    "SecondsTold": (
+        "at equal seconds Muon and SOAP end below AdamW, before Holm's correction and not after",
+        lambda results: all(
+            SECONDS.difference(results, kind).high < 0 and SECONDS.line(results, kind).corrected > 0.05
+            for kind in ("muon", "soap")
+        ),
+    ),
+    "SecondsKfac": (
+        "at equal seconds K-FAC is not told from AdamW",
+        lambda results: not SECONDS.difference(results, "kfac").tells,
+    ),
+    "SecondsOrder": (
+        "at equal seconds Muon has the lowest mean and K-FAC the highest of the three, at equal steps the reverse",
+        lambda results: (
+            sorted(SECOND, key=lambda kind: SECONDS.difference(results, kind).mean) == ["muon", "soap", "kfac"]
+            and sorted(SECOND, key=lambda kind: OPTIMIZERS.difference(results, kind).mean) == ["kfac", "soap", "muon"]
         ),
     ),
     "OneSwitch": (
