@@ -364,7 +364,7 @@ class Trainer:
                 "compile_s": self.compile_s,
                 "compilations": {"train": 1, "eval": scoring.compilations()} | generator.compilations,
                 "notes": [*self.corpus.notes, *self.chosen.notes],
-                "training_characters": len(self.chosen.tokens),
+                "training_characters": round(len(self.chosen.tokens) * self.corpus.characters_per_token[0]),
             }
         )
 
