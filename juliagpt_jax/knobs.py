@@ -25,6 +25,14 @@ def _any() -> Any:
     return _knob(lambda v: True, "")
 
 
+def _positive() -> Any:
+    return _knob(lambda v: v > 0, "must be above 0")
+
+
+def _below_one() -> Any:
+    return _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+
+
 def _share() -> Any:
     return _knob(lambda v: 0 <= v <= 1, "must be in [0, 1]")
 
@@ -63,8 +71,8 @@ class Model:
     heads: int = _at_least(1)
     kv_heads: int = _at_least(0)
     context: int = _at_least(2)
-    ffn_mult: float = _knob(lambda v: v > 0, "must be above 0")
-    dropout: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    ffn_mult: float = _positive()
+    dropout: float = _below_one()
     tie: bool = _any()
     norm: str = _text()
     norm_eps: float = _knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
@@ -84,7 +92,7 @@ class Model:
     ode_min_steps: int = _at_least(0)
     ode_rtol: float = _knob(lambda v: 0 <= v < 1, "must be above 0, or 0 for ode_steps equal steps, and below 1")
     ode_max_steps: int = _knob(lambda v: 1 <= v <= 4096, "must be in 1 .. 4096")
-    ode_speed: float = _knob(lambda v: v > 0, "must be above 0")
+    ode_speed: float = _positive()
     ode_time: str = _text()
     ode_modes: int = _at_least(1)
     ode_rank: int = _at_least(1)
@@ -93,9 +101,9 @@ class Model:
     conv_width: int = _at_least(1)
     filter_order: int = _at_least(1)
     filter_bands: int = _at_least(1)
-    filter_sine: float = _knob(lambda v: v > 0, "must be above 0")
-    filter_fast: float = _knob(lambda v: v > 0, "must be above 0")
-    filter_slow: float = _knob(lambda v: v > 0, "must be above 0")
+    filter_sine: float = _positive()
+    filter_fast: float = _positive()
+    filter_slow: float = _positive()
 
     @property
     def hidden(self) -> int:
@@ -109,34 +117,34 @@ class Train:
     batch_size: int = _at_least(1)
     accumulate: int = _at_least(0)
     optimizer: str = _text()
-    lr: float = _knob(lambda v: v > 0, "must be above 0")
+    lr: float = _positive()
     adam_lr: float = _at_least(0)
     min_lr: float = _at_least(0)
     schedule: str = _text()
     warmup: int = _at_least(0)
     warmup_tokens: int = _at_least(0)
     decay_share: float = _share()
-    beta1: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
-    beta2: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
-    muon_momentum: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    beta1: float = _below_one()
+    beta2: float = _below_one()
+    muon_momentum: float = _below_one()
     muon_polar: str = _text()
     soap_every: int = _at_least(1)
     soap_max_side: int = _at_least(1)
     weight_decay: float = _at_least(0)
     weight_decay_schedule: str = _text()
     cautious: bool = _any()
-    clip: float = _knob(lambda v: v > 0, "must be above 0")
+    clip: float = _positive()
     kfac_fisher: str = _one_of("sampled", "empirical")
     kfac_sharing: str = _one_of("expand", "reduce")
-    kfac_damping: float = _knob(lambda v: v > 0, "must be above 0")
+    kfac_damping: float = _positive()
     kfac_kl: float = _at_least(0)
-    kfac_ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    kfac_ema: float = _below_one()
     kfac_factors_every: int = _at_least(1)
     kfac_inverse_every: int = _at_least(1)
-    ternary_from: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    ternary_from: float = _below_one()
     precision: str = _one_of("f32", "bf16", "f16")
     remat: bool = _any()
-    ema: float = _knob(lambda v: 0 <= v < 1, "must be in [0, 1)")
+    ema: float = _below_one()
     tail: float = _share()
     ode_energy: float = _at_least(0)
     ngram: str = _text()

@@ -6,21 +6,16 @@ The arms of suite.py, with the steps that each does in as many seconds on this m
 schedule ends with them. What was measured is in pace.json.
 """
 
-from suite import ARMS, COMMON
+import dataclasses
 
-from juliagpt_jax.study.suite import Arm, Suite
+from suite import get_suite as at_equal_steps
+
+from juliagpt_jax.study.suite import Suite
 
 SECONDS = {"micro": 20.0, "base": 600.0}
 
 
 def get_suite(scale: str) -> Suite:
-    common = {key: value for key, value in COMMON.items() if key != "train.steps"}
-    return Suite(
-        config=f"configs/{scale}.py",
-        common=common,
-        arms={name: Arm(changes) for name, changes in ARMS.items()},
-        seeds=(31, 32, 33),
-        baseline="adamw",
-        measures=("step_s",),
-        budget=("seconds", SECONDS[scale]),
-    )
+    suite = at_equal_steps(scale)
+    common = {key: value for key, value in suite.common.items() if key != "train.steps"}
+    return dataclasses.replace(suite, common=common, seeds=(31, 32, 33), budget=("seconds", SECONDS[scale]))

@@ -11,7 +11,7 @@ from juliagpt_jax.study import tables
 from juliagpt_jax.study.tables import Line
 
 UNITS = {"steps": "step", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds of training steps"}
-WHAT = {"loss": "loss (nats)", "bpc": "bits per character"}  # by tables.UNITS
+WHAT = {"loss": "loss (nats)", "bpc": "bits per character", "perplexity": "perplexity"}  # by key of a row
 # What perplexity is drawn against, where the arms differ in it: a key of a row, its label and the file.
 PARETO = (
     ("params", "parameters", "size.png"),
@@ -98,7 +98,7 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
             linewidth=0.8,
             where="pre" if key == "chars_per_s" else "post",
         )
-        axes.set(xlabel=label, ylabel=f"validation {WHAT.get(height, height)}")
+        axes.set(xlabel=label, ylabel=f"validation {WHAT[height]}")
         axes.grid(alpha=0.3)
         save(figure, name)
     return written

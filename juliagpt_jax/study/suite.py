@@ -182,8 +182,8 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
     try:
         settings = config.load(suite.config, overrides)
         if suite.budget:
-            values = config.flatten(config.to_dict(settings))
-            timed = lambda: pace(name, suite.config, overrides, values, defaults) if pace else math.nan
+            knobs = lambda: config.flatten(config.to_dict(settings))
+            timed = lambda: pace(name, suite.config, overrides, knobs(), defaults) if pace else math.nan
             overrides += (f"train.steps={steps_for(settings, *suite.budget, timed)}",)
             settings = config.load(suite.config, overrides)
     except UserError as error:

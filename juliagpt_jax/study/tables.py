@@ -35,10 +35,14 @@ class Line:
     steps: list[float]  # each seed's steps to where the baseline of the same seed ends
     seconds: list[float]  # the same, times the median time of its steps; without evaluation and compilation
 
-    def curve(self, row: dict[str, Any]) -> list[tuple[int, float | None]]:
-        """A row's validation curve, (step, value)."""
-        scale = row["bpc"] / row["loss"] if self.unit == "bpc" and row["loss"] else 1.0
-        return [(step, None if loss is None else loss * scale) for step, loss in row["curve"]]
+    def curve(self, row: dict[str, Any]) -> list[tuple[int, Any]]:
+        """A row's validation curve, (step, value), None for a value that is no number."""
+        return _curve(row, self.unit)
+
+
+def _curve(row: dict[str, Any], unit: str) -> list[tuple[int, Any]]:
+    scale = row["bpc"] / row["loss"] if unit == "bpc" and row["loss"] else 1.0
+    return [(step, None if loss is None else loss * scale) for step, loss in row["curve"]]
 
 
 def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> list[Line]:
@@ -50,18 +54,23 @@ def compare(rows: list[dict[str, Any]], arms: Sequence[str], baseline: str) -> l
     losses = {arm: {s: r[unit] for s, r in done[arm].items() if r[unit] is not None} for arm in arms}
     gaps = {arm: paired(losses[baseline], losses[arm]) for arm in arms}
     corrected = holm({arm: gaps[arm].p for arm in arms if arm != baseline}) | {baseline: math.nan}
+    targets = {seed: _curve(row, unit)[-1][1] for seed, row in done[baseline].items() if row["curve"]}
     lines = []
     for arm in arms:
-        failed = [r for r in rows if r["arm"] == arm and r["status"] != "done"]
-        lines.append(Line(arm, list(done[arm].values()), failed, unit, gaps[arm], corrected[arm], [], []))
-    ends = next(line for line in lines if line.arm == baseline)
-    targets = {row["seed"]: ends.curve(row)[-1][1] for row in ends.rows if row["curve"]}
-    for line in lines:
-        for row in line.rows:
-            if row["seed"] in targets:
-                steps = steps_to(line.curve(row), targets[row["seed"]])
-                line.steps.append(steps)
-                line.seconds.extend([steps * row["step_s"]] if row.get("step_s") else [])
+        timed = [(r, targets[s]) for s, r in done[arm].items() if s in targets]
+        reached = [(steps_to(_curve(r, unit), target), r.get("step_s")) for r, target in timed]
+        lines.append(
+            Line(
+                arm,
+                list(done[arm].values()),
+                [r for r in rows if r["arm"] == arm and r["status"] != "done"],
+                unit,
+                gaps[arm],
+                corrected[arm],
+                [steps for steps, _ in reached],
+                [steps * step_s for steps, step_s in reached if step_s],
+            )
+        )
     return lines
 
 

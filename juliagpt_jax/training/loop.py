@@ -356,7 +356,7 @@ class Trainer:
                 "flops": flops * tokens,
                 "compiler_flops": self.train_flops_step * train.steps,
                 "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
-                "model_bytes": packed.size(self._fixed(self.state.params), self.state.params),
+                "model_bytes": packed.size(generator.model, self.state.params),
                 "step_memory_bytes": self.step_memory_bytes,
                 "peak_memory_bytes": devices.peak_memory_bytes(),
                 "chars_per_s": chars_per_s,
