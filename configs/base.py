@@ -109,7 +109,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
-    train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of training/ngrams.py
+    train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of objectives/ngrams.py
     train.ngram_weight = 0.0  # weight of that penalty in the loss; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl

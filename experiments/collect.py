@@ -9,7 +9,7 @@ import math
 import statistics
 from pathlib import Path
 
-from juliagpt_jax.config import flatten
+from juliagpt_jax.ground.config import flatten
 from juliagpt_jax.training.metrics import read
 
 KEPT = [

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import command
-from juliagpt_jax.errors import CommandError, UserError
+from juliagpt_jax.ground import command
+from juliagpt_jax.ground.errors import CommandError, UserError
 
 
 def parser() -> command.Parser:
@@ -31,9 +31,9 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    from juliagpt_jax.store.workdir import Lock
     from juliagpt_jax.study import suite
     from juliagpt_jax.study.pace import Pace
-    from juliagpt_jax.training.workdir import Lock
 
     if options.jobs < 1:
         raise UserError("--jobs must be at least 1")

@@ -10,8 +10,8 @@ import argparse
 import itertools
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -45,9 +45,10 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings[0].mesh)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.evaluation import analysis, chunk_scores, schedule
-    from juliagpt_jax.files import write_json, write_text
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.evaluation import analysis, chunk_scores
+    from juliagpt_jax.ground.files import write_json, write_text
+    from juliagpt_jax.inference import schedule
+    from juliagpt_jax.store.workdir import open_run
 
     effort = analysis.Effort(
         windows=options.windows,

@@ -13,8 +13,8 @@ import sys
 import time
 from typing import Any
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 SHAPES = ["width", "layers", "heads", "context"]
 LONG = 500  # characters whose time is measured, however short the context
@@ -51,9 +51,7 @@ def parser() -> command.Parser:
     )
     flags.add_argument("--vocab", type=int, default=65, metavar="V", help="default: 65, as in tiny Shakespeare")
     flags.add_argument("--new", type=int, metavar="N", help="characters to generate; default: fill the context")
-    flags.add_argument(
-        "--precision", metavar="WORD", help="generate: a name of inference/precision.py; default: train's"
-    )
+    flags.add_argument("--precision", metavar="WORD", help="generate: a name of models/precision.py; default: train's")
     flags.add_argument("--batches", default="", metavar="B,B", help="generate: a table, each row in its own process")
     flags.add_argument("--precisions", default="", metavar="WORD,WORD", help="the same, of precisions")
     flags.add_argument(
@@ -78,10 +76,10 @@ def main(options: argparse.Namespace) -> None:
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.inference import precision
+    from juliagpt_jax.models import precision
     from juliagpt_jax.models.decoder import check_names
+    from juliagpt_jax.store.workdir import processor
     from juliagpt_jax.training import optimizers, schedules
-    from juliagpt_jax.training.workdir import processor
 
     check_names(settings.model)
     optimizers.check_names(settings.train)
@@ -123,18 +121,21 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
 
     from juliagpt_jax.evaluation import ceilings, cost
     from juliagpt_jax.models import parameters
+    from juliagpt_jax.models.build import build_model
     from juliagpt_jax.training import step
+    from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+    from juliagpt_jax.training.state import initial_state
 
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
-    mesh = step.make_mesh(settings)
-    decoder = step.build(settings, options.vocab)
-    make = lambda: step.initial_state(settings, decoder)
-    state = jax.jit(make, out_shardings=step.shardings(jax.eval_shape(make), mesh))()
+    mesh = make_mesh(settings)
+    decoder = build_model(settings, options.vocab)
+    make = lambda: initial_state(settings, decoder)
+    state = jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))()
     rng = np.random.default_rng(0)
     text = rng.integers(options.vocab, size=(train.batch_size, model.context + 1), dtype=np.int32)
-    batch = jax.device_put((text[:, :-1], text[:, 1:]), step.batch_sharding(mesh))
+    batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
 
     begun = time.perf_counter()
     compiled = step.make_train_step(settings, decoder, mesh).lower(state, batch).compile()
@@ -178,18 +179,18 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     import numpy as np
 
     from juliagpt_jax.evaluation import ceilings, cost
-    from juliagpt_jax.inference import precision
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
-    from juliagpt_jax.models import parameters
-    from juliagpt_jax.training import step
+    from juliagpt_jax.models import parameters, precision
+    from juliagpt_jax.models.build import build_model
+    from juliagpt_jax.training.state import initial_state
 
     batch, context = options.batch or 1, settings.model.context
     new, word = options.new or context - 1, options.precision or settings.train.precision
     if word == "ternary":  # which is trained so: random weights of such a model
         settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, linear="ternary"))
-    decoder = step.build(settings, options.vocab)
-    params = jax.jit(lambda: step.initial_state(settings, decoder).params)()
+    decoder = build_model(settings, options.vocab)
+    params = jax.jit(lambda: initial_state(settings, decoder).params)()
     count, used = parameters.count(params), cost.multiplied(settings.model, params)
     generator = Generator(*precision.prepare(decoder, params, word))
     del params
@@ -260,7 +261,7 @@ def _table(options: argparse.Namespace) -> None:
     Raises:
         UserError: no row could be measured; the reason of the first.
     """
-    from juliagpt_jax.inference import precision
+    from juliagpt_jax.models import precision
 
     try:
         batches = [int(batch) for batch in (options.batches or str(options.batch or 1)).split(",")]

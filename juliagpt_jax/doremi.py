@@ -10,9 +10,9 @@ import math
 import time
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.files import write_json
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import write_json
 
 
 def parser() -> command.Parser:
@@ -44,8 +44,8 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import query, selection
+    from juliagpt_jax.store.workdir import open_run
     from juliagpt_jax.training import doremi, run
-    from juliagpt_jax.training.workdir import open_run
 
     run.check(settings)
     by = settings.data.weights_by

@@ -8,8 +8,8 @@ import math
 import sys
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import NumericalError, UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import NumericalError, UserError
 
 
 def parser() -> command.Parser:
@@ -43,11 +43,12 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
-    from juliagpt_jax.evaluation import cost, report, schedule, scoring
-    from juliagpt_jax.inference import precision
+    from juliagpt_jax.evaluation import cost, report
+    from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.models import precision
     from juliagpt_jax.models.parameters import count
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model, looking_ahead = schedule.choose(run, Path(options.workdir), options)

@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 PACKED = ("ternary", "int8")
 
@@ -45,8 +45,8 @@ def main(options: argparse.Namespace) -> None:
     settings = config.read(workdir / "config.json")
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.inference.export import export, pack
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.store.export import export, pack
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(workdir, options.checkpoint, options.averaged)
     if packed:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -52,14 +52,14 @@ def main(options: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from juliagpt_jax.evaluation import schedule
-    from juliagpt_jax.evaluation.scoring import lead_token
-    from juliagpt_jax.inference import precision
+    from juliagpt_jax.inference import schedule
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
+    from juliagpt_jax.inference.scoring import lead_token
     from juliagpt_jax.inference.speculative import SpeculativeGenerator
     from juliagpt_jax.inference.stops import stream_texts
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.models import precision
+    from juliagpt_jax.store.workdir import open_run
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
@@ -113,8 +113,8 @@ def main(options: argparse.Namespace) -> None:
 
 def _draft(options: argparse.Namespace, run: Any, precision: str) -> tuple[Any, Any]:
     """The newest weights of the run that guesses, on its own schedule."""
-    from juliagpt_jax.evaluation import schedule
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.inference import schedule
+    from juliagpt_jax.store.workdir import open_run
 
     draft = open_run(Path(options.draft))
     if draft.tokenizer.to_dict() != run.tokenizer.to_dict():

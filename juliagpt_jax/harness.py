@@ -6,8 +6,8 @@ python -m juliagpt_jax.harness --workdir=runs/tiny --tasks=NAME,NAME [--task_fol
 import argparse
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -32,9 +32,10 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--seed must be in [0, 2^32)")
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.evaluation import harness, schedule
-    from juliagpt_jax.inference import precision
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.evaluation import harness
+    from juliagpt_jax.inference import schedule
+    from juliagpt_jax.models import precision
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     model, _ = schedule.choose(run, Path(options.workdir), options)

@@ -9,8 +9,8 @@ A model trained with model.linear=subln may go on as a ternary one: --config.mod
 import argparse
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> None:
     if not source.exists():
         raise UserError(f"--source={source} does not exist")
 
-    from juliagpt_jax.inference import export  # no device is touched before everything is read and checked
+    from juliagpt_jax.store import export  # no device is touched before everything is read and checked
 
     given = export.read(source)
     dropout = values["model"]["dropout"]

@@ -10,8 +10,8 @@ import argparse
 import time
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -45,11 +45,11 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.data import selection
     from juliagpt_jax.data.metadata import Words
     from juliagpt_jax.evaluation import chunk_scores, influence
-    from juliagpt_jax.evaluation.scoring import lead_token
-    from juliagpt_jax.files import write_text
-    from juliagpt_jax.training.checkpoint import steps
+    from juliagpt_jax.ground.files import write_text
+    from juliagpt_jax.inference.scoring import lead_token
+    from juliagpt_jax.store.checkpoint import steps
+    from juliagpt_jax.store.workdir import open_run, refuse_packed
     from juliagpt_jax.training.schedules import learning_rate
-    from juliagpt_jax.training.workdir import open_run, refuse_packed
 
     if options.method not in influence.METHODS:
         raise UserError(

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import CommandError, StorageError, UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
 
 PARTS = ("same", "trained", "speed")
 
@@ -45,9 +45,9 @@ def main(options: argparse.Namespace) -> None:
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 
+    from juliagpt_jax.store.workdir import Lock
     from juliagpt_jax.study import parity
     from juliagpt_jax.training.run import check
-    from juliagpt_jax.training.workdir import Lock
 
     check(settings)
     parity.check(settings)
@@ -69,10 +69,10 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
     import jax
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.files import write_json, write_text
+    from juliagpt_jax.ground.files import write_json, write_text
     from juliagpt_jax.models.parameters import count
+    from juliagpt_jax.store.workdir import describe_run
     from juliagpt_jax.study import parity, parity_page
-    from juliagpt_jax.training.workdir import describe_run
 
     pair = parity.Pair(settings, corpora.load(settings.data, settings.model.context))
     mark = parity.recipe(settings, pair.corpus)

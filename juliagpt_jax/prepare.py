@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import command
-from juliagpt_jax.devices import cache_folder, cores
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command
+from juliagpt_jax.ground.devices import cache_folder, cores
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -94,7 +94,7 @@ def main(options: argparse.Namespace) -> None:
     _check(options)
     out = Path(options.out)
 
-    from juliagpt_jax.data import download, parsers, pipeline, sources, writer
+    from juliagpt_jax.books import download, parsers, pipeline, sources, writer
 
     settings = pipeline.Options(**{name: getattr(options, name) for name in pipeline.Options.__dataclass_fields__})
     budget = parsers.Budget(options.max_bytes, options.max_file_bytes, options.max_files)
@@ -154,7 +154,7 @@ def _show(manifest: dict[str, Any], out: Path, seconds: float) -> None:
     print(f"{len(manifest['works'])} works, {characters:,} characters, read and prepared in {seconds:.1f} s")
     for note in manifest["notes"]:
         print(f"note: {note}")
-    from juliagpt_jax.data.pipeline import FATES
+    from juliagpt_jax.books.pipeline import FATES
 
     for fate, name in FATES.items():
         print(f"{chunks[fate]:>9,} chunks: {name}")

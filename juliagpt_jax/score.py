@@ -7,8 +7,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import UserError
 
 
 def parser() -> command.Parser:
@@ -29,8 +29,8 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.evaluation import chunk_scores
-    from juliagpt_jax.evaluation.scoring import lead_token
-    from juliagpt_jax.training.workdir import open_run, refuse_packed
+    from juliagpt_jax.inference.scoring import lead_token
+    from juliagpt_jax.store.workdir import open_run, refuse_packed
 
     for name in names:
         if name not in chunk_scores.SCORES:

@@ -7,8 +7,8 @@ import argparse
 import signal
 from pathlib import Path
 
-from juliagpt_jax import command, config, devices
-from juliagpt_jax.errors import Stopped, StorageError, UserError
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 
 # The largest sensible value of each flag that is a number, and the smallest.
 RANGES = {
@@ -53,17 +53,16 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     try:
-        from juliagpt_jax.inference import server
+        from juliagpt_jax.serving import server
     except ModuleNotFoundError as error:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
-    from juliagpt_jax.evaluation import schedule
-    from juliagpt_jax.inference import precision
-    from juliagpt_jax.inference.completions import Limits
-    from juliagpt_jax.inference.engine import Engine
+    from juliagpt_jax.inference import schedule
     from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.models import parameters
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.models import parameters, precision
+    from juliagpt_jax.serving.completions import Limits
+    from juliagpt_jax.serving.engine import Engine
+    from juliagpt_jax.store.workdir import open_run
 
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
         run = open_run(workdir, options.checkpoint, options.averaged)

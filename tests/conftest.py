@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -5,9 +5,11 @@ import math
 import jax
 import pytest
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.training import run, step
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.training import run
+from juliagpt_jax.training.state import initial_state
 
 DIAL = str(config.Path(__file__).parents[1] / "configs" / "dial.py")
 
@@ -38,7 +40,7 @@ def test_the_published_rules(depth):
 
 def test_it_counts_what_there_is():
     c = config.load(f"{DIAL}:depth=4")
-    params = jax.eval_shape(lambda: step.initial_state(c, step.build(c, 64)).params)
+    params = jax.eval_shape(lambda: initial_state(c, build_model(c, 64)).params)
     text = run.plan(c, params, 1e6)
     assert f"{4 * 16 * 256**2 + 64 * 256:,} in matrices and the head" in text
     tokens = c.train.steps * c.train.batch_size * c.model.context

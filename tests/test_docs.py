@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
 from juliagpt_jax.data import corpus, sampler, selection
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.decoder import Decoder, check_names
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.study import runner, suite, tables

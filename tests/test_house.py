@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "juliagpt_jax"
-GROUND = "ground"  # errors, knobs, config, devices, command: above all folders
-COMMANDS = "commands"  # every other file beside them: below all folders
-ORDER = [GROUND, "data", "models", "inference", "evaluation", "training", "study", COMMANDS]
-GROUND_FILES = {"__init__", "errors", "knobs", "config", "devices", "command", "files"}
+COMMANDS = "commands"  # the files beside the rooms: below them all
+ROOMS = "ground schoolroom books data models store inference serving evaluation objectives training study"
+ORDER = [*ROOMS.split(), COMMANDS]
 
 
 def modules(package: Path) -> dict[str, Path]:
@@ -26,7 +25,7 @@ def room(module: str, files: dict[str, Path]) -> str:
     top = module.split(".")[0]
     if "." in module or (files[module].name == "__init__.py" and module != "__init__"):
         return top
-    return GROUND if module in GROUND_FILES else COMMANDS
+    return COMMANDS
 
 
 def imports(module: str, files: dict[str, Path]) -> set[str]:
@@ -90,10 +89,10 @@ def test_imports_run_one_way():
             "data.a imports models.gpt",
         ),
         ({"data/a.py": "from ..models.gpt import GPT", "models/gpt.py": "GPT = 1"}, "data.a imports models.gpt"),
-        ({"config.py": "from juliagpt_jax.data import a", "data/a.py": ""}, "config imports data.a"),
+        ({"ground/a.py": "from juliagpt_jax.data import a", "data/a.py": ""}, "ground.a imports data.a"),
         ({"models/a.py": "from juliagpt_jax import main", "main.py": ""}, "models.a imports the command main"),
         ({"evaluate.py": "import juliagpt_jax.main", "main.py": ""}, "evaluate imports the command main"),
-        ({"extra/a.py": "from juliagpt_jax import config", "config.py": ""}, "no place in the order"),
+        ({"extra/a.py": "from juliagpt_jax.data import a", "data/a.py": ""}, "no place in the order"),
         (
             {"data/a.py": "from . import b", "data/b.py": "def f():\n    from juliagpt_jax.data.a import x"},
             "a circle: data.",

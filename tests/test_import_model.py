@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from juliagpt_jax import config, export, import_model
-from juliagpt_jax.errors import UserError
+from juliagpt_jax import export, import_model
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.store.workdir import Run, open_run, settle_config
 from juliagpt_jax.training import metrics
-from juliagpt_jax.training.workdir import Run, open_run, settle_config
 
 TRAINING = ["--config=configs/tiny.py", "--config.train.steps=6", "--config.train.warmup=2"]
 

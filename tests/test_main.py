@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import benchmark, generate
-from juliagpt_jax.errors import StorageError, UserError
-from juliagpt_jax.inference import precision
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.models import precision
+from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics
-from juliagpt_jax.training.workdir import open_run
 
 UTF8 = "utf-8"
 

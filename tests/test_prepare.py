@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import prepare
+from juliagpt_jax.books import parsers, pipeline, scorer, sources
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.data import parsers, pipeline, scorer, sources
-from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
 books = importlib.util.module_from_spec(spec)

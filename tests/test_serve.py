@@ -13,11 +13,11 @@ import time
 import pytest
 
 from juliagpt_jax import inference, serve
-from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
-from juliagpt_jax.inference import completions, server  # noqa: F401
+from juliagpt_jax.serving import completions, server  # noqa: F401
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_out_of_memory(clean, own_environment, monkeypatch):
     def fail(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.\nAnd more.")
 
-    monkeypatch.setattr("juliagpt_jax.inference.batch.Batch.compile", fail)
+    monkeypatch.setattr("juliagpt_jax.serving.batch.Batch.compile", fail)
     with pytest.raises(StorageError, match=r"allocating 123 bytes.*8 slots of 16 tokens, f32; try fewer --slots"):
         serve.main(serve.parser().parse([f"--workdir={clean}", "--port=0"]))
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax.store.checkpoint import read_meta
+from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics
-from juliagpt_jax.training.checkpoint import read_meta
-from juliagpt_jax.training.workdir import open_run
 
 
 @pytest.fixture(scope="module")

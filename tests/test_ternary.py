@@ -10,11 +10,15 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from juliagpt_jax import config, evaluate, export, generate, import_model
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.evaluation.scoring import token_losses
+from juliagpt_jax import evaluate, export, generate, import_model
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.scoring import token_losses
+from juliagpt_jax.models.build import at_step, build_model
+from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics, step
-from juliagpt_jax.training.workdir import open_run
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+from juliagpt_jax.training.state import initial_state
 
 STEPS, TURN = 10, 5
 WORDS = (
@@ -33,9 +37,9 @@ def test_dense_before_the_step_and_ternary_from_it_on(tiny):
     settings = tiny(*words, "model.linear=ternary", "train.ternary_from=0.5")
     text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)
     batch = text[:, :-1], text[:, 1:]
-    model, mesh = step.build(settings, 13), step.make_mesh(settings)
-    run, make = step.make_train_step(settings, model, mesh), lambda: step.initial_state(settings, model)
-    places = step.shardings(jax.eval_shape(make), mesh), (step.batch_sharding(mesh),) * 2
+    model, mesh = build_model(settings, 13), make_mesh(settings)
+    run, make = step.make_train_step(settings, model, mesh), lambda: initial_state(settings, model)
+    places = shardings(jax.eval_shape(make), mesh), (batch_sharding(mesh),) * 2
     state = jax.device_get(jax.jit(make)())
 
     def loss_and_norm(model):
@@ -43,7 +47,7 @@ def test_dense_before_the_step_and_ternary_from_it_on(tiny):
         value, slope = jax.jit(jax.value_and_grad(loss))(state.params)
         return [float(value), float(optax.tree.norm(slope))]
 
-    ternary, dense = loss_and_norm(model), loss_and_norm(step.at_step(settings, model, 0))
+    ternary, dense = loss_and_norm(model), loss_and_norm(at_step(settings, model, 0))
     assert np.abs(np.array(ternary) - dense).min() > 1e-4
     for at, wanted in [(0, dense), (3, dense), (4, ternary), (7, ternary)]:
         _, seen = run(*jax.device_put((state._replace(step=np.int32(at)), batch), places))

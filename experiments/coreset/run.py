@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 OVERRIDES = ["train.steps=600", "train.warmup=60", "mesh.data=1"]  # configs/micro.py else
 LINES, VALIDATION, CURVE_EVERY = 800, 600, 100
@@ -51,11 +51,12 @@ def main() -> None:
     import numpy as np
 
     from juliagpt_jax.data.tokenizer import CharTokenizer
-    from juliagpt_jax.evaluation import chunk_scores, cost, scoring
+    from juliagpt_jax.evaluation import chunk_scores, cost
+    from juliagpt_jax.inference import scoring
     from juliagpt_jax.models.parameters import count
+    from juliagpt_jax.store.workdir import describe_run
     from juliagpt_jax.study import plots, tables
     from juliagpt_jax.study.retraining import Retrainer
-    from juliagpt_jax.training.workdir import describe_run
 
     options.out.mkdir(parents=True, exist_ok=True)
     texts = [(options.data / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in ("train", "val")]

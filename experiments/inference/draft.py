@@ -15,7 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 VOCAB = 65
 
@@ -24,8 +24,9 @@ def models(options: argparse.Namespace):
     """Both models with their parameters, and a prompt of one token."""
     import jax
 
-    from juliagpt_jax.training import step
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.models.build import build_model
+    from juliagpt_jax.store.workdir import open_run
+    from juliagpt_jax.training.state import initial_state
 
     if options.workdir:
         runs = open_run(options.workdir), open_run(options.draft)
@@ -35,8 +36,8 @@ def models(options: argparse.Namespace):
     both = []
     for file in (options.config, options.draft_config):
         settings = config.load(file)
-        model = step.build(settings, VOCAB)
-        both.append((model, jax.jit(lambda s=settings, m=model: step.initial_state(s, m).params)()))
+        model = build_model(settings, VOCAB)
+        both.append((model, jax.jit(lambda s=settings, m=model: initial_state(s, m).params)()))
     return *both, 1
 
 

@@ -3,7 +3,7 @@
 python experiments/inference/precision.py --workdir=runs/tiny --out=experiments/inference/precision
     [--precisions=f32,bf16,f16] [--windows=0] [--batch=1]
 
-A row for each word of inference/precision.py, each in a process of its own, since a peak is not reset: perplexity on
+A row for each word of models/precision.py, each in a process of its own, since a peak is not reset: perplexity on
 the validation text, its difference to f32, bytes of the weights, memory of the decoding program (its compiler's count:
 weights, cache, everything between), and the peak of the process after writing three contexts of text, of which
 `runtime` was there before the model was read. On a GPU the peak is the device's. Beside each peak stands which of the
@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 LINES = [("500 MB", 500e6), ("6 GB", 6e9)]
 
@@ -28,11 +28,11 @@ def measure(word: str, options: argparse.Namespace) -> dict:
     import numpy as np
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.evaluation import scoring
-    from juliagpt_jax.inference import precision
+    from juliagpt_jax.inference import scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.models import precision
+    from juliagpt_jax.store.workdir import open_run
 
     jax.devices()
     runtime = devices.peak_memory_bytes()

@@ -19,8 +19,8 @@ import numpy as np
 
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.evaluation import scoring
-from juliagpt_jax.training.workdir import open_run
+from juliagpt_jax.inference import scoring
+from juliagpt_jax.store.workdir import open_run
 
 SINKS = (0, 1, 4, 16)
 FRESH = 8  # tokens between two rolls in the last row

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 TRAIN_CHUNKS, QUERIES, SHARE = 1500, 100, 0.5
 CHECKPOINT_EVERY = 100
@@ -54,12 +54,12 @@ def main() -> None:
 
     import numpy as np
 
-    from juliagpt_jax.data import schoolroom
     from juliagpt_jax.data.tokenizer import CharTokenizer
     from juliagpt_jax.evaluation import chunk_scores, influence
+    from juliagpt_jax.schoolroom import passages as schoolroom
+    from juliagpt_jax.store.workdir import processor
     from juliagpt_jax.study import retraining
     from juliagpt_jax.training.schedules import learning_rate
-    from juliagpt_jax.training.workdir import processor
 
     options.out.mkdir(parents=True, exist_ok=True)
     drawn, held = schoolroom.corpus(CORPUS_SEED, 600_000)

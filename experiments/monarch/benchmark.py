@@ -11,7 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 WORDS = ("attention", "monarch", "monarch_heads")
 DECODED = 32  # tokens a timing of decoding, the last of a full context: the block in which the generator writes
@@ -195,7 +195,7 @@ def main() -> None:
 
     import jax
 
-    from juliagpt_jax.training.workdir import processor
+    from juliagpt_jax.store.workdir import processor
 
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from juliagpt_jax import config
 from juliagpt_jax.data import corpus
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.layers import Linear, RMSNorm, rotary, split_heads
 
 N, WIDTH, HEADS, LAYERS, REPLACED = 64, 64, 4, 2, 0.15

@@ -30,7 +30,7 @@ def main() -> None:
     options = flags.parse_args()
 
     from juliagpt_jax.models.monarch import LongFilter
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(options.workdir)
     rows = {}

@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 
 EVALUATIONS = (4, 8, 16, 32, 64)
 ADJOINTS = ("direct", "recursive", "backsolve", "reversible")
@@ -27,10 +27,11 @@ def gradients(overrides: list[str]):
     import jax.numpy as jnp
     import numpy as np
 
+    from juliagpt_jax.models.build import build_model
     from juliagpt_jax.training import step
 
     settings = config.load("configs/tiny.py", overrides)
-    model = step.build(settings, VOCAB)
+    model = build_model(settings, VOCAB)
     tokens = jnp.asarray(np.random.default_rng(0).integers(VOCAB, size=(4, 128)))
     params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
     loss = lambda p: jnp.mean(step.token_losses(model.apply({"params": p}, tokens)[0], tokens))

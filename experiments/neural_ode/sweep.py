@@ -14,7 +14,7 @@ import math
 import time
 from pathlib import Path
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 MAX_STEPS = 512
 ROWS = 16  # windows of a scored batch
@@ -26,12 +26,12 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
     import numpy as np
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.errors import NumericalError
-    from juliagpt_jax.evaluation import schedule, scoring
+    from juliagpt_jax.ground.errors import NumericalError
+    from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
     from juliagpt_jax.models.depth import evaluations
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(workdir)
     model, context = run.config.model, run.config.model.context

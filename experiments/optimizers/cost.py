@@ -16,10 +16,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.store.workdir import processor
 from juliagpt_jax.training import step
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh
 from juliagpt_jax.training.optimizers import OPTIMIZERS
-from juliagpt_jax.training.workdir import processor
+from juliagpt_jax.training.state import initial_state
 
 VOCAB = 65
 ROOT = Path(__file__).parents[2]
@@ -38,11 +41,11 @@ def machine(name: str, optimizer: str, overrides: list[str]):
     train = settings.train
     micro = devices.micro_batches(train.accumulate, train.batch_size, settings.model.context)  # as a run has them
     settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
-    model, mesh = step.build(settings, VOCAB), step.make_mesh(settings)
-    state = jax.jit(lambda: step.initial_state(settings, model))()
+    model, mesh = build_model(settings, VOCAB), make_mesh(settings)
+    state = jax.jit(lambda: initial_state(settings, model))()
     shape = (settings.train.batch_size, settings.model.context + 1)
     text = np.random.default_rng(0).integers(VOCAB, size=shape, dtype=np.int32)
-    batch = jax.device_put((text[:, :-1], text[:, 1:]), step.batch_sharding(mesh))
+    batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
     begun = time.perf_counter()
     run = step.make_train_step(settings, model, mesh).lower(state, batch).compile()
     compile_s = time.perf_counter() - begun

@@ -19,8 +19,8 @@ import content  # noqa: E402
 import figures  # noqa: E402
 from measures import Results  # noqa: E402
 
-from juliagpt_jax.errors import CommandError, UserError  # noqa: E402
-from juliagpt_jax.files import write_text  # noqa: E402
+from juliagpt_jax.ground.errors import CommandError, UserError  # noqa: E402
+from juliagpt_jax.ground.files import write_text  # noqa: E402
 from juliagpt_jax.study import tables  # noqa: E402
 
 

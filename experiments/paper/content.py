@@ -59,7 +59,7 @@ METHODS: dict[str, Statistic] = {
     "SchoolEntropy": MONARCH.value({}, "entropy", ".3f"),
     "SchoolTraining": MONARCH.value({}, "training_characters", ",d"),
     "ClassicsTraining": DATA.value("baseline", "training_characters", ",d"),
-    "ClassicsWorks": lambda _: str(len(json.loads((ROOT / "juliagpt_jax/data/classics.json").read_text("utf-8")))),
+    "ClassicsWorks": lambda _: str(len(json.loads((ROOT / "juliagpt_jax/books/classics.json").read_text("utf-8")))),
     "MicroLayers": MONARCH.value("baseline", "config.model.layers"),
     "MicroWidth": MONARCH.value("baseline", "config.model.width"),
     "MicroHeads": MONARCH.value("baseline", "config.model.heads"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.study import runner, tables
 from juliagpt_jax.study.statistics import Difference, paired, spread, steps_to
 from juliagpt_jax.study.tables import Line

@@ -9,7 +9,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 
 def main() -> None:
@@ -23,10 +23,10 @@ def main() -> None:
 
     import numpy as np
 
-    from juliagpt_jax.inference.batch import Batch, Row
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.inference.sampling import Rule
-    from juliagpt_jax.training.workdir import open_run
+    from juliagpt_jax.serving.batch import Batch, Row
+    from juliagpt_jax.store.workdir import open_run
 
     run = open_run(Path(options.workdir))
     generator = Generator(run.model, run.params)

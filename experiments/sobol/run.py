@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 from juliagpt_jax.study.sobol import GaussianProcess, Knob, design, surrogate_indices
 
 MODEL = ["model.layers=1", "model.width=96", "mesh.data=1"]  # configs/micro.py else
@@ -40,9 +40,10 @@ def main() -> None:
     import numpy as np
 
     from juliagpt_jax.data.tokenizer import CharTokenizer
-    from juliagpt_jax.evaluation import chunk_scores, scoring
+    from juliagpt_jax.evaluation import chunk_scores
+    from juliagpt_jax.inference import scoring
+    from juliagpt_jax.store.workdir import processor
     from juliagpt_jax.study.retraining import Retrainer
-    from juliagpt_jax.training.workdir import processor
 
     options.out.mkdir(parents=True, exist_ok=True)
     read = lambda name: [json.loads(line) for line in (options.data / name).read_text(encoding="utf-8").splitlines()]

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import config, devices
+from juliagpt_jax.ground import config, devices
 
 VOCABULARY = "\n" + "".join(map(chr, range(32, 131)))
 CONFIGS = ("base", "base_512", "tiny", "micro", "monarch_base", "ode_base")
@@ -36,19 +36,20 @@ def run_of(settings: config.Config) -> Any:
     import numpy as np
 
     from juliagpt_jax.data.tokenizer import CharTokenizer
-    from juliagpt_jax.training import step
-    from juliagpt_jax.training.workdir import Run
+    from juliagpt_jax.models.build import build_model
+    from juliagpt_jax.store.workdir import Run
+    from juliagpt_jax.training.state import initial_state
 
     tokenizer = CharTokenizer.train(VOCABULARY)
-    model = step.build(settings, tokenizer.vocab_size)
-    shapes = jax.eval_shape(lambda: step.initial_state(settings, model).params)
+    model = build_model(settings, tokenizer.vocab_size)
+    shapes = jax.eval_shape(lambda: initial_state(settings, model).params)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: jax.numpy.asarray(rng.normal(0, 0.05, s.shape), s.dtype), shapes)
     return Run(settings, tokenizer, model, params, 0, {"step": 0}, Path("none"))
 
 
 def size(run: Any, kind: str, how: str, embedding: str, folder: Path) -> int:
-    from juliagpt_jax.inference import export
+    from juliagpt_jax.store import export
 
     path = folder / "m"
     if kind == "safetensors":

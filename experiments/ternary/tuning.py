@@ -3,7 +3,7 @@
 python -m juliagpt_jax.ablate --suite=experiments/ternary/tuning.py --out=experiments/ternary/tuning [--jobs=2]
 """
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.study.suite import Arm, Suite
 
 BUDGET = {"train.steps": 1_000, "train.min_lr": 0.0, "train.sample_every": 0}

@@ -10,8 +10,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from juliagpt_jax import config
 from juliagpt_jax.data import corpus, tokenizer
+from juliagpt_jax.ground import config
 
 ROOT = Path(__file__).parents[2]
 

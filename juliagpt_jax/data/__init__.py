@@ -1,1 +1,1 @@
-"""Text to tokens to batches. Knows no model."""
+"""Text -> tokens -> batches. Knows no model."""

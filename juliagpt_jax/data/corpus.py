@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax import config
-from juliagpt_jax.data import leaks, metadata, schoolroom
+from juliagpt_jax.data import leaks, metadata
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.devices import cache_folder
-from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.devices import cache_folder
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.schoolroom import passages as schoolroom
 
 FORMAT = 3  # of the cache
 VALIDATION_SHARE = 0.1

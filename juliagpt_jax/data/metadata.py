@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 
 LINE_BYTES = 2**20  # a longer line is no passage but a mistake
 BOM = b"\xef\xbb\xbf"

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 COMPARISONS = {
     "==": operator.eq,

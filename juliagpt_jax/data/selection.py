@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from juliagpt_jax import config
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_filter, parse_keep, parse_weights
 from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""A model that is given: perplexity, diversity, FLOPs, throughput, memory."""
+"""What a model can do and what it costs: reports, influence, analysis, ceilings."""

@@ -15,7 +15,8 @@ from juliagpt_jax.data import selection
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.evaluation import attention, report, samples, scoring
+from juliagpt_jax.evaluation import attention, report, samples
+from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import count

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from juliagpt_jax.data.metadata import line_lengths
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.evaluation.scoring import token_losses
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.scoring import token_losses
 
 MAX_WINDOWS = 64  # contexts that one chunk may span: its windows run, and are differentiated, together
 FORWARD_ROWS = 32  # chunks a device scores at once without their gradients

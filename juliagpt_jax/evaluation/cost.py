@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.depth import adaptive, evaluations
 from juliagpt_jax.models.mixers import of_layers
 

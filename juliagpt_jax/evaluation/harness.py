@@ -10,10 +10,10 @@ import numpy as np
 
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.evaluation.scoring import lead_token, score_text, token_losses
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, bucket_for
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.scoring import lead_token, score_text, token_losses
 from juliagpt_jax.models.decoder import Decoder
 
 ROWS = 32  # requests that share a forward pass

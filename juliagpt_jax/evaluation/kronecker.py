@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
-from juliagpt_jax.evaluation.scoring import spread
+from juliagpt_jax.inference.scoring import spread
 from juliagpt_jax.models import capture
 from juliagpt_jax.models.parameters import by_path, paths
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 SHINGLE = 6  # characters; a word and a half, so that misspelled words find their like
 WHOLE_LINE = 40  # characters; shorter lines ("romeo:") may well stand anywhere

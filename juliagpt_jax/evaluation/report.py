@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.data import examiner
 from juliagpt_jax.evaluation.diversity import diversity
-from juliagpt_jax.evaluation.scoring import lead_token
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.scoring import lead_token
+from juliagpt_jax.schoolroom import examiner
 
 GENERATED_CHARACTERS = 10_000
 ROWS = 20

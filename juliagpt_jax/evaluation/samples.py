@@ -7,8 +7,8 @@ import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation import memorisation, report
-from juliagpt_jax.evaluation.scoring import lead_token
 from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.scoring import lead_token
 
 PROMPTS = ("", "the nature of", "it follows that", "what is the")  # "" is the start of a line
 PICK_RULE = (

@@ -1,1 +1,1 @@
-"""A model that is given: sampling and generation."""
+"""A model that is given: opened, scored, sampled from."""

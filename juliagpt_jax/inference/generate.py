@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.inference.precision import cast
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.precision import cast
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16

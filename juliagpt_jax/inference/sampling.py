@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, compiled_programs, uniforms
 from juliagpt_jax.inference.sampling import Rule, distribution, pick
 from juliagpt_jax.models.decoder import Decoder

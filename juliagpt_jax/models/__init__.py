@@ -1,1 +1,1 @@
-"""Tokens to logits, with or without a cache. Knows no data and no optimizer."""
+"""Tokens -> logits, with or without a cache. Knows no data and no optimizer."""

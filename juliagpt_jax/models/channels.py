@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.layers import linears
 
 

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
@@ -52,7 +52,7 @@ class Decoder(nn.Module):
         remat: recompute each block in the backward pass instead of keeping its activations.
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
-        int8: the kernels of Linears are kept as int8, as `inference/precision.py` makes them; for inference.
+        int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
     """
 
     model: config.Model

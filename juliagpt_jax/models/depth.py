@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import fields, ode
 
 Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array]], tuple[jax.Array, Any]]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.parameters import by_path, paths
 
 DOT = "."  # in the paths of a block's parameters, which are names in a tree here

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
 
@@ -134,7 +134,7 @@ class SubLNLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """What a Linear becomes when its kernel is kept as int8 (`inference/precision.py`): for inference alone.
+    """What a Linear becomes when its kernel is kept as int8 (`models/precision.py`): for inference alone.
 
     `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary`
     weights, one number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.layers import RMSNorm, attend, rotary, split_heads
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.layers import ShortConv
 
 

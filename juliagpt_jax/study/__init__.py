@@ -1,1 +1,1 @@
-"""Many runs: suites, the runner, statistics over seeds, tables and plots."""
+"""Many runs -> one table."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.errors import StorageError, UserError
-from juliagpt_jax.files import write_json
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.study.runner import last_words, pinned
 from juliagpt_jax.study.suite import same_config
 from juliagpt_jax.training import metrics

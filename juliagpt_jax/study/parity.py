@@ -20,15 +20,18 @@ import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from juliagpt_jax import config, devices
-from juliagpt_jax.command import finite
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
-from juliagpt_jax.errors import StorageError, UserError
-from juliagpt_jax.evaluation import scoring
-from juliagpt_jax.files import write_text
+from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground.command import finite
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.inference import scoring
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+from juliagpt_jax.training.state import TrainState, initial_state
 
 STEPS = 10  # of AdamW in `same`
 EVAL_BATCH = 32
@@ -85,10 +88,10 @@ class Pair:
         self.settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
         self.corpus, self.vocab = corpus, corpus.tokenizer.vocab_size
         self.lead = scoring.lead_token(corpus.tokenizer)
-        self.model = step.build(self.settings, self.vocab)
-        self.mesh = step.make_mesh(self.settings)
+        self.model = build_model(self.settings, self.vocab)
+        self.mesh = make_mesh(self.settings)
         self.train_step = step.make_train_step(self.settings, self.model, self.mesh)
-        places = step.shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
+        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
         self._fresh = jax.jit(self._start, out_shardings=places)
         self.torch = import_torch()
 
@@ -99,11 +102,11 @@ class Pair:
         plan = selection.plan(chosen, data, context, train.batch_size, train.steps, seed)
         return (sampler.gather(chosen.tokens, *sampler.windows(plan, n), context) for n in itertools.count())
 
-    def _start(self, key: jax.Array) -> step.TrainState:
+    def _start(self, key: jax.Array) -> TrainState:
         params = self.model.init(key, jax.numpy.zeros((1, 2), int))["params"]
-        return step.initial_state(self.settings, self.model, params)
+        return initial_state(self.settings, self.model, params)
 
-    def jax_state(self, seed: int) -> step.TrainState:
+    def jax_state(self, seed: int) -> TrainState:
         """The state before the first step of a run with this seed."""
         return self._fresh(jax.random.key(seed))
 
@@ -133,7 +136,7 @@ def same(pair: Pair, seed: int) -> list[dict[str, Any]]:
     return compare(ours, *(torch_side(pair, start, batches, double) for double in (False, True)))
 
 
-def jax_side(pair: Pair, state: step.TrainState, batches: list) -> Tensors:
+def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
     """Logits, loss and gradient on the first batch, and each parameter's way in the steps on all."""
 
     @jax.jit
@@ -150,7 +153,7 @@ def jax_side(pair: Pair, state: step.TrainState, batches: list) -> Tensors:
     start = arrays(state.params)
     logits, loss, gradient = first(state.params, *batches[0])
     for batch in batches:
-        state, _ = pair.train_step(state, jax.device_put(batch, step.batch_sharding(pair.mesh)))
+        state, _ = pair.train_step(state, jax.device_put(batch, batch_sharding(pair.mesh)))
     found = {"logits": arrays({"logits": logits}), "loss": arrays({"loss": loss}), "gradient": arrays(gradient)}
     return found | {f"{STEPS} steps": {path: end - start[path] for path, end in arrays(state.params).items()}}
 
@@ -201,7 +204,7 @@ def train(pair: Pair, arm: str, seed: int) -> dict[str, Any]:
     begun, steps, batches = time.perf_counter(), pair.settings.train.steps, pair.batches(seed)
     state = pair.jax_state(seed)
     if arm == "jax":
-        place = step.batch_sharding(pair.mesh)
+        place = batch_sharding(pair.mesh)
         for batch in itertools.islice(batches, steps):
             state, _ = pair.train_step(state, jax.device_put(batch, place))
         jax.block_until_ready(state.params)
@@ -255,7 +258,7 @@ def speed(pair: Pair, rounds: int = 5, seconds: float = 2.0, compiled: bool = Fa
     """Train steps in turn, about `seconds` of one side and then of the other, `rounds` times after one to warm up; the
     PyTorch side eager, or `compiled` by torch.compile."""
     batches = list(itertools.islice(pair.batches(0), 8))
-    placed = [jax.device_put(batch, step.batch_sharding(pair.mesh)) for batch in batches]
+    placed = [jax.device_put(batch, batch_sharding(pair.mesh)) for batch in batches]
     tensors = [pair.torch_batch(batch) for batch in batches]
     state = pair.jax_state(0)
     model = pair.torch_model(0)

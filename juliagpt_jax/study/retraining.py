@@ -12,12 +12,15 @@ import jax
 import numpy as np
 from scipy import stats
 
-from juliagpt_jax import devices
-from juliagpt_jax.config import Config
 from juliagpt_jax.data import sampler
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation.chunk_scores import Lines, sweep
-from juliagpt_jax.training.step import TrainState, build, initial_state, make_train_step, shardings
+from juliagpt_jax.ground import devices
+from juliagpt_jax.ground.config import Config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.training.mesh import shardings
+from juliagpt_jax.training.state import TrainState, initial_state
+from juliagpt_jax.training.step import make_train_step
 
 
 def parts(chunks: int, count: int, share: float, seed: int) -> np.ndarray:
@@ -39,7 +42,7 @@ class Retrainer:
         if config.ternary_step:
             raise UserError("config.train.ternary_from: runs that are trained again have one kind of Linear throughout")
         self.config, self.lead = config, lead
-        self.model = build(config, vocab)
+        self.model = build_model(config, vocab)
         mesh = jax.make_mesh(
             (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
         )

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.command import duration, finite
-from juliagpt_jax.errors import Stopped, StorageError
-from juliagpt_jax.files import write_json, write_text
+from juliagpt_jax.ground.command import duration, finite
+from juliagpt_jax.ground.errors import Stopped, StorageError
+from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import linalg, optimize, stats
 from scipy.spatial import distance
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 
 # Seconds of a training step, of an arm by name, its config file and overrides, and all knobs as they are and as the
 # file has them.
@@ -222,10 +222,11 @@ def _flops_per_token(settings: config.Config) -> float:
     import jax
 
     from juliagpt_jax.evaluation import cost
-    from juliagpt_jax.training import step
+    from juliagpt_jax.models.build import build_model
+    from juliagpt_jax.training.state import initial_state
 
     vocab = _vocabulary(settings.data, settings.model.context)
-    params = jax.eval_shape(lambda: step.initial_state(settings, step.build(settings, vocab)).params)
+    params = jax.eval_shape(lambda: initial_state(settings, build_model(settings, vocab)).params)
     return cost.train_flops_per_token(settings.model, cost.multiplied(settings.model, params), vocab)
 
 

@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 
 EPS = 1e-8  # AdamW's, in both libraries
 IGNORED = -1  # the target of a token that is not scored

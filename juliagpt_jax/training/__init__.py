@@ -1,1 +1,1 @@
-"""Loss, optimizers, the one train step, checkpoints, metrics, the loop."""
+"""The one train step, and the loop around it."""

@@ -15,10 +15,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.data import sampler
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.evaluation.scoring import token_losses, window_losses
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.scoring import token_losses, window_losses
 from juliagpt_jax.training.loop import Trainer
-from juliagpt_jax.training.step import TrainState, initial_state, make_train_step, shardings
+from juliagpt_jax.training.mesh import shardings
+from juliagpt_jax.training.state import TrainState, initial_state
+from juliagpt_jax.training.step import make_train_step
 
 # The weights of the domains, the last excess loss of each, and the sum of the weights over the steps: (D,) float32.
 Mixture = dict[str, jax.Array]

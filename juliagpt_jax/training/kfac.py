@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from juliagpt_jax import config
+from juliagpt_jax.ground import config
 from juliagpt_jax.models.capture import Moments, sides
 from juliagpt_jax.models.parameters import by_path
 

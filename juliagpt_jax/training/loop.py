@@ -13,34 +13,29 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from juliagpt_jax import devices
-from juliagpt_jax.config import Config, to_dict
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.corpus import Corpus
-from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
-from juliagpt_jax.evaluation import cost, report, schedule, scoring
-from juliagpt_jax.files import write_text
-from juliagpt_jax.inference import packed
+from juliagpt_jax.evaluation import cost, report
+from juliagpt_jax.ground import devices
+from juliagpt_jax.ground.config import Config, to_dict
+from juliagpt_jax.ground.errors import NumericalError, Stopped, StorageError, UserError
+from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.inference import schedule, scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters
+from juliagpt_jax.models.build import at_step, build_model
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
+from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.store import packed
+from juliagpt_jax.store.checkpoint import Checkpoints
+from juliagpt_jax.store.workdir import held
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training import ngrams
-from juliagpt_jax.training.checkpoint import Checkpoints
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.step import (
-    TrainState,
-    at_step,
-    batch_sharding,
-    build,
-    initial_state,
-    make_mesh,
-    make_train_step,
-    shardings,
-)
-from juliagpt_jax.training.workdir import held
+from juliagpt_jax.training.state import TrainState, from_items, initial_state, items
+from juliagpt_jax.training.step import make_train_step
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
@@ -66,7 +61,7 @@ class Trainer:
         self.config, self.corpus, self.workdir = config, corpus, workdir
         train, model = config.train, config.model
         self.mesh = make_mesh(config)
-        self.model = build(config, corpus.tokenizer.vocab_size)
+        self.model = build_model(config, corpus.tokenizer.vocab_size)
         self.chosen = selection.select(corpus, config.data, config.seed, model.context)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.meta = facts | {
@@ -116,10 +111,10 @@ class Trainer:
         shapes = jax.eval_shape(make)
         places = shardings(shapes, self.mesh)
         target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
-        restored = self.checkpoints.restore(target)
+        restored = self.checkpoints.restore(items(target))
         if restored is None:
             return jax.jit(make, out_shardings=places)()
-        state, meta = restored
+        trees, meta = restored
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:
@@ -131,7 +126,7 @@ class Trainer:
                     f"({_short(meta[key])} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
-        return state
+        return from_items(target, trees)
 
     def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of a step, on the devices."""
@@ -227,7 +222,9 @@ class Trainer:
                     # Of no use for "best" before it is the model that was asked for.
                     final = done > self.config.ternary_step or not self.config.ternary_step
                     val_loss = self.evaluations["val_loss"] if evaluate and final else None
-                    self.checkpoints.save(self.state, self.meta | {"val_loss": val_loss} | self._schedule_of_now())
+                    self.checkpoints.save(
+                        done, items(self.state), self.meta | {"val_loss": val_loss} | self._schedule_of_now()
+                    )
                 self._mark = (time.perf_counter(), done)
             self.checkpoints.poll()
             if stopping:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.parameters import by_path, count, paths
 from juliagpt_jax.training.kfac import scale_by_kfac

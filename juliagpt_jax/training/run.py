@@ -12,17 +12,18 @@ from typing import Any
 
 import jax
 
-from juliagpt_jax import command, config, devices
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
-from juliagpt_jax.errors import NumericalError, UserError
 from juliagpt_jax.evaluation import ceilings, cost
-from juliagpt_jax.files import write_json, write_text
+from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.training import metrics, ngrams, optimizers, schedules, together
+from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
+from juliagpt_jax.training import metrics, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
-from juliagpt_jax.training.workdir import Lock, describe_run, settle_config
 
 
 def check(settings: config.Config) -> None:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 
 
 def learning_rate(settings: config.Config) -> optax.Schedule:

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.errors import StorageError, UserError
-from juliagpt_jax.files import new_folder, write_json
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import new_folder, write_json
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training.checkpoint import Checkpoints
-from juliagpt_jax.training.step import build, initial_state
-from juliagpt_jax.training.workdir import describe_run
+from juliagpt_jax.store.checkpoint import Checkpoints
+from juliagpt_jax.store.workdir import describe_run
+from juliagpt_jax.training.state import initial_state, items
 
 
 def begin(
@@ -38,7 +39,7 @@ def begin(
         UserError: something is at the workdir, or the weights are not those of the model that the config describes.
         StorageError: it cannot be written.
     """
-    model = build(settings, tokenizer.vocab_size)
+    model = build_model(settings, tokenizer.vocab_size)
     check(model, params)
     with new_folder(workdir, "--workdir") as folder:
         weights = unflatten_dict({path: jnp.asarray(array) for path, array in params.items()}, sep="/")
@@ -49,7 +50,7 @@ def begin(
         tokenizers.save(tokenizer, folder / "tokenizer.json")
         held = {"config": config.to_dict(settings), "data": None, "selection": None, "tokenizer": tokenizer.to_dict()}
         checkpoints = Checkpoints(folder / "checkpoints", settings.train.keep)
-        checkpoints.save(state, meta | facts | held | {"val_loss": None})
+        checkpoints.save(0, items(state), meta | facts | held | {"val_loss": None})
         saved = checkpoints.wait()
         checkpoints.close()
         if not saved:

@@ -4,116 +4,30 @@ Loss scaling, accumulation, clipping, the optimizer, the average of the weights 
 are all inside it. All randomness is fold_in(key(seed), step).
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from juliagpt_jax import config, devices
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
-from juliagpt_jax.evaluation.scoring import token_losses
+from juliagpt_jax.ground import config
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models import capture
+from juliagpt_jax.models.build import at_step
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.objectives.ngrams import Penalty
 from juliagpt_jax.training import kfac, schedules
-from juliagpt_jax.training.ngrams import Penalty
+from juliagpt_jax.training.mesh import batch_sharding, diffrax_loops, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
+from juliagpt_jax.training.state import TrainState, initial_state
 
-INITIAL_SCALE = 2.0**15
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
-
-
-class TrainState(NamedTuple):
-    """Everything a step changes. Scalars are arrays of shape ()."""
-
-    params: Any
-    opt_state: Any
-    averaged: Any  # the averaged weights, or () without averaging
-    step: jax.Array  # int32, steps done, applied or not
-    scale: jax.Array  # float32 loss scale; 1 unless the precision is f16
-    good: jax.Array  # int32 finite steps since the scale last changed
-    bad_in_row: jax.Array  # int32 non-finite steps since the last finite one
-    skipped: jax.Array  # int32 non-finite steps so far
-    mixture: Any = ()  # DoReMi's weights of domains (training/doremi.py), or () elsewhere
-
-
-def build(config: config.Config, vocab: int) -> Decoder:
-    """The model of a run."""
-    return Decoder(config.model, vocab, config.train.precision, config.train.remat, energy=config.train.ode_energy > 0)
-
-
-def at_step(config: config.Config, model: Decoder, step: int) -> Decoder:
-    """The model that weights were trained for in their first `step` steps: as it is, or dense where they have not yet
-    been through one that `train.ternary_from` has rounded. The parameters are the same."""
-    if not config.ternary_step or step > config.ternary_step:
-        return model
-    return model.clone(model=dataclasses.replace(model.model, linear="subln"), parent=None)
-
-
-def make_mesh(config: config.Config) -> jax.sharding.Mesh:
-    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step.
-
-    Their steps depend on sums over the whole batch, so on many devices they would meet several times a step, and XLA's
-    CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
-    """
-    rows = config.train.batch_size // config.train.accumulate
-    if not diffrax_loops(config.model):
-        return devices.make_mesh(config.mesh, rows)
-    if config.mesh.data > 1 or config.mesh.model > 1:
-        raise UserError(
-            "config.mesh: an ODE with a tolerance, or with the backsolve adjoint, trains on one device (mesh.data=1)"
-        )
-    return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
-
-
-def diffrax_loops(model: config.Model) -> bool:
-    """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
-    return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
-
-
-def initial_state(config: config.Config, model: Decoder, params: Any = None) -> TrainState:
-    """Given parameters, or fresh ones from the seed, and the optimizer's empty state. Pure: may be jitted or only
-    shaped."""
-    if params is None:
-        params = model.init(jax.random.key(config.seed), jnp.zeros((1, 2), jnp.int32))["params"]
-    zero = lambda: jnp.zeros((), jnp.int32)
-    return TrainState(
-        params=params,
-        opt_state=OPTIMIZERS[config.train.optimizer](config.train, params).init(params),
-        averaged=jax.tree.map(jnp.copy, params) if config.train.ema or config.train.tail else (),
-        step=zero(),
-        scale=jnp.float32(INITIAL_SCALE if config.train.precision == "f16" else 1.0),
-        good=zero(),
-        bad_in_row=zero(),
-        skipped=zero(),
-    )
-
-
-def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else
-    whole."""
-
-    def place(leaf):
-        spec: list[str | None] = [None] * leaf.ndim
-        size = mesh.shape["model"]
-        fitting = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % size == 0]
-        if size > 1 and fitting:
-            spec[max(fitting, key=lambda axis: leaf.shape[axis])] = "model"
-        return NamedSharding(mesh, PartitionSpec(*spec))
-
-    return jax.tree.map(place, state)
-
-
-def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The rows of a batch are spread over all devices."""
-    return NamedSharding(mesh, PartitionSpec(("data", "model")))
 
 
 def make_train_step(

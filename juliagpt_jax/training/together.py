@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.config import differences, to_dict
-from juliagpt_jax.errors import NumericalError, Stopped, StorageError, UserError
+from juliagpt_jax.ground.config import differences, to_dict
+from juliagpt_jax.ground.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.step import make_joint_step

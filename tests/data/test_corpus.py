@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, read_text, read_tokens
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
-from juliagpt_jax.devices import cache_folder
-from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.devices import cache_folder
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 BASE = str(Path(__file__).parents[2] / "configs" / "base.py")
 TEXT = "abcdefghijklmnopqrstuvwxyz\n" * 10

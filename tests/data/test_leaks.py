@@ -7,7 +7,7 @@ import pytest
 
 from juliagpt_jax.data import leaks
 from juliagpt_jax.data.corpus import load
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 
 def passages(count: int, seed: int) -> list[str]:

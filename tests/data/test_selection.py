@@ -9,7 +9,7 @@ import pytest
 from juliagpt_jax.data import query, sampler, selection
 from juliagpt_jax.data.corpus import load
 from juliagpt_jax.data.metadata import Words
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 CONTEXT, SEED = 16, 5
 

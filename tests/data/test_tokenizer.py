@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 
 # With surrogates, which a Python string may hold and UTF-8 may not.
 ANYTHING = st.text(st.characters(exclude_categories=[]), min_size=1)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from juliagpt_jax import analyse
 from juliagpt_jax.data.metadata import Chunks, column
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import analysis, attention, memorisation, samples
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.gpt import RMSNorm
 from juliagpt_jax.models.layers import linears, split_heads
 from juliagpt_jax.models.mixers import Attention
-from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 VOCAB = 11
 
@@ -67,8 +68,8 @@ def test_weighted_values_are_what_the_mixer_gives(overrides, tiny):
 def mixed(tiny):
     """A model of a Monarch layer and two of attention, and its parameters."""
     config = tiny("model.mixer=attention monarch attention", "model.layers=3", "model.width=16", "train.remat=true")
-    model = step.build(config, VOCAB)
-    return model, jax.jit(lambda: step.initial_state(config, model).params)()
+    model = build_model(config, VOCAB)
+    return model, jax.jit(lambda: initial_state(config, model).params)()
 
 
 def test_the_weights_are_of_what_enters_each_layer(mixed):

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import chunk_scores
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, SCORES, Lines, batches, lines, norms, score, sweep
-from juliagpt_jax.evaluation.scoring import token_losses
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.scoring import token_losses
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 VOCAB, CONTEXT, LEAD = 11, 16, 0
 LENGTHS = [21, 7, 16, 8]  # two windows; padded; a whole context; a whole bucket
@@ -51,8 +52,8 @@ def text(lengths, vocab=VOCAB, seed=0) -> Lines:
 def build(tiny, **names):
     words = [f"model.{key}={name}" for key, name in names.items()]
     config = tiny("model.width=16", "model.layers=1", "model.tie=false", f"model.context={CONTEXT}", *words)
-    model = step.build(config, VOCAB)
-    return model, jax.jit(lambda: step.initial_state(config, model).params)()
+    model = build_model(config, VOCAB)
+    return model, jax.jit(lambda: initial_state(config, model).params)()
 
 
 @pytest.fixture(scope="module")

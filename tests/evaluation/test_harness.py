@@ -13,12 +13,12 @@ import pytest
 
 from juliagpt_jax import harness as command
 from juliagpt_jax.data.tokenizer import CharTokenizer
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import harness
-from juliagpt_jax.evaluation.scoring import score_text
-from juliagpt_jax.inference import precision
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.scoring import score_text
+from juliagpt_jax.models import precision
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.training.workdir import open_run
+from juliagpt_jax.store.workdir import open_run
 
 TOKENIZER = CharTokenizer("\n abcdefgh")
 CONTEXT = 16

@@ -14,9 +14,10 @@ import scipy.stats
 from juliagpt_jax.evaluation import kronecker
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, lines
 from juliagpt_jax.evaluation.influence import METHODS, Checkpoint, Question, Sketch, groups_of
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.layers import Linear
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 VOCAB, CONTEXT, LEAD = 5, 8, 0
 
@@ -175,8 +176,8 @@ def test_every_linear_of_a_decoder_is_seen_and_its_gradients_are_true(tiny):
     """sum_t a g' over the positions is the kernel's gradient: the a and the g of the same Linear of the same block."""
     with jax.enable_x64(False):
         config = tiny("model.width=16", "model.layers=2")
-        model = step.build(config, 11)
-        params = jax.jit(lambda: step.initial_state(config, model).params)()
+        model = build_model(config, 11)
+        params = jax.jit(lambda: initial_state(config, model).params)()
         tokens = jax.random.randint(jax.random.key(1), (1, 1), 0, 11)  # one position: its outer product is the gradient
         found = kronecker.factors(model, params, tokens, jax.random.key(2))
         kernels = [path for path in paths(params) if path.endswith("/kernel")]

@@ -10,8 +10,10 @@ import pytest
 
 from juliagpt_jax.evaluation import cost, report
 from juliagpt_jax.evaluation.diversity import distinct, diversity, repetition
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 WORDS = "the cat saw the cat and the cat saw the dog".split()
 # 11 words, 5 different. Pairs: the-cat x3, cat-saw x2, saw-the x2, cat-and, and-the, the-dog: 10, 6 different.
@@ -46,8 +48,8 @@ def test_diversity_of_a_text():
 def test_training_cost(tie, tiny):
     """6 (all matrices that multiply) + 12 L D T a token: by hand for width 32, 2 layers, hidden 48, context 16."""
     config, vocab = tiny(f"model.tie={tie}"), 50
-    model = step.build(config, vocab)
-    params = count(jax.eval_shape(lambda: step.initial_state(config, model).params))
+    model = build_model(config, vocab)
+    params = count(jax.eval_shape(lambda: initial_state(config, model).params))
     block = 4 * 32 * 32 + 3 * 32 * 48 + 2 * 32
     assert params == 2 * block + 32 + vocab * 32 * (1 if tie == "true" else 2)
     wanted = 6 * (2 * block + 32 + vocab * 32) + 12 * 2 * 32 * 16
@@ -72,11 +74,11 @@ def test_a_compiler_that_does_not_count(analysis):
 def test_formula_is_near_the_compilers_count(tiny):
     """Within a tenth, where the vocabulary and the context are small beside the width."""
     config, vocab = tiny("model.width=128", "model.heads=2", "model.ffn_mult=4.0", "train.precision=f32"), 32
-    model = step.build(config, vocab)
+    model = build_model(config, vocab)
     mesh = jax.make_mesh(
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
     )
-    state = jax.eval_shape(lambda: step.initial_state(config, model))
+    state = jax.eval_shape(lambda: initial_state(config, model))
     batch = (jax.ShapeDtypeStruct((8, 16), jnp.int32),) * 2
     counted = cost.compiled_flops(step.make_train_step(config, model, mesh).lower(state, batch).compile())
     params = count(state.params)
@@ -136,8 +138,8 @@ def test_what_is_written_has_its_length(tiny):
     from juliagpt_jax.inference.generate import Generator
 
     config, tokenizer = tiny("model.width=16", "model.layers=1"), CharTokenizer.train("\nab c")
-    model = step.build(config, tokenizer.vocab_size)
-    generator = Generator(model, jax.jit(lambda: step.initial_state(config, model).params)())
+    model = build_model(config, tokenizer.vocab_size)
+    generator = Generator(model, jax.jit(lambda: initial_state(config, model).params)())
     begun = time.perf_counter()
     texts, speed = report.write(generator, tokenizer, seed=1, characters=410)
     assert speed >= 410 / (time.perf_counter() - begun), "a median without compilation"

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import generate
 from juliagpt_jax.inference.generate import SMALLEST_BUCKET, Generator, bucket_for
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.training import step
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.training.state import initial_state
 
 VOCAB, SLOTS = 13, 32
 GREEDY, SAMPLED = Rule(greedy=True), Rule(temperature=1.5, top_p=0.95)
@@ -18,8 +19,8 @@ GREEDY, SAMPLED = Rule(greedy=True), Rule(temperature=1.5, top_p=0.95)
 @pytest.fixture(scope="module")
 def generator(tiny):
     config = tiny("model.width=16", f"model.context={SLOTS}", "model.tie=false", "seed=0")
-    model = step.build(config, VOCAB)
-    params = jax.jit(lambda: step.initial_state(config, model).params)()
+    model = build_model(config, VOCAB)
+    params = jax.jit(lambda: initial_state(config, model).params)()
     # Larger matrices, so that what comes next depends on all of the window and does not settle on one token.
     params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
     params["embedding"] *= 0.8

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule, distribution
 from juliagpt_jax.inference.speculative import SpeculativeGenerator, accept, goes_back
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.training import step
 
 SLOTS = 16
 GREEDY, SAMPLED = Rule(greedy=True), Rule(temperature=1.5, top_p=0.95)
@@ -24,7 +24,7 @@ def random_model(tiny, vocab: int, seed: int, *overrides: str, scale: float = 2.
     config = tiny(
         "model.width=8", "model.heads=1", "model.layers=1", f"model.context={SLOTS}", "model.tie=false", *overrides
     )
-    model, rng = step.build(config, vocab), np.random.default_rng(seed)
+    model, rng = build_model(config, vocab), np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
     draw = lambda s: rng.normal(size=s.shape) * scale * s.shape[0] ** -0.5 if len(s.shape) > 1 else np.ones(s.shape)
     return model, jax.tree.map(lambda s: jnp.asarray(draw(s), jnp.float32), shapes)

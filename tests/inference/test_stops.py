@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data.tokenizer import CharTokenizer
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import Cutter, stream_texts
 

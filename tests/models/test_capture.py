@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.models import capture
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.layers import Linear
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 
 @pytest.fixture(autouse=True)
@@ -153,8 +154,8 @@ def test_every_linear_is_seen_and_its_gradient_is_true(words, tiny):
     """With one position the gradient of a weight is a g': then A tr(B) = G G', to which only the right a and g lead."""
     with jax.enable_x64(False):
         config = tiny("model.width=16", *words)
-        model = step.build(config, 11)
-        params = jax.jit(lambda: step.initial_state(config, model).params)()
+        model = build_model(config, 11)
+        params = jax.jit(lambda: initial_state(config, model).params)()
         params = jax.tree.map(lambda p: p + 0.01, params)  # some start at 0
         tokens = jnp.array([[3]])
         names = [path for path in paths(params) if capture.is_linear(path)]
@@ -180,8 +181,8 @@ def test_an_ode_is_seen_through_each_adjoint(adjoint, tiny):
     """As many positions as evaluations, of which the reversible form takes twice as many."""
     with jax.enable_x64(False):
         config = tiny("model.width=8", "model.layers=1", "model.depth=ode", f"model.ode_adjoint={adjoint}")
-        model = step.build(config, 11)
-        params = jax.jit(lambda: step.initial_state(config, model).params)()
+        model = build_model(config, 11)
+        params = jax.jit(lambda: initial_state(config, model).params)()
         tokens = jax.random.randint(jax.random.key(0), (2, 3), 0, 11)
         names = [path for path in paths(params) if capture.is_linear(path)]
         loss = lambda p: jnp.sum(jax.nn.log_softmax(model.apply({"params": p}, tokens)[0])[..., 5])

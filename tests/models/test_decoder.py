@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import DTYPES, Decoder
 from juliagpt_jax.models.depth import DEPTHS
@@ -17,6 +18,7 @@ from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
+from juliagpt_jax.training.state import initial_state
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
 SWITCHES = {
@@ -67,7 +69,7 @@ class Built:
 
     def __init__(self, config, **kinds):
         self.config = config
-        self.model = step.build(config, VOCAB).clone(**kinds, parent=None)
+        self.model = build_model(config, VOCAB).clone(**kinds, parent=None)
         self.tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
         # An untied head: logits of size 1, in which an error shows.
         self.params = drawn(self.model, self.tokens)
@@ -283,11 +285,11 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
     Every matrix has its own shape here, so that a product is told by the shape of its result.
     """
     config = variant(tiny, names, "model.heads=4", "model.kv_heads=2", "model.ffn_mult=1.75")
-    model, rows, length = step.build(config, VOCAB), 5, 11
+    model, rows, length = build_model(config, VOCAB), 5, 11
     mesh = jax.make_mesh(
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
     )
-    state = jax.eval_shape(lambda: step.initial_state(config, model))
+    state = jax.eval_shape(lambda: initial_state(config, model))
     batch = (jax.ShapeDtypeStruct((rows, length), jnp.int32),) * 2
     lowered = step.make_train_step(config, model, mesh).lower(state, batch)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from juliagpt_jax import config
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.evaluation.scoring import token_losses
-from juliagpt_jax.inference import families, hf
+from juliagpt_jax.ground import config
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.store import families, hf
 
 
 @pytest.fixture(scope="module", params=["llama_mha_tied", "llama_gqa_untied", "gpt2_tied"])

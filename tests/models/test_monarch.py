@@ -10,17 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import devices
-from juliagpt_jax.errors import UserError
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import devices
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import monarch as m
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.layers import MonarchLinear, ShortConv, monarch
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.training.mesh import batch_sharding, shardings
+from juliagpt_jax.training.state import initial_state
 
 
 def draw(seed, *shape):
@@ -295,8 +298,8 @@ def test_text_past_the_context(mixer, tiny):
     """Greedy text of two prompts over three contexts equals one forward pass a token over the rolling window."""
     slots, vocab = 16, 11
     config = tiny("model.width=16", f"model.context={slots}", "model.tie=false", "seed=0", f"model.mixer={mixer}")
-    model = step.build(config, vocab)
-    params = jax.jit(lambda: step.initial_state(config, model).params)()
+    model = build_model(config, vocab)
+    params = jax.jit(lambda: initial_state(config, model).params)()
     params = jax.tree.map(lambda p: p * 2 if p.ndim == 2 else p, params)
     prompts = [np.arange(3), np.arange(12) % vocab]
     text = Generator(model, params).generate(prompts, 2 * slots, Rule(greedy=True))
@@ -316,8 +319,8 @@ def test_text_past_the_context(mixer, tiny):
 
 
 def shapes(config, vocab=7):
-    model = step.build(config, vocab)
-    return model, jax.eval_shape(lambda: step.initial_state(config, model).params)
+    model = build_model(config, vocab)
+    return model, jax.eval_shape(lambda: initial_state(config, model).params)
 
 
 def test_what_generation_casts(tiny):
@@ -350,13 +353,13 @@ def test_four_devices(tiny):
         words = ["model.layers=1", "model.mixer=monarch", "model.channel=monarch", "train.lr=2e-5", "train.min_lr=0.0"]
         config = tiny(*words, *mesh)
         mesh = devices.make_mesh(config.mesh, 4)
-        model = step.build(config, 13)
-        make = lambda config=config, model=model: step.initial_state(config, model)
-        places = step.shardings(jax.eval_shape(make), mesh)
+        model = build_model(config, 13)
+        make = lambda config=config, model=model: initial_state(config, model)
+        places = shardings(jax.eval_shape(make), mesh)
         state = jax.jit(make, out_shardings=places)()
         for factor in (state.params["block_0"]["channel"]["up"]["left"], state.params["block_0"]["mixer"]["skip"]):
             assert factor.addressable_shards[0].data.size * parts == factor.size
-        batch = jax.device_put((text[:, :-1], text[:, 1:]), step.batch_sharding(mesh))
+        batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
         states.append(jax.device_get(step.make_train_step(config, model, mesh)(state, batch)[0]))
     chex.assert_trees_all_close(states[1].opt_state, states[0].opt_state, atol=1e-6, rtol=0)
     chex.assert_trees_all_close(states[1].params, states[0].params, atol=1e-5, rtol=0)

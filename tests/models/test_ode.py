@@ -11,12 +11,16 @@ import numpy as np
 import optax
 import pytest
 
-from juliagpt_jax import devices
-from juliagpt_jax.errors import NumericalError, UserError
-from juliagpt_jax.evaluation import cost, schedule
+from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import devices
+from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.inference import schedule
 from juliagpt_jax.models import fields, ode
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+from juliagpt_jax.training.state import initial_state
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "rk4": 4, "bosh3": 3, "tsit5": 5, "dopri5": 5}
 VOCAB, B, T, SLOTS = 17, 3, 10, 12
@@ -207,7 +211,7 @@ def make(tiny):
     def build(*overrides):
         words = ["model.depth=ode", "model.layers=1", "model.width=16", "model.tie=false", "model.ode_speed=2.0"]
         settings = tiny(*words, *overrides)
-        model = step.build(settings, VOCAB)
+        model = build_model(settings, VOCAB)
         tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
         shapes = jax.eval_shape(model.init, jax.random.key(3), tokens)["params"]
         rng = np.random.default_rng(4)
@@ -230,7 +234,7 @@ def test_euler_is_a_stack_that_shares_weights(make, tiny):
     """With as many steps as blocks' worth of speed, and a field without time."""
     words = ("model.ode_time=none", "model.ode_steps=3", "model.ode_speed=3.0")
     _, model, params, tokens = make(*words)
-    stack = step.build(tiny("model.layers=3", "model.width=16", "model.tie=false"), VOCAB)
+    stack = build_model(tiny("model.layers=3", "model.width=16", "model.tie=false"), VOCAB)
     shared = {name: leaf for name, leaf in params.items() if name != "block_0"}
     shared |= {f"block_{i}": params["block_0"] for i in range(3)}
     np.testing.assert_allclose(forward(model, params, tokens)[0], forward(stack, shared, tokens)[0], atol=1e-5)
@@ -319,7 +323,7 @@ def test_energy_is_in_the_loss(make):
     settings, model, _, _ = make("model.ode_time=none", "train.ode_energy=3.0")
     inputs = jax.random.randint(jax.random.key(0), (4, 16), 0, VOCAB)
     mesh = devices.make_mesh(settings.mesh, 4)
-    state = jax.jit(lambda: step.initial_state(settings, model))()
+    state = jax.jit(lambda: initial_state(settings, model))()
 
     def gradient_norm(p, weight):
         def loss(p):
@@ -329,7 +333,7 @@ def test_energy_is_in_the_loss(make):
         return optax.tree.norm(jax.grad(loss)(p))
 
     wanted, without = (float(jax.jit(gradient_norm)(state.params, weight)) for weight in (3.0, 0.0))
-    places = step.shardings(state, mesh), (step.batch_sharding(mesh),) * 2
+    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
     _, metrics = step.make_train_step(settings, model, mesh)(*jax.device_put((state, (inputs, inputs)), places))
     np.testing.assert_allclose(metrics["grad_norm"], wanted, rtol=1e-4)
     assert abs(wanted / without - 1) > 0.01
@@ -348,10 +352,10 @@ def test_spread_over_devices_and_micro_batches(make):
 
 def one_step(settings, model, inputs):
     """Loss and gradient norm of the first train step."""
-    mesh = step.make_mesh(settings)
-    first = lambda: step.initial_state(settings, model)
-    state = jax.jit(first, out_shardings=step.shardings(jax.eval_shape(first), mesh))()
-    batch = jax.device_put((inputs, inputs), (step.batch_sharding(mesh),) * 2)
+    mesh = make_mesh(settings)
+    first = lambda: initial_state(settings, model)
+    state = jax.jit(first, out_shardings=shardings(jax.eval_shape(first), mesh))()
+    batch = jax.device_put((inputs, inputs), (batch_sharding(mesh),) * 2)
     _, metrics = step.make_train_step(settings, model, mesh)(state, batch)
     return float(metrics["loss"]), float(metrics["grad_norm"])
 
@@ -362,12 +366,12 @@ def test_steps_that_adapt_train_on_one_device(make):
     settings, model, _, _ = make(
         "model.ode_rtol=0.01", "model.ode_solver=midpoint", "mesh.data=0", "train.accumulate=2"
     )
-    assert step.make_mesh(settings).size == 1 and len(jax.devices()) == 4
+    assert make_mesh(settings).size == 1 and len(jax.devices()) == 4
     assert np.isfinite(one_step(settings, model, inputs)).all()
     for word in ("mesh.data=2", "mesh.model=2"):
         with pytest.raises(UserError, match="trains on one device"):
-            step.make_mesh(make("model.ode_adjoint=backsolve", word)[0])
-    assert step.make_mesh(make("mesh.data=2")[0]).size == 2
+            make_mesh(make("model.ode_adjoint=backsolve", word)[0])
+    assert make_mesh(make("mesh.data=2")[0]).size == 2
 
 
 # Tolerances, schedules and the leak.

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.errors import StorageError, UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.study import parity, parity_page
 from juliagpt_jax.study.statistics import Difference, paired
-from juliagpt_jax.training import schedules, step
+from juliagpt_jax.training import schedules
+from juliagpt_jax.training.state import initial_state
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_seeds_have_their_own_batches_and_weights(pair):
 
 def test_the_initial_weights_are_those_of_main(pair):
     settings = dataclasses.replace(pair.settings, seed=3)
-    ours = jax.jit(lambda: step.initial_state(settings, pair.model).params)()
+    ours = jax.jit(lambda: initial_state(settings, pair.model).params)()
     for path, leaf in paths(ours).items():
         np.testing.assert_allclose(start(pair)[path], leaf, atol=1e-6)
 

@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from juliagpt_jax.evaluation.chunk_scores import lines
-from juliagpt_jax.evaluation.scoring import lead_token
+from juliagpt_jax.inference.scoring import lead_token
+from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.study.retraining import Retrainer, interval, lds, parts
-from juliagpt_jax.training.workdir import open_run
 
 
 def test_parts_are_random_halves():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import ablate
-from juliagpt_jax.errors import CommandError, StorageError, UserError
+from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
 from juliagpt_jax.study import pace, runner, suite
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import devices
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.ground import devices
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training import doremi, step
+from juliagpt_jax.training.state import initial_state
 
 VOCAB, T = 7, 16
 
@@ -40,14 +42,14 @@ def test_rows_weigh_in_the_loss_and_its_gradient(tiny):
     @functools.cache
     def machine(weighted, *flags):
         config = tiny("model.layers=1", "train.lr=0.01", "train.warmup=0", *flags)
-        model = step.build(config, VOCAB)
+        model = build_model(config, VOCAB)
         mesh = devices.make_mesh(config.mesh, config.train.batch_size // config.train.accumulate)
         return config, model, step.make_train_step(config, model, mesh, weighted=weighted)
 
     def run(weights, targets, *flags):
         config, model, function = machine(weights is not None, *flags)
         batch = targets if weights is None else (targets, np.array(weights, np.float32)[:, None])
-        state, metrics = function(step.initial_state(config, model), (inputs, batch))
+        state, metrics = function(initial_state(config, model), (inputs, batch))
         return float(metrics["loss"]), float(metrics["grad_norm"]), jax.tree.leaves(state.params)
 
     def same(one, other):

@@ -15,16 +15,19 @@ import jax
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.ground import config
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training import checkpoint, metrics
-from juliagpt_jax.training.step import build, initial_state
+from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import metrics
+from juliagpt_jax.training.state import initial_state, items
 
 # Run before the command, in the same process: it kills itself at the k-th call of a function, before or after the call.
 DIE = """
 import os, signal
-from juliagpt_jax.training import checkpoint, loop
+from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import loop
 import orbax.checkpoint as ocp
 def die(owner, name, k=1, after=False):
     old, calls = getattr(owner, name), []
@@ -78,13 +81,13 @@ loop.Trainer.batch = lambda self, step: (time.sleep(0.05), quick(self, step))[1]
 def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Parameters, optimizer state and train scalars of the newest checkpoint, which must be sound."""
     settings = config.read(workdir / "config.json")
-    model = build(settings, tokenizers.load(workdir / "tokenizer.json").vocab_size)
+    model = build_model(settings, tokenizers.load(workdir / "tokenizer.json").vocab_size)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.eval_shape(lambda: initial_state(settings, model))
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), abstract)
     folder = workdir / "checkpoints" / str(checkpoint.steps(workdir / "checkpoints")[-1])
     checkpoint.verify(folder)
-    return {path: np.asarray(leaf) for path, leaf in paths(checkpoint._items(checkpoint._load(folder, target))).items()}
+    return {path: np.asarray(leaf) for path, leaf in paths(checkpoint._load(folder, items(target))).items()}
 
 
 def rows(workdir: Path) -> list[dict]:
@@ -230,7 +233,7 @@ loop.make_train_step = making
     assert checkpoint.steps(tmp_path / "w" / "checkpoints") == [1]
     saving = """
 import os, signal, time
-from juliagpt_jax.training import checkpoint
+from juliagpt_jax.store import checkpoint
 hashes = checkpoint._hashes
 def hashing(folder):
     if folder.name.startswith("40"):
@@ -248,7 +251,8 @@ checkpoint._hashes = hashing
 def test_a_second_signal_ends_the_process_at_once(micro, tmp_path):
     stuck = """
 import time
-from juliagpt_jax.training import checkpoint, loop
+from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import loop
 loop.Trainer._evaluate = lambda self: (print("stuck", flush=True), time.sleep(60))
 """
     process = micro.start("main", *micro.training(tmp_path / "w"), before=stuck)
@@ -314,7 +318,7 @@ def test_a_disk_too_small_for_metrics_ends_with_exit_code_4_and_does_not_hang(mi
 def test_one_save_that_fails_is_tried_again_and_the_last_one_must_not_fail(micro, clean, tmp_path):
     failing = """
 import errno
-from juliagpt_jax.training import checkpoint
+from juliagpt_jax.store import checkpoint
 hashes = checkpoint._hashes
 def full(folder):
     if folder.name.split(".")[0] in {!r}:

@@ -10,10 +10,14 @@ import optax
 import pytest
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import capture
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.training import checkpoint, kfac, optimizers, step
+from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import kfac, optimizers, step
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+from juliagpt_jax.training.state import from_items, initial_state, items
 
 VOCAB, T = 13, 8
 KFAC = ("train.optimizer=kfac", "train.lr=0.05", "train.adam_lr=0.003", "train.weight_decay=0.01", "train.warmup=0")
@@ -121,12 +125,12 @@ def test_what_cannot_be_inverted_is_not_applied(tiny):
 @functools.lru_cache
 def machine(settings, vocab=VOCAB):
     """A config's compiled train step and its first state, on the host."""
-    model = step.build(settings, vocab)
-    mesh = step.make_mesh(settings)
+    model = build_model(settings, vocab)
+    mesh = make_mesh(settings)
     run = step.make_train_step(settings, model, mesh)
-    make = lambda: step.initial_state(settings, model)
-    state = jax.device_get(jax.jit(make, out_shardings=step.shardings(jax.eval_shape(make), mesh))())
-    places = step.shardings(state, mesh), (step.batch_sharding(mesh),) * 2
+    make = lambda: initial_state(settings, model)
+    state = jax.device_get(jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))())
+    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
     return (lambda state, batch: run(*jax.device_put((state, batch), places))), state
 
 
@@ -165,7 +169,7 @@ def test_the_sampled_fisher_matrix_is_the_exact_one_in_expectation(tiny):
     """
     settings = tiny(*KFAC, *ONE)
     one, first = machine(settings)
-    model, (inputs, targets) = step.build(settings, VOCAB), batch(ragged=True)
+    model, (inputs, targets) = build_model(settings, VOCAB), batch(ragged=True)
     names, scored = list(measured(first)), targets != IGNORED
 
     def single(place, label):
@@ -236,11 +240,12 @@ def test_it_resumes_from_a_checkpoint_to_the_bit(tiny, tmp_path):
     whole, _ = train(settings, batches)
     half, _ = train(settings, batches[:3])
     store = checkpoint.Checkpoints(tmp_path, 1)
-    store.save(half, {"val_loss": None})
+    store.save(3, items(half), {"val_loss": None})
     assert store.wait()
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype, sharding=place), half)
-    restored, _ = store.restore(shapes)
+    trees, _ = store.restore(items(shapes))
+    restored = from_items(shapes, trees)
     store.close()
     assert bits(train(settings, batches[3:], jax.device_get(restored))[0]) == bits(whole)
 
@@ -294,7 +299,7 @@ def test_the_table_says_what_is_left_to_adamw(tiny):
     """Every Linear, and an untied head, has K-FAC; a tied head is the embedding, and has AdamW."""
     for tie in ("true", "false"):
         settings = tiny("train.optimizer=kfac", f"model.tie={tie}", "model.linear=monarch", "model.monarch_blocks=2")
-        params = jax.eval_shape(lambda s=settings: step.initial_state(s, step.build(s, VOCAB)).params)
+        params = jax.eval_shape(lambda s=settings: initial_state(s, build_model(s, VOCAB)).params)
         lines = [line.split() for line in optimizers.parameter_table(settings.train, params).splitlines()[1:-1]]
         rule = {line[0]: line[-3] for line in lines}
         of_linears = {path for path in rule if path.endswith(("/left", "/right", "/kernel"))}

@@ -12,14 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.fields import TIMES
 from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.training import checkpoint, step
+from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import step
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.optimizers import (
     OPTIMIZERS,
     check_names,
@@ -30,6 +33,7 @@ from juliagpt_jax.training.optimizers import (
     rates,
     rules,
 )
+from juliagpt_jax.training.state import from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 DECAYED = ("kernel", "left", "right", "embedding", "head")
@@ -117,8 +121,8 @@ def test_an_unknown_optimizer_is_refused(tiny):
 def test_parameter_table(file):
     """Every parameter of every config: once, with its shape, count, rule and decay; and the right total."""
     settings = config.load(str(file))
-    model = step.build(settings, 65)
-    params = jax.eval_shape(lambda: step.initial_state(settings, model).params)
+    model = build_model(settings, 65)
+    params = jax.eval_shape(lambda: initial_state(settings, model).params)
     header, *lines, total = parameter_table(settings.train, params).splitlines()
     assert header.split() == ["parameter", "shape", "count", "rule", "lr", "decay"]
     rows = [line.split() for line in lines]
@@ -186,8 +190,8 @@ def goes_to_matrices(path: str) -> bool:
 
 
 def check_rules(settings, seen):
-    model = step.build(settings, 65)
-    params = jax.eval_shape(lambda: step.initial_state(settings, model).params)
+    model = build_model(settings, 65)
+    params = jax.eval_shape(lambda: initial_state(settings, model).params)
     for name in OPTIMIZERS:
         train = dataclasses.replace(settings.train, optimizer=name, lr=0.02, min_lr=0.0, adam_lr=0.005)
         given = rules(train, params)
@@ -238,13 +242,13 @@ ARCHITECTURES = {
 
 def machine(settings):
     """The jitted train step of a config, its first state, and where states and batches live."""
-    model = step.build(settings, 13)
-    mesh = step.make_mesh(settings)
-    shapes = jax.eval_shape(lambda: step.initial_state(settings, model))
-    places = step.shardings(shapes, mesh)
-    state = jax.jit(lambda: step.initial_state(settings, model), out_shardings=places)()
+    model = build_model(settings, 13)
+    mesh = make_mesh(settings)
+    shapes = jax.eval_shape(lambda: initial_state(settings, model))
+    places = shardings(shapes, mesh)
+    state = jax.jit(lambda: initial_state(settings, model), out_shardings=places)()
     run = step.make_train_step(settings, model, mesh)
-    rows = step.batch_sharding(mesh)
+    rows = batch_sharding(mesh)
     return lambda state, batch: run(state, jax.device_put(batch, (rows, rows))), state
 
 
@@ -271,11 +275,12 @@ def test_learns_and_resumes(architecture, name, tiny, tmp_path):
         losses.append(float(metrics["loss"]))
     assert np.all(np.isfinite(losses)) and losses[-1] < losses[0] - 0.1, losses
     saved = checkpoint.Checkpoints(tmp_path / "c", 1)
-    saved.save(state, {"val_loss": None})
+    saved.save(8, items(state), {"val_loss": None})
     assert saved.wait()
     saved.close()
     places = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
-    restored, _ = checkpoint.Checkpoints(tmp_path / "c", 1).restore(places)
+    trees, _ = checkpoint.Checkpoints(tmp_path / "c", 1).restore(items(places))
+    restored = from_items(places, trees)
     assert bits(restored) == bits(state)
     before = jax.device_get(restored)
     inputs, targets = batch()

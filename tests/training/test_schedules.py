@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.training import schedules
 
 STEPS, LR, LOW = 100, 0.02, 0.001

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import devices
 from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.ground import devices
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, schedules, step
-from juliagpt_jax.training.step import GROWTH_INTERVAL, INITIAL_SCALE
+from juliagpt_jax.training.mesh import batch_sharding, shardings
+from juliagpt_jax.training.state import INITIAL_SCALE, initial_state
+from juliagpt_jax.training.step import GROWTH_INTERVAL
 
 VOCAB, T = 13, 16
 SLOW = ("train.lr=2e-5", "train.min_lr=0.0")
@@ -28,12 +31,12 @@ def tiny(tiny):
 @functools.lru_cache
 def machine(config):
     """A config's train step (compiled once for all tests) and its first state, on the host."""
-    model = step.build(config, VOCAB)
+    model = build_model(config, VOCAB)
     mesh = devices.make_mesh(config.mesh, config.train.batch_size // config.train.accumulate)
     run = step.make_train_step(config, model, mesh)
-    make = lambda: step.initial_state(config, model)
-    state = jax.device_get(jax.jit(make, out_shardings=step.shardings(jax.eval_shape(make), mesh))())
-    places = step.shardings(state, mesh), (step.batch_sharding(mesh),) * 2
+    make = lambda: initial_state(config, model)
+    state = jax.device_get(jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))())
+    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
 
     def one(state, batch):
         """A step; the state given stays usable, because it is copied to the devices first."""
@@ -99,7 +102,7 @@ def test_accumulation(parts, make, tiny):
 def test_loss_is_the_mean_over_scored_targets(tiny):
     """Beside the model itself: the sum over all the batch divided by the count of all its targets."""
     config = tiny(*SLOW)
-    model, (_, state) = step.build(config, VOCAB), machine(config)
+    model, (_, state) = build_model(config, VOCAB), machine(config)
     inputs, targets = ragged()
     log = jax.nn.log_softmax(jax.jit(model.apply)({"params": state.params}, inputs)[0])
     picked = [-float(log[b, t, targets[b, t]]) for b in range(4) for t in range(T) if targets[b, t] != IGNORED]
@@ -181,7 +184,7 @@ def test_dropout_differs_from_micro_batch_to_micro_batch(tiny):
 
 def test_one_step_is_the_optimizer_on_the_gradient(tiny):
     config = tiny(*FAST)
-    model, (_, state) = step.build(config, VOCAB), machine(config)
+    model, (_, state) = build_model(config, VOCAB), machine(config)
     inputs, targets = ragged()
     scored = targets != IGNORED
 

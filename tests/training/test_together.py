@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from juliagpt_jax import config
-from juliagpt_jax.errors import NumericalError, UserError
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import run, together
 from juliagpt_jax.training.loop import Trainer
-from juliagpt_jax.training.workdir import open_run
 
 CLOCKS = ("tokens_per_s", "step_s", "mfu")
 

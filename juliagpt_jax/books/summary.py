@@ -1,0 +1,172 @@
+"""The report of a prepared corpus: a page of numbers and two plots. Every number that says what went, and why."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from juliagpt_jax.books import pipeline
+
+
+def write(folder: Path, manifest: dict[str, Any], corpus: pipeline.Corpus) -> None:
+    """Write report.md and plots/."""
+    (folder / "report.md").write_text(describe(manifest, corpus), encoding="utf-8")
+    _plot_fates(folder / "plots" / "works.png", manifest)
+    _plot_scores(folder / "plots" / "scores.png", corpus)
+
+
+def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
+    """The page, in Markdown."""
+    works = manifest["works"]
+    chunks, made = manifest["chunks"], sum(manifest["chunks"].values())
+    characters = sum(w["characters"] for w in works)
+    lines = [
+        "# What this corpus is made of",
+        "",
+        f"{len(works)} works, {characters:,} characters of raw text: {chunks['train']:,} chunks for training "
+        f"({manifest['characters']['train']:,} characters), {chunks['val']:,} for validation "
+        f"({manifest['characters']['val']:,}).",
+        "",
+        *[f"- {note}" for note in manifest["notes"]],
+        *([""] if manifest["notes"] else []),
+        "## Characters: from the files to clean text",
+        "",
+        "| what | characters | share |",
+        "| --- | ---: | ---: |",
+        f"| in the files | {characters:,} | 100% |",
+    ]
+    kinds = sorted({kind for w in works for kind in w["apparatus"]})
+    totals = {kind: sum(w["apparatus"].get(kind, 0) for w in works) for kind in kinds}
+    for kind, count in sorted(totals.items(), key=lambda item: -item[1]):
+        lines.append(f"| dropped: {kind} | {count:,} | {count / max(characters, 1):.2%} |")
+    kept = sum(w["kept"] for w in works)
+    lines += [f"| the author's text | {kept:,} | {kept / max(characters, 1):.2%} |", ""]
+    seen = max(sum(w["cleaner"]["seen"] for w in works), 1)
+    lost, added = (sum(w["cleaner"][k] for w in works) for k in ("lost", "added"))
+    lines += [
+        f"Of the author's text, without white space, the cleaner took away {lost:,} characters ({lost / seen:.2%}: "
+        f"references, markup, figures, foreign signs) and put in {added:,} ({added / seen:.2%}: numbers as words, "
+        f"signs written out). {sum(w['replaced'] for w in works):,} bytes were no text and were replaced; "
+        f"{sum(w['short'] for w in works):,} characters were left over as too short for a chunk.",
+        "",
+        "## Chunks: what became of each",
+        "",
+        "| fate | chunks | share |",
+        "| --- | ---: | ---: |",
+        f"| made by the chunker | {made:,} | 100% |",
+        *[
+            f"| {name} | {chunks[fate]:,} | {chunks[fate] / max(made, 1):.2%} |"
+            for fate, name in pipeline.FATES.items()
+        ],
+        "",
+        f"Before the last step {manifest['leaked']['found']:,} validation chunks had half of their eight-word "
+        f"sequences in the training text; after it {manifest['leaked']['left']:,}.",
+        "",
+        "![chunks by work](plots/works.png)",
+        "",
+        "## By phase and art",
+        "",
+        "| phase | art | works | training chunks | characters | share |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    groups: dict[tuple[str, str], list[pipeline.Book]] = {}
+    for book in corpus.books:
+        groups.setdefault((book.work.phase, book.work.art), []).append(book)
+    size = max(manifest["characters"]["train"], 1)
+    for (phase, art), books in sorted(groups.items()):
+        train = [len(b.chunks[i]) + 1 for b in books for i in b.indices("train")]
+        lines.append(
+            f"| {phase or '-'} | {art or '-'} | {len(books)} | {len(train):,} | {sum(train):,} "
+            f"| {sum(train) / size:.1%} |"
+        )
+    lines += [
+        "",
+        "## Scores of the chunks",
+        "",
+        "| score | 5% | 25% | median | 75% | 95% |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, values in _scores(corpus).items():
+        quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+        lines.append(f"| {name} | " + " | ".join(f"{q:.3g}" for q in quantiles) + " |")
+    lines += [
+        "",
+        "![scores](plots/scores.png)",
+        "",
+        "## By work",
+        "",
+        "Share of the file that is not the author's text; of that text, what the cleaner took away and put in; chunks.",
+        "",
+        "| work | characters | apparatus | lost | added | chunks | poor | exact | near | guard | leak | train | val |",
+        "| --- | " + "---: | " * 12,
+    ]
+    for w in works:
+        base = max(w["cleaner"]["seen"], 1)
+        shares = [1 - w["kept"] / max(w["characters"], 1), w["cleaner"]["lost"] / base, w["cleaner"]["added"] / base]
+        fates = [w["chunks"][fate] for fate in ("poor", "exact", "near", "guard", "leak", "train", "val")]
+        cells = [
+            w["id"],
+            f"{w['characters']:,}",
+            *(f"{s:.2%}" for s in shares),
+            *(f"{n:,}" for n in [sum(fates), *fates]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _scores(corpus: pipeline.Corpus) -> dict[str, np.ndarray]:
+    """The scores of all chunks that are in one of the sets."""
+    places = [(k, i) for k, book in enumerate(corpus.books) for i in book.indices("train", "val")]
+    pick = lambda name: np.asarray([getattr(corpus.books[k].scores[i], name) for k, i in places])
+    values = {name: pick(name) for name in ("quality", "compression", "mtld", "flesch")}
+    values["difficulty"] = np.asarray([corpus.difficulty[k][i] for k, i in places])
+    values["characters"] = np.asarray([len(corpus.books[k].chunks[i]) for k, i in places])
+    return values
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure  # without pyplot, whose figures outlive their use
+
+    return Figure(figsize=(width, height), dpi=80, layout="constrained")
+
+
+def _plot_fates(path: Path, manifest: dict[str, Any]) -> None:
+    """A bar a work: its chunks by fate."""
+    works = manifest["works"][::-1]
+    figure = _figure(9, 1.5 + 0.17 * len(works))
+    axes = figure.add_subplot()
+    left = np.zeros(len(works))
+    colours = ["#4477aa", "#ee7733", "#bbbbbb", "#aa3377", "#ee99aa", "#ddcc77", "#000000"]
+    for (fate, name), colour in zip(pipeline.FATES.items(), colours, strict=True):
+        counts = np.asarray([w["chunks"][fate] for w in works], float)
+        axes.barh(range(len(works)), counts, left=left, label=name, color=colour)
+        left += counts
+    axes.set_yticks(range(len(works)), [w["id"][:40] for w in works], fontsize=7)
+    axes.set_ylim(-0.6, len(works) - 0.4)
+    axes.set_xlabel("chunks")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _plot_scores(path: Path, corpus: pipeline.Corpus) -> None:
+    """A histogram a score, by phase."""
+    values = _scores(corpus)
+    phases = np.asarray([book.work.phase for book in corpus.books for _ in book.indices("train", "val")])
+    figure = _figure(10, 5.5)
+    for place, (name, numbers) in enumerate(values.items(), 1):
+        axes = figure.add_subplot(2, 3, place)
+        low, high = np.quantile(numbers, [0.001, 0.999])
+        for phase in sorted(set(phases)):
+            axes.hist(
+                np.clip(numbers[phases == phase], low, high),
+                bins=40,
+                range=(low, max(high, low + 1e-9)),
+                histtype="step",
+                density=True,
+                label=phase or "all",
+            )
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.set_yticks([])
+    figure.axes[0].legend(fontsize=7)
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, devices, knobs, config, the frame of a command. Imports nothing of ours."""

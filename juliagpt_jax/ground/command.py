@@ -1,0 +1,150 @@
+"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
+once."""
+
+import argparse
+import io
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from juliagpt_jax.ground.config import near
+from juliagpt_jax.ground.errors import CommandError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are `UserError`s; every command has --debug."""
+
+    def __init__(self, module: str, describe: str):
+        super().__init__(prog=f"python -m juliagpt_jax.{module}", description=describe, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+    def add_run_flags(self) -> None:
+        """Which weights of which run a command reads: the arguments of `store/workdir.open_run`."""
+        self.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
+        self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
+        self.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
+
+    def add_precision_flag(self) -> None:
+        """--precision, a word of models/precision.py; without it a model computes as it was trained or packed."""
+        words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported
+        self.add_argument("--precision", choices=words, help="default: as trained, or as packed")
+
+    def add_ode_flags(self) -> None:
+        """On which steps a model with ODE layers is solved (`inference/schedule.py`)."""
+        self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")
+        self.add_argument("--ode_rtol", type=float, metavar="R", help="on the schedule for this tolerance")
+        self.add_argument("--ode_max_steps", type=int, metavar="N", help="where a tolerance gives up")
+        self.add_argument("--ode_solver", metavar="NAME", help="with another solver of models/ode.py")
+
+    @staticmethod
+    def check_ode_flags(options: argparse.Namespace) -> None:
+        """Raises UserError when one is out of range, or two contradict each other."""
+        if options.ode_rtol is not None and not 0 < options.ode_rtol < 1:
+            raise UserError(f"--ode_rtol={options.ode_rtol:g} must be above 0 and below 1")
+        if options.ode_steps is not None and not 1 <= options.ode_steps <= 1024:
+            raise UserError(f"--ode_steps={options.ode_steps} must be in 1 .. 1024")
+        if options.ode_steps is not None and options.ode_rtol is not None:
+            raise UserError("--ode_steps and --ode_rtol: give one of them")
+
+    def parse(self, arguments: list[str], overrides: bool = False) -> argparse.Namespace:
+        """Parse; with `overrides`, collect --config.KEY=VALUE as `options.overrides`, a list of "KEY=VALUE".
+
+        Raises:
+            UserError: a flag that does not exist (with near names) or has no proper value.
+        """
+        options, rest = self.parse_known_args(arguments)
+        options.overrides = [r.removeprefix("--config.") for r in rest if overrides and r.startswith("--config.")]
+        for override in options.overrides:
+            if "=" not in override:
+                raise UserError(f"--config.{override} needs a value: --config.{override}=VALUE")
+        for flag in rest:
+            if not (overrides and flag.startswith("--config.")):
+                names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+                raise UserError(f"no flag is called {flag.partition('=')[0]}{near(flag.partition('=')[0], names)}")
+        return options
+
+
+def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: bool = False) -> NoReturn:
+    """Parse the command line, call `body`, and leave with the exit code that the failure, if any, has."""
+    debug = "--debug" in sys.argv
+    sys.stdout = _output(1, sys.stdout)
+    sys.stderr = _output(2, sys.stderr)
+    try:
+        body(parser.parse(sys.argv[1:], overrides))
+        sys.stdout.flush()
+    except CommandError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{parser.prog.split('.')[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+        if not out_of_memory and not isinstance(error, OSError):
+            raise
+        if debug:
+            traceback.print_exc()
+        if not out_of_memory:
+            print(f"{parser.prog.split('.')[-1]}: storage: {error}", file=sys.stderr)
+            sys.exit(4)
+        print(
+            f"{parser.prog.split('.')[-1]}: out of memory: {str(error).splitlines()[0]}; try a larger "
+            "--config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size",
+            file=sys.stderr,
+        )
+        sys.exit(4)
+    sys.exit(0)
+
+
+class _Pipe(io.FileIO):
+    """A file descriptor that drops what is written once its reader has left; any other failure is raised, once."""
+
+    failed = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return len(data) if self.failed else super().write(data) or 0
+        except OSError as error:
+            self.failed = True
+            if isinstance(error, BrokenPipeError):
+                return len(data)
+            raise
+
+
+def _output(descriptor: int, stream: Any) -> Any:
+    """The same stream, but neither a closed end nor a character outside the terminal's encoding ends the command."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    buffer = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
+    tty = stream.isatty()
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=tty or descriptor == 2)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One JSON object on the last line of stdout; what is not a finite number is null."""
+    print(json.dumps(finite(values)), flush=True)
+
+
+def finite(value: Any) -> Any:
+    """The same nested value with null for every float that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a reader: "3.2 hours"."""
+    for size, unit in [(86_400, "days"), (3_600, "hours"), (60, "minutes")]:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,113 @@
+"""What must be settled before JAX is imported, and the device mesh after it.
+
+`prepare` sets environment variables that XLA reads once, at start-up; a variable that is already set wins.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
+
+MICRO_TOKENS = 512
+
+
+def cache_folder() -> Path:
+    """Where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("JULIAGPT_CACHE") or Path(base) / "juliagpt_jax")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def limit_threads(threads: int) -> None:
+    """Keep this process on `threads` cores; XLA sizes its thread pool from that. 0 keeps all.
+
+    Raises:
+        UserError: there are not that many cores.
+    """
+    if not threads:
+        return
+    if threads > cores():
+        raise UserError(f"--threads={threads}: this machine has {cores()} cores")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def prepare(mesh: config.Mesh) -> None:
+    """Before JAX is imported: host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
+
+    Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
+    """
+    wanted = (mesh.data or min(2, cores())) * mesh.model
+    flags = os.environ.get("XLA_FLAGS", "")
+    for name, value in [("xla_force_host_platform_device_count", wanted), ("xla_gpu_deterministic_ops", "true")]:
+        if f"--{name}=" not in flags:
+            flags += f" --{name}={value}"
+    os.environ["XLA_FLAGS"] = flags.strip()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
+
+
+def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
+    """The ("data", "model") mesh. `batch` rows (of a micro-batch) are spread over all of its devices.
+
+    With `mesh.data=0` the most devices that divide the batch are taken.
+
+    Raises:
+        UserError: fewer devices than asked for, or they do not divide the batch.
+    """
+    import jax
+
+    devices = jax.devices()
+    if mesh.data:
+        data = mesh.data
+        if data * mesh.model > len(devices):
+            raise UserError(
+                f"config.mesh: {data} x {mesh.model} devices asked for, {len(devices)} {devices[0].platform} there"
+            )
+        if batch % (data * mesh.model):
+            raise UserError(f"config.mesh: {data} x {mesh.model} devices do not divide a (micro-)batch of {batch} rows")
+    else:
+        fitting = [d for d in range(1, len(devices) // mesh.model + 1) if batch % (d * mesh.model) == 0]
+        if not fitting:
+            raise UserError(f"config.mesh.model={mesh.model}: {len(devices)} devices, a (micro-)batch of {batch} rows")
+        data = max(fitting)
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    return jax.make_mesh((data, mesh.model), ("data", "model"), axis_types=auto, devices=devices[: data * mesh.model])
+
+
+def peak_memory_bytes() -> int:
+    """Peak memory: of the accelerator where it counts it, else of this process (resident set, high-water mark)."""
+    import resource
+
+    import jax
+
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if stats:
+        return int(stats["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def micro_batches(accumulate: int, batch: int, context: int) -> int:
+    """The number of micro-batches: `accumulate`, or, where that is 0, what suits the device.
+
+    An accelerator takes the batch whole. A CPU is faster and needs less memory when the activations of a micro-batch
+    stay in its caches: about MICRO_TOKENS tokens, and at least two rows a device.
+    """
+    import jax
+
+    if accumulate:
+        return accumulate
+    if jax.default_backend() != "cpu":
+        return 1
+    rows = max(2 * len(jax.devices()), MICRO_TOKENS // context)
+    return max(a for a in range(1, batch + 1) if batch % a == 0 and (batch // a >= rows or a == 1))

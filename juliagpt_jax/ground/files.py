@@ -1,0 +1,87 @@
+"""Files that are whole or as they were: what a killed process, a full disk or a lost current must not leave half."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax.ground.command import finite
+from juliagpt_jax.ground.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new one, and so does the next start after a
+    crash. The temporary file beside it, `NAME.new`, is overwritten by the next attempt."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a temporary file to write, which takes the place of `path` when the `with` ends well. After an
+    error there is none."""
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, flag: str) -> Iterator[Path]:
+    """A temporary folder to fill, `NAME.partial`, which gets the name `path` when the `with` ends well. After an error
+    there is none; what a killed process left, the next attempt removes.
+
+    Raises:
+        UserError: something is at `path` already, or no folder can be made there; `flag` is the command line's name.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{flag}={path} is there already; remove it, or choose another name")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{flag}={path}: cannot write there: {error.strerror}") from error
+    try:
+        yield partial
+        for file in [file for file in partial.rglob("*") if file.is_file() and not file.is_symlink()]:
+            _sync(file)
+        os.replace(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """`write_text` of a nested value; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(values), indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder (a rename) outlive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Many readers at once: an engine that batches their requests, and a server in front of it."""

@@ -1,0 +1,1 @@
+"""A model on disk: workdirs, checkpoints, packed files, and the formats of other programs."""

@@ -1,0 +1,153 @@
+"""A model leaves the project, or comes in: the formats by name, each written whole or not at all."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import new_folder
+from juliagpt_jax.store import card, gguf, hf, packed, tensors
+from juliagpt_jax.store.families import Arrays
+
+
+class Leaving(NamedTuple):
+    """What every format is written from."""
+
+    run: Any  # training.workdir.Run
+    params: Arrays  # by path
+    precision: str
+    report: dict[str, Any]  # what the run reported at its end; {} where it has not ended
+    averaged: bool
+
+
+class Given(NamedTuple):
+    """A model from outside.
+
+    Attributes:
+        fields: knobs of `config.Model`.
+        params: by path, float32.
+        meta: what a checkpoint says beside the config.
+    """
+
+    fields: dict[str, Any]
+    params: dict[str, np.ndarray]
+    tokenizer: Any
+    meta: dict[str, Any]
+
+
+def export(run: Any, kind: str, out: Path, precision: str, report: dict[str, Any], averaged: bool) -> None:
+    """Write a run's model to `out` in a format of FORMATS.
+
+    Args:
+        report: what the run reported at its end, for the model card; {} where it has not ended.
+
+    Raises:
+        UserError: something is at `out`, or the format has no place for this model.
+    """
+    _refuse_packed(run)
+    params = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.params, sep="/").items()}
+    FORMATS[kind](out, Leaving(run, params, precision, report, averaged))
+
+
+def pack(run: Any, kind: str, out: Path, packing: str, embedding: str) -> None:
+    """Write a run's model to the file `out` in few bits a weight; see `packed.write`.
+
+    Raises:
+        UserError: something is at `out`, or the model cannot be had so.
+    """
+    _refuse_packed(run)
+    packed.write(_new_file(out), run, packed.settled(run), kind, packing, embedding)
+
+
+def _refuse_packed(run: Any) -> None:
+    if run.model.int8:
+        raise UserError(f"{run.folder} is a packed model; export from the workdir that it was made of")
+
+
+def _write_hf(out: Path, leaving: Leaving) -> None:
+    run, precision = leaving.run, leaving.precision
+    page = card.text(run, leaving.report, precision, leaving.averaged)
+    with new_folder(out, "--out") as folder:
+        hf.write(folder, leaving.params, run.config.model, run.tokenizer, precision, page)
+
+
+def _write_gguf(out: Path, leaving: Leaving) -> None:
+    run, path = leaving.run, _new_file(out)
+    gguf.write(path, leaving.params, run.config.model, run.tokenizer, leaving.precision, path.stem)
+
+
+def _write_safetensors(out: Path, leaving: Leaving) -> None:
+    """Our parameters by their paths; config and tokenizer in the metadata."""
+    run = leaving.run
+    about = {name: run.meta[name] for name in ("step", "schedule", "val_loss", "data", "commit") if name in run.meta}
+    metadata = {
+        "format": "juliagpt_jax",
+        "config": json.dumps(config.to_dict(packed.settled(run))),
+        "tokenizer": json.dumps(run.tokenizer.to_dict()),
+        "meta": json.dumps(about),
+    }
+    tensors.write(_new_file(out), leaving.params, leaving.precision, metadata)
+
+
+def _new_file(out: Path) -> Path:
+    """The same name, when nothing has it."""
+    if out.exists():
+        raise UserError(f"--out={out} is there already; remove it, or choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def read(source: Path) -> Given:
+    """A model from outside: a folder as transformers writes it, or a file of `--format=safetensors`.
+
+    Raises:
+        UserError: neither, or torn, or it contradicts itself.
+    """
+    if source.is_dir():
+        fields, params, tokenizer = hf.read(source)
+        return Given(fields, params, tokenizer, {})
+    if tensors.metadata(source).get("format") == packed.FORMAT:
+        raise UserError(f"{source} is a packed model, which trains no further; --workdir={source} runs it as it is")
+    arrays, metadata = tensors.read(source)
+    if metadata.get("format") != "juliagpt_jax":
+        raise UserError(
+            f"{source} has weights only; give the folder that has config.json and tokenizer.json beside them"
+        )
+    try:
+        values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
+        tokenizer = tokenizers.from_dict(tokenizer)
+        model = config.build(values).model
+        kept = {key: meta[key] for key in ("schedule",) if key in meta}
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{source}: its metadata are damaged: {type(error).__name__}: {error}") from error
+    blocks = {path.split("/")[0] for path in arrays if path.startswith("block_")}
+    if len(blocks) != model.layers:  # seen here, before anything is built from the config
+        raise UserError(f"{source}: {len(blocks)} blocks, and its config says model.layers={model.layers}")
+    return Given(dataclasses.asdict(model), arrays, tokenizer, kept)
+
+
+def with_context(settings: config.Config, given: Given, context: int) -> tuple[config.Config, Given]:
+    """The same model with a shorter context; learned positions are cut.
+
+    Raises:
+        UserError: it would be longer, or the model's weights are made for its context.
+    """
+    model = settings.model
+    if not 2 <= context <= model.context:
+        raise UserError(f"--context={context} is outside 2 .. {model.context}, the source's")
+    if set(model.mixer.split()) != {"attention"}:
+        raise UserError(f"--context={context}: the weights of model.mixer={model.mixer} are for {model.context} tokens")
+    settings = dataclasses.replace(settings, model=dataclasses.replace(model, context=context))
+    cut = {path: array[:context] if path == "positions" else array for path, array in given.params.items()}
+    return settings, given._replace(params=cut)
+
+
+FORMATS = {"hf": _write_hf, "gguf": _write_gguf, "safetensors": _write_safetensors}

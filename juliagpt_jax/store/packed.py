@@ -1,0 +1,224 @@
+"""A whole model in one small file: kernels in 8, 2 or 1.6 bits a weight, with all that is needed to write text.
+
+A safetensors file. A kernel has its scale beside it, stored and never computed again: the mean of the rounded weights
+is smaller than what they were rounded by. The tables that tokens are looked up in and told apart by (embedding,
+learned positions, head) are stored as float16, as int8 with a scale for each token, or as they are; Monarch factors as
+float16, or as they are; the rest is float32. Config, tokenizer and what the run said of itself are in the metadata.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models import precision
+from juliagpt_jax.models.capture import is_linear
+from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models.parameters import count
+from juliagpt_jax.models.quantized import PACKINGS
+from juliagpt_jax.store import tensors
+
+FORMAT = "juliagpt_jax packed"
+TABLES = {"embedding": 0, "positions": 0, "head": 1}  # with the axis of their tokens
+KERNEL = "kernel_int8"
+KEPT = ("step", "schedule", "val_loss", "data", "commit", "device")  # of a run's meta
+
+
+class Model(NamedTuple):
+    """What a packed file holds."""
+
+    config: config.Config
+    tokenizer: Any
+    decoder: Decoder
+    params: Any
+    meta: dict[str, Any]
+
+
+def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str, embedding: str) -> None:
+    """Write a run's model.
+
+    Args:
+        settings: the config to store: that of what the model computes.
+        kind: ternary or int8, as `precision.prepare` has it.
+        packing: of PACKINGS, for ternary; int8 has none.
+        embedding: of EMBEDDINGS.
+
+    Raises:
+        UserError: the model cannot be had in that precision, or a number has no place in float16.
+    """
+    arrays = _stored(run.model, run.params, kind, packing, embedding)
+    metadata = {
+        "format": FORMAT,
+        "packing": packing if kind == "ternary" else "int8",
+        "embedding": embedding,
+        "config": json.dumps(config.to_dict(settings)),
+        "tokenizer": json.dumps(run.tokenizer.to_dict()),
+        "meta": json.dumps({key: run.meta[key] for key in KEPT if key in run.meta}),
+    }
+    tensors.save(path, arrays, metadata)
+
+
+def size(model: Decoder, params: Any) -> int:
+    """Bytes of the weights of a model stored to be used: two for a weight, and a quarter for one of a ternary kernel
+    that can be packed."""
+    try:
+        arrays = _stored(model, params, "ternary", "2bit", "f16")
+    except UserError:
+        return 2 * count(params)
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _stored(model: Decoder, params: Any, kind: str, packing: str, embedding: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name."""
+    _, params = precision.prepare(model, params, kind)
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in flatten_dict(params, sep="/").items():
+        array = np.asarray(leaf)
+        if word := _stored_as(name, embedding):
+            arrays |= dict(EMBEDDINGS[word][0](name, array))
+        elif name.endswith(KERNEL) and kind == "ternary":
+            arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
+        else:
+            arrays[name] = array
+    return arrays
+
+
+def read(path: Path) -> Model:
+    """The model in a file, ready to compute.
+
+    Raises:
+        UserError: it is missing, torn, no such file, or contradicts itself.
+    """
+    try:
+        with tensors.opened(path) as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path} is no packed model; a file of --format=safetensors is for import_model")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            settings, tokenizer, meta, packing, embedding = _about(metadata)
+            decoder, shapes = _expected(settings, tokenizer.vocab_size, arrays)
+            params = dict(_unpacked(arrays, shapes, packing, embedding))
+            if arrays:
+                raise UserError(
+                    f"{len(arrays)} tensors have no place in such a model: {', '.join(sorted(arrays)[:3])}"[:300]
+                )
+    except UserError as error:
+        raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from error
+    return Model(settings, tokenizer, decoder, unflatten_dict(params, sep="/"), meta)
+
+
+def _about(metadata: Mapping[str, str]) -> tuple[config.Config, Any, dict[str, Any], str, str]:
+    """Config, tokenizer, meta, packing and embedding."""
+    try:
+        values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
+        settings, tokenizer = config.build(values), tokenizers.from_dict(tokenizer)
+        if type(meta["step"]) is not int or meta["step"] < 0:
+            raise ValueError(f"a step {meta['step']!r}")
+        packing, embedding = metadata["packing"], metadata["embedding"]
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}"[:300]) from error
+    packings = PACKINGS if settings.model.linear == "ternary" else ("int8",)
+    for what, word, known in (("packing", packing, packings), ("embedding", embedding, EMBEDDINGS)):
+        if word not in known:
+            raise UserError(f"its metadata are damaged: no {what} is called {word!r}"[:300])
+    return settings, tokenizer, meta | {"step": meta["step"], "data": meta.get("data")}, packing, embedding
+
+
+def _expected(settings: config.Config, vocab: int, arrays: Mapping[str, Any]) -> tuple[Decoder, dict[str, Any]]:
+    """The model of a config, and the shapes of its parameters by path; nothing is computed."""
+    model = settings.model
+    blocks = {name.split("/")[0] for name in arrays if name.startswith("block_")}
+    if len(blocks) != model.layers:  # seen before anything is built from the config
+        raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
+    check_names(model)
+    decoder = Decoder(model, vocab, settings.train.precision, int8=True)
+    shapes = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 2), int))["params"]
+    return decoder, flatten_dict(shapes, sep="/")
+
+
+def _unpacked(
+    arrays: dict[str, np.ndarray], shapes: Mapping[str, Any], packing: str, embedding: str
+) -> Iterator[tuple[str, jax.Array]]:
+    """The parameters by path, each held to its shape; what they are made of is taken out of `arrays`."""
+
+    def take(name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = arrays.pop(name, None)
+        if array is None:
+            raise UserError(f"there is no tensor {name}, as its config has it")
+        if array.dtype != dtype or array.shape != shape:
+            wanted = f"{np.dtype(dtype)}{list(shape)}"
+            raise UserError(f"{name} is {array.dtype}{list(array.shape)}, and its config has {wanted}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{name} holds numbers that are not finite")
+        return array
+
+    for name, want in shapes.items():
+        if word := _stored_as(name, embedding):
+            made = EMBEDDINGS[word][1](name, want.shape, take)
+        elif name.endswith(KERNEL) and packing in PACKINGS:
+            rows, columns = want.shape
+            stored = f"{name.removesuffix(KERNEL)}kernel_{packing}"
+            packed = take(stored, np.uint8, (PACKINGS[packing].rows(rows), columns))
+            try:
+                made = PACKINGS[packing].unpack(packed, rows)
+            except ValueError as error:
+                raise UserError(f"{stored}: {error}") from error
+        else:
+            made = take(name, want.dtype, want.shape)
+        yield name, jnp.asarray(made)
+
+
+def _stored_as(name: str, embedding: str) -> str:
+    """The word of EMBEDDINGS for an array, "" for one that is stored as it is."""
+    factor = is_linear(name) and not name.endswith("kernel")  # of a Monarch matrix
+    half = "f32" if embedding == "f32" else "f16"
+    return embedding if name in TABLES else half if factor else ""
+
+
+# How a table is stored, (name, array) -> named arrays, and read, (name, shape, take) -> array.
+
+
+def _store_as(precision: str) -> Any:
+    def store(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        yield name, tensors.cast(name, array, precision, "--embedding")
+
+    return store, lambda name, shape, take: take(name, tensors.STORED[precision], shape).astype(np.float32)
+
+
+def _store_int8(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Levels, and the size of one for each token (absmax)."""
+    tokens = TABLES[name]
+    largest = np.abs(array).max(axis=1 - tokens, keepdims=True)
+    scale = np.maximum(largest, np.finfo(np.float32).tiny * 127) / np.float32(127)
+    yield f"{name}_int8", np.round(array / scale).astype(np.int8)
+    yield f"{name}_scale", scale.astype(np.float32).reshape(-1)
+
+
+def _read_int8(name: str, shape: tuple[int, ...], take: Any) -> np.ndarray:
+    tokens = TABLES[name]
+    scale = take(f"{name}_scale", np.float32, (shape[tokens],))
+    return take(f"{name}_int8", np.int8, shape) * np.expand_dims(scale, 1 - tokens)
+
+
+EMBEDDINGS = {"f32": _store_as("f32"), "f16": _store_as("f16"), "int8": (_store_int8, _read_int8)}
+
+
+def settled(run: Any) -> config.Config:
+    """The config of what a run's model computes: before `train.ternary_from` that is no ternary one."""
+    same = run.model.model.linear == run.config.model.linear
+    if same:
+        return run.config
+    train = dataclasses.replace(run.config.train, ternary_from=0.0)
+    model = dataclasses.replace(run.config.model, linear=run.model.model.linear)
+    return dataclasses.replace(run.config, model=model, train=train)

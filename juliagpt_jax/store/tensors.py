@@ -1,0 +1,116 @@
+"""Named arrays in a safetensors file, which is read as if a stranger had written it."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import replacing
+
+STORED = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}  # by --precision
+READ = ("F64", "F32", "F16", "BF16")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file to read from, as the library opens it.
+
+    Raises:
+        UserError: it is missing, a pickle, torn or no safetensors file, as opening it or what is done with it says.
+    """
+    refuse_pickle(path)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a safetensors file, or a torn one: {error}") from error
+
+
+def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays of a file whose names don't end in one of `but`, as float32, and the file's metadata.
+
+    The library holds the header to the file's size before anything is allocated; nothing is ever unpickled.
+
+    Raises:
+        UserError: it is missing, a pickle, torn or no safetensors file, or holds what are no finite numbers.
+    """
+    arrays = {}
+    with opened(path) as file:
+        for name in (name for name in file.keys() if not (but and name.endswith(but))):
+            kind = file.get_slice(name).get_dtype()
+            if kind not in READ:
+                raise UserError(f"{path}: {_short(name)} is of type {kind}; weights are {', '.join(READ)}")
+            arrays[name] = file.get_tensor(name).astype(np.float32)
+        metadata = file.metadata() or {}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: {_short(name)} holds numbers that are not finite")
+    return arrays, metadata
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, {} where it has none or is no such file: `read` says that."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (OSError, safetensors.SafetensorError, ValueError, TypeError):
+        return {}
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises UserError where a file is a pickle, by its name or by its first bytes: reading one can run any code."""
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(4)
+    except OSError:  # for the reader to report
+        return
+    if (
+        path.suffix in PICKLES
+        or begins[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        or begins == b"PK\3\4"
+    ):
+        raise UserError(f"{path}: a pickle, which can run any code when it is read; convert it to safetensors first")
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], precision: str, metadata: dict[str, str]) -> None:
+    """Write a file in one step.
+
+    Raises:
+        UserError: a number has no place in the precision.
+    """
+    save(path, {name: cast(name, array, precision) for name, array in arrays.items()}, metadata)
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a file in one step, each array in its own dtype."""
+    with replacing(path) as temporary:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary, metadata)
+        temporary.chmod(0o644)  # the library leaves it to its owner alone
+
+
+def cast(name: str, array: np.ndarray, precision: str, flag: str = "--precision") -> np.ndarray:
+    """An array as --precision stores it, its numbers in the order that a file holds them in.
+
+    Raises:
+        UserError: a number is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(array, STORED[precision])
+    if not np.isfinite(stored.astype(np.float32)).all():
+        raise UserError(f"{flag}={precision}: {name} has numbers too large for it; f32 and bf16 hold them")
+    return stored
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else name[:77] + "...")

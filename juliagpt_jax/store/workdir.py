@@ -1,0 +1,235 @@
+"""The folder a run leaves behind: who may write in it, and how the other commands open it."""
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import write_json
+
+# What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
+# exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
+FREE = {
+    "data.tokenizer",  # where it lies; what it says is held to the checkpoint
+    "data.max_leak",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_windows",
+    "train.final_windows",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.sample_every",
+    "train.sample_tokens",
+    "train.max_bad_steps",
+    "train.remat",
+}
+# These change how the masks of dropout are drawn, so they are free only without it.
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+
+
+def free(wanted: config.Config) -> set[str]:
+    """The keys in which a resumed run may differ from what it was."""
+    return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
+
+
+def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
+    """What a run that goes on would change and must not: "train.lr: 0.1 -> 0.2". Of a model from outside that has not
+    `trained` here only the model is settled, not how it will train."""
+    changed = config.differences(old, config.to_dict(wanted), free(wanted))
+    return [row for row in changed if trained or (row.startswith("model.") and not row.startswith("model.dropout:"))]
+
+
+class Lock:
+    """An exclusive hold on a folder, made if missing, until the end of a `with`; SIGKILL frees it too.
+
+    Args:
+        flag: the command line's name for the folder, for messages.
+
+    Raises:
+        UserError: the folder cannot be made or written, or another process holds it; the text names that process.
+    """
+
+    def __init__(self, workdir: Path, flag: str = "--workdir"):
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._file = open(workdir / ".lock", "a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{flag}={workdir}: cannot write there: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            with self._file:
+                self._file.seek(0)
+                holder = self._file.read().strip() or "another process"
+            raise UserError(f"{flag}={workdir} is in use by {holder}") from error
+        except OSError as error:
+            self._file.close()
+            raise UserError(f"{flag}={workdir}: cannot be locked there: {error.strerror}") from error
+        self._file.truncate(0)
+        self._file.write(
+            f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        )
+        self._file.flush()
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def settle_config(workdir: Path, wanted: config.Config) -> None:
+    """Write config.json; once there is a checkpoint, hold the config to the one that is there.
+
+    Before that, a run that ended on a mistake may be started again with the mistake put right.
+
+    Raises:
+        UserError: a key that is not `free` differs; the text lists old -> new, key by key.
+    """
+    path = workdir / "config.json"
+    begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
+    if path.exists() and begun:
+        trained = not (workdir / "checkpoints" / "0").exists() or any((workdir / "checkpoints").glob("[1-9]*"))
+        changed = held(config.to_dict(config.read(path)), wanted, trained)
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run with another config ({'; '.join(changed)}); "
+                "give the old values back, or train in another --workdir"
+            )
+    write_json(path, config.to_dict(wanted))
+
+
+def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
+    """Versions, commit, device and seed: what run.json and every checkpoint say about where numbers came from."""
+    names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
+        "commit": _commit(),
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "platform": devices[0].platform,
+        "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
+        "seed": seed,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # this package, run from its folder
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    try:
+        run = lambda *args: (
+            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
+        )
+        return run("rev-parse", "HEAD").strip() + ("+changes" if run("status", "--porcelain", "-uno").strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model as its workdir holds it."""
+
+    config: config.Config
+    tokenizer: Any
+    model: Any
+    params: Any
+    step: int
+    meta: dict[str, Any]
+    folder: Path  # of the checkpoint, or the packed file
+
+
+def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) -> Run:
+    """Open a workdir, or a packed model, for reading. It may be in use by a training process; nothing is changed.
+
+    Args:
+        checkpoint: "newest", "best" (lowest validation loss) or a step.
+        averaged: take the averaged weights (train.ema or train.tail) instead of the raw ones.
+
+    Raises:
+        UserError: not a workdir, no checkpoint yet, no such checkpoint, or one that does not fit.
+        StorageError: no sound checkpoint.
+    """
+    import jax
+
+    from juliagpt_jax.data import tokenizer as tokenizers
+    from juliagpt_jax.models.build import at_step, build_model
+    from juliagpt_jax.models.decoder import check_names
+    from juliagpt_jax.store.checkpoint import Damaged, load_params, read_meta, steps
+
+    if workdir.is_file():
+        return _open_file(workdir, checkpoint, averaged)
+    settings = config.read(workdir / "config.json")
+    check_names(settings.model)
+    tokenizer = tokenizers.load(workdir / "tokenizer.json")
+    model = build_model(settings, tokenizer.vocab_size)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
+    folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
+    for folder in folders:
+        try:
+            params = load_params(folder, target, averaged)
+            meta = read_meta(folder)
+            return Run(settings, tokenizer, at_step(settings, model, meta["step"]), params, meta["step"], meta, folder)
+        except (StorageError, Damaged) as error:
+            if checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
+                return open_run(workdir, checkpoint, averaged)
+            if folder == folders[-1]:
+                raise StorageError(str(error)) from error
+            print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
+    raise AssertionError("unreachable: there is at least one folder")
+
+
+def _open_file(path: Path, checkpoint: str, averaged: bool) -> Run:
+    from juliagpt_jax.store import packed
+
+    if checkpoint != "newest" or averaged:
+        raise UserError(f"--checkpoint and --averaged choose from a workdir; {path} holds one model")
+    model = packed.read(path)
+    return Run(model.config, model.tokenizer, model.decoder, model.params, model.meta["step"], model.meta, path)
+
+
+def refuse_packed(run: Run) -> None:
+    """Raises UserError where the weights are bytes: they have no gradients."""
+    if run.model.int8:
+        raise UserError(f"{run.folder}: a packed model has no gradients; give the workdir that it was made of")
+
+
+def _checkpoints(workdir: Path, wanted: str, steps: list[int]) -> list[Path]:
+    folder = workdir / "checkpoints"
+    if not steps:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    if wanted == "newest":
+        return [folder / str(step) for step in reversed(steps)]
+    if wanted == "best":
+        link = folder / "best"
+        wanted = os.readlink(link) if link.is_symlink() else "none"
+        if wanted not in map(str, steps):
+            raise UserError(f"{workdir} has no best checkpoint: none was evaluated yet, or it was set aside as damaged")
+    if wanted in map(str, steps):
+        return [folder / wanted]
+    raise UserError(f"--checkpoint={wanted}: it is newest, best, or one of {', '.join(map(str, steps))}")

@@ -1,0 +1,51 @@
+"""The devices that share a step: which they are, and what lies where."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground.errors import UserError
+
+
+def make_mesh(config: config.Config) -> jax.sharding.Mesh:
+    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step.
+
+    Their steps depend on sums over the whole batch, so on many devices they would meet several times a step, and XLA's
+    CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
+    """
+    rows = config.train.batch_size // config.train.accumulate
+    if not diffrax_loops(config.model):
+        return devices.make_mesh(config.mesh, rows)
+    if config.mesh.data > 1 or config.mesh.model > 1:
+        raise UserError(
+            "config.mesh: an ODE with a tolerance, or with the backsolve adjoint, trains on one device (mesh.data=1)"
+        )
+    return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
+
+
+def diffrax_loops(model: config.Model) -> bool:
+    """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
+    return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
+
+
+def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else
+    whole."""
+
+    def place(leaf):
+        spec: list[str | None] = [None] * leaf.ndim
+        size = mesh.shape["model"]
+        fitting = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % size == 0]
+        if size > 1 and fitting:
+            spec[max(fitting, key=lambda axis: leaf.shape[axis])] = "model"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(place, state)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The rows of a batch are spread over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "model")))

@@ -1,0 +1,428 @@
+"""The server over a real socket: OpenAI's shapes, limits, who leaves, who is too many, and how it stops."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import socket
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.serving.completions import Limits
+from juliagpt_jax.serving.engine import Engine
+from juliagpt_jax.training.state import initial_state
+
+pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+from juliagpt_jax.serving import server  # noqa: E402
+
+LETTERS, CONTEXT = "\n abcdefghijk", 32
+
+
+class Served:
+    """A server in a thread of this process, with a client of it."""
+
+    def __init__(self, generator: Generator):
+        self.generator = generator
+        self.tokenizer = CharTokenizer(LETTERS)
+        self.engine = Engine(generator, self.tokenizer, slots=2, queue=6, block=4)
+        self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
+        app = server.application(self.engine, "small", self.limits)
+        listener = server.bind("127.0.0.1", 0)
+        listener.listen(64)
+        self.port = listener.getsockname()[1]
+        settings = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")
+        self._uvicorn = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._uvicorn.serve(sockets=[listener])))
+
+    def __enter__(self):
+        self.engine.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.engine.stop()
+        self._uvicorn.should_exit = True
+        self._thread.join()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, method="POST", path="/v1/completions", body=None, **fields):
+        """Status, headers and the JSON, or text, of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body if body is not None or method == "GET" else json.dumps(fields))
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            is_json = answer.headers["content-type"] == "application/json"
+            return answer.status, answer.headers, json.loads(text) if is_json else text
+
+    def complete(self, **fields):
+        status, _, answer = self.ask(**fields)
+        assert status == 200, answer
+        return answer
+
+    def stream(self, **fields):
+        """The events of a stream, without the last, [DONE]."""
+        status, headers, text = self.ask(stream=True, **fields)
+        assert status == 200 and headers["content-type"].startswith("text/event-stream"), text
+        lines = text.split("\n\n")
+        assert lines[-2:] == ["data: [DONE]", ""]
+        return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+    def generated(self, prompts, count, rule, seed):
+        ids = [self.tokenizer.encode(prompt).astype(int) for prompt in prompts]
+        return [self.tokenizer.decode(row) for row in self.generator.generate(ids, count, rule, seed)]
+
+    def wait(self, condition, seconds=30):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (self.engine.busy, self.engine.queued)
+            time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def generator(tiny):
+    config = tiny("model.width=16", f"model.context={CONTEXT}", "model.tie=false", "seed=0")
+    model = build_model(config, len(LETTERS))
+    params = jax.jit(lambda: initial_state(config, model).params)()
+    return Generator(model, jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params))
+
+
+@pytest.fixture(scope="module")
+def served(generator):
+    with Served(generator) as served:
+        yield served
+
+
+def test_a_completion(served):
+    answer = served.complete(model="small", prompt="abba", max_tokens=40, temperature=0)
+    (choice,) = answer["choices"]
+    assert choice["text"] == served.generated(["abba"], 40, Rule(greedy=True), 0)[0]
+    assert (choice["index"], choice["finish_reason"], choice["logprobs"]) == (0, "length", None)
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 40, "total_tokens": 44}
+    assert (answer["object"], answer["model"]) == ("text_completion", "small") and answer["id"].startswith("cmpl-")
+
+
+def test_several_texts_for_several_prompts(served):
+    fields = {"prompt": ["abba", "cab", "abba"], "n": 2, "max_tokens": 12, "temperature": 0.9, "top_k": 9, "seed": 5}
+    answer = served.complete(**fields)
+    prompts = [prompt for prompt in fields["prompt"] for _ in range(2)]
+    texts = served.generated(prompts, 12, Rule(0.9, 9), 5)
+    assert [choice["text"] for choice in answer["choices"]] == texts and len(set(texts)) == 6
+    assert [choice["index"] for choice in answer["choices"]] == list(range(6))
+    assert answer["usage"] == {"prompt_tokens": 11, "completion_tokens": 72, "total_tokens": 83}
+
+
+def test_defaults_are_openais(served):
+    """16 tokens at temperature 1, another text each time."""
+    texts = {served.complete(prompt="a")["choices"][0]["text"] for _ in range(4)}
+    assert len(texts) > 1 and set(map(len, texts)) == {16}
+    assert served.complete(prompt="a", max_tokens=None, stop=None, n=None)["usage"]["completion_tokens"] == 16
+
+
+def test_prompts_as_ids(served):
+    ids = served.tokenizer.encode("abba").tolist()
+    by_text = served.complete(prompt="abba", temperature=0)["choices"][0]["text"]
+    assert served.complete(prompt=ids, temperature=0)["choices"][0]["text"] == by_text
+    both = served.complete(prompt=[ids, [3]], temperature=0, echo=True, max_tokens=3)["choices"]
+    assert [choice["text"][:4] for choice in both] == ["abba", "b" + both[1]["text"][1:4]]
+
+
+def test_an_empty_prompt_begins_a_text(served):
+    answer = served.complete(prompt="", temperature=0, echo=True)
+    assert answer["choices"][0]["text"] == served.generated(["\n"], 16, Rule(greedy=True), 0)[0]
+
+
+def test_a_stream_is_the_whole_in_pieces(served):
+    fields = {"prompt": "abba", "max_tokens": 70, "seed": 3, "n": 2, "logprobs": 2, "echo": True}
+    whole = served.complete(**fields)
+    *events, last = served.stream(**fields, stream_options={"include_usage": True})
+    assert len(events) > 20 and last["choices"] == [] and last["usage"] == whole["usage"]
+    for choice in whole["choices"]:
+        own = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
+        assert "".join(part["text"] for part in own) == choice["text"]
+        assert [part["finish_reason"] for part in own] == [None] * (len(own) - 1) + ["length"]
+        for key, values in choice["logprobs"].items():
+            assert [value for part in own for value in part["logprobs"][key]] == values
+    assert {event["id"] for event in [*events, last]} == {last["id"]}
+
+
+def test_logprobs(served):
+    choice = served.complete(prompt="abba", max_tokens=3, temperature=0, logprobs=2, echo=True)["choices"][0]
+    found = choice["logprobs"]
+    assert found["tokens"] == list(choice["text"]) and found["text_offset"] == list(range(7))
+    assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
+    rows = list(zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True))
+    for text, value, top in rows[1:]:
+        assert top[text] == value < 0 and 2 <= len(top) <= 3
+    assert all(max(top, key=top.get) == text for text, _, top in rows[4:])
+
+
+def test_stop(served):
+    whole = served.complete(prompt="abba", max_tokens=60, temperature=0)["choices"][0]["text"]
+    stop = whole[30:32]
+    answer = served.complete(prompt="abba", max_tokens=60, temperature=0, stop=["zzz", stop])
+    cut = whole.find(stop)
+    assert (answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]) == (whole[:cut], "stop")
+    assert answer["usage"]["completion_tokens"] == cut + 2
+    streamed = served.stream(prompt="abba", max_tokens=60, temperature=0, stop=stop)
+    assert "".join(event["choices"][0]["text"] for event in streamed) == whole[:cut]
+
+
+@pytest.mark.parametrize(
+    "fields, status, param, says",
+    [
+        ({}, 400, "prompt", "prompt is missing"),
+        ({"prompt": "naïve"}, 400, "prompt", r"'n' (U+006E), 'v' (U+0076), 'ï' (U+00EF)"),
+        ({"prompt": ["a", 3]}, 400, "prompt", "a text, a list of texts, a list of ids"),
+        ({"prompt": []}, 400, "n", "0 prompts"),
+        ({"prompt": [[]]}, 400, "prompt", "has no ids"),
+        ({"prompt": [3, 13]}, 400, "prompt", "id 13 is outside the vocabulary of 13"),
+        ({"prompt": [-1]}, 400, "prompt", "id -1 is outside"),
+        ({"prompt": [2**70]}, 400, "prompt", "outside the vocabulary"),
+        ({"prompt": "a" * 101}, 400, "prompt", "has 101 tokens; this server reads up to 100"),
+        ({"prompt": "a" * 33, "echo": True, "logprobs": 1}, 400, "prompt", "the model's context is 32"),
+        ({"prompt": "a", "max_tokens": 100_001}, 400, "max_tokens", "writes up to 100000"),
+        ({"prompt": "a", "max_tokens": -1}, 400, "max_tokens", "greater than or equal to 0, not -1"),
+        ({"prompt": "a", "max_tokens": "5"}, 400, "max_tokens", "not '5'"),
+        ({"prompt": "a", "max_tokens": 2.5}, 400, "max_tokens", "not 2.5"),
+        ({"prompt": "a", "temperature": -0.1}, 400, "temperature", "not -0.1"),
+        ({"prompt": "a", "temperature": "hot"}, 400, "temperature", "not 'hot'"),
+        ({"prompt": "a", "top_p": 0}, 400, "top_p", "greater than 0, not 0"),
+        ({"prompt": "a", "top_p": 1.5}, 400, "top_p", "not 1.5"),
+        ({"prompt": "a", "top_k": -1}, 400, "top_k", "not -1"),
+        ({"prompt": "a", "seed": 2**32}, 400, "seed", "less than 4294967296"),
+        ({"prompt": "a", "logprobs": 21}, 400, "logprobs", "less than or equal to 20"),
+        ({"prompt": "a", "n": 0}, 400, "n", "not 0"),
+        ({"prompt": "a", "n": 9}, 400, "n", "n=9: this server takes 1 .. 8 texts"),
+        ({"prompt": "a", "stop": ""}, 400, "stop", "1 .. 256 characters"),
+        ({"prompt": "a", "stop": ["b"] * 17}, 400, "stop", "up to 16 texts"),
+        ({"prompt": "a", "stop": 5}, 400, "stop", "a text or a list of texts"),
+        ({"prompt": "a", "temprature": 1}, 400, "temprature", "did you mean temperature?"),
+        ({"prompt": "a", "stream_options": {"x": 1}}, 400, "stream_options.x", "no field is called"),
+        ({"prompt": "a", "best_of": 2}, 400, "best_of", "not supported"),
+        ({"prompt": "a", "logit_bias": {"3": 1}}, 400, "logit_bias", "not supported"),
+        ({"prompt": "a", "presence_penalty": 0.5}, 400, "presence_penalty", "not supported"),
+        ({"prompt": "a", "model": "gpt-9"}, 404, "model", "no model is called 'gpt-9'; there is: small"),
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_told_why(fields, status, param, says, served):
+    found, _, answer = served.ask(**fields)
+    assert found == status and says in answer["error"]["message"], answer
+    assert answer["error"]["param"] == param and answer["error"]["type"] == "invalid_request_error"
+    assert "\n" not in answer["error"]["message"]
+
+
+def test_what_has_no_effect_is_accepted(served):
+    served.complete(
+        prompt="a", presence_penalty=0, frequency_penalty=0.0, logit_bias={}, suffix="", best_of=1, user="me"
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b'{"prompt": "\xff"}', b'{"prompt":"\\ud800"}', b"[" * 4000])
+def test_a_body_that_is_no_request(body, served):
+    status, _, answer = served.ask(body=body)
+    assert status == 400 and answer["error"]["message"].startswith(("the body", "prompt: characters")), answer
+
+
+def test_mangled_bodies(served):
+    """Random edits of a request's bytes are answered, never with a failure of the server."""
+    rng = np.random.default_rng(0)
+    sound = json.dumps({"prompt": ["ab", "c"], "max_tokens": 2, "stop": ["a"], "logprobs": 1, "echo": True}).encode()
+    for _ in range(150):
+        body = bytearray(sound)
+        for _ in range(rng.integers(1, 4)):
+            body[rng.integers(len(body))] = rng.choice([*b'09[]{}",:-ae\\\xff'])
+        assert served.ask(body=bytes(body))[0] in (200, 400), body
+
+
+def test_a_body_too_large_is_not_read(served):
+    status, _, answer = served.ask(prompt="a" * 6_000)
+    assert status == 413 and "5000 bytes" in answer["error"]["message"]
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        sock.sendall(head.encode() + b"".join(b"400\r\n" + b"a" * 1024 + b"\r\n" for _ in range(6)))  # and no end
+        assert sock.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_other_routes(served):
+    _, _, models = served.ask("GET", "/v1/models")
+    assert [model["id"] for model in models["data"]] == ["small"] and models["object"] == "list"
+    assert served.ask("GET", "/v1/models/small")[2] == models["data"][0]
+    assert served.ask("GET", "/v1/models/x")[0] == 404
+    health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "slots": 2}
+    served.wait(lambda: not served.engine.busy)
+    assert served.ask("GET", "/health")[2] == health
+    status, _, answer = served.ask(path="/v1/chat/completions", prompt="a")
+    assert status == 404 and "there is POST /v1/completions" in answer["error"]["message"]
+    assert served.ask("GET", "/v1/completions")[0] == 405
+
+
+def test_the_page_asks_nobody_else(served):
+    status, headers, page = served.ask("GET", "/")
+    assert status == 200 and headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert not re.findall(r"(?:src|href)\s*=\s*(?![\"']?data:)|https?://|@import|url\(", page)
+
+
+@pytest.fixture
+def held(served, monkeypatch):
+    """The engine waits before each block until the event is set."""
+    go, advance = threading.Event(), served.engine.batch.advance
+    monkeypatch.setattr(served.engine.batch, "advance", lambda *flags: (go.wait(60), advance(*flags))[1])
+    yield go
+    go.set()
+    served.wait(lambda: not served.engine.busy)
+
+
+def test_too_many_are_told_to_come_again(served, held):
+    answers = []
+    first = [threading.Thread(target=lambda: answers.append(served.ask(prompt="abba", n=4, seed=1))) for _ in range(2)]
+    for number, thread in enumerate(first, 1):
+        thread.start()
+        served.wait(lambda number=number: served.engine.busy + served.engine.queued == 4 * number)
+    for more in ({}, {"stream": True}):
+        status, headers, answer = served.ask(prompt="a", **more)
+        assert status == 429 and int(headers["retry-after"]) >= 1
+        assert answer["error"]["type"] == "rate_limit_error" and "full" in answer["error"]["message"]
+    held.set()
+    for thread in first:
+        thread.join()
+    assert [status for status, _, _ in answers] == [200, 200]
+    texts = [[choice["text"] for choice in answer["choices"]] for _, _, answer in answers]
+    assert texts[0] == texts[1] == served.generated(["abba"] * 4, 16, Rule(), 1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_leaves_gives_the_place_away(stream, served):
+    """A text of 100,000 characters ends when its reader hangs up, running or waiting."""
+    body = json.dumps({"prompt": "abba", "n": 5, "max_tokens": 100_000, "stream": stream}).encode()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        if stream:
+            assert b"data: {" in sock.recv(100_000) + sock.recv(100_000)
+        served.wait(lambda: (served.engine.busy, served.engine.queued) == (2, 3))
+    served.wait(lambda: (served.engine.busy, served.engine.queued) == (0, 0))
+    assert served.complete(prompt="a")
+
+
+def test_a_failed_model_is_an_error_of_the_server(served, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no more memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.engine.batch, "advance", fail)
+        status, _, answer = served.ask(prompt="a")
+        assert status == 500 and answer["error"]["type"] == "server_error"
+        assert "no more memory" in answer["error"]["message"]
+        status, _, text = served.ask(prompt="a", stream=True)
+        assert status == 200 and "server_error" in text and "[DONE]" not in text
+    assert served.complete(prompt="a"), "the next one is served"
+
+
+def test_the_official_client(served):
+    openai = pytest.importorskip("openai", reason="pip install '.[serve-test]'")
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["small"]
+        assert client.models.retrieve("small").owned_by == "juliagpt_jax"
+        ask = {"model": "small", "prompt": "abba", "max_tokens": 20, "seed": 4}
+        whole = client.completions.create(**ask, logprobs=2, extra_body={"top_k": 5})
+        assert whole.choices[0].text == served.generated(["abba"], 20, Rule(top_k=5), 4)[0]
+        assert whole.choices[0].finish_reason == "length" and whole.usage.total_tokens == 24
+        assert whole.choices[0].logprobs.tokens == list(whole.choices[0].text)
+        with client.completions.create(**ask, stream=True, extra_body={"top_k": 5}) as stream:
+            assert "".join(event.choices[0].text for event in stream) == whole.choices[0].text
+        with pytest.raises(openai.BadRequestError, match="U\\+00E9"):
+            client.completions.create(model="small", prompt="é")
+        with pytest.raises(openai.NotFoundError, match="there is: small"):
+            client.completions.create(model="large", prompt="a")
+
+
+def test_the_official_client_comes_again(served, held):
+    openai = pytest.importorskip("openai", reason="pip install '.[serve-test]'")
+    others = threading.Thread(target=lambda: served.ask(prompt="abba", n=8))
+    others.start()
+    served.wait(lambda: served.engine.busy + served.engine.queued == 8)
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.RateLimitError):
+            client.completions.create(model="small", prompt="a")
+        threading.Timer(0.3, held.set).start()
+        assert client.with_options(max_retries=4).completions.create(model="small", prompt="a").choices[0].text
+    others.join()
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(served):
+    """Type, see chances at the cursor, write, point at a character, stop."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[serve-test]'")
+    expect = playwright.expect
+    expect.set_options(timeout=30_000)
+    served.complete(prompt="abba")  # compiled
+    browser = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    if not browser:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        page = p.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
+        heard, asked = [], []
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(served.url)
+        page.locator("#text").press_sequentially("abba")
+        expect(page.locator("#where")).to_contain_text("behind the text")
+        chances = page.locator("#chances tr").all_inner_texts()
+        best = served.complete(prompt="abba", max_tokens=1, temperature=0)["choices"][0]["text"]
+        assert len(chances) == 10 and chances[0].split()[0] == best.replace(" ", "\u2423").replace("\n", "\u21b5")
+
+        page.fill("#seed", "7")
+        page.locator("#temperature").fill("0.5")
+        page.locator("#top_k").fill("4")
+        page.locator("#max_tokens").fill("60")
+        page.click("#write")
+        expect(page.locator("#status")).to_contain_text("60 characters")
+        expect(page.locator("#write")).to_be_enabled()
+        text = page.locator("#text").input_value()
+        assert text == "abba" + served.generated(["abba"], 60, Rule(0.5, 4), 7)[0]
+        assert page.locator("#mirror").inner_text().rstrip("\u200b") == text
+        assert page.locator("#mirror span.new").count() == 60
+
+        for place in (2, 9):  # typed: asked for; written: known from the stream
+            box = page.locator(f"#mirror span[data-at='{place}']").bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.wait_for_selector(f"#mirror span.at[data-at='{place}']")
+            scored = served.complete(prompt=text[: place + 1], max_tokens=0, echo=True, logprobs=10)["choices"][0]
+            wanted = 100 * np.exp(scored["logprobs"]["token_logprobs"][place])
+            where = page.locator("#where").inner_text()
+            assert where.startswith("under the pointer: ")
+            assert float(where.split()[-1].rstrip("%")) == pytest.approx(wanted, rel=0.06)
+            assert page.locator("#chances tr.taken").count() == 1
+
+        page.locator("#max_tokens").evaluate("slider => { slider.max = 100000; slider.value = 100000 }")
+        page.click("#write")
+        expect(page.locator("#mirror span.new").nth(100)).to_be_attached()
+        assert page.locator("#write").is_disabled()
+        page.click("#stop")
+        served.wait(lambda: not served.engine.busy)
+        expect(page.locator("#write")).to_be_enabled()
+        assert page.locator("#status").inner_text() == "stopped"
+
+        page.fill("#text", "xyz")
+        page.click("#write")
+        page.wait_for_selector("#status.bad")
+        assert "U+0078" in page.locator("#status").inner_text()
+        assert all(url.startswith(served.url) for url in asked), asked
+        assert all("400 (Bad Request)" in line for line in heard), heard
