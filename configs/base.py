@@ -27,12 +27,14 @@ def get_config() -> ml_collections.ConfigDict:
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
     data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
-    data.order_by = "difficulty"  # the field of numbers that says what is easy: low
-    data.order_after = 0.0  # epochs of random order before it: a warm-up
-    data.order_epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
-    data.order_parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
-    data.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
-    data.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
+
+    data.curriculum = curriculum = ml_collections.ConfigDict()
+    curriculum.by = "difficulty"  # the field of numbers that says what is easy: low
+    curriculum.after = 0.0  # epochs of random order before it: a warm-up
+    curriculum.epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
+    curriculum.parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
+    curriculum.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
+    curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     config.model = model = ml_collections.ConfigDict()
     model.width = 384  # channels of the residual stream
@@ -56,23 +58,27 @@ def get_config() -> ml_collections.ConfigDict:
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
-    model.ode_solver = "euler"  # a name of models/ode.py; the ode_ knobs act in layers whose depth is "ode"
-    model.ode_steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
-    model.ode_min_steps = 0  # each training step draws its number of steps from here to ode_steps; 0: always ode_steps
-    model.ode_rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
-    model.ode_max_steps = 64  # where an adaptive solve gives up
-    model.ode_speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
-    model.ode_time = "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
-    model.ode_modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
-    model.ode_rank = 4  # of each mode's change of a matrix, for lowrank
-    model.ode_adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
-    model.monarch_blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
-    model.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
-    model.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
-    model.filter_bands = 2  # waves of the position that this network sees, a sine and a cosine each
-    model.filter_sine = 10.0  # what its sines begin to multiply by; more makes a rougher filter
-    model.filter_fast = 0.3  # contexts after which the fastest channel's filter has faded to 1%
-    model.filter_slow = 1.5  # ... and the slowest channel's
+
+    model.ode = ode = ml_collections.ConfigDict()
+    ode.solver = "euler"  # a name of models/ode.py; these knobs act in layers whose depth is "ode"
+    ode.steps = 6  # equal steps of a solve from t = 0 to 1: the effective depth, at a solver of one evaluation
+    ode.min_steps = 0  # each training step draws its number of steps from here to ode.steps; 0: always ode.steps
+    ode.rtol = 0.0  # tolerance of adaptive steps in training (evaluation: a schedule for it); 0: equal steps
+    ode.max_steps = 64  # where an adaptive solve gives up
+    ode.speed = 6.0  # dx/dt in blocks: Euler with as many steps is a stack of so many blocks that share weights
+    ode.time = "embedded"  # how t enters the field, a name of models/fields.py; also none, lowrank, generated
+    ode.modes = 4  # functions of t that are mixed to a shift, a scale or a matrix
+    ode.rank = 4  # of each mode's change of a matrix, for lowrank
+    ode.adjoint = "recursive"  # how the gradient is computed: recursive, direct, backsolve, reversible
+
+    model.monarch = monarch = ml_collections.ConfigDict()
+    monarch.blocks = 4  # of each factor of a Monarch linear, whose square has 2 / blocks of the dense weights
+    monarch.conv_width = 3  # taps of the short convolution inside the Monarch mixers, the token's own included
+    monarch.filter_order = 16  # hidden width of the network that makes the Monarch mixer's long filter
+    monarch.filter_bands = 2  # waves of the position that this network sees, a sine and a cosine each
+    monarch.filter_sine = 10.0  # what its sines begin to multiply by; more makes a rougher filter
+    monarch.filter_fast = 0.3  # contexts after which the fastest channel's filter has faded to 1%
+    monarch.filter_slow = 1.5  # ... and the slowest channel's
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
@@ -88,29 +94,16 @@ def get_config() -> ml_collections.ConfigDict:
     train.decay_share = 0.5  # of the steps: where the trapezoid comes down; published speed runs use 0.4 to 0.65
     train.beta1 = 0.9  # decay of the mean of the gradient
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
-    train.muon_momentum = 0.95  # decay of Muon's mean of the gradient; the authors'
-    train.muon_polar = "quintic"  # how near it comes to equal singular values, a name of training/muon.py; also exact
-    train.soap_every = 10  # steps between two updates of SOAP's bases; the authors'
-    train.soap_max_side = 2_048  # a longer side of a matrix gets none: n^2 numbers twice, n^3 operations an update
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
     train.weight_decay_schedule = "learning_rate"  # goes up and down with it; also constant, linear (on top, to zero)
     train.cautious = False  # decay only the numbers that the step itself draws towards zero
     train.clip = 1.0  # global gradient norm
-    train.kfac_fisher = "sampled"  # labels drawn from the model: the Fisher matrix; empirical: the text's own labels
-    train.kfac_sharing = "expand"  # every position is an example; reduce: sums over a window's positions are
-    train.kfac_damping = 1e-4  # what is added to the Fisher matrix; 1e-3 and 1e-2 did worse
-    train.kfac_kl = 1e-3  # trust region: a step changes predictions by half of this, in nats; 0: no limit
-    train.kfac_ema = 0.95  # decay of the running means of the factors, a measurement
-    train.kfac_factors_every = 5  # steps between two measurements of the factors, each about a step's work
-    train.kfac_inverse_every = 5  # steps between two inversions of the factors
     train.ternary_from = 0.0  # share of the steps before model.linear=ternary rounds; until then it computes as subln
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
-    train.ngram = "bigram"  # what the corpus's n-grams ask of predictions, a name of objectives/ngrams.py
-    train.ngram_weight = 0.0  # weight of that penalty in the loss; 0: none
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text
@@ -120,6 +113,27 @@ def get_config() -> ml_collections.ConfigDict:
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none
     train.sample_tokens = 200  # characters of such a sample
+
+    train.muon = muon = ml_collections.ConfigDict()
+    muon.momentum = 0.95  # decay of Muon's mean of the gradient; the authors'
+    muon.polar = "quintic"  # how near it comes to equal singular values, a name of training/muon.py; also exact
+
+    train.soap = soap = ml_collections.ConfigDict()
+    soap.every = 10  # steps between two updates of SOAP's bases; the authors'
+    soap.max_side = 2_048  # a longer side of a matrix gets none: n^2 numbers twice, n^3 operations an update
+
+    train.kfac = kfac = ml_collections.ConfigDict()
+    kfac.fisher = "sampled"  # labels drawn from the model: the Fisher matrix; empirical: the text's own labels
+    kfac.sharing = "expand"  # every position is an example; reduce: sums over a window's positions are
+    kfac.damping = 1e-4  # what is added to the Fisher matrix; 1e-3 and 1e-2 did worse
+    kfac.kl = 1e-3  # trust region: a step changes predictions by half of this, in nats; 0: no limit
+    kfac.ema = 0.95  # decay of the running means of the factors, a measurement
+    kfac.factors_every = 5  # steps between two measurements of the factors, each about a step's work
+    kfac.inverse_every = 5  # steps between two inversions of the factors
+
+    train.ngram = ngram = ml_collections.ConfigDict()
+    ngram.kind = "bigram"  # what the corpus's n-grams ask of predictions, a name of objectives/ngrams.py
+    ngram.weight = 0.0  # weight of that penalty in the loss; 0: none
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

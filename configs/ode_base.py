@@ -14,6 +14,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = base_config()
     config.model.depth = "ode"
     config.model.layers = 1
-    config.model.ode_solver = "midpoint"  # 3 steps of two evaluations: the compute of base.py
-    config.model.ode_steps = 3
+    config.model.ode.solver = "midpoint"  # 3 steps of two evaluations: the compute of base.py
+    config.model.ode.steps = 3
     return config

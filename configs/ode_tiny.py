@@ -15,6 +15,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = tiny_config()
     config.model.depth = "ode"
     config.model.layers = 1
-    config.model.ode_solver = "midpoint"
-    config.model.ode_steps = 3
+    config.model.ode.solver = "midpoint"
+    config.model.ode.steps = 3
     return config

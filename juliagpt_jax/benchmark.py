@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 SHAPES = ["width", "layers", "heads", "context"]
@@ -64,7 +64,7 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    settings = config.load(options.config, [*options.overrides, *_shape_overrides(options)])
+    settings = config_file.load(options.config, [*options.overrides, *_shape_overrides(options)])
     for name in ("batch", "new", "repeats", "vocab"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")
@@ -77,13 +77,10 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.models import precision
-    from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.store.workdir import processor
-    from juliagpt_jax.training import optimizers, schedules
+    from juliagpt_jax.training import run
 
-    check_names(settings.model)
-    optimizers.check_names(settings.train)
-    schedules.check_names(settings.train)
+    run.check(settings)
     if options.precision:
         precision.check(options.precision)
     import jax
@@ -107,7 +104,7 @@ def main(options: argparse.Namespace) -> None:
 def _shape_overrides(options: argparse.Namespace) -> list[str]:
     given = [f"model.{name}={getattr(options, name)}" for name in SHAPES if getattr(options, name) is not None]
     if options.hidden:
-        width = options.width or config.load(options.config, options.overrides).model.width
+        width = options.width or config_file.load(options.config, options.overrides).model.width
         given.append(f"model.ffn_mult={options.hidden / width!r}")
     if options.what == "train" and options.batch:
         given.append(f"train.batch_size={options.batch}")

@@ -10,7 +10,7 @@ import math
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json
 
@@ -35,7 +35,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     overrides = [*options.overrides, *([f"data.weights_by={options.by}"] if options.by else [])]
-    settings = config.load(options.config, overrides)
+    settings = config_file.load(options.config, overrides)
     for name, good in [("eta", 0 < options.eta < math.inf), ("smoothing", 0 < options.smoothing < 1)]:
         if not good:
             raise UserError(f"--{name}={getattr(options, name)} must be above 0{' and below 1' * (name != 'eta')}")

@@ -9,7 +9,7 @@ A model trained with model.linear=subln may go on as a ternary one: --config.mod
 import argparse
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> None:
         if override.startswith("model.") and not override.startswith(("model.dropout=", "model.linear=")):
             raise UserError(f"--config.{override}: the model is the source's")
     asked = [override.partition("=")[2] for override in options.overrides if override.startswith("model.linear=")]
-    values = config.to_dict(config.load(options.config, options.overrides))
+    values = config.to_dict(config_file.load(options.config, options.overrides))
     if not source.exists():
         raise UserError(f"--source={source} does not exist")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, config, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
@@ -52,9 +53,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.training.schedules import learning_rate
 
     if options.method not in influence.METHODS:
-        raise UserError(
-            f"--method: no method is called {options.method!r}{config.near(options.method, influence.METHODS)}"
-        )
+        raise UserError(f"--method: no method is called {options.method!r}{near(options.method, influence.METHODS)}")
     workdir = Path(options.workdir)
     every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
     runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]

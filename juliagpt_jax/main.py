@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -29,11 +29,11 @@ def parser() -> command.Parser:
 
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
-    settings = config.load(options.config, options.overrides)
+    settings = config_file.load(options.config, options.overrides)
     if options.seeds is not None:
         _together(options, begun)
         return
-    workdir = Path(options.workdir or f"runs/{config.run_name(options.config)}")
+    workdir = Path(options.workdir or f"runs/{config_file.run_name(options.config)}")
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.training import run
@@ -50,7 +50,9 @@ def _together(options: argparse.Namespace, begun: float) -> None:
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds={options.seeds}: a seed stands there twice")
     settings = {
-        Path(options.workdir.replace("{seed}", seed)): config.load(options.config, [*options.overrides, f"seed={seed}"])
+        Path(options.workdir.replace("{seed}", seed)): config_file.load(
+            options.config, [*options.overrides, f"seed={seed}"]
+        )
         for seed in seeds
     }
     devices.prepare(next(iter(settings.values())).mesh)

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
+from juliagpt_jax.ground.words import near
 
 PARTS = ("same", "trained", "speed")
 
@@ -37,11 +38,11 @@ def main(options: argparse.Namespace) -> None:
     wanted = [name.strip() for name in options.what.split(",")]
     for name in wanted:
         if name not in PARTS:
-            raise UserError(f"--what: nothing is called {name!r}{config.near(name, PARTS)}")
+            raise UserError(f"--what: nothing is called {name!r}{near(name, PARTS)}")
     for name in ("seeds", "rounds"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")
-    settings = config.load(options.config, options.overrides)
+    settings = config_file.load(options.config, options.overrides)
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, config, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
@@ -34,7 +35,7 @@ def main(options: argparse.Namespace) -> None:
 
     for name in names:
         if name not in chunk_scores.SCORES:
-            raise UserError(f"--what: no score is called {name!r}{config.near(name, chunk_scores.SCORES)}")
+            raise UserError(f"--what: no score is called {name!r}{near(name, chunk_scores.SCORES)}")
     chunk_scores.make_folder(Path(options.out).parent)
     run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
     refuse_packed(run)

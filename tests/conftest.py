@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, config_file
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +32,7 @@ TINY = [
     "model.heads=2",
     "model.context=16",
     "model.ffn_mult=1.5",
-    "model.ode_steps=2",
+    "model.ode.steps=2",
     "train.steps=20",
     "train.batch_size=4",
     "train.accumulate=1",
@@ -42,7 +42,7 @@ TINY = [
 
 
 def tiny_config(*overrides: str) -> config.Config:
-    return config.load(str(ROOT / "configs" / "base.py"), [*TINY, *overrides])
+    return config_file.load(str(ROOT / "configs" / "base.py"), [*TINY, *overrides])
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import math
 import jax
 import pytest
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training import run
@@ -17,7 +17,7 @@ DIAL = str(config.Path(__file__).parents[1] / "configs" / "dial.py")
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 6, 7, 12, 26])
 def test_the_published_rules(depth):
     """Written out for the dense decoder: 16 D^2 a layer and a head of 64 characters."""
-    c = config.load(f"{DIAL}:depth={depth}")
+    c = config_file.load(f"{DIAL}:depth={depth}")
     m, t = c.model, c.train
     width = 64 * depth
     assert (m.layers, m.width, t.optimizer, t.schedule) == (depth, width, "muon", "trapezoid")
@@ -39,7 +39,7 @@ def test_the_published_rules(depth):
 
 
 def test_it_counts_what_there_is():
-    c = config.load(f"{DIAL}:depth=4")
+    c = config_file.load(f"{DIAL}:depth=4")
     params = jax.eval_shape(lambda: initial_state(c, build_model(c, 64)).params)
     text = run.plan(c, params, 1e6)
     assert f"{4 * 16 * 256**2 + 64 * 256:,} in matrices and the head" in text
@@ -51,18 +51,18 @@ def test_it_counts_what_there_is():
 
 
 def test_what_is_given_stays_and_the_rest_follows():
-    free = config.load(f"{DIAL}:depth=6")
-    assert config.load(DIAL) == free, "6 is what the file says"
-    steps = config.load(f"{DIAL}:depth=6", ["train.steps=100"])
+    free = config_file.load(f"{DIAL}:depth=6")
+    assert config_file.load(DIAL) == free, "6 is what the file says"
+    steps = config_file.load(f"{DIAL}:depth=6", ["train.steps=100"])
     assert steps.train.steps == 100 and steps.train.warmup == 10
     assert (steps.train.lr, steps.train.batch_size) == (free.train.lr, free.train.batch_size)
-    batch = config.load(f"{DIAL}:depth=6", ["train.batch_size=64"])
+    batch = config_file.load(f"{DIAL}:depth=6", ["train.batch_size=64"])
     assert batch.train.steps == 16 * free.train.steps + round(batch.train.steps % 16)
     assert batch.train.lr == pytest.approx(free.train.lr / 4)
-    wide = config.load(f"{DIAL}:depth=6", ["model.width=512", "train.lr=0.01"])
+    wide = config_file.load(f"{DIAL}:depth=6", ["model.width=512", "train.lr=0.01"])
     assert wide.model.heads == 4 and wide.train.lr == 0.01 and wide.train.min_lr == pytest.approx(5e-4)
     assert wide.train.steps * wide.train.batch_size * 256 > 1.7 * 148_000_000
-    other = config.load(f"{DIAL}:depth=6", ["train.optimizer=adamw", "train.lr=1e-3"])
+    other = config_file.load(f"{DIAL}:depth=6", ["train.optimizer=adamw", "train.lr=1e-3"])
     assert other.train.adam_lr == 0
 
 
@@ -88,7 +88,7 @@ def test_what_is_given_stays_and_the_rest_follows():
 )
 def test_fault_17_wrong_arguments(path, overrides, says):
     with pytest.raises(UserError) as error:
-        config.load(path, overrides)
+        config_file.load(path, overrides)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
@@ -100,8 +100,8 @@ def test_a_wrong_argument_is_one_line(run_command, says):
 
 
 def test_the_folder_of_a_run():
-    assert config.run_name("configs/tiny.py") == "tiny"
-    assert config.run_name("configs/dial.py:depth=6") == "dial-depth=6"
+    assert config_file.run_name("configs/tiny.py") == "tiny"
+    assert config_file.run_name("configs/dial.py:depth=6") == "dial-depth=6"
 
 
 def test_derive_comes_after_the_overrides(tmp_path):
@@ -112,7 +112,7 @@ def test_derive_comes_after_the_overrides(tmp_path):
         "def derive(c, given):\n    assert given == {'train.steps', 'seed'}, given\n"
         "    c.train.warmup = c.train.steps // 2\n"
     )
-    got = config.load(f"{file}:factor=3.5", ["train.steps=90", "seed=1"])
+    got = config_file.load(f"{file}:factor=3.5", ["train.steps=90", "seed=1"])
     assert (got.train.lr, got.train.warmup) == (3.5, 45)
     with pytest.raises(UserError, match="AssertionError"):
-        config.load(str(file))
+        config_file.load(str(file))

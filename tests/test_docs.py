@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data import corpus, sampler, selection
-from juliagpt_jax.ground import config
-from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.ground import config, config_file
+from juliagpt_jax.models import build
+from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.study import runner, suite, tables
 
@@ -52,9 +53,9 @@ def test_a_printed_command_is_one_that_there_is(page, module, arguments):
     parser = importlib.import_module(f"juliagpt_jax.{module}").parser()
     options = parser.parse(arguments, overrides=bool(re.search(r"command\.run\(.*overrides=True\)", source)))
     if getattr(options, "config", "").startswith("configs/"):
-        settings = config.load(str(ROOT / options.config), options.overrides)
+        settings = config_file.load(str(ROOT / options.config), options.overrides)
         if "mean" not in settings.model.mixer:
-            check_names(settings.model)
+            build.check(settings)
 
 
 def test_the_readmes_table_is_what_was_measured():
@@ -120,12 +121,12 @@ def mixed(tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MIXERS, "mean", page["CausalMean"])
         settings = tiny("model.mixer=mean", "model.layers=1", "model.tie=false")
-        check_names(settings.model)
+        build.check(settings)
         model = Decoder(settings.model, VOCAB)
         tokens = jax.random.randint(jax.random.key(1), (B, T), 0, VOCAB)
         params = model.init(jax.random.key(0), tokens)["params"]
         forward = jax.jit(lambda t: model.apply({"params": params}, t)[0])
-        go_on = jax.jit(lambda t, at, cache: model.apply({"params": params}, t, at, cache))
+        go_on = jax.jit(lambda t, at, cache: model.apply({"params": params}, t, at, cache)[:2])
         forward(tokens)
         yield model, tokens, forward, go_on
 
@@ -179,7 +180,9 @@ def mine(tmp_path, monkeypatch):
 def settings_of(workdir: str) -> config.Config:
     """The config of the page's command that trains in `workdir`."""
     (words,) = [w for page, _, w in commands() if page == "docs/howto/data.md" and f"--workdir={workdir}" in w]
-    return config.load("configs/micro.py", [w.removeprefix("--config.") for w in words if w.startswith("--config.")])
+    return config_file.load(
+        "configs/micro.py", [w.removeprefix("--config.") for w in words if w.startswith("--config.")]
+    )
 
 
 def test_the_score(mine):

@@ -8,7 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from juliagpt_jax import export, import_model
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.store.workdir import Run, open_run, settle_config
 from juliagpt_jax.training import metrics
@@ -63,7 +63,7 @@ def test_it_trains_on(again, clean, micro, tmp_path):
     trained = [row["loss"] for row in metrics.read(clean / "metrics.jsonl") if "loss" in row]
     assert rows[0]["lr"] == pytest.approx(5e-4) and len(rows) == 6
     assert rows[0]["loss"] < np.mean(trained[:5]) - 0.3, "it begins where the other ended, not where it began"
-    other = config.load(str(tmp_path / "run" / "config.json"), ["train.lr=2e-3"])
+    other = config_file.load(str(tmp_path / "run" / "config.json"), ["train.lr=2e-3"])
     with pytest.raises(UserError, match=r"train.lr: 0.001 -> 0.002"):
         settle_config(tmp_path / "run", other)
 
@@ -73,12 +73,12 @@ def test_the_model_itself_is_settled(again, tmp_path):
     shutil.copytree(again, tmp_path / "run", symlinks=True)
     before = (tmp_path / "run" / "config.json").read_bytes()
     for override in ("model.rope_base=99", "model.layers=2"):
-        other = config.load(str(tmp_path / "run" / "config.json"), [override, "train.lr=2e-3"])
+        other = config_file.load(str(tmp_path / "run" / "config.json"), [override, "train.lr=2e-3"])
         with pytest.raises(UserError, match=override.split("=")[0]) as error:
             settle_config(tmp_path / "run", other)
         assert "train.lr" not in str(error.value)
         assert (tmp_path / "run" / "config.json").read_bytes() == before
-    settle_config(tmp_path / "run", config.load(str(tmp_path / "run" / "config.json"), ["model.dropout=0.1"]))
+    settle_config(tmp_path / "run", config_file.load(str(tmp_path / "run" / "config.json"), ["model.dropout=0.1"]))
 
 
 @pytest.mark.parametrize(

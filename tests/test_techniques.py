@@ -124,9 +124,9 @@ def test_killed_in_the_middle_of_a_curriculum(micro, arguments, tmp_path):
         "--config.data.keep=bottom 0.8 of difficulty",
         f"--config.data.phase_weights={weights}",
         "--config.data.order=interleaved",
-        "--config.data.pacing=root",
-        "--config.data.pacing_start=0.3",
-        "--config.train.ngram_weight=0.2",
+        "--config.data.curriculum.pacing=root",
+        "--config.data.curriculum.pacing_start=0.3",
+        "--config.train.ngram.weight=0.2",
     ]
     run = lambda name, *more, **how: micro.run(
         "main", *arguments, *flags, *more, f"--workdir={tmp_path / name}", "--config.train.eval_every=20", **how

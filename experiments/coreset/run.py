@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config_file, devices
 
 OVERRIDES = ["train.steps=600", "train.warmup=60", "mesh.data=1"]  # configs/micro.py else
 LINES, VALIDATION, CURVE_EVERY = 800, 600, 100
@@ -44,7 +44,7 @@ def main() -> None:
     flags.add_argument("--seeds", default="1,2,3")
     flags.add_argument("--arms", default=ARMS, help="such as: full, random 30%%, top 30%% by el2n")
     options = flags.parse_args()
-    settings = config.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), OVERRIDES)
+    settings = config_file.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), OVERRIDES)
     devices.prepare(settings.mesh)
 
     import jax

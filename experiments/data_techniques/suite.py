@@ -14,10 +14,10 @@ WEIGHTS = "trivium:0.40, quadrivium:0.35, philosophy:0.25"
 STACK = {
     "data.phase_weights": WEIGHTS,
     "data.order": "easy_first",
-    "data.pacing": "root",
-    "data.pacing_start": 0.2,
+    "data.curriculum.pacing": "root",
+    "data.curriculum.pacing_start": 0.2,
     "data.keep": "top 0.6 of quality",
-    "train.ngram_weight": 0.1,
+    "train.ngram.weight": 0.1,
 }
 
 
@@ -31,21 +31,21 @@ def get_suite(scale: str) -> Suite:
             "train.final_windows": 1_000,
             "mesh.data": 1,
         }
-    order = lambda name, **more: Arm({"data.order": name, **{f"data.{k}": v for k, v in more.items()}})
+    order = lambda name, **more: Arm({"data.order": name, **{f"data.curriculum.{k}": v for k, v in more.items()}})
     flags = " ".join(f"--config.{key}={value}" for key, value in common.items())
     doremi = f"juliagpt_jax.doremi --config=configs/{scale}.py --workdir={{cell}}/doremi --config.seed={{seed}} {flags}"
     arms = {
         "baseline": Arm(),
         "easy first": order("easy_first", pacing="root", pacing_start=0.2),
         "hard first": order("hard_first", pacing="root", pacing_start=0.2),
-        "interleaved": order("interleaved", order_parts=8),
+        "interleaved": order("interleaved", parts=8),
         "phase weights": Arm({"data.phase_weights": WEIGHTS}),
         "best 60% by quality": Arm({"data.keep": "top 0.6 of quality"}),
-        "bigram penalty": Arm({"train.ngram": "bigram", "train.ngram_weight": 0.1}),
+        "bigram penalty": Arm({"train.ngram.kind": "bigram", "train.ngram.weight": 0.1}),
         "stack": Arm(STACK),
         "DoReMi": Arm({"data.phase_weights": "{cell}/doremi/weights.json"}, before=(doremi,)),
-        "Zipf penalty": Arm({"train.ngram": "zipf", "train.ngram_weight": 0.1}),
-        "entropy penalty": Arm({"train.ngram": "entropy", "train.ngram_weight": 0.1}),
+        "Zipf penalty": Arm({"train.ngram.kind": "zipf", "train.ngram.weight": 0.1}),
+        "entropy penalty": Arm({"train.ngram.kind": "entropy", "train.ngram.weight": 0.1}),
     }
     measures = tuple(f"phases.{phase}.perplexity" for phase in ("trivium", "quadrivium", "philosophy"))
     return Suite(f"configs/{scale}.py", arms, (1, 2, 3), "baseline", common, measures)

@@ -15,7 +15,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config, config_file, devices
 
 VOCAB = 65
 
@@ -35,7 +35,7 @@ def models(options: argparse.Namespace):
         return *((run.model, run.params) for run in runs), runs[0].tokenizer.lead
     both = []
     for file in (options.config, options.draft_config):
-        settings = config.load(file)
+        settings = config_file.load(file)
         model = build_model(settings, VOCAB)
         both.append((model, jax.jit(lambda s=settings, m=model: initial_state(s, m).params)()))
     return *both, 1

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config_file, devices
 
 TRAIN_CHUNKS, QUERIES, SHARE = 1500, 100, 0.5
 CHECKPOINT_EVERY = 100
@@ -49,7 +49,7 @@ def main() -> None:
     if options.arrays.exists():
         analyse(options.out, options.arrays)
         return
-    settings = config.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), [*OVERRIDES, "mesh.data=1"])
+    settings = config_file.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), [*OVERRIDES, "mesh.data=1"])
     devices.prepare(settings.mesh)
 
     import numpy as np

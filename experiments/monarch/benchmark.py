@@ -11,7 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config_file, devices
 
 WORDS = ("attention", "monarch", "monarch_heads")
 DECODED = 32  # tokens a timing of decoding, the last of a full context: the block in which the generator writes
@@ -22,7 +22,7 @@ def layer(word: str, context: int, width: int):
     from juliagpt_jax.models.mixers import MIXERS
 
     overrides = [f"model.width={width}", f"model.heads={width // 32}", f"model.context={context}"]
-    return MIXERS[word](config.load("configs/micro.py", overrides).model, 1.0, Linear)
+    return MIXERS[word](config_file.load("configs/micro.py", overrides).model, 1.0, Linear)
 
 
 def programs(word: str, context: int, width: int, tokens: int) -> dict:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data import corpus
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.models.layers import Linear, RMSNorm, rotary, split_heads
 
 N, WIDTH, HEADS, LAYERS, REPLACED = 64, 64, 4, 2, 0.15
@@ -119,7 +119,7 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=600)
     flags.add_argument("--seeds", default="1,2,3")
     options = flags.parse_args()
-    data = corpus.load(config.load("configs/base.py").data, N)
+    data = corpus.load(config_file.load("configs/base.py").data, N)
     found = [run(int(seed), options.steps, data) for seed in options.seeds.split(",")]
     print("| attention | average precision, mean | by seed |\n|---|---|---|")
     for name in found[0]:

@@ -6,8 +6,8 @@ python -m juliagpt_jax.ablate --suite=experiments/monarch/search.py --out=experi
 from juliagpt_jax.study.suite import Arm, Suite
 
 MONARCH = {"model.mixer": "monarch"}
-BLOCKS_2 = {"model.channel": "monarch", "model.monarch_blocks": 2}
-BLOCKS_4 = {"model.channel": "monarch", "model.monarch_blocks": 4}
+BLOCKS_2 = {"model.channel": "monarch", "model.monarch.blocks": 2}
+BLOCKS_4 = {"model.channel": "monarch", "model.monarch.blocks": 4}
 
 
 def get_suite(scale: str) -> Suite:
@@ -22,12 +22,14 @@ def get_suite(scale: str) -> Suite:
             "mixer: monarch attention": Arm({"model.mixer": "monarch attention"}),
             "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
             # what the long filter is worth: without it the gates and the short convolution remain
-            "monarch, filter of one token": Arm(MONARCH | {"model.filter_fast": 1e-3, "model.filter_slow": 1e-3}),
+            "monarch, filter of one token": Arm(
+                MONARCH | {"model.monarch.filter_fast": 1e-3, "model.monarch.filter_slow": 1e-3}
+            ),
             # the plain way to fewer parameters
             "attention, ffn_mult 2": Arm({"model.ffn_mult": 2.0}),
             "attention, channel of 2 blocks": Arm(BLOCKS_2),
             "monarch, ffn_mult 2": Arm(MONARCH | {"model.ffn_mult": 2.0}),
-            "monarch, all linears of 2 blocks": Arm(MONARCH | {"model.linear": "monarch", "model.monarch_blocks": 2}),
+            "monarch, all linears of 2 blocks": Arm(MONARCH | {"model.linear": "monarch", "model.monarch.blocks": 2}),
         },
         seeds=(1,),
         baseline="baseline",

@@ -14,7 +14,7 @@ def get_suite(scale: str) -> Suite:
         common={"train.sample_every": 0},
         arms={
             "baseline": Arm(),
-            "monarch, channel of 4 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch_blocks": 4}),
+            "monarch, channel of 4 blocks": Arm(MONARCH | {"model.channel": "monarch", "model.monarch.blocks": 4}),
             "mixer: monarch_heads": Arm({"model.mixer": "monarch_heads"}),
             "mixer: monarch": Arm(MONARCH),
             # the plain way to as few parameters: fewer hidden channels

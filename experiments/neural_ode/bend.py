@@ -13,13 +13,13 @@ from juliagpt_jax.study.suite import Arm, Suite
 COMMON = {
     "model.depth": "ode",
     "model.layers": 1,
-    "model.ode_steps": 4,
-    "model.ode_speed": 4.0,
+    "model.ode.steps": 4,
+    "model.ode.speed": 4.0,
     "train.steps": 400,
     "train.eval_every": 200,
     "train.sample_every": 0,
 }
-RANDOM = {"model.ode_steps": 8, "model.ode_min_steps": 2}
+RANDOM = {"model.ode.steps": 8, "model.ode.min_steps": 2}
 
 
 def get_suite(scale: str) -> Suite:
@@ -28,7 +28,7 @@ def get_suite(scale: str) -> Suite:
         common=COMMON,
         arms={
             "4 steps": Arm(),
-            "8 steps": Arm({"model.ode_steps": 8}),
+            "8 steps": Arm({"model.ode.steps": 8}),
             "2 to 8 steps": Arm(RANDOM),
             "4 steps, energy 0.01": Arm({"train.ode_energy": 0.01}),
             "2 to 8 steps, energy 0.01": Arm(RANDOM | {"train.ode_energy": 0.01}),

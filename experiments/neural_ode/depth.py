@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 
 EVALUATIONS = (4, 8, 16, 32, 64)
 ADJOINTS = ("direct", "recursive", "backsolve", "reversible")
@@ -30,7 +30,7 @@ def gradients(overrides: list[str]):
     from juliagpt_jax.models.build import build_model
     from juliagpt_jax.training import step
 
-    settings = config.load("configs/tiny.py", overrides)
+    settings = config_file.load("configs/tiny.py", overrides)
     model = build_model(settings, VOCAB)
     tokens = jnp.asarray(np.random.default_rng(0).integers(VOCAB, size=(4, 128)))
     params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
@@ -40,8 +40,8 @@ def gradients(overrides: list[str]):
 
 def ode(adjoint: str, evaluations: int) -> list[str]:
     steps = evaluations // 2 if adjoint == "reversible" else evaluations
-    words = ["model.depth=ode", "model.layers=1", f"model.ode_adjoint={adjoint}", f"model.ode_steps={steps}"]
-    return [*words, f"model.ode_speed={evaluations}.0"]
+    words = ["model.depth=ode", "model.layers=1", f"model.ode.adjoint={adjoint}", f"model.ode.steps={steps}"]
+    return [*words, f"model.ode.speed={evaluations}.0"]
 
 
 def memory_rows() -> list[dict]:

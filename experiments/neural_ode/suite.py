@@ -9,7 +9,7 @@ one block, and twice the compute of "4 blocks". Without time in the field an ODE
 
 from juliagpt_jax.study.suite import Arm, Suite
 
-ODE = {"model.depth": "ode", "model.layers": 1, "model.ode_steps": 4, "model.ode_speed": 4.0}
+ODE = {"model.depth": "ode", "model.layers": 1, "model.ode.steps": 4, "model.ode.speed": 4.0}
 
 
 def get_suite(scale: str) -> Suite:
@@ -21,8 +21,8 @@ def get_suite(scale: str) -> Suite:
             "ode, 4 steps": Arm(ODE),
             "4 blocks": Arm({"model.layers": 4}),
             "ode, 4 steps, width 136": Arm(ODE | {"model.width": 136, "model.heads": 4}),
-            "ode, 4 steps, generated weights": Arm(ODE | {"model.ode_time": "generated"}),
-            "4 x the same block": Arm(ODE | {"model.ode_time": "none"}),
+            "ode, 4 steps, generated weights": Arm(ODE | {"model.ode.time": "generated"}),
+            "4 x the same block": Arm(ODE | {"model.ode.time": "none"}),
         },
         seeds=(1, 2, 3),
         baseline="2 blocks",

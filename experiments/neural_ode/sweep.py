@@ -44,26 +44,26 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
     for kind, value in [("steps", n) for n in options.steps] + [("rtol", r) for r in options.tolerances]:
         row = {
             "model": name,
-            "solver": model.ode_solver if kind == "steps" else solver or model.ode_solver,
+            "solver": model.ode.solver if kind == "steps" else solver or model.ode.solver,
             kind: value,
         }
         if kind == "steps":
-            decoder, twin = schedule.with_model(base, ode_steps=value, ode_rtol=0.0, ode_min_steps=0), None
+            decoder, twin = schedule.with_ode(base, steps=value, rtol=0.0, min_steps=0), None
         else:
             changes = {
-                "ode_solver": row["solver"],
-                "ode_rtol": value,
-                "ode_min_steps": 0,
-                "ode_max_steps": MAX_STEPS,
-                "ode_adjoint": "recursive",
+                "solver": row["solver"],
+                "rtol": value,
+                "min_steps": 0,
+                "max_steps": MAX_STEPS,
+                "adjoint": "recursive",
             }
-            twin = schedule.with_model(base, **changes)
+            twin = schedule.with_ode(base, **changes)
             try:
                 times = schedule.calibrate(twin, run.params, windows)
             except NumericalError as error:
                 rows.append(row | {"failed": str(error)})
                 continue
-            decoder = schedule.with_model(twin, ode_rtol=0.0).clone(schedule=times, parent=None)
+            decoder = schedule.with_ode(twin, rtol=0.0).clone(schedule=times, parent=None)
             row["schedule"] = times
         score = lambda m: scoring.score_text(m, run.params, text, lead, batch=ROWS)
         row |= score(decoder).to_dict() | {"evaluations": sum(evaluations(decoder.model, decoder.schedule))}

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config, config_file, devices
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.store.workdir import processor
 from juliagpt_jax.training import step
@@ -30,14 +30,14 @@ ROOT = Path(__file__).parents[2]
 
 def interval(train: config.Train) -> int:
     """Steps after which the work repeats."""
-    every = {"kfac": math.lcm(train.kfac_factors_every, train.kfac_inverse_every), "soap": train.soap_every}
+    every = {"kfac": math.lcm(train.kfac.factors_every, train.kfac.inverse_every), "soap": train.soap.every}
     return every.get(train.optimizer, 1)
 
 
 def machine(name: str, optimizer: str, overrides: list[str]):
     """The compiled step of a config, its first state and a batch; seconds to compile; MiB of the optimizer's state."""
     changes = [f"train.optimizer={optimizer}", "mesh.data=1", *overrides]
-    settings = config.load(str(ROOT / "configs" / f"{name}.py"), changes)
+    settings = config_file.load(str(ROOT / "configs" / f"{name}.py"), changes)
     train = settings.train
     micro = devices.micro_batches(train.accumulate, train.batch_size, settings.model.context)  # as a run has them
     settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
@@ -84,7 +84,7 @@ def main() -> None:
     flags.add_argument("--rounds", type=int, default=20, metavar="N")
     options = flags.parse_args()
     kinds: dict[str, tuple[str, list[str]]] = {name: (name, []) for name in OPTIMIZERS}
-    every = lambda k: [f"train.kfac_factors_every={k}", f"train.kfac_inverse_every={k}"]
+    every = lambda k: [f"train.kfac.factors_every={k}", f"train.kfac.inverse_every={k}"]
     kinds |= {f"kfac, every {k} steps": ("kfac", every(k)) for k in (1, 20)}
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     page = [

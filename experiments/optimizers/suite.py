@@ -19,7 +19,7 @@ ARMS = {
         "train.optimizer": "kfac",
         "train.lr": 0.03,
         "train.adam_lr": 1e-2,
-        "train.kfac_damping": 1e-4,
+        "train.kfac.damping": 1e-4,
         "train.weight_decay": 0.01,
     },
 }

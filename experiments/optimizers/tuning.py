@@ -10,7 +10,7 @@ RATE = 4e-3  # AdamW's best, and where the rates of embedding and head begin
 
 
 def kfac(lr: float, damping: float, kl: float, adam_lr: float = RATE) -> dict[str, float]:
-    return {"lr": lr, "adam_lr": adam_lr, "kfac_damping": damping, "kfac_kl": kl}
+    return {"lr": lr, "adam_lr": adam_lr, "kfac.damping": damping, "kfac.kl": kl}
 
 
 # Around what first trials on this seed found; AdamW gets its other knobs turned too, as K-FAC has more of them.

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config_file, devices
 from juliagpt_jax.study.sobol import GaussianProcess, Knob, design, surrogate_indices
 
 MODEL = ["model.layers=1", "model.width=96", "mesh.data=1"]  # configs/micro.py else
@@ -35,7 +35,7 @@ def main() -> None:
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--runs", type=int, default=32, help="a power of 2; a longer study goes on with a shorter one")
     options = flags.parse_args()
-    devices.prepare(config.load("configs/micro.py", MODEL).mesh)
+    devices.prepare(config_file.load("configs/micro.py", MODEL).mesh)
 
     import numpy as np
 
@@ -62,7 +62,7 @@ def main() -> None:
         overrides = [f"{k}={v}" for k, v in values.items() if k != PHILOSOPHY]
         steps = TOKENS // (values["train.batch_size"] * values["model.context"])
         overrides += [f"train.steps={steps}", f"train.warmup={steps // 10}", f"train.min_lr={values['train.lr'] / 10}"]
-        settings = config.load("configs/micro.py", [*MODEL, *overrides])
+        settings = config_file.load("configs/micro.py", [*MODEL, *overrides])
         counts = [round(LINES * (1 - share) / 2)] * 2 + [round(LINES * share)]
         rng = np.random.default_rng(seed)
         lines = encode([t for p, n in zip(PHASES, counts, strict=True) for t in pick(train[p], n, rng)])

@@ -22,7 +22,7 @@ RATE = 4e-3
 TUNED = runpy.run_path(str(Path(__file__).parents[1] / "optimizers" / "suite.py"))["ARMS"]
 OPTIMIZERS = {"adamw, two rates": TUNED["adamw"], **{name: TUNED[name] for name in ("muon", "soap", "kfac")}}
 SWITCHES = {"model.qk_norm": True, "model.zero_init": True}
-ODE = {"model.depth": "ode", "model.layers": 1, "model.ode_steps": 4, "model.ode_speed": 4.0}
+ODE = {"model.depth": "ode", "model.layers": 1, "model.ode.steps": 4, "model.ode.speed": 4.0}
 TERNARY = {"model.linear": "ternary", "train.lr": 8e-3}
 WEIGHTS = "trivium:0.40, quadrivium:0.35, philosophy:0.25"
 # By scale: twice as deep with the baseline's parameters; an ODE, which is one block, with them; and twice as wide.
@@ -45,17 +45,19 @@ def get_suite(scale: str) -> Suite:
         **{name: Arm(changes) for name, changes in OPTIMIZERS.items()},
         "qk_norm, zero_init": Arm(SWITCHES),
         "monarch": mixer("monarch"),
-        "monarch, its channel too": mixer("monarch", channel="monarch", monarch_blocks=4),
+        "monarch, its channel too": mixer("monarch", channel="monarch", **{"monarch.blocks": 4}),
         "monarch_heads": mixer("monarch_heads"),
         "ode, equal parameters": Arm(ODE | ode),
         "twice as deep": Arm(deep),
         "subln": Arm({"model.linear": "subln"}),
         "ternary": Arm(TERNARY),
         "ternary, twice as wide": Arm(TERNARY | wide | {"train.lr": 2e-3}),
-        "easy first": Arm({"data.order": "easy_first", "data.pacing": "root", "data.pacing_start": 0.2}),
+        "easy first": Arm(
+            {"data.order": "easy_first", "data.curriculum.pacing": "root", "data.curriculum.pacing_start": 0.2}
+        ),
         "phase weights": Arm({"data.phase_weights": WEIGHTS}),
         "best 60% by quality": Arm({"data.keep": "top 0.6 of quality"}),
-        "bigram penalty": Arm({"train.ngram": "bigram", "train.ngram_weight": 0.1}),
+        "bigram penalty": Arm({"train.ngram.kind": "bigram", "train.ngram.weight": 0.1}),
         "stack": Arm(OPTIMIZERS["soap"] | SWITCHES),
         "stack with monarch_heads": Arm(OPTIMIZERS["soap"] | {"model.zero_init": True, "model.mixer": "monarch_heads"}),
     }

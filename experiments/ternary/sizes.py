@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config, config_file, devices
 
 VOCABULARY = "\n" + "".join(map(chr, range(32, 131)))
 CONFIGS = ("base", "base_512", "tiny", "micro", "monarch_base", "ode_base")
@@ -62,14 +62,14 @@ def size(run: Any, kind: str, how: str, embedding: str, folder: Path) -> int:
 
 
 def main(files: list[str]) -> None:
-    devices.prepare(config.load(files[0]).mesh)
+    devices.prepare(config_file.load(files[0]).mesh)
     from juliagpt_jax.models.parameters import count
 
     print("| MB | parameters | " + " | ".join(name for name, *_ in COLUMNS) + " |")
     print("|---" * (len(COLUMNS) + 2) + "|")
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
-            dense = config.load(file)
+            dense = config_file.load(file)
             made = {"dense": run_of(dense)}
             made["ternary"] = run_of(
                 dataclasses.replace(dense, model=dataclasses.replace(dense.model, linear="ternary"))

@@ -3,7 +3,7 @@
 python -m juliagpt_jax.ablate --suite=experiments/ternary/tuning.py --out=experiments/ternary/tuning [--jobs=2]
 """
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.study.suite import Arm, Suite
 
 BUDGET = {"train.steps": 1_000, "train.min_lr": 0.0, "train.sample_every": 0}
@@ -13,7 +13,7 @@ RATES = (2e-3, 4e-3, 8e-3)  # BitNet's authors train ternary weights at higher r
 def arms(scale: str) -> dict[str, dict[str, object]]:
     """What is compared: the dense model, the same with the norms that ternary Linears have, and ternary ones from the
     start, from half-way (16-to-1.58), and of twice the width."""
-    model = config.load(f"configs/{scale}.py").model
+    model = config_file.load(f"configs/{scale}.py").model
     ternary = {"model.linear": "ternary"}
     return {
         "dense": {},

@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from juliagpt_jax.data import corpus, tokenizer
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ def main() -> None:
     flags.add_argument("--out", type=Path, required=True, metavar="DIR")
     flags.add_argument("--sizes", default="1024,8192", metavar="N,N,...")
     options = flags.parse_args()
-    settings = config.load(str(ROOT / "configs" / "micro.py"), [f"data.path={options.data}"])
+    settings = config_file.load(str(ROOT / "configs" / "micro.py"), [f"data.path={options.data}"])
     text = corpus.load(settings.data, settings.model.context)
     lines = text.tokenizer.decode(text.train).splitlines(keepends=True)
     options.out.mkdir(parents=True, exist_ok=True)

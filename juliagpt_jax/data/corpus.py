@@ -132,10 +132,9 @@ def _sides(folder: Path, name: str) -> tuple[Path, Path]:
 def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
     """The fingerprint of a source, and a function that reads it."""
     if data.path == "schoolroom":
-        folder = Path(schoolroom.__file__).parent
-        sources = [*sorted(folder.glob("lessons*.py")), folder / "grammar.py", folder / "schoolroom.py"]
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources))
-        return digest.hexdigest(), _schoolroom
+        sides = schoolroom.corpus()
+        digest = schoolroom.digest(sides)
+        return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides)
     path = Path(data.path)
     if not path.exists():
         raise UserError(
@@ -172,8 +171,7 @@ def _bytes(file: Path) -> bytes:
         raise UserError(f"{file}: {error.strerror}") from error
 
 
-def _schoolroom() -> Reading:
-    sides = schoolroom.corpus()
+def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:
     entropy = schoolroom.entropy_bits_per_character(sides[1])
     texts = ["".join(p.text + "\n" for p in passages) for passages in sides]
     names = ("author", "art", "phase", "form", "difficulty", "quality")

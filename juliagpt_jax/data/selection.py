@@ -18,6 +18,9 @@ from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_
 from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
+
+WORDS = {"data.order": ORDERS, "data.curriculum.pacing": PACINGS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +51,11 @@ def check(data: config.Data) -> None:
     """Refuse at once what can be seen to be wrong without the corpus.
 
     Raises:
-        UserError: as the `parse` functions; an order or a pacing that is in no table.
+        UserError: as the `parse` functions.
     """
     parse_filter(data.filter)
     parse_keep(data.keep)
     parse_weights(data.phase_weights, data.weights_by)
-    for key, table in [("order", ORDERS), ("pacing", PACINGS)]:
-        word = getattr(data, key)
-        if word not in table:
-            raise UserError(f"config.data.{key}: no {key} is called {word!r}{config.near(word, table)}")
 
 
 def matching(chunks: Chunks, text: str) -> np.ndarray:
@@ -108,7 +107,7 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     groups = split_by(kept, data.weights_by, "config.data.weights_by")
     for name in weights:
         if name not in groups:
-            there = config.near(name, groups)
+            there = near(name, groups)
             raise UserError(f"config.data.phase_weights: no chunk selected has {data.weights_by} {name!r}{there}")
     for name in groups:
         if name not in weights:
@@ -142,12 +141,12 @@ def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: 
     if data.order != "random":
         curriculum = Curriculum(
             order=data.order,
-            pacing=data.pacing,
-            start=data.pacing_start,
-            parts=data.order_parts,
-            after=data.order_after,
-            epochs=data.order_epochs,
-            values=_numbers(data.order_by, chosen.chunks, "config.data.order_by"),
+            pacing=data.curriculum.pacing,
+            start=data.curriculum.pacing_start,
+            parts=data.curriculum.parts,
+            after=data.curriculum.after,
+            epochs=data.curriculum.epochs,
+            values=_numbers(data.curriculum.by, chosen.chunks, "config.data.curriculum.by"),
             lengths=chosen.chunks.lengths,
         )
     return Plan(len(chosen.tokens), context, batch, seed, chosen.sizes, chosen.weights, steps * batch, curriculum)
@@ -196,7 +195,7 @@ def _column(field: str, chunks: Chunks, flag: str) -> Column:
         return chunks.columns[field]
     if field in own:
         return own[field]()
-    raise UserError(f"{flag}: the chunks have no field {field!r}{config.near(field, [*chunks.columns, *own])}")
+    raise UserError(f"{flag}: the chunks have no field {field!r}{near(field, [*chunks.columns, *own])}")
 
 
 def _numbers(field: str, chunks: Chunks, flag: str) -> np.ndarray:
@@ -214,7 +213,7 @@ def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
             raise UserError(f"{flag}: {condition.field} is a field of words, which {condition.how} does not compare")
         for word in condition.values:
             if word not in column.names:
-                raise UserError(f"{flag}: no chunk has {condition.field} {word!r}{config.near(word, column.names)}")
+                raise UserError(f"{flag}: no chunk has {condition.field} {word!r}{near(word, column.names)}")
         codes = [column.names.index(word) for word in condition.values]
         return np.isin(column.codes, codes, invert=condition.how in ("not in", "!="))
     numbers = [number(text) for text in condition.values]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.ground.config import near
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.words import near
 
 
 class CharTokenizer:

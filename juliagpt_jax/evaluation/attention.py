@@ -44,7 +44,7 @@ def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -
 
 def layers_with_heads(model: Decoder) -> list[int]:
     """The layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
-    if "ode" in model.model.depth.split():
+    if model.model.has_ode:
         return []
     return [i for i, kind in enumerate(of_layers(model.model)) if kind is Attention]
 

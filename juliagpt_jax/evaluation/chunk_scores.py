@@ -157,7 +157,7 @@ def _run(model, output, readout, mesh, batched, params, operand, key, ids, input
     axes = tuple(mesh.axis_names)
 
     def mean_output(params, inputs, targets, row_key):
-        logits, _ = model.apply({"params": params}, inputs)
+        logits, *_ = model.apply({"params": params}, inputs)
         valid = targets != IGNORED
         values = OUTPUTS[output](logits, jnp.where(valid, targets, 0), row_key)
         mean = jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(jnp.sum(valid), 1)
@@ -166,7 +166,7 @@ def _run(model, output, readout, mesh, batched, params, operand, key, ids, input
     def on_device(params, operand, key, ids, inputs, targets, weights):
         params, operand, key = jax.lax.pcast((params, operand, key), axes, to="varying")
         if readout is None:
-            logits, _ = model.apply({"params": params}, inputs.reshape(-1, inputs.shape[-1]))
+            logits, *_ = model.apply({"params": params}, inputs.reshape(-1, inputs.shape[-1]))
             return _statistics(logits.reshape(*inputs.shape, -1), targets), ()
         grad = jax.grad(mean_output, has_aux=True)
         one = lambda row: grad(params, row[1], row[2], jax.random.fold_in(key, row[0]))

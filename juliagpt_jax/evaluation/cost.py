@@ -53,7 +53,7 @@ def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None =
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
     1%); of a model with ODE layers, which have loops of another length, the count says nothing."""
-    if model is not None and "ode" in model.depth.split():
+    if model is not None and model.has_ode:
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis

@@ -118,7 +118,7 @@ class Adapter:
 @functools.partial(jax.jit, static_argnums=0)
 def _scored(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
-    logits, _ = model.apply({"params": params}, inputs)
+    logits, *_ = model.apply({"params": params}, inputs)
     likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)
     return token_losses(logits, targets), jnp.all(likeliest, axis=1)
 

@@ -30,7 +30,7 @@ def factors(model: Any, params: Any, tokens: jax.Array, key: jax.Array) -> Facto
     """Sums over all positions of tokens (B, T) of a a' and g g' for each Linear, the labels drawn from the model."""
 
     def loss(params):
-        logits, _ = model.apply({"params": params}, tokens)
+        logits, *_ = model.apply({"params": params}, tokens)
         return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros(tokens.shape, int), key))
 
     kernels = [path for path in paths(params) if path.split("/")[-1] == "kernel"]

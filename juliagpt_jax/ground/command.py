@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from juliagpt_jax.ground.config import near
 from juliagpt_jax.ground.errors import CommandError, UserError
+from juliagpt_jax.ground.words import near
 
 
 class Parser(argparse.ArgumentParser):

@@ -77,7 +77,7 @@ class Generator:
         slots = jnp.arange(P)[None, :]
         positions = jnp.where(slots < lengths[:, None], slots, self.slots)
         fresh = self.model.init_cache(B, self.slots)
-        logits, fresh = self.model.apply({"params": params}, tokens, positions, fresh)
+        logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh)
         last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
         new = (fresh, last, lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
@@ -88,7 +88,7 @@ class Generator:
         def one(state, uniform):
             cache, logits, positions = state
             token = draw(rule, logits, uniform)
-            logits, cache = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
+            logits, cache, _ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], positions + 1), token
 
         return jax.lax.scan(one, state, uniforms)

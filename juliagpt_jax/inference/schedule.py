@@ -20,7 +20,8 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.inference.scoring import lead_token, spread
-from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models import build
+from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
 
 WINDOWS = 8  # of training text, solved together: one step size for all
@@ -28,9 +29,13 @@ FLAGS = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")
 Schedule = tuple[tuple[float, ...], ...]
 
 
-def with_model(decoder: Decoder, **changes: Any) -> Decoder:
-    """The same network with other knobs of `config.Model`; its schedule is dropped."""
-    return decoder.clone(model=dataclasses.replace(decoder.model, **changes), schedule=(), parent=None)
+def with_ode(decoder: Decoder, **changes: Any) -> Decoder:
+    """Return the network with other knobs of `config.model.ode`, without its schedule."""
+    return decoder.clone(model=_changed(decoder.model, **changes), schedule=(), parent=None)
+
+
+def _changed(model: config.Model, **changes: Any) -> config.Model:
+    return dataclasses.replace(model, ode=dataclasses.replace(model.ode, **changes))
 
 
 def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
@@ -39,9 +44,9 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
     Raises:
         NumericalError: it doesn't arrive: too many steps, or numbers that are not finite.
     """
-    decoder = with_model(decoder, ode_adjoint="recursive")  # the one that can say where its steps were
-    _, solves = jax.jit(decoder.apply)({"params": params}, jnp.asarray(windows))
-    left, schedule = list(jax.device_get(solves)), []
+    decoder = with_ode(decoder, adjoint="recursive")  # the one that can say where its steps were
+    *_, aux = jax.jit(decoder.apply)({"params": params}, jnp.asarray(windows))
+    left, schedule = list(jax.device_get(aux["ode"])), []
     for layer, kind in enumerate(layers(decoder.model)):
         if kind is not ODE:
             schedule.append(())
@@ -55,7 +60,7 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
 
 
 def _why(decoder: Decoder, params: Any, windows: np.ndarray, layer: int) -> str:
-    one_step = with_model(decoder, ode_rtol=0.0, ode_solver="euler", ode_steps=1, ode_min_steps=0)
+    one_step = with_ode(decoder, rtol=0.0, solver="euler", steps=1, min_steps=0)
     if not np.isfinite(jax.jit(one_step.apply)({"params": params}, jnp.asarray(windows))[0]).all():
         return f"layer {layer}: the field of the ODE is not finite"
     return f"layer {layer}: {why(decoder)}"
@@ -67,8 +72,8 @@ def why(decoder: Decoder) -> str:
     if not adaptive(model, decoder.schedule):
         return "the weights or the field are not finite"
     return (
-        f"{model.ode_solver} did not arrive at t = 1 in ode_max_steps={model.ode_max_steps} steps at a tolerance of "
-        f"{model.ode_rtol:g}; a larger tolerance or more steps help"
+        f"{model.ode.solver} did not arrive at t = 1 in ode.max_steps={model.ode.max_steps} steps at a tolerance of "
+        f"{model.ode.rtol:g}; a larger tolerance or more steps help"
     )
 
 
@@ -102,11 +107,11 @@ def training_windows(run: Any, corpus: Any) -> np.ndarray:
 def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray) -> dict[str, Any]:
     """What a report says of an ODE model: evaluations of blocks and the schedule on which it decodes, and the leak of
     the decoder that was scored. Nothing for a stack."""
-    if "ode" not in decoder.model.depth.split():
+    if not decoder.model.has_ode:
         return {}
     return {
         "evaluations": sum(evaluations(decoder.model, decoder.schedule)),
-        "schedule": decoder.schedule or f"{decoder.model.ode_steps} equal steps",
+        "schedule": decoder.schedule or f"{decoder.model.ode.steps} equal steps",
         "adaptive": adaptive(scored.model, scored.schedule),
         **leak(scored, params, inputs),
     }
@@ -123,26 +128,28 @@ def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | No
         NumericalError: as `calibrate`.
     """
     decoder, model = run.model, run.config.model
-    asked = {name: getattr(options, name) for name in FLAGS if getattr(options, name) is not None}
-    if "ode" not in model.depth.split():
+    asked = {name.removeprefix("ode_"): getattr(options, name) for name in FLAGS if getattr(options, name) is not None}
+    if not model.has_ode:
         if asked:
-            raise UserError(f"--{next(iter(asked))}: no layer of this model is an ODE (model.depth={model.depth})")
+            raise UserError(f"--ode_{next(iter(asked))}: no layer of this model is an ODE (model.depth={model.depth})")
         return decoder, None
-    if "ode_steps" in asked:
-        asked["ode_rtol"] = 0.0
-    settled = dataclasses.replace(run.config, model=dataclasses.replace(model, **asked, ode_min_steps=0))
-    if settled.model.ode_rtol:
-        settled = dataclasses.replace(settled, model=dataclasses.replace(settled.model, ode_adjoint="recursive"))
+    flags = bool(asked)
+    if "steps" in asked:
+        asked["rtol"] = 0.0
+    asked["min_steps"] = 0
+    if asked.get("rtol", model.ode.rtol):
+        asked["adjoint"] = "recursive"
+    settled = dataclasses.replace(run.config, model=_changed(model, **asked))
     settled = config.build(config.to_dict(settled))
-    check_names(settled.model)
+    build.check(settled)
     found = decoder.clone(model=settled.model, schedule=(), parent=None)
     if not adaptive(found.model):
-        return with_model(found, ode_adjoint=model.ode_adjoint), None
-    if not asked and not options.averaged and run.meta.get("schedule"):
+        return with_ode(found, adjoint=model.ode.adjoint), None
+    if not flags and not options.averaged and run.meta.get("schedule"):
         schedule = _checked(run.meta["schedule"], model.layers)
     else:
         schedule = _stored(run, workdir, options.averaged, found)
-    return with_model(found, ode_rtol=0.0).clone(schedule=schedule, parent=None), found
+    return with_ode(found, rtol=0.0).clone(schedule=schedule, parent=None), found
 
 
 def as_trained(run: Any, workdir: Path, averaged: bool = False) -> Decoder:
@@ -156,7 +163,7 @@ def as_trained(run: Any, workdir: Path, averaged: bool = False) -> Decoder:
 
 def _stored(run: Any, workdir: Path, averaged: bool, found: Decoder) -> Schedule:
     path = workdir / "schedules.json"
-    key = f"step {run.step}{' averaged' if averaged else ''}, {found.model.ode_solver}, {found.model.ode_rtol:g}"
+    key = f"step {run.step}{' averaged' if averaged else ''}, {found.model.ode.solver}, {found.model.ode.rtol:g}"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if key in known:

@@ -97,7 +97,7 @@ def lead_token(tokenizer: Tokenizer) -> int:
 @functools.partial(jax.jit, static_argnums=0)
 def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Losses (B, T) of a batch of windows; compiled once for a model and a batch size."""
-    logits, _ = model.apply({"params": params}, inputs)
+    logits, *_ = model.apply({"params": params}, inputs)
     return token_losses(logits, targets)
 
 

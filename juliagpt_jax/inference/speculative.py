@@ -97,7 +97,7 @@ class SpeculativeGenerator(Generator):
             """g tokens (B, g) of the draft and the distributions (B, g, V) that they were drawn from."""
 
             def feed(cache, tokens, positions, number):
-                logits, cache = self.draft.model.apply({"params": params[1]}, tokens, positions, cache)
+                logits, cache, _ = self.draft.model.apply({"params": params[1]}, tokens, positions, cache)
                 chances = distribution(rule, logits[:, -1])
                 return cache, pick(chances, number), chances
 
@@ -118,7 +118,7 @@ class SpeculativeGenerator(Generator):
             number, last = numbers[jnp.minimum(written, N - 1), rows], filled - 1
             small, guesses, q = guess(small, tail, last, number)
             read = jnp.concatenate([tail[:, 1:], guesses], axis=1)
-            logits, large = self.model.apply({"params": params[0]}, read, last[:, None] + ahead, large)
+            logits, large, _ = self.model.apply({"params": params[0]}, read, last[:, None] + ahead, large)
             p = distribution(rule, logits)
             kept, token = accept(p, q, guesses, number[:, g:])
             new = jnp.where(ahead < kept[:, None], jnp.pad(guesses, ((0, 0), (0, 1))), token[:, None])

@@ -4,7 +4,6 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import DEPTHS, evaluations, layers
-from juliagpt_jax.models.layers import LINEARS, NORMS, linears
+from juliagpt_jax.models.depth import evaluations, layers
+from juliagpt_jax.models.layers import NORMS, linears
 from juliagpt_jax.models.mixers import MIXERS
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -66,9 +63,10 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: jax.Array, positions: jax.Array | None = None, cache: tuple | None = None
-    ) -> tuple[jax.Array, tuple | None]:
-        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V) and the continued
-        cache; without a cache, in its place, a `Solve` for each ODE layer, None where there is none."""
+    ) -> tuple[jax.Array, tuple | None, dict[str, Any]]:
+        """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V), the continued cache
+        (None without one), and what else there is to say of the pass: "ode", a `Solve` for each ODE layer that was
+        solved without a cache."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.model.width, DTYPES[self.precision]
@@ -78,7 +76,7 @@ class Decoder(nn.Module):
             x = x + self._learned(positions).astype(dtype)
         x = start = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        notes, continued = [], []
+        solves, continued = [], []
         schedule = self.schedule or ((),) * self.model.layers
         for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
             if self.model.x0_skip:
@@ -97,7 +95,7 @@ class Decoder(nn.Module):
                 caches = cache[len(continued) :][: layer.evaluations(self.model, times)]
             x, more = layer.run(run, params, x, positions, caches, keys, self.model, times, self.energy)
             continued += more if caches else []
-            notes += [] if caches or more is None else [more]
+            solves += [] if caches or more is None else [more]
 
         x = NORMS[self.model.norm](self.model)(name="norm")(x)
         head = (
@@ -108,7 +106,7 @@ class Decoder(nn.Module):
         logits = self.unembed(x, head.astype(dtype))
         if self.model.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
             logits = self.model.softcap * jnp.tanh(logits / self.model.softcap)
-        return logits, (tuple(notes) or None) if cache is None else tuple(continued)
+        return logits, None if cache is None else tuple(continued), {"ode": tuple(solves)} if solves else {}
 
     def unembed(self, x: jax.Array, head: jax.Array) -> jax.Array:
         """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""
@@ -154,22 +152,3 @@ class Decoder(nn.Module):
         dtype = DTYPES[self.precision]
         counted = zip(self.blocks(), evaluations(self.model, self.schedule), strict=True)
         return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))
-
-
-def check_names(model: config.Model) -> None:
-    """Refuse a word that is in no table, and a width that its parts cannot be built for.
-
-    Raises:
-        UserError: naming the key, the word and the words there are; or what a part says.
-    """
-    tables = {"mixer": MIXERS, "channel": CHANNELS, "depth": DEPTHS, "linear": LINEARS, "norm": NORMS}
-    tables |= {"ode_solver": ode.SOLVERS, "ode_time": fields.TIMES, "ode_adjoint": ode.ADJOINTS}
-    for key, table in tables.items():
-        kind = key.removeprefix("ode_")
-        for word in getattr(model, key).split() if key in ("mixer", "channel", "depth") else [getattr(model, key)]:
-            if word not in table:
-                raise UserError(f"config.model.{key}: no {kind} is called {word!r}{config.near(word, table)}")
-    different = math.lcm(len(model.mixer.split()), len(model.channel.split()))
-    key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, model.width), jnp.float32)
-    for block in Decoder(model, 2).blocks()[:different]:  # only shapes: no device is started for a bad config
-        jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))

@@ -70,22 +70,22 @@ class ODE:
 
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> Any:
-        time = fields.TIMES[model.ode_time].init(jax.random.fold_in(key, 1), params, model)
+        time = fields.TIMES[model.ode.time].init(jax.random.fold_in(key, 1), params, model)
         return params | ({"time": time} if time else {})
 
     @staticmethod
     def blocks_worth(model: config.Model) -> float:
-        return model.ode_speed
+        return model.ode.speed
 
     @staticmethod
     def evaluations(model: config.Model, times: Sequence[float]) -> int:
-        if not times and model.ode_rtol:
+        if not times and model.ode.rtol:
             raise UserError(
                 "an adaptive ODE has no cache, since its steps look ahead: decode on a schedule "
                 "(--ode_rtol or --ode_steps)"
             )
-        steps = len(times) - 1 if times else model.ode_steps
-        return steps * ode.tableau(model.ode_solver).stages * (2 if model.ode_adjoint == "reversible" else 1)
+        steps = len(times) - 1 if times else model.ode.steps
+        return steps * ode.tableau(model.ode.solver).stages * (2 if model.ode.adjoint == "reversible" else 1)
 
     @staticmethod
     def run(
@@ -103,12 +103,12 @@ class ODE:
         continued = []
 
         def slope(args, x_t, t):
-            weights, shift = fields.TIMES[model.ode_time].at(args["weights"], args["time"], t)
+            weights, shift = fields.TIMES[model.ode.time].at(args["weights"], args["time"], t)
             given = (x_t + jnp.reshape(shift, (1, 1, -1))).astype(x.dtype)
             cache = caches[len(continued)] if caches else None
             change, cache = block(weights, given, args["positions"], cache, args["keys"])
             continued.append(cache)
-            return model.ode_speed * change.astype(wide)
+            return model.ode.speed * change.astype(wide)
 
         def with_energy(args, y, t):
             change = slope(args, y[0], t)
@@ -120,8 +120,8 @@ class ODE:
             "positions": positions,
             "keys": {name: key for name, key in keys.items() if name != "steps"},
         }
-        grid = times or [i / model.ode_steps for i in range(model.ode_steps + 1)]
-        solver, adjoint = model.ode_solver, model.ode_adjoint
+        grid = times or [i / model.ode.steps for i in range(model.ode.steps + 1)]
+        solver, adjoint = model.ode.solver, model.ode.adjoint
         if caches:
             y = ode.unrolled(slope, solver, args, x.astype(wide), grid, adjoint == "reversible")
             return y.astype(x.dtype), tuple(continued)
@@ -129,13 +129,13 @@ class ODE:
         field, y = slope, x.astype(wide)
         if energy:
             field, y = with_energy, (y, jnp.mean(0 * y))
-        if model.ode_rtol and not times:
-            y, grid, arrived = ode.adaptive(field, solver, args, y, model.ode_rtol, model.ode_max_steps, adjoint)
+        if model.ode.rtol and not times:
+            y, grid, arrived = ode.adaptive(field, solver, args, y, model.ode.rtol, model.ode.max_steps, adjoint)
         else:
             grid, arrived = jnp.asarray(grid, wide), jnp.array(True)
             if "steps" in keys:
-                count = jax.random.randint(keys["steps"], (), model.ode_min_steps, model.ode_steps + 1)
-                grid = jnp.minimum(jnp.arange(model.ode_steps + 1, dtype=wide) / count, 1)
+                count = jax.random.randint(keys["steps"], (), model.ode.min_steps, model.ode.steps + 1)
+                grid = jnp.minimum(jnp.arange(model.ode.steps + 1, dtype=wide) / count, 1)
                 args[ode.RANDOM] = count
             # Times are given for evaluation, which needs no gradient; diffrax's backsolve wants equal steps.
             way = "direct" if times and adjoint == "backsolve" else adjoint
@@ -162,7 +162,7 @@ def evaluations(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -
 
 def adaptive(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> bool:
     """Whether some layer's steps follow a tolerance, so that tokens see ahead."""
-    return model.ode_rtol > 0 and not schedule and "ode" in model.depth.split()
+    return model.ode.rtol > 0 and not schedule and model.has_ode
 
 
 DEPTHS = {"stack": Stack, "ode": ODE}

@@ -38,9 +38,9 @@ class Embedded:
 
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
-        zeros = lambda leaf: jnp.zeros((model.ode_modes, *leaf.shape))
+        zeros = lambda leaf: jnp.zeros((model.ode.modes, *leaf.shape))
         norms = {path: zeros(leaf) for path, leaf in paths(params, DOT).items() if _is_scale(path)}
-        return norms | {"shift": jnp.zeros((model.ode_modes, model.width))}
+        return norms | {"shift": jnp.zeros((model.ode.modes, model.width))}
 
     @staticmethod
     def at(params: dict[str, Any], time: dict[str, Any], t: jax.Array) -> tuple[dict[str, Any], jax.Array | float]:
@@ -58,10 +58,10 @@ class LowRank:
         time = {}
         for i, (path, leaf) in enumerate(_matrices(params).items()):
             *blocks, rows, columns = leaf.shape
-            left = jax.random.normal(jax.random.fold_in(key, i), (model.ode_modes, *blocks, rows, model.ode_rank))
+            left = jax.random.normal(jax.random.fold_in(key, i), (model.ode.modes, *blocks, rows, model.ode.rank))
             time[path] = {
                 "left": left * rows**-0.5,
-                "right": jnp.zeros((model.ode_modes, *blocks, model.ode_rank, columns)),
+                "right": jnp.zeros((model.ode.modes, *blocks, model.ode.rank, columns)),
             }
         return time
 
@@ -83,7 +83,7 @@ class Generated:
 
     @staticmethod
     def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
-        time, E = {}, model.ode_modes
+        time, E = {}, model.ode.modes
         for i, (path, leaf) in enumerate(paths(params, DOT).items()):
             if leaf.ndim < 2 and not _is_scale(path):
                 continue

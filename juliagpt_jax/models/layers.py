@@ -98,7 +98,7 @@ class MonarchLinear(nn.Module):
         inner = min(fan_in, self.features)
         if fan_in % n or self.features % n or n * n > inner:
             why = "are more than the square root of a side" if n * n > inner else "do not divide a side"
-            raise UserError(f"config.model.monarch_blocks: {n} blocks {why} of a {fan_in} x {self.features} Linear")
+            raise UserError(f"config.model.monarch.blocks: {n} blocks {why} of a {fan_in} x {self.features} Linear")
         normal = lambda fan_in, gain: nn.initializers.normal(gain * fan_in**-0.5)
         p, q, s = fan_in // n, inner // n, self.features // n
         right = self.param("right", normal(p, 1.0), (n, q, p))
@@ -190,7 +190,7 @@ class Biased(nn.Module):
 
 
 def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
-    return functools.partial(MonarchLinear, blocks=model.monarch_blocks)
+    return functools.partial(MonarchLinear, blocks=model.monarch.blocks)
 
 
 def _subln(model: config.Model, ternary: bool) -> Callable[..., nn.Module]:

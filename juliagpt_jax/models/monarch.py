@@ -109,17 +109,19 @@ class LongFilter(nn.Module):
     @nn.compact
     def __call__(self, length: int) -> jax.Array:
         """The first `length` taps, (length, width); there are no more than `context`."""
-        m, order = self.model, self.model.filter_order
+        m, order = self.model, self.model.monarch.filter_order
         t = np.arange(m.context) / (m.context - 1)
         angles = 2 * np.pi * np.arange(m.context) / m.context
-        bands = np.linspace(1e-4, m.filter_bands - 1, m.filter_bands)
+        bands = np.linspace(1e-4, m.monarch.filter_bands - 1, m.monarch.filter_bands)
         angles = np.outer(angles, bands)
         x = np.concatenate([t[:, None], np.cos(angles), -np.sin(angles)], axis=1)[:length]
-        rates = np.linspace(-math.log(0.01) / m.filter_slow, -math.log(0.01) / m.filter_fast, self.width)
+        rates = np.linspace(
+            -math.log(0.01) / m.monarch.filter_slow, -math.log(0.01) / m.monarch.filter_fast, self.width
+        )
         window = np.exp(-np.outer(t, rates))
 
         x = jnp.asarray(x, jnp.float32)
-        frequency = self.param("frequency", nn.initializers.constant(m.filter_sine), (order,))
+        frequency = self.param("frequency", nn.initializers.constant(m.monarch.filter_sine), (order,))
         for i in range(3):
             normal = nn.initializers.normal((3 * x.shape[1]) ** -0.5)  # as a uniform draw from +-1/sqrt(fan-in)
             weight = self.param(f"weight_{i}", normal, (x.shape[1], order))
@@ -145,10 +147,10 @@ class Gated(nn.Module):
         0 .. T-1."""
         B, T, D = x.shape
         if cache is None:
-            past, count = jnp.zeros((B, self.model.conv_width - 1, 3 * D), x.dtype), T
+            past, count = jnp.zeros((B, self.model.monarch.conv_width - 1, 3 * D), x.dtype), T
         else:
             past, count = cache["past"], jnp.sum(positions < cache["slots"][:, None], axis=1)
-        x, past = ShortConv(self.model.conv_width, name="short")(self.linear(3 * D, name="in")(x), past, count)
+        x, past = ShortConv(self.model.monarch.conv_width, name="short")(self.linear(3 * D, name="in")(x), past, count)
         before, after, v = jnp.split(x, 3, axis=-1)
         v = v * before
         y, mixed = self.mix(v, positions, cache)
@@ -163,7 +165,7 @@ class Gated(nn.Module):
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, dtype: jnp.dtype) -> dict[str, jax.Array]:
         """`past`: what the short convolution needs; `slots`: the position from which on a token is a pad, a row."""
-        past = jnp.zeros((batch, self.model.conv_width - 1, 3 * self.model.width), dtype)
+        past = jnp.zeros((batch, self.model.monarch.conv_width - 1, 3 * self.model.width), dtype)
         return {"past": past, "slots": jnp.full(batch, slots, jnp.int32)}
 
 

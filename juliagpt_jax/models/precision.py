@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from juliagpt_jax.ground.config import near
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
 from juliagpt_jax.models import quantized
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.decoder import DTYPES, Decoder
@@ -80,8 +80,8 @@ def _bytes(
         raise UserError(
             f"{word}: the Linears of this model are Monarch matrices (model.linear=monarch), of no such kernel"
         )
-    if "ode" in model.model.depth.split() and model.model.ode_time in ("lowrank", "generated"):
-        raise UserError(f"{word}: the kernels of this model change with time (model.ode_time={model.model.ode_time})")
+    if model.model.has_ode and model.model.ode.time in ("lowrank", "generated"):
+        raise UserError(f"{word}: the kernels of this model change with time (model.ode.time={model.model.ode.time})")
     round_it = jax.jit(rounded)
     for path, leaf in leaves.items():
         if path in kernels:

@@ -1,4 +1,4 @@
-"""What n-grams of the corpus know, as a penalty beside the loss: `train.ngram` names it, `train.ngram_weight` weighs.
+"""What n-grams of the corpus know, as a penalty beside the loss: `train.ngram.kind` names it, `.weight` weighs it.
 
 Counting n-grams takes a second and holds for any model, so it may help one that has seen little. A penalty is a sum
 over windows of one number each, times the targets of the window: so it is the same however a batch is cut.
@@ -77,7 +77,7 @@ def zipf_mandelbrot(shares: np.ndarray) -> np.ndarray:
 def _hold(vocab: int, n: int) -> None:
     if vocab**n > LARGEST_TABLE:
         raise UserError(
-            f"config.train.ngram: {n}-grams of {vocab} different tokens are too many to count; "
+            f"config.train.ngram.kind: {n}-grams of {vocab} different tokens are too many to count; "
             "zipf counts single tokens"
         )
 
@@ -126,14 +126,7 @@ def _entropy(tokens: np.ndarray, vocab: int) -> Penalty:
 
 
 PENALTIES = {"zipf": _zipf, "bigram": _bigram, "entropy": _entropy}
-
-
-def check_name(train: config.Train) -> None:
-    """Raises UserError when `train.ngram` is in no table."""
-    if train.ngram not in PENALTIES:
-        raise UserError(
-            f"config.train.ngram: no penalty is called {train.ngram!r}{config.near(train.ngram, PENALTIES)}"
-        )
+WORDS = {"train.ngram.kind": PENALTIES}
 
 
 def make(train: config.Train, tokens: np.ndarray, vocab: int) -> Penalty | None:
@@ -142,4 +135,4 @@ def make(train: config.Train, tokens: np.ndarray, vocab: int) -> Penalty | None:
     Raises:
         UserError: a vocabulary too large to count the n-grams.
     """
-    return PENALTIES[train.ngram](np.asarray(tokens), vocab) if train.ngram_weight else None
+    return PENALTIES[train.ngram.kind](np.asarray(tokens), vocab) if train.ngram.weight else None

@@ -9,6 +9,7 @@ derivations that could have written it and adds up their probabilities.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
@@ -24,10 +25,12 @@ from juliagpt_jax.schoolroom.grammar import Grammar, Pen, Production, length_bou
 
 __all__ = [
     "ALPHABET",
+    "KNOWN_AS",
     "VERSION",
     "Claim",
     "Passage",
     "corpus",
+    "digest",
     "entropy_bits_per_character",
     "examine",
     "form_names",
@@ -42,6 +45,10 @@ ALPHABET: str = "".join(sorted("abcdefghijklmnopqrstuvwxyz .,;:?!'\"-()\n"))
 
 VERSION: int = 1
 """Raised whenever a change to the grammar changes the text."""
+
+_DIGEST = "6679b265e5fca86d41ce21daed9d4f54556953b08510aec53a7c55e51a4164a5"
+KNOWN_AS: dict[str, str] = {_DIGEST: "50e55a21bd4dc5983dd66db116f030f9984ad3869b199c0b05823effae595b46"}
+"""By `digest` of a corpus, what runs were told it is when that was a hash of the generator's source: they resume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,11 @@ def corpus(seed: int = 0, characters: int = 3_000_000) -> tuple[list[Passage], l
         written += len(passage.text) + 1
         (train if zlib.crc32(passage.text.encode()) % 20 else validation).append(passage)
     return train, validation
+
+
+def digest(sides: tuple[list[Passage], list[Passage]]) -> str:
+    """Return the SHA-256 of all that is known of the passages of both sides."""
+    return hashlib.sha256(repr(sides).encode()).hexdigest()
 
 
 def log_prob(text: str) -> float:

@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from juliagpt_jax.data.tokenizer import Tokenizer
-from juliagpt_jax.ground.config import near
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.serving.batch import TOP
 from juliagpt_jax.serving.job import Piece, Request, Token

@@ -12,6 +12,7 @@ import numpy as np
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs without effect in a model of plain blocks, or in one that is not trained.
@@ -203,7 +204,7 @@ def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """
     kind = facts.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise UserError(f"model_type {kind!r} is not known here{config.near(str(kind), FAMILIES)}")
+        raise UserError(f"model_type {kind!r} is not known here{near(str(kind), FAMILIES)}")
     family = FAMILIES[kind]
     try:
         _hold(facts, family.only)

@@ -20,9 +20,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models import precision
+from juliagpt_jax.models import build, precision
 from juliagpt_jax.models.capture import is_linear
-from juliagpt_jax.models.decoder import Decoder, check_names
+from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.models.quantized import PACKINGS
 from juliagpt_jax.store import tensors
@@ -120,7 +120,7 @@ def _about(metadata: Mapping[str, str]) -> tuple[config.Config, Any, dict[str, A
     """Config, tokenizer, meta, packing and embedding."""
     try:
         values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
-        settings, tokenizer = config.build(values), tokenizers.from_dict(tokenizer)
+        settings, tokenizer = config.of_dict(values), tokenizers.from_dict(tokenizer)
         if type(meta["step"]) is not int or meta["step"] < 0:
             raise ValueError(f"a step {meta['step']!r}")
         packing, embedding = metadata["packing"], metadata["embedding"]
@@ -141,7 +141,7 @@ def _expected(settings: config.Config, vocab: int, arrays: Mapping[str, Any]) ->
     blocks = {name.split("/")[0] for name in arrays if name.startswith("block_")}
     if len(blocks) != model.layers:  # seen before anything is built from the config
         raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
-    check_names(model)
+    build.check(settings)
     decoder = Decoder(model, vocab, settings.train.precision, int8=True)
     shapes = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     return decoder, flatten_dict(shapes, sep="/")

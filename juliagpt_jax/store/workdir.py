@@ -176,14 +176,14 @@ def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) 
     import jax
 
     from juliagpt_jax.data import tokenizer as tokenizers
+    from juliagpt_jax.models import build
     from juliagpt_jax.models.build import at_step, build_model
-    from juliagpt_jax.models.decoder import check_names
     from juliagpt_jax.store.checkpoint import Damaged, load_params, read_meta, steps
 
     if workdir.is_file():
         return _open_file(workdir, checkpoint, averaged)
     settings = config.read(workdir / "config.json")
-    check_names(settings.model)
+    build.check(settings)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
     model = build_model(settings, tokenizer.vocab_size)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])

@@ -53,8 +53,9 @@ def check(settings: config.Config) -> None:
     plain |= {"softcap": 0.0, "dropout": 0.0}
     wanted = {f"model.{key}": (getattr(model, key), value) for key, value in plain.items()}
     plain = {"optimizer": "adamw", "precision": "f32", "weight_decay_schedule": "learning_rate", "cautious": False}
-    plain |= {"ngram_weight": 0.0, "ema": 0.0, "tail": 0.0}
+    plain |= {"ema": 0.0, "tail": 0.0}
     wanted |= {f"train.{key}": (getattr(train, key), value) for key, value in plain.items()}
+    wanted["train.ngram.weight"] = (train.ngram.weight, 0.0)
     for key, (value, only) in wanted.items():
         if value != only:
             raise UserError(f"--config.{key}={value}: what is written in PyTorch is the baseline, which has {only}")
@@ -142,7 +143,7 @@ def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
     @jax.jit
     def first(params, inputs, targets):
         def loss(params):
-            logits, _ = pair.model.apply({"params": params}, inputs)
+            logits, *_ = pair.model.apply({"params": params}, inputs)
             losses = scoring.token_losses(logits, targets)
             return losses.sum() / (targets != sampler.IGNORED).sum(), logits
 

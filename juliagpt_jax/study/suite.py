@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.names import modern_names
+from juliagpt_jax.ground.words import near
 
 # Seconds of a training step, of an arm by name, its config file and overrides, and all knobs as they are and as the
 # file has them.
@@ -97,7 +99,7 @@ class Cell:
     def made_by(self, recipe: Mapping[str, Any]) -> bool:
         """Whether what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that it
         does not know is newer than it, and must stand at its default, which is what the code did before."""
-        old = recipe.get("config", {})
+        old = modern_names(recipe.get("config", {}))
         same = all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
         return same and same_config(self.config, old, self.defaults)
 
@@ -143,9 +145,7 @@ def load(path: str, scale: str) -> Suite:
     if not isinstance(suite, Suite):
         raise UserError(f"suite file {path}: get_suite({scale!r}) gives {type(suite).__name__}, not a Suite")
     if suite.baseline not in suite.arms:
-        raise UserError(
-            f"suite file {path}: the baseline is {suite.baseline!r}{config.near(suite.baseline, suite.arms)}"
-        )
+        raise UserError(f"suite file {path}: the baseline is {suite.baseline!r}{near(suite.baseline, suite.arms)}")
     if not suite.seeds or len(set(suite.seeds)) < len(suite.seeds):
         raise UserError(f"suite file {path}: seeds must be different numbers, at least one, not {suite.seeds}")
     return suite
@@ -161,7 +161,7 @@ def cells(suite: Suite, folder: Path, pace: Pace | None = None) -> list[Cell]:
     Raises:
         UserError: a change that config.py refuses, a placeholder that does not exist, arms that need each other.
     """
-    defaults = config.flatten(config.to_dict(config.load(suite.config)))
+    defaults = config.flatten(config.to_dict(config_file.load(suite.config)))
     made = [_cell(suite, arm, seed, folder, defaults, pace) for seed in suite.seeds for arm in suite.arms]
     return _in_order(made)
 
@@ -180,12 +180,12 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
             f"arm {name!r}: placeholders are {{cell}}, {{seed}} and {{run[ARM]}}: {type(error).__name__}: {error}"
         ) from error
     try:
-        settings = config.load(suite.config, overrides)
+        settings = config_file.load(suite.config, overrides)
         if suite.budget:
             knobs = lambda: config.flatten(config.to_dict(settings))
             timed = lambda: pace(name, suite.config, overrides, knobs(), defaults) if pace else math.nan
             overrides += (f"train.steps={steps_for(settings, *suite.budget, timed)}",)
-            settings = config.load(suite.config, overrides)
+            settings = config_file.load(suite.config, overrides)
     except UserError as error:
         raise UserError(f"arm {name!r}: {error}") from error
     anywhere = lambda value: value.replace(str(folder), "{folder}") if isinstance(value, str) else value
@@ -204,7 +204,7 @@ def steps_for(settings: config.Config, unit: str, amount: float, step_s: Callabl
     tokens = settings.train.batch_size * settings.model.context
     spent = {"tokens": lambda: tokens, "flops": lambda: tokens * _flops_per_token(settings), "seconds": step_s}
     if unit not in spent:
-        raise UserError(f"budget: no unit is called {unit!r}{config.near(unit, spent)}")
+        raise UserError(f"budget: no unit is called {unit!r}{near(unit, spent)}")
     steps = amount / spent[unit]()
     if not 0.5 <= steps < 1e9:  # nan too
         raise UserError(f"budget: {amount:g} {unit} are {steps:.3g} steps of {tokens:,} tokens")

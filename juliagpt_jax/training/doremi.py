@@ -101,7 +101,7 @@ class Proxy(Trainer):
             inputs, (targets, domains, reference) = batch
             # A forward pass of its own, over the whole batch: in the backward pass of micro-batches the weights would
             # lag behind, or differ from one to the next.
-            logits, _ = self.model.apply({"params": state.params}, inputs)
+            logits, *_ = self.model.apply({"params": state.params}, inputs)
             excess = token_losses(logits, targets) - reference
             fresh = update(state.mixture, excess, targets != IGNORED, domains, self._eta, self._smoothing)
             rows = (fresh["weights"] / drawn)[domains][:, None]

@@ -107,8 +107,8 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
     ) -> tuple[Any, State]:
         factors, inverses = state.factors, state.inverses
         if measure is not None:
-            times = state.steps // train.kfac_factors_every
-            keep = jnp.minimum(times / (times + 1), train.kfac_ema)  # at first the mean of all, which forgets the zeros
+            times = state.steps // train.kfac.factors_every
+            keep = jnp.minimum(times / (times + 1), train.kfac.ema)  # at first the mean of all, which forgets the zeros
             blend = lambda old, new: (keep * old + (1 - keep) * new).astype(old.dtype)
 
             def renew():
@@ -116,10 +116,10 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
                 return jax.tree.map(blend, factors, by_path(updates, lambda path, _: seen[path]))
 
             def invert():
-                return jax.tree.map(lambda _, f: damped_inverses(f, train.kfac_damping), updates, factors)
+                return jax.tree.map(lambda _, f: damped_inverses(f, train.kfac.damping), updates, factors)
 
-            factors = jax.lax.cond(state.steps % train.kfac_factors_every == 0, renew, lambda: state.factors)
-            inverses = jax.lax.cond(state.steps % train.kfac_inverse_every == 0, invert, lambda: state.inverses)
+            factors = jax.lax.cond(state.steps % train.kfac.factors_every == 0, renew, lambda: state.factors)
+            inverses = jax.lax.cond(state.steps % train.kfac.inverse_every == 0, invert, lambda: state.inverses)
 
         steps = state.steps + 1
         mean = jax.tree.map(lambda m, g: train.beta1 * m + (1 - train.beta1) * g, state.mean, updates)
@@ -129,7 +129,7 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
         sound = jnp.isfinite(size)
         for leaf in jax.tree.leaves(factors):  # these stay, so they are looked at also when no inverse reads them
             sound &= jnp.all(jnp.isfinite(leaf))
-        trust = jnp.minimum(1.0, jnp.sqrt(train.kfac_kl / size) / lr) if train.kfac_kl else jnp.ones_like(size)
+        trust = jnp.minimum(1.0, jnp.sqrt(train.kfac.kl / size) / lr) if train.kfac.kl else jnp.ones_like(size)
         directions = jax.tree.map(lambda d: (trust * d).astype(d.dtype), directions)
         trust = jnp.where(sound, trust, jnp.nan).astype(state.trust.dtype)
         return directions, State(steps, mean, factors, inverses, trust)

@@ -261,7 +261,7 @@ class Trainer:
             )
             helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
             if train.optimizer == "kfac":
-                helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac_damping"
+                helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac.damping"
             if adaptive(self.model.model):
                 helps += f". Or {schedule.why(self.model)}"
             raise NumericalError(
@@ -290,7 +290,7 @@ class Trainer:
             return model
         windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self._lead)
         times = schedule.calibrate(model, params, windows)
-        return schedule.with_model(model, ode_rtol=0.0).clone(schedule=times, parent=None)
+        return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of_now(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that decoding starts from the workdir alone."""

@@ -28,7 +28,7 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
 
 def diffrax_loops(model: config.Model) -> bool:
     """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
-    return "ode" in model.depth.split() and (model.ode_rtol > 0 or model.ode_adjoint == "backsolve")
+    return model.has_ode and (model.ode.rtol > 0 or model.ode.adjoint == "backsolve")
 
 
 def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.parameters import by_path, count, paths
 from juliagpt_jax.training.kfac import scale_by_kfac
@@ -100,13 +99,13 @@ def muon(train: config.Train, params: Any) -> optax.GradientTransformation:
 
     dtype = jnp.bfloat16 if train.precision == "bf16" else jnp.float32
     by_shape = optax.stateless(lambda directions, params: by_path(directions, scaled))
-    rule = optax.chain(scale_by_muon(train.muon_momentum, train.muon_polar, dtype), by_shape)
+    rule = optax.chain(scale_by_muon(train.muon.momentum, train.muon.polar, dtype), by_shape)
     return beside_adam(train, params, rule)
 
 
 def soap(train: config.Train, params: Any) -> optax.GradientTransformation:
     """SOAP on every matrix."""
-    rule = scale_by_soap(train.beta1, train.beta2, train.soap_every, train.soap_max_side)
+    rule = scale_by_soap(train.beta1, train.beta2, train.soap.every, train.soap.max_side)
     return beside_adam(train, params, rule)
 
 
@@ -124,16 +123,7 @@ def _maps_rows(path: str) -> bool:
 # The parameters that a rule updates, by path; AdamW has the rest.
 TAKES = {"adamw": lambda path: True, "muon": is_matrix, "soap": is_matrix, "kfac": is_linear}
 OPTIMIZERS = {"adamw": adamw, "muon": muon, "soap": soap, "kfac": kfac}
-
-
-def check_names(train: config.Train) -> None:
-    """Raises UserError when a word of `train` that picks a rule is in no table."""
-    words = {"optimizer": OPTIMIZERS, "muon_polar": POLAR}
-    for key, table in words.items():
-        word = getattr(train, key)
-        if word not in table:
-            kind = key.removeprefix("muon_")
-            raise UserError(f"config.train.{key}: no {kind} is called {word!r}{config.near(word, table)}")
+WORDS = {"train.optimizer": OPTIMIZERS, "train.muon.polar": POLAR}
 
 
 def parameter_table(train: config.Train, params: Any) -> str:

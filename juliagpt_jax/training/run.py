@@ -15,15 +15,17 @@ import jax
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
 from juliagpt_jax.evaluation import ceilings, cost
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, config, devices, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json, write_text
-from juliagpt_jax.models.decoder import check_names
+from juliagpt_jax.models import build
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.objectives import ngrams
 from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
 from juliagpt_jax.training import metrics, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
+
+WORDS = selection.WORDS | ngrams.WORDS | optimizers.WORDS | schedules.WORDS
 
 
 def check(settings: config.Config) -> None:
@@ -32,10 +34,8 @@ def check(settings: config.Config) -> None:
     Raises:
         UserError: naming the key.
     """
-    check_names(settings.model)
-    optimizers.check_names(settings.train)
-    schedules.check_names(settings.train)
-    ngrams.check_name(settings.train)
+    words.check(settings, WORDS)
+    build.check(settings)
     selection.check(settings.data)
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
 
 
 def learning_rate(settings: config.Config) -> optax.Schedule:
@@ -55,14 +54,6 @@ def averaging(train: config.Train) -> Callable[[jax.Array], jax.Array | float]:
     return lambda step: 1.0 / (jnp.maximum(step - first, 0) + 1)
 
 
-def check_names(train: config.Train) -> None:
-    """Raises UserError when a word of `train` that picks a schedule is in no table."""
-    for key, table in {"schedule": SCHEDULES, "weight_decay_schedule": WEIGHT_DECAYS}.items():
-        word = getattr(train, key)
-        if word not in table:
-            raise UserError(f"config.train.{key}: no schedule is called {word!r}{config.near(word, table)}")
-
-
 # `SCHEDULES[word](train, steps)` is the learning rate of the `steps` steps after the warm-up.
 SCHEDULES = {"cosine": _cosine, "linear": _linear, "trapezoid": _trapezoid, "constant": _constant}
 
@@ -73,3 +64,4 @@ WEIGHT_DECAYS = {
     "constant": lambda train, step, lr: train.lr,
     "linear": lambda train, step, lr: lr * (1 - step / train.steps),
 }
+WORDS = {"train.schedule": SCHEDULES, "train.weight_decay_schedule": WEIGHT_DECAYS}

@@ -41,7 +41,7 @@ def make_train_step(
 
     inputs and targets are (B, T) int32; a target of IGNORED is not scored. With `weighted` the batch is (inputs,
     (targets, weights)): the loss is the mean over the targets by their rows' weights (B, 1). `penalty` is added to it,
-    times `train.ngram_weight`, in the gradient and not in the metrics. Metrics are scalars: loss (nats a target),
+    times `train.ngram.weight`, in the gradient and not in the metrics. Metrics are scalars: loss (nats a target),
     grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the
     parameter table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or
     nothing is.
@@ -90,27 +90,27 @@ def pure_step(
 
     def forward(model, params, inputs, key):
         rngs = {"dropout": key} if config.model.dropout else {}
-        rngs |= {"steps": key} if config.model.ode_min_steps else {}
+        rngs |= {"steps": key} if config.model.ode.min_steps else {}
         out: Any = model.apply({"params": params}, inputs, rngs=rngs)
         return out
 
     def loss_sum(model, params, inputs, targets, key, scale):
-        logits, notes = forward(model, params, inputs, key)
+        logits, _, aux = forward(model, params, inputs, key)
         targets, weights = targets if weighted else (targets, None)
         losses = token_losses(logits, targets)
         total = objective = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
         if penalty is not None:
-            objective += train.ngram_weight * penalty(logits, inputs, targets)
-        if train.ode_energy and notes:
+            objective += train.ngram.weight * penalty(logits, inputs, targets)
+        if train.ode_energy and "ode" in aux:
             scored = targets != IGNORED
-            energy: Any = sum(solve.energy for solve in notes)
+            energy: Any = sum(solve.energy for solve in aux["ode"])
             objective += train.ode_energy * energy * jnp.sum(scored if weights is None else scored * weights)
         return objective * scale, total
 
     def sampled_loss_sum(model, params, inputs, targets, key, draws, scale):
         """As if the targets had been drawn from the model; `draws` (B, 2): a random key for each row, so that the
         draws do not depend on how the batch is cut."""
-        logits, _ = forward(model, params, inputs, key)
+        logits, *_ = forward(model, params, inputs, key)
         targets, weights = targets if weighted else (targets, None)
         one = lambda key, logits: jax.random.categorical(jax.random.wrap_key_data(key), logits)
         drawn = jax.vmap(one)(draws, jax.lax.stop_gradient(logits))
@@ -120,12 +120,12 @@ def pure_step(
     def moments(model, params, batch, targets, key, scale):
         """What K-FAC's factors are made of, summed over the batch."""
         inputs, draws = batch
-        if train.kfac_fisher == "sampled":
+        if train.kfac.fisher == "sampled":
             loss = lambda p: sampled_loss_sum(model, p, inputs, targets, key, draws, scale)
         else:
             loss = lambda p: loss_sum(model, p, inputs, targets, key, scale)[0]
         linears = [path for path in paths(params) if capture.is_linear(path)]
-        return capture.moments(loss, params, linears, len(inputs), train.kfac_sharing == "reduce")
+        return capture.moments(loss, params, linears, len(inputs), train.kfac.sharing == "reduce")
 
     # Sums over the batch, of the gradient times the scale and of the loss.
     gradient = jax.grad(loss_sum, argnums=1, has_aux=True)

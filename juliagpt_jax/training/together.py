@@ -78,5 +78,5 @@ def check(trainers: Sequence[Trainer]) -> None:
             raise UserError(f"runs that train together differ in more than the seed: {'; '.join(differ)}")
         if trainer.mesh.size > 1:
             raise UserError(f"runs train together on one device, not on {trainer.mesh.size}: --config.mesh.data=1")
-        if trainer.config.train.ngram_weight and not np.array_equal(trainer.chosen.tokens, trainers[0].chosen.tokens):
-            raise UserError("config.train.ngram_weight: runs that train together need the same training text")
+        if trainer.config.train.ngram.weight and not np.array_equal(trainer.chosen.tokens, trainers[0].chosen.tokens):
+            raise UserError("config.train.ngram.weight: runs that train together need the same training text")

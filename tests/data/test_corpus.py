@@ -10,7 +10,7 @@ import pytest
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, read_text, read_tokens
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -19,7 +19,7 @@ TEXT = "abcdefghijklmnopqrstuvwxyz\n" * 10
 
 
 def data(path, **changes):
-    return dataclasses.replace(config.load(BASE).data, path=str(path), **changes)
+    return dataclasses.replace(config_file.load(BASE).data, path=str(path), **changes)
 
 
 def texts(corpus):

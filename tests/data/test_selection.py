@@ -9,6 +9,7 @@ import pytest
 from juliagpt_jax.data import query, sampler, selection
 from juliagpt_jax.data.corpus import load
 from juliagpt_jax.data.metadata import Words
+from juliagpt_jax.ground import words
 from juliagpt_jax.ground.errors import UserError
 
 CONTEXT, SEED = 16, 5
@@ -202,15 +203,17 @@ def test_parts_of_a_text(school):
         ("phase_weights=nowhere/w.json", "nowhere/w.json: No such file"),
         ("weights_by=difficulty data.phase_weights=a:1", "difficulty is a field of numbers; a field of words"),
         ("order=easy", "no order is called 'easy'; there are: easy_first, hard_first"),
-        ("pacing=sqrt", "no pacing is called 'sqrt'"),
-        ("order=easy_first data.order_by=loss", "no field 'loss'"),
-        ("order=easy_first data.order_by=phase", "phase is a field of words"),
+        ("curriculum.pacing=sqrt", "no pacing is called 'sqrt'"),
+        ("order=easy_first data.curriculum.by=loss", "no field 'loss'"),
+        ("order=easy_first data.curriculum.by=phase", "phase is a field of words"),
         ("scores=nowhere.npz", "nowhere.npz: No such file"),
     ],
 )
 def test_mistakes_in_words(school, tiny, flag, says):
     with pytest.raises(UserError) as error:
-        data = tiny(*[o if o.startswith("data.") else f"data.{o}" for o in flag.split(" data.")]).data
+        settings = tiny(*[o if o.startswith("data.") else f"data.{o}" for o in flag.split(" data.")])
+        data = settings.data
+        words.check(settings, selection.WORDS)
         selection.check(data)
         selection.plan(selection.select(school, data, SEED, CONTEXT), data, CONTEXT, 4, 10, SEED)
     assert says in str(error.value) and "config.data" in str(error.value) and "\n" not in str(error.value)

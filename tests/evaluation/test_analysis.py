@@ -36,7 +36,7 @@ VOCAB = 11
             "model.kv_heads=1",
             "model.positions=learned",
             "model.linear=monarch",
-            "model.monarch_blocks=2",
+            "model.monarch.blocks=2",
         ],
     ],
     ids=["plain", "grouped", "learned"],

@@ -71,7 +71,7 @@ def alone(model, params, tokens):
         found = []
         for begin in range(0, n, CONTEXT):
             first = max(0, min(begin, n - CONTEXT))
-            logits, _ = model.apply({"params": params}, behind[None, first : min(first + CONTEXT, n)])
+            logits, *_ = model.apply({"params": params}, behind[None, first : min(first + CONTEXT, n)])
             found.append((logits[:, begin - first :], behind[None, begin + 1 : begin + CONTEXT + 1]))
         return sum(jnp.sum(token_losses(*pair)) for pair in found) / n, found
 

@@ -184,7 +184,7 @@ def test_every_linear_of_a_decoder_is_seen_and_its_gradients_are_true(tiny):
         assert len(kernels) == 14 and sorted(found) == sorted(kernels)
 
         def loss(params):
-            logits, _ = model.apply({"params": params}, tokens)
+            logits, *_ = model.apply({"params": params}, tokens)
             return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros((1, 1), int), jax.random.key(2)))
 
         grads = paths(jax.jit(jax.grad(loss))(params))

@@ -12,10 +12,11 @@ import ml_collections
 import pytest
 
 from juliagpt_jax import benchmark, evaluate, export, generate, harness, import_model, main
-from juliagpt_jax.ground import command, config
+from juliagpt_jax.ground import command, config, config_file
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.names import KNOBS
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 BASE = str(CONFIGS / "base.py")
 COMMANDS = {
     module.__name__.split(".")[-1]: module
@@ -23,27 +24,18 @@ COMMANDS = {
 }
 
 
-def keys_of(cls, prefix=""):
-    """All keys of a config dataclass and of its groups, as "train.steps"."""
-    for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(field.type):
-            yield from keys_of(field.type, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name
-
-
 # The files.
 
 
 def test_base_has_the_keys_of_the_dataclasses():
-    values = config.load(BASE)
-    assert list(config.flatten(config.to_dict(values))) == list(keys_of(config.Config))
+    values = config_file.load(BASE)
+    assert list(config.flatten(config.to_dict(values))) == list(KNOBS)
 
 
 def test_every_knob_of_base_has_a_comment():
     lines = (CONFIGS / "base.py").read_text().splitlines()
     knobs = [line for line in lines if re.match(r"    \w+\.\w+ = ", line) and "ConfigDict()" not in line]
-    assert len(knobs) == len(list(keys_of(config.Config)))
+    assert len(knobs) == len(KNOBS)
     bare = [line.strip() for line in knobs if not re.search(r"  # \S+", line)]
     assert not bare, f"knobs of base.py without a word of why: {bare}"
 
@@ -51,7 +43,7 @@ def test_every_knob_of_base_has_a_comment():
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.py")), ids=lambda file: file.stem)
 def test_every_config(file):
     """Builds, survives JSON, and says on its first page how it is run."""
-    values = config.load(str(file))
+    values = config_file.load(str(file))
     assert config.build(json.loads(json.dumps(config.to_dict(values)))) == values
     assert f"--config=configs/{file.name}" in ast.get_docstring(ast.parse(file.read_text()))
 
@@ -75,12 +67,12 @@ def test_overrides():
         "model.ffn_mult=2.5": 2.5,
     }
     for override, value in wanted.items():
-        got = config.flatten(config.to_dict(config.load(BASE, [override])))[override.partition("=")[0]]
+        got = config.flatten(config.to_dict(config_file.load(BASE, [override])))[override.partition("=")[0]]
         assert got == value and type(got) is type(value)
-    assert config.load(BASE, ["seed=1", "seed=2"]).seed == 2, "the last one wins"
-    assert config.differences(config.to_dict(config.load(BASE)), config.to_dict(config.load(BASE, ["seed=2"]))) == [
-        "seed: 42 -> 2"
-    ]
+    assert config_file.load(BASE, ["seed=1", "seed=2"]).seed == 2, "the last one wins"
+    assert config.differences(
+        config.to_dict(config_file.load(BASE)), config.to_dict(config_file.load(BASE, ["seed=2"]))
+    ) == ["seed: 42 -> 2"]
 
 
 def test_hidden_width(tiny):
@@ -96,7 +88,7 @@ def test_differences():
 
 
 def test_a_float_key_takes_a_whole_number():
-    values = config.to_dict(config.load(BASE))
+    values = config.to_dict(config_file.load(BASE))
     values["train"]["lr"] = 1
     lr = config.build(values).train.lr
     assert lr == 1.0 and type(lr) is float
@@ -115,7 +107,7 @@ def test_saved_config(tmp_path, tiny):
 )
 def test_values_of_another_type_are_refused(key, value):
     """As they may stand in a file; no number is silently rounded, no 1 taken for true."""
-    values = config.to_dict(config.load(BASE))
+    values = config.to_dict(config_file.load(BASE))
     values["train"][key] = value
     with pytest.raises(UserError, match=f"config.train.{key}: needs "):
         config.build(values)
@@ -192,10 +184,10 @@ BAD_VALUES = [
     ("model.context=1", "model.context: must be at least 2"),
     ("model.layers=0", "model.layers: must be at least 1"),
     ("model.rope_base=1", "model.rope_base: must be above 1"),
-    ("model.monarch_blocks=0", "model.monarch_blocks: must be at least 1"),
-    ("model.conv_width=0", "model.conv_width: must be at least 1"),
-    ("model.filter_sine=0", "model.filter_sine: must be above 0"),
-    ("model.filter_fast=2", "model.filter_fast: 2.0 is above filter_slow=1.5"),
+    ("model.monarch.blocks=0", "model.monarch.blocks: must be at least 1"),
+    ("model.monarch.conv_width=0", "model.monarch.conv_width: must be at least 1"),
+    ("model.monarch.filter_sine=0", "model.monarch.filter_sine: must be above 0"),
+    ("model.monarch.filter_fast=2", "model.monarch.filter_fast: 2.0 is above monarch.filter_slow=1.5"),
     ("model.mixer=", "model.mixer: must not be empty"),
     ("model.mixer= ", "model.mixer: must not be empty"),
     ("data.path=", "data.path: must not be empty"),
@@ -205,11 +197,11 @@ BAD_VALUES = [
     ("seed=4294967296", "seed"),
     ("mesh.model=0", "mesh.model: must be at least 1"),
     # what does not go together
-    ("model.ode_steps=0", "model.ode_steps: must be in 1 .. 1024"),
-    ("model.ode_rtol=-0.1", "model.ode_rtol: must be above 0, or 0 for ode_steps equal steps"),
-    ("model.ode_rtol=0.1", "model.ode_rtol: euler has no error estimate"),
-    ("model.ode_speed=0", "model.ode_speed: must be above 0"),
-    ("model.ode_min_steps=7", "model.ode_min_steps: 7 is above ode_steps=6"),
+    ("model.ode.steps=0", "model.ode.steps: must be in 1 .. 1024"),
+    ("model.ode.rtol=-0.1", "model.ode.rtol: must be above 0, or 0 for equal steps"),
+    ("model.ode.rtol=0.1", "model.ode.rtol: euler has no error estimate"),
+    ("model.ode.speed=0", "model.ode.speed: must be above 0"),
+    ("model.ode.min_steps=7", "model.ode.min_steps: 7 is above ode.steps=6"),
     ("train.ode_energy=-1", "train.ode_energy: must be at least 0"),
     ("model.heads=5", "model.heads: 5 heads do not divide model.width=384"),
     ("model.heads=384", "model.heads: 384/384 channels a head is odd"),
@@ -223,8 +215,8 @@ BAD_VALUES = [
     ("train.warmup_tokens=100000000", "train.warmup_tokens: 100,000,000 are 6,104 steps, not below train.steps=5000"),
     ("train.decay_share=1.1", "train.decay_share: must be in [0, 1]"),
     ("train.tail=-0.1", "train.tail: must be in [0, 1]"),
-    ("train.muon_momentum=1", "train.muon_momentum: must be in [0, 1)"),
-    ("train.soap_every=0", "train.soap_every: must be at least 1"),
+    ("train.muon.momentum=1", "train.muon.momentum: must be in [0, 1)"),
+    ("train.soap.every=0", "train.soap.every: must be at least 1"),
     ("train.ternary_from=1", "train.ternary_from: must be in [0, 1)"),
     ("train.ternary_from=0.5", "train.ternary_from: says when model.linear=ternary begins, and model.linear=dense"),
     ("train.warmup=5000", "train.warmup: 5000 is not below train.steps=5000"),
@@ -234,7 +226,7 @@ BAD_VALUES = [
 @pytest.mark.parametrize("override, says", BAD_VALUES, ids=[override[:40] for override, _ in BAD_VALUES])
 def test_fault_17_bad_values(override, says):
     with pytest.raises(UserError) as error:
-        config.load(BASE, [override])
+        config_file.load(BASE, [override])
     message = str(error.value)
     assert message.startswith(("config.", "--config.")) and says in message
     assert "\n" not in message and len(message) < 8000
@@ -246,9 +238,9 @@ NAMES = [
     ("model.channel=swigloo", "config.model.channel: no channel is called 'swigloo'; did you mean swiglu?"),
     ("model.depth=stacks", "config.model.depth: no depth is called 'stacks'; did you mean stack?"),
     ("model.depth=stack od", "config.model.depth: no depth is called 'od'; did you mean ode?"),
-    ("model.ode_solver=rk5", "config.model.ode_solver: no solver is called 'rk5'; did you mean rk4"),
-    ("model.ode_time=late", "config.model.ode_time: no time is called 'late'; there are: embedded"),
-    ("model.ode_adjoint=backsolved", "no adjoint is called 'backsolved'; did you mean backsolve?"),
+    ("model.ode.solver=rk5", "config.model.ode.solver: no solver is called 'rk5'; did you mean rk4"),
+    ("model.ode.time=late", "config.model.ode.time: no time is called 'late'; there are: embedded"),
+    ("model.ode.adjoint=backsolved", "no adjoint is called 'backsolved'; did you mean backsolve?"),
     ("model.linear=sparse", "config.model.linear: no linear is called 'sparse'"),
     ("train.optimizer=adamv", "config.train.optimizer: no optimizer is called 'adamv'; did you mean adamw?"),
 ]
@@ -260,8 +252,8 @@ LINES = [
     *[
         (
             module,
-            [f"--config={BASE}", *more, "--config.model.linear=monarch", "--config.model.monarch_blocks=5"],
-            "config.model.monarch_blocks: 5 blocks do not divide a side of a 384 x 384 Linear",
+            [f"--config={BASE}", *more, "--config.model.linear=monarch", "--config.model.monarch.blocks=5"],
+            "config.model.monarch.blocks: 5 blocks do not divide a side of a 384 x 384 Linear",
         )
         for module, more in [("main", []), ("benchmark", ["--what=train"])]
     ],
@@ -351,7 +343,7 @@ FILES = {
 @pytest.mark.parametrize("override", [[], ["train.lr=0.001"]], ids=["as it is", "overridden"])
 def test_fault_17_bad_config_files(tmp_path, content, says, override):
     if isinstance(content, str) and content.startswith("EDIT "):
-        values = config.to_dict(config.load(BASE))
+        values = config.to_dict(config_file.load(BASE))
         content = (
             "from ml_collections import ConfigDict\n"
             "def get_config():\n"
@@ -362,7 +354,7 @@ def test_fault_17_bad_config_files(tmp_path, content, says, override):
     path = tmp_path / "c.py"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError) as error:
-        config.load(str(path), override)
+        config_file.load(str(path), override)
         assert override and "train.lr" in says, "only an override of the very key may mend the file"
         raise UserError(says)
     message = " ".join(str(error.value).split())
@@ -372,17 +364,17 @@ def test_fault_17_bad_config_files(tmp_path, content, says, override):
 def test_a_config_may_start_from_its_neighbour(tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    import yours\n    return yours.get_config()\n")
     with pytest.raises(UserError, match="No module named 'yours'"):
-        config.load(str(tmp_path / "mine.py"))
+        config_file.load(str(tmp_path / "mine.py"))
     before = list(sys.path)
     (tmp_path / "yours.py").write_text(Path(BASE).read_text())
-    assert config.load(str(tmp_path / "mine.py")) == config.load(BASE)
+    assert config_file.load(str(tmp_path / "mine.py")) == config_file.load(BASE)
     assert sys.path == before
     del sys.modules["yours"]
 
 
 def test_config_dict_is_what_build_takes():
-    values = ml_collections.ConfigDict(config.to_dict(config.load(BASE)))
-    assert config.build(values) == config.load(BASE)
+    values = ml_collections.ConfigDict(config.to_dict(config_file.load(BASE)))
+    assert config.build(values) == config_file.load(BASE)
 
 
 # The real thing.

@@ -9,14 +9,14 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.store.workdir import open_run
 
-ODE = ["model.depth=ode", "model.ode_solver=midpoint", "model.ode_steps=2", "model.ode_speed=2.0"]
+ODE = ["model.depth=ode", "model.ode.solver=midpoint", "model.ode.steps=2", "model.ode.speed=2.0"]
 
 
 @pytest.fixture(scope="module")
 def trained(micro, tmp_path_factory):
     """A run of 10 steps whose solves follow a tolerance."""
     workdir = tmp_path_factory.mktemp("ode") / "run"
-    micro.train(workdir, *ODE, "model.ode_rtol=0.05", "train.steps=10", "train.sample_every=0")
+    micro.train(workdir, *ODE, "model.ode.rtol=0.05", "train.steps=10", "train.sample_every=0")
     return workdir
 
 
@@ -66,7 +66,7 @@ def test_evaluate_says_what_leaks(micro, trained):
 
 def test_damaged_schedules_are_said_so(tmp_path):
     (tmp_path / "schedules.json").write_text('{"step 10, midpoint, 0.02": [[0, 0.5]]}')
-    decoder = SimpleNamespace(model=SimpleNamespace(ode_solver="midpoint", ode_rtol=0.02, layers=1))
+    decoder = SimpleNamespace(model=SimpleNamespace(ode=SimpleNamespace(solver="midpoint", rtol=0.02), layers=1))
     run = SimpleNamespace(step=10)  # has no text: a schedule calibrated anew would be an AttributeError
     with pytest.raises(UserError, match=r"schedules.json: damaged .* remove it"):
         schedule._stored(run, tmp_path, False, decoder)

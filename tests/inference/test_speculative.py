@@ -121,7 +121,7 @@ def test_acceptance_by_hand():
 def test_which_caches_go_back(word, tiny):
     """Tokens fed and taken back change nothing of what follows, to the bit, if and only if the mixer says so."""
     model, params = random_model(tiny, 7, 5, f"model.mixer={word}", "model.layers=1", "model.context=8")
-    feed = jax.jit(lambda tokens, positions, cache: model.apply({"params": params}, tokens, positions, cache))
+    feed = jax.jit(lambda tokens, positions, cache: model.apply({"params": params}, tokens, positions, cache)[:2])
     text, wrong = jnp.array([[1, 2, 3]]), jnp.array([[6, 5, 4]])
     _, cache = feed(text, jnp.arange(3)[None], model.init_cache(1, 8))
     _, spoiled = feed(wrong, 3 + jnp.arange(3)[None], cache)

@@ -144,8 +144,8 @@ def test_a_weight_used_three_times_has_three_times_the_positions(how, reduce):
 
 ARCHITECTURES = [
     ("model.tie=false", "train.remat=true", "model.layers=1"),
-    ("model.linear=monarch", "model.monarch_blocks=2", "model.mixer=monarch monarch_heads", "model.layers=2"),
-    ("model.depth=ode", "model.ode_steps=1", "model.ode_time=lowrank", "model.layers=1"),
+    ("model.linear=monarch", "model.monarch.blocks=2", "model.mixer=monarch monarch_heads", "model.layers=2"),
+    ("model.depth=ode", "model.ode.steps=1", "model.ode.time=lowrank", "model.layers=1"),
 ]
 
 
@@ -180,7 +180,7 @@ def test_every_linear_is_seen_and_its_gradient_is_true(words, tiny):
 def test_an_ode_is_seen_through_each_adjoint(adjoint, tiny):
     """As many positions as evaluations, of which the reversible form takes twice as many."""
     with jax.enable_x64(False):
-        config = tiny("model.width=8", "model.layers=1", "model.depth=ode", f"model.ode_adjoint={adjoint}")
+        config = tiny("model.width=8", "model.layers=1", "model.depth=ode", f"model.ode.adjoint={adjoint}")
         model = build_model(config, 11)
         params = jax.jit(lambda: initial_state(config, model).params)()
         tokens = jax.random.randint(jax.random.key(0), (2, 3), 0, 11)

@@ -80,7 +80,7 @@ class Built:
         return self._apply({"params": self.params}, tokens)[0]
 
     def go_on(self, tokens, positions, cache):
-        return self._apply({"params": self.params}, tokens, jnp.asarray(positions), cache)
+        return self._apply({"params": self.params}, tokens, jnp.asarray(positions), cache)[:2]
 
     def fill(self, tokens):
         """Prefill a fresh cache with all of tokens (B, n)."""
@@ -93,7 +93,7 @@ def variant(tiny, names: dict[str, str], *overrides: str):
     """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
     words = [f"model.{key}={name}" for key, name in names.items() if key != "switches"]
     words += SWITCHES[names.get("switches", "plain")]
-    return tiny("model.width=24", "model.layers=1", "model.monarch_blocks=2", "model.tie=false", *words, *overrides)
+    return tiny("model.width=24", "model.layers=1", "model.monarch.blocks=2", "model.tie=false", *words, *overrides)
 
 
 def assert_close(got, wanted, built, tolerance, jump=0.1):

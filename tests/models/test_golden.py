@@ -44,13 +44,13 @@ def test_the_folders_differ_where_they_should(golden):
 
 def loss_of(given, params, labels):
     """Mean cross entropy of each label but the first, given what is before it; -100 is not scored."""
-    logits, _ = given.model.apply({"params": params}, jnp.asarray(given.io["input_ids"]))
+    logits, *_ = given.model.apply({"params": params}, jnp.asarray(given.io["input_ids"]))
     targets = np.where(labels == -100, IGNORED, labels)[:, 1:]
     return jnp.sum(token_losses(logits[:, :-1], jnp.asarray(targets))) / np.sum(targets != IGNORED)
 
 
 def test_logits(given):
-    logits, _ = jax.jit(given.model.apply)({"params": given.params}, given.io["input_ids"])
+    logits, *_ = jax.jit(given.model.apply)({"params": given.params}, given.io["input_ids"])
     np.testing.assert_allclose(logits, given.io["logits"], atol=2e-5, rtol=0)
     np.testing.assert_allclose(logits, given.io["logits_f64run"], atol=2e-5, rtol=0)
 
@@ -65,7 +65,7 @@ def test_logits_at_the_positions_of_a_left_padded_batch(given):
             given.io["leftpad_position_ids"][row : row + 1, kept],
         )
         empty = given.model.init_cache(1, slots)
-        logits, _ = jax.jit(given.model.apply)({"params": given.params}, tokens, positions, empty)
+        logits, *_ = jax.jit(given.model.apply)({"params": given.params}, tokens, positions, empty)
         np.testing.assert_allclose(logits[0], given.io["leftpad_logits"][row, kept], atol=2e-5, rtol=0)
 
 

@@ -15,9 +15,9 @@ from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models import build
 from juliagpt_jax.models import monarch as m
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.models.decoder import check_names
 from juliagpt_jax.models.layers import MonarchLinear, ShortConv, monarch
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import count, paths
@@ -89,15 +89,15 @@ def test_linear_keeps_the_scale(fan_in, features, gain):
 @pytest.mark.parametrize(
     "overrides, says",
     [
-        (["model.linear=monarch", "model.monarch_blocks=5"], "5 blocks do not divide a side of a 32 x 32"),
+        (["model.linear=monarch", "model.monarch.blocks=5"], "5 blocks do not divide a side of a 32 x 32"),
         (["model.channel=monarch", "model.ffn_mult=1.5625"], "4 blocks do not divide a side of a 32 x 50"),
-        (["model.channel=swiglu monarch", "model.monarch_blocks=8"], "8 blocks are more than the square root"),
+        (["model.channel=swiglu monarch", "model.monarch.blocks=8"], "8 blocks are more than the square root"),
     ],
 )
 def test_blocks_that_do_not_fit(overrides, says, tiny):
-    check_names(tiny().model)
-    with pytest.raises(UserError, match=f"^config.model.monarch_blocks: {says}") as error:
-        check_names(tiny(*overrides).model)
+    build.check(tiny())
+    with pytest.raises(UserError, match=f"^config.model.monarch.blocks: {says}") as error:
+        build.check(tiny(*overrides))
     assert "\n" not in str(error.value)
 
 

@@ -209,7 +209,7 @@ def make(tiny):
 
     @functools.cache
     def build(*overrides):
-        words = ["model.depth=ode", "model.layers=1", "model.width=16", "model.tie=false", "model.ode_speed=2.0"]
+        words = ["model.depth=ode", "model.layers=1", "model.width=16", "model.tie=false", "model.ode.speed=2.0"]
         settings = tiny(*words, *overrides)
         model = build_model(settings, VOCAB)
         tokens = jax.random.randint(jax.random.key(7), (B, T), 0, VOCAB)
@@ -232,7 +232,7 @@ def forward(model, params, tokens):
 
 def test_euler_is_a_stack_that_shares_weights(make, tiny):
     """With as many steps as blocks' worth of speed, and a field without time."""
-    words = ("model.ode_time=none", "model.ode_steps=3", "model.ode_speed=3.0")
+    words = ("model.ode.time=none", "model.ode.steps=3", "model.ode.speed=3.0")
     _, model, params, tokens = make(*words)
     stack = build_model(tiny("model.layers=3", "model.width=16", "model.tie=false"), VOCAB)
     shared = {name: leaf for name, leaf in params.items() if name != "block_0"}
@@ -242,11 +242,11 @@ def test_euler_is_a_stack_that_shares_weights(make, tiny):
 
 HYBRID = ("model.layers=3", "model.depth=stack ode stack")
 LAWS = {
-    "no time": ("model.ode_time=none", "model.ode_solver=rk4", "model.ode_steps=1"),
-    "lowrank": ("model.ode_time=lowrank",),
-    "generated": ("model.ode_time=generated", "model.ode_modes=2"),
-    "reversible": ("model.ode_adjoint=reversible", "model.ode_solver=heun"),
-    "uneven bosh3 hybrid": (*HYBRID, "model.ode_solver=bosh3"),
+    "no time": ("model.ode.time=none", "model.ode.solver=rk4", "model.ode.steps=1"),
+    "lowrank": ("model.ode.time=lowrank",),
+    "generated": ("model.ode.time=generated", "model.ode.modes=2"),
+    "reversible": ("model.ode.adjoint=reversible", "model.ode.solver=heun"),
+    "uneven bosh3 hybrid": (*HYBRID, "model.ode.solver=bosh3"),
 }
 
 
@@ -263,7 +263,7 @@ def test_laws(name, make):
     cache, parts = model.init_cache(B, SLOTS), []
     for at in range(0, T, 5):
         positions = jnp.broadcast_to(jnp.arange(at, at + 5), (B, 5))
-        part, cache = apply({"params": params}, tokens[:, at : at + 5], positions, cache)
+        part, cache, _ = apply({"params": params}, tokens[:, at : at + 5], positions, cache)
         parts.append(part)
     np.testing.assert_allclose(np.concatenate(parts, axis=1), logits, atol=2e-5)
     changed = tokens.at[1, 6:].set((tokens[1, 6:] + 1) % VOCAB)
@@ -276,14 +276,14 @@ def test_laws(name, make):
             still = params | {f"block_{i}": block | {"time": jax.tree.map(jnp.zeros_like, block["time"])}}
             assert np.abs(apply({"params": still}, tokens)[0] - logits).max() > 1e-3, "time acts"
     timed = any("/time/" in path for path in paths(params))
-    assert timed == ("model.ode_time=none" not in LAWS[name])
+    assert timed == ("model.ode.time=none" not in LAWS[name])
 
 
 def test_adjoints_agree_in_a_model(make):
     """Float32, nine steps: direct, recursive and with remat the same gradient."""
     grads = {}
     for way, extra in [("direct", ()), ("recursive", ()), ("recursive", ("train.remat=true",))]:
-        _, model, params, tokens = make(f"model.ode_adjoint={way}", "model.ode_steps=9", *extra)
+        _, model, params, tokens = make(f"model.ode.adjoint={way}", "model.ode.steps=9", *extra)
         loss = lambda p, m=model, t=tokens: jnp.mean(m.apply({"params": p}, t)[0] ** 2)
         grads[way, extra] = jax.jit(jax.grad(loss))(params)
     first, *others = grads.values()
@@ -293,8 +293,8 @@ def test_adjoints_agree_in_a_model(make):
 
 def test_random_steps(make):
     """Each key draws one of 1 .. 3 steps, and the result is that of so many equal steps."""
-    _, model, params, tokens = make("model.ode_steps=3", "model.ode_min_steps=1")
-    wanted = [make(f"model.ode_steps={n}")[1] for n in (1, 2, 3)]
+    _, model, params, tokens = make("model.ode.steps=3", "model.ode.min_steps=1")
+    wanted = [make(f"model.ode.steps={n}")[1] for n in (1, 2, 3)]
     wanted = [forward(m, params, tokens)[0] for m in wanted]
     run = jax.jit(lambda key: model.apply({"params": params}, tokens, rngs={"steps": key})[0])
     met = set()
@@ -308,7 +308,7 @@ def test_random_steps(make):
 
 def test_energy(make):
     """The integral of the mean of f^2: for Euler the mean over the steps, from the states themselves."""
-    _, model, params, tokens = make("model.ode_steps=2", "model.ode_time=none", "train.ode_energy=0.1")
+    _, model, params, tokens = make("model.ode.steps=2", "model.ode.time=none", "train.ode_energy=0.1")
     _, (solve,) = forward(model, params, tokens)
     block, keys = model.blocks()[0], jnp.arange(T)[None]
     x, total = params["embedding"][tokens], 0.0
@@ -320,15 +320,15 @@ def test_energy(make):
 
 def test_energy_is_in_the_loss(make):
     """A train step's gradient is that of the loss and of 3 times the energy."""
-    settings, model, _, _ = make("model.ode_time=none", "train.ode_energy=3.0")
+    settings, model, _, _ = make("model.ode.time=none", "train.ode_energy=3.0")
     inputs = jax.random.randint(jax.random.key(0), (4, 16), 0, VOCAB)
     mesh = devices.make_mesh(settings.mesh, 4)
     state = jax.jit(lambda: initial_state(settings, model))()
 
     def gradient_norm(p, weight):
         def loss(p):
-            logits, (solve,) = model.apply({"params": p}, inputs)
-            return jnp.mean(step.token_losses(logits, inputs)) + weight * solve.energy
+            logits, _, aux = model.apply({"params": p}, inputs)
+            return jnp.mean(step.token_losses(logits, inputs)) + weight * aux["ode"][0].energy
 
         return optax.tree.norm(jax.grad(loss)(p))
 
@@ -364,19 +364,19 @@ def test_steps_that_adapt_train_on_one_device(make):
     """In micro-batches too; more devices than one are refused."""
     inputs = np.asarray(jax.random.randint(jax.random.key(0), (4, 16), 0, VOCAB))
     settings, model, _, _ = make(
-        "model.ode_rtol=0.01", "model.ode_solver=midpoint", "mesh.data=0", "train.accumulate=2"
+        "model.ode.rtol=0.01", "model.ode.solver=midpoint", "mesh.data=0", "train.accumulate=2"
     )
     assert make_mesh(settings).size == 1 and len(jax.devices()) == 4
     assert np.isfinite(one_step(settings, model, inputs)).all()
     for word in ("mesh.data=2", "mesh.model=2"):
         with pytest.raises(UserError, match="trains on one device"):
-            make_mesh(make("model.ode_adjoint=backsolve", word)[0])
+            make_mesh(make("model.ode.adjoint=backsolve", word)[0])
     assert make_mesh(make("mesh.data=2")[0]).size == 2
 
 
 # Tolerances, schedules and the leak.
 
-ADAPTIVE = ("model.ode_solver=bosh3", "model.ode_rtol=0.001")
+ADAPTIVE = ("model.ode.solver=bosh3", "model.ode.rtol=0.001")
 
 
 def test_a_schedule_is_the_adaptive_solve_without_the_leak(make):
@@ -385,7 +385,7 @@ def test_a_schedule_is_the_adaptive_solve_without_the_leak(make):
     windows = np.asarray(tokens)
     times = schedule.calibrate(model, params, windows)
     assert len(times) == 1 and times[0][0] == 0 and times[0][-1] == 1 and len(times[0]) > 3
-    fixed = schedule.with_model(model, ode_rtol=0.0).clone(schedule=times, parent=None)
+    fixed = schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
     np.testing.assert_allclose(forward(fixed, params, tokens)[0], forward(model, params, tokens)[0], atol=1e-5)
     assert schedule.leak(fixed, params, windows) == {"leak_future": 0.0, "leak_rows": 0.0}
     leaks = schedule.leak(model, params, windows)
@@ -396,22 +396,22 @@ def test_a_schedule_is_the_adaptive_solve_without_the_leak(make):
 
 def test_a_smaller_tolerance_takes_more_steps_and_is_nearer(make):
     _, model, params, tokens = make(*ADAPTIVE)
-    exact = forward(schedule.with_model(model, ode_rtol=0.0, ode_steps=64), params, tokens)[0]
+    exact = forward(schedule.with_ode(model, rtol=0.0, steps=64), params, tokens)[0]
     rows = []
     for rtol in (1e-1, 1e-2, 1e-4):
-        found = schedule.with_model(model, ode_rtol=rtol)
+        found = schedule.with_ode(model, rtol=rtol)
         times = schedule.calibrate(found, params, np.asarray(tokens))
-        fixed = schedule.with_model(model, ode_rtol=0.0).clone(schedule=times, parent=None)
+        fixed = schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
         rows.append((len(times[0]), float(np.abs(forward(fixed, params, tokens)[0] - exact).max())))
     assert rows[0][0] < rows[1][0] < rows[2][0] and rows[0][1] > rows[1][1] > rows[2][1]
 
 
 def test_a_solve_that_does_not_arrive(make):
     _, model, params, tokens = make(*ADAPTIVE)
-    short = schedule.with_model(model, ode_rtol=1e-6, ode_max_steps=3)
+    short = schedule.with_ode(model, rtol=1e-6, max_steps=3)
     logits, (solve,) = forward(short, params, tokens)
     assert not solve.ok and np.isnan(logits).all()
-    with pytest.raises(NumericalError, match=r"layer 0: bosh3 did not arrive at t = 1 in ode_max_steps=3 steps"):
+    with pytest.raises(NumericalError, match=r"layer 0: bosh3 did not arrive at t = 1 in ode.max_steps=3 steps"):
         schedule.calibrate(short, params, np.asarray(tokens))
     ill = jax.tree.map(jnp.copy, params)
     ill["block_0"]["mixer"]["query"]["kernel"] *= jnp.nan
@@ -433,7 +433,7 @@ def test_a_damaged_schedule_is_refused(values):
 
 def test_cost_counts_evaluations(make):
     """6 (what multiplies a token, the block once an evaluation) + 12 evaluations D T: by hand, width 16, hidden 24."""
-    settings, _, params, _ = make(*HYBRID, "model.ode_solver=midpoint", "model.ode_steps=5")
+    settings, _, params, _ = make(*HYBRID, "model.ode.solver=midpoint", "model.ode.steps=5")
     block = 4 * 16 * 16 + 3 * 16 * 24 + 2 * 16
     used = cost.multiplied(settings.model, params)
     assert used == (1 + 10 + 1) * block + 16 + 2 * 16 * VOCAB
@@ -448,6 +448,6 @@ def test_cost_counts_evaluations(make):
 @pytest.mark.parametrize("kind, decays", [("embedded", False), ("lowrank", True)])
 def test_decay_of_what_time_adds(kind, decays, make):
     """The factors of a matrix decay as matrices do, shifts and changes of a scale don't."""
-    _, _, params, _ = make(f"model.ode_time={kind}")
+    _, _, params, _ = make(f"model.ode.time={kind}")
     names = [path for path in paths(params) if "/time/" in path]
     assert names and all(optimizers.decayed(path) == decays for path in names)

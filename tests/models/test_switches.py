@@ -15,7 +15,7 @@ from juliagpt_jax.models.layers import LINEARS, RMSNorm
 from juliagpt_jax.models.mixers import MIXERS
 
 VOCAB, TOKENS = 11, jnp.arange(24).reshape(2, 12) % 11
-SHAPE = ("model.width=24", "model.monarch_blocks=2", "model.layers=2", "model.tie=false")
+SHAPE = ("model.width=24", "model.monarch.blocks=2", "model.layers=2", "model.tie=false")
 
 
 def built(tiny, *overrides):

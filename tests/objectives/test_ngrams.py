@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.ground import devices
+from juliagpt_jax.ground import devices, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives import ngrams
@@ -125,10 +125,10 @@ def run(config, tokens, penalty_weight, accumulate=1):
 def test_in_the_train_step(tiny, tokens):
     """The same however the batch is cut and spread; the loss that is reported is the cross entropy alone; weight 0 is
     the step without, whatever the name."""
-    flags = ["model.layers=1", "train.ngram_weight=0.5", "train.lr=0.01", "train.warmup=0"]
+    flags = ["model.layers=1", "train.ngram.weight=0.5", "train.lr=0.01", "train.warmup=0"]
     one, metrics = run(tiny(*flags), tokens, 0.5)
     cut, cut_metrics = run(tiny(*flags, "train.accumulate=2", "mesh.data=2"), tokens, 0.5, 2)
-    plain, plain_metrics = run(tiny(*flags, "train.ngram_weight=0"), tokens, 0)
+    plain, plain_metrics = run(tiny(*flags, "train.ngram.weight=0"), tokens, 0)
     assert metrics["loss"] == plain_metrics["loss"] and metrics["grad_norm"] != plain_metrics["grad_norm"]
     assert float(cut_metrics["grad_norm"]) == pytest.approx(float(metrics["grad_norm"]), rel=1e-5)
     leaves = lambda state: [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
@@ -140,6 +140,6 @@ def test_in_the_train_step(tiny, tokens):
 def test_too_many_to_count(tiny, tokens):
     for name, vocab in [("bigram", 5000), ("entropy", 300)]:
         with pytest.raises(UserError, match=r"too many to count; zipf counts single tokens"):
-            ngrams.make(tiny(f"train.ngram={name}", "train.ngram_weight=1").train, tokens, vocab)
+            ngrams.make(tiny(f"train.ngram.kind={name}", "train.ngram.weight=1").train, tokens, vocab)
     with pytest.raises(UserError, match=r"no penalty is called 'bigrams'; did you mean bigram"):
-        ngrams.check_name(tiny("train.ngram=bigrams").train)
+        words.check(tiny("train.ngram.kind=bigrams"), ngrams.WORDS)

@@ -244,7 +244,7 @@ def test_another_model_is_refused_field_by_field_and_nothing_is_set_aside(folder
 
 
 def test_another_optimizer_state_is_refused(folder):
-    other = state(20)._replace(opt_state=({"mu": {"block": jnp.zeros(3)}},))
+    other = state(20) | {"opt_state": ({"mu": {"block": jnp.zeros(3)}},)}
     with pytest.raises(UserError, match=r"opt_state/0/mu/block: absent -> float32\[3\]"):
         restore(folder, other)
 

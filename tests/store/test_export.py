@@ -35,8 +35,8 @@ FORMS = {
     ),
 }
 OURS = {  # forms that only our own file holds
-    "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch_blocks=2", "model.ffn_mult=2"),
-    "ode": ("model.depth=ode", "model.ode_time=generated"),
+    "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
+    "ode": ("model.depth=ode", "model.ode.time=generated"),
     "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
 }
 

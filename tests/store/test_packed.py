@@ -32,7 +32,7 @@ FORMS = {
     ),
     "hybrid ODE": (
         *("model.linear=ternary", "model.mixer=monarch monarch_heads", "model.layers=2", "model.depth=ode stack"),
-        *("model.channel=relu2 monarch", "model.monarch_blocks=2", "model.ffn_mult=2"),
+        *("model.channel=relu2 monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     ),
 }
 
@@ -97,14 +97,14 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
             assert packed.size(run.model, run.params) == sum(file.get_tensor(name).nbytes for name in file.keys())
 
 
-@pytest.mark.parametrize("words", [(), ("model.linear=ternary", "model.depth=ode", "model.ode_time=lowrank")])
+@pytest.mark.parametrize("words", [(), ("model.linear=ternary", "model.depth=ode", "model.ode.time=lowrank")])
 def test_the_size_of_what_cannot_be_packed_is_two_bytes_a_weight(words, tiny):
     run = random_run(tiny(*SHAPE, *words))
     assert packed.size(run.model, run.params) == 2 * count(run.params)
 
 
 def test_int8_of_any_model(tiny, tmp_path):
-    for n, words in enumerate([(), ("model.linear=subln",), ("model.channel=monarch", "model.monarch_blocks=2")]):
+    for n, words in enumerate([(), ("model.linear=subln",), ("model.channel=monarch", "model.monarch.blocks=2")]):
         run = random_run(tiny(*SHAPE, "model.ffn_mult=2", *words))
         export.pack(run, "int8", tmp_path / f"{n}", "", "f32")
         decoder, params = precision.prepare(run.model, run.params, "int8")
@@ -144,9 +144,9 @@ def test_the_logits(kind, words, tiny):
         ((), "ternary", "was trained with model.linear=dense"),
         (("model.linear=subln",), "ternary", "was trained with model.linear=subln"),
         (("model.linear=ternary",), "int8", "weights of this model are ternary"),
-        (("model.linear=monarch", "model.monarch_blocks=2", "model.ffn_mult=2"), "int8", "Monarch matrices"),
-        (("model.linear=ternary", "model.depth=ode", "model.ode_time=lowrank"), "ternary", "model.ode_time=lowrank"),
-        (("model.depth=ode", "model.ode_time=generated"), "int8", "model.ode_time=generated"),
+        (("model.linear=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"), "int8", "Monarch matrices"),
+        (("model.linear=ternary", "model.depth=ode", "model.ode.time=lowrank"), "ternary", "model.ode.time=lowrank"),
+        (("model.depth=ode", "model.ode.time=generated"), "int8", "model.ode.time=generated"),
     ],
 )
 def test_what_cannot_be_had(words, kind, says, tiny, tmp_path):

@@ -21,13 +21,13 @@ from juliagpt_jax.training.state import from_items, initial_state, items
 
 VOCAB, T = 13, 8
 KFAC = ("train.optimizer=kfac", "train.lr=0.05", "train.adam_lr=0.003", "train.weight_decay=0.01", "train.warmup=0")
-KFAC += ("train.kfac_damping=1e-3",)
+KFAC += ("train.kfac.damping=1e-3",)
 ONE = (
     "model.width=16",
     "model.layers=1",
     "model.context=8",
-    "train.kfac_factors_every=2",
-    "train.kfac_inverse_every=2",
+    "train.kfac.factors_every=2",
+    "train.kfac.inverse_every=2",
 )
 
 
@@ -68,8 +68,8 @@ def test_a_layer_without_a_gradient_has_finite_inverses():
 @pytest.mark.parametrize(("factors_every", "inverse_every", "kl"), [(1, 1, 0.0), (2, 3, 1e-3)])
 def test_steps(factors_every, inverse_every, kl, tiny):
     """Seven of them beside a naive form in float64: means, damping, momentum, trust region, and what is done when."""
-    flags = [f"train.kfac_factors_every={factors_every}", f"train.kfac_inverse_every={inverse_every}"]
-    train = tiny(*KFAC, *flags, f"train.kfac_kl={kl}", "train.kfac_ema=0.6", "train.beta1=0.8").train
+    flags = [f"train.kfac.factors_every={factors_every}", f"train.kfac.inverse_every={inverse_every}"]
+    train = tiny(*KFAC, *flags, f"train.kfac.kl={kl}", "train.kfac.ema=0.6", "train.beta1=0.8").train
     rng, lr = np.random.default_rng(1), 0.07
     weights = {"one": {"kernel": rng.normal(size=(4, 5))}, "two": {"kernel": rng.normal(size=(3, 2))}}
     rule, mean, state = kfac.scale_by_kfac(train), {}, None
@@ -94,7 +94,7 @@ def test_steps(factors_every, inverse_every, kl, tiny):
                 if t % inverse_every == 0:
                     a, b = factors[path]
                     pi = np.sqrt(np.trace(a) / len(a) / (np.trace(b) / len(b)))
-                    root = np.sqrt(train.kfac_damping)
+                    root = np.sqrt(train.kfac.damping)
                     inverse[path] = [np.linalg.inv(m + d * np.eye(len(m))) for m, d in ((a, pi * root), (b, root / pi))]
                 mean[path] = 0.8 * mean.get(path, 0) + 0.2 * g
                 m = mean[path] / (1 - 0.8 ** (t + 1))
@@ -110,7 +110,7 @@ def test_steps(factors_every, inverse_every, kl, tiny):
 
 def test_what_cannot_be_inverted_is_not_applied(tiny):
     """A factor that rounding leaves without a root, or that is not finite: the step says so."""
-    train = tiny(*KFAC, "train.kfac_damping=1e-30").train
+    train = tiny(*KFAC, "train.kfac.damping=1e-30").train
     rule, weights = kfac.scale_by_kfac(train), {"kernel": jnp.ones((2, 2))}
     trusts = []
     for a in (jnp.eye(2), jnp.array([[1.0, 1.0], [1.0, 1.0]]), jnp.eye(2) * jnp.inf):
@@ -252,10 +252,10 @@ def test_it_resumes_from_a_checkpoint_to_the_bit(tiny, tmp_path):
 
 ARCHITECTURES = {
     "attention, untied, recomputed, f16, empirical": [
-        *["model.tie=false", "train.remat=true", "train.precision=f16", "train.kfac_fisher=empirical"],
+        *["model.tie=false", "train.remat=true", "train.precision=f16", "train.kfac.fisher=empirical"],
     ],
     "monarch, reduce": [
-        *["model.channel=monarch", "model.monarch_blocks=2", "train.kfac_sharing=reduce"],
+        *["model.channel=monarch", "model.monarch.blocks=2", "train.kfac.sharing=reduce"],
     ],
     "ode": ["model.depth=ode"],
 }
@@ -280,14 +280,14 @@ def test_it_lowers_the_loss_of_every_architecture(words, tiny):
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("train.kfac_fisher=true", "train.kfac_fisher: must be one of sampled, empirical"),
-        ("train.kfac_sharing=sum", "train.kfac_sharing: must be one of expand, reduce"),
-        ("train.kfac_damping=0", "train.kfac_damping: must be above 0"),
-        ("train.kfac_kl=-1", "train.kfac_kl: must be at least 0"),
-        ("train.kfac_ema=1", r"train.kfac_ema: must be in \[0, 1\)"),
-        ("train.kfac_factors_every=0", "train.kfac_factors_every: must be at least 1"),
-        ("train.kfac_inverse_every=0", "train.kfac_inverse_every: must be at least 1"),
-        ("model.ode_adjoint=backsolve", "ode_adjoint=backsolve"),
+        ("train.kfac.fisher=true", "train.kfac.fisher: must be one of sampled, empirical"),
+        ("train.kfac.sharing=sum", "train.kfac.sharing: must be one of expand, reduce"),
+        ("train.kfac.damping=0", "train.kfac.damping: must be above 0"),
+        ("train.kfac.kl=-1", "train.kfac.kl: must be at least 0"),
+        ("train.kfac.ema=1", r"train.kfac.ema: must be in \[0, 1\)"),
+        ("train.kfac.factors_every=0", "train.kfac.factors_every: must be at least 1"),
+        ("train.kfac.inverse_every=0", "train.kfac.inverse_every: must be at least 1"),
+        ("model.ode.adjoint=backsolve", "ode.adjoint=backsolve"),
     ],
 )
 def test_bad_values_are_refused(flag, says, tiny):
@@ -298,7 +298,7 @@ def test_bad_values_are_refused(flag, says, tiny):
 def test_the_table_says_what_is_left_to_adamw(tiny):
     """Every Linear, and an untied head, has K-FAC; a tied head is the embedding, and has AdamW."""
     for tie in ("true", "false"):
-        settings = tiny("train.optimizer=kfac", f"model.tie={tie}", "model.linear=monarch", "model.monarch_blocks=2")
+        settings = tiny("train.optimizer=kfac", f"model.tie={tie}", "model.linear=monarch", "model.monarch.blocks=2")
         params = jax.eval_shape(lambda s=settings: initial_state(s, build_model(s, VOCAB)).params)
         lines = [line.split() for line in optimizers.parameter_table(settings.train, params).splitlines()[1:-1]]
         rule = {line[0]: line[-3] for line in lines}

@@ -54,7 +54,7 @@ def test_a_batch_is_matrix_by_matrix():
 @pytest.mark.parametrize("layout", ["kernel", "monarch"])
 def test_trajectory(layout, shape, arrays, tiny):
     """Six steps of the authors' optimizer: as a kernel (in, out), and as a Monarch factor of two blocks (out, in)."""
-    flags = ["train.optimizer=muon", "train.muon_polar=exact", "train.weight_decay=0.05", "train.lr=0.025"]
+    flags = ["train.optimizer=muon", "train.muon.polar=exact", "train.weight_decay=0.05", "train.lr=0.025"]
     train = tiny(*flags, "train.min_lr=0", "train.clip=1e9").train
 
     def tree(W):

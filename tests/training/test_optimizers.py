@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
@@ -25,7 +25,7 @@ from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.optimizers import (
     OPTIMIZERS,
-    check_names,
+    WORDS,
     count,
     descend,
     parameter_table,
@@ -112,15 +112,15 @@ def test_descend(tiny):
 
 
 def test_an_unknown_optimizer_is_refused(tiny):
-    check_names(tiny().train)
+    words.check(tiny(), WORDS)
     with pytest.raises(UserError, match=r"config\.train\.optimizer.*'adamv'.*did you mean adamw"):
-        check_names(tiny("train.optimizer=adamv").train)
+        words.check(tiny("train.optimizer=adamv"), WORDS)
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_parameter_table(file):
     """Every parameter of every config: once, with its shape, count, rule and decay; and the right total."""
-    settings = config.load(str(file))
+    settings = config_file.load(str(file))
     model = build_model(settings, 65)
     params = jax.eval_shape(lambda: initial_state(settings, model).params)
     header, *lines, total = parameter_table(settings.train, params).splitlines()
@@ -218,11 +218,11 @@ def test_rules():
     """Every parameter of every config and of every part: by name, and each name of the lists is met."""
     seen: set[str] = set()
     for file in CONFIGS:
-        check_rules(config.load(str(file)), seen)
+        check_rules(config_file.load(str(file)), seen)
     base = str(CONFIGS[0].parent / "base.py")
     for linear in sorted({*LINEARS} - {"subln"}):  # whose parameters are those of ternary
-        for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode_time={word}"] for word in TIMES)]:
-            check_rules(config.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
+        for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode.time={word}"] for word in TIMES)]:
+            check_rules(config_file.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
     assert {*TO_MATRIX_RULES, *TO_ADAMW} <= seen, "the lists name what there is"
 
 
@@ -267,7 +267,7 @@ def bits(tree):
 )
 def test_learns_and_resumes(architecture, name, tiny, tmp_path):
     """The loss falls; from a checkpoint it goes on with the same bits, and a bad step changes none of them."""
-    flags = ["model.width=16", "model.heads=1", f"train.optimizer={name}", "train.lr=0.01", "train.soap_every=3"]
+    flags = ["model.width=16", "model.heads=1", f"train.optimizer={name}", "train.lr=0.01", "train.soap.every=3"]
     one, state = machine(tiny(*ARCHITECTURES[architecture], *flags, "train.warmup=0", "train.tail=0.5"))
     losses = []
     for _ in range(8):
@@ -298,7 +298,7 @@ def test_learns_and_resumes(architecture, name, tiny, tmp_path):
 def test_however_the_work_is_spread(name, tiny):
     """float16 with its scale, two micro-batches, recomputed blocks, two rows of two devices that share each matrix:
     the loss falls as on one device, and the state is spread as the parameters are."""
-    flags = ["model.layers=1", f"train.optimizer={name}", "train.lr=0.01", "train.warmup=0", "train.soap_every=3"]
+    flags = ["model.layers=1", f"train.optimizer={name}", "train.lr=0.01", "train.warmup=0", "train.soap.every=3"]
     spread = ["train.precision=f16", "train.accumulate=1", "train.remat=true", "mesh.data=1", "mesh.model=2"]
     runs = []
     for extra in ([], [*spread, "train.accumulate=2"]):
@@ -321,7 +321,7 @@ def test_however_the_work_is_spread(name, tiny):
 def test_no_gradient_no_direction(name, tiny):
     """As for one factor of a low-rank matrix, whose other factor is 0 at the start: neither NaN nor noise."""
     params = {"block_0": {"time": {"mixer.out.kernel": {"left": jnp.ones((2, 4, 3)), "right": jnp.zeros((2, 3, 5))}}}}
-    train = tiny(f"train.optimizer={name}", "train.soap_every=1").train
+    train = tiny(f"train.optimizer={name}", "train.soap.every=1").train
     assert set(rules(train, params).values()) <= {name}
     optimizer = OPTIMIZERS[name](train, params)
     state, update = optimizer.init(params), jax.jit(optimizer.update)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.training import schedules
 
@@ -94,15 +94,18 @@ def test_tail(share, first, settings):
     "overrides, says",
     [
         (["train.schedule=linaer"], "config.train.schedule: no schedule is called 'linaer'; did you mean linear"),
-        (["train.weight_decay_schedule=x"], "config.train.weight_decay_schedule: no schedule is called 'x'; there are"),
+        (
+            ["train.weight_decay_schedule=x"],
+            "no weight decay schedule is called 'x'; there are",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_word_in_no_table(overrides, says, tiny):
     with pytest.raises(UserError) as error:
-        schedules.check_names(tiny(*overrides).train)
+        words.check(tiny(*overrides), schedules.WORDS)
     assert says in str(error.value)
-    schedules.check_names(tiny().train)
+    words.check(tiny(), schedules.WORDS)
 
 
 def test_what_does_not_go_together(tiny):

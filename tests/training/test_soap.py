@@ -38,7 +38,7 @@ def test_trajectory(arrays, tiny):
     """Thirty steps, two refreshed bases among them; the vector beside the matrix is Adam's."""
     lr, decay = float(arrays["lr"]), float(arrays["wd"])
     flags = ["train.optimizer=soap", f"train.beta1={arrays['b1']}", f"train.beta2={arrays['b2']}", f"train.lr={lr}"]
-    flags += [f"train.soap_every={arrays['precondition_frequency']}", "train.min_lr=0", "train.clip=1e9"]
+    flags += [f"train.soap.every={arrays['precondition_frequency']}", "train.min_lr=0", "train.clip=1e9"]
     train = tiny(*flags, f"train.weight_decay={decay}").train
     tree = lambda W: {"block_0": {"mixer": {"query": {"kernel": jnp.asarray(W)}}}}
     params = tree(arrays["W"][0])

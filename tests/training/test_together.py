@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import run, together
@@ -25,7 +25,7 @@ def start(micro):
         flags = [flag.removeprefix("--config.") for flag in micro.flags]
         base = ["train.steps=12", "train.checkpoint_every=4", "train.eval_every=4", "train.sample_every=0"]
         some = [*flags, *base, "train.keep=9", "train.accumulate=1", "mesh.data=1", "model.dropout=0.1"]
-        return config.load("configs/tiny.py", [*some, *overrides, f"seed={seed}"])
+        return config_file.load("configs/tiny.py", [*some, *overrides, f"seed={seed}"])
 
     def start(folder, *overrides):
         return run.run_together({folder / str(seed): settings(seed, *overrides) for seed in (3, 4)}, 0.0)

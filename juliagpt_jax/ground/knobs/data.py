@@ -1,0 +1,37 @@
+"""Knobs of the training text: `config.data`."""
+
+import dataclasses
+
+from juliagpt_jax.ground.knobs import limits
+
+
+@dataclasses.dataclass(frozen=True)
+class Curriculum:
+    """In which order windows come: `config.data.curriculum`."""
+
+    by: str = limits.text(was="order_by")
+    after: float = limits.at_least(0, was="order_after")
+    epochs: float = limits.at_least(0, was="order_epochs")
+    parts: int = limits.at_least(1, was="order_parts")
+    pacing: str = limits.text(was="pacing")
+    pacing_start: float = limits.share(was="pacing_start")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run trains on."""
+
+    path: str = limits.text()
+    tokenizer: str = limits.text()
+    errors: str = limits.one_of("strict", "replace")
+    unknown: str = limits.one_of("error", "skip")
+    on_bad: str = limits.one_of("error", "skip")
+    max_bad: float = limits.share()
+    max_leak: float = limits.share()
+    scores: str = limits.knob()
+    filter: str = limits.knob()
+    keep: str = limits.knob()
+    phase_weights: str = limits.knob()
+    weights_by: str = limits.text()
+    order: str = limits.text()
+    curriculum: Curriculum = limits.group()

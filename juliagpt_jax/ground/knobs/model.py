@@ -1,0 +1,75 @@
+"""Knobs of the architecture: `config.model`."""
+
+import dataclasses
+
+from juliagpt_jax.ground.knobs import limits
+
+
+@dataclasses.dataclass(frozen=True)
+class ODE:
+    """Layers whose depth is "ode": `config.model.ode`."""
+
+    solver: str = limits.text(was="ode_solver")
+    steps: int = limits.within(1, 1024, was="ode_steps")
+    min_steps: int = limits.at_least(0, was="ode_min_steps")
+    rtol: float = limits.knob(
+        lambda v: 0 <= v < 1, "must be above 0, or 0 for equal steps, and below 1", was="ode_rtol"
+    )
+    max_steps: int = limits.within(1, 4096, was="ode_max_steps")
+    speed: float = limits.positive(was="ode_speed")
+    time: str = limits.text(was="ode_time")
+    modes: int = limits.at_least(1, was="ode_modes")
+    rank: int = limits.at_least(1, was="ode_rank")
+    adjoint: str = limits.text(was="ode_adjoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Monarch:
+    """Monarch Linears and the Monarch mixers: `config.model.monarch`."""
+
+    blocks: int = limits.at_least(1, was="monarch_blocks")
+    conv_width: int = limits.at_least(1, was="conv_width")
+    filter_order: int = limits.at_least(1, was="filter_order")
+    filter_bands: int = limits.at_least(1, was="filter_bands")
+    filter_sine: float = limits.positive(was="filter_sine")
+    filter_fast: float = limits.positive(was="filter_fast")
+    filter_slow: float = limits.positive(was="filter_slow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model by its parts."""
+
+    width: int = limits.at_least(2)
+    layers: int = limits.at_least(1)
+    heads: int = limits.at_least(1)
+    kv_heads: int = limits.at_least(0)
+    context: int = limits.at_least(2)
+    ffn_mult: float = limits.positive()
+    dropout: float = limits.below_one()
+    tie: bool = limits.knob()
+    norm: str = limits.text()
+    norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
+    bias: bool = limits.knob()
+    positions: str = limits.one_of("rotary", "learned")
+    rope_base: float = limits.knob(lambda v: v > 1, "must be above 1")
+    qk_norm: bool = limits.knob()
+    zero_init: bool = limits.knob()
+    x0_skip: bool = limits.knob()
+    softcap: float = limits.at_least(0)
+    mixer: str = limits.text()
+    channel: str = limits.text()
+    depth: str = limits.text()
+    linear: str = limits.text()
+    ode: ODE = limits.group()
+    monarch: Monarch = limits.group()
+
+    @property
+    def has_ode(self) -> bool:
+        """Some layer is solved as an ODE."""
+        return "ode" in self.depth.split()
+
+    @property
+    def hidden(self) -> int:
+        """F, the hidden width of the channel mixer."""
+        return round(self.ffn_mult * self.width)

@@ -1,0 +1,84 @@
+"""Knobs of training: `config.train`."""
+
+import dataclasses
+
+from juliagpt_jax.ground.knobs import limits
+
+
+@dataclasses.dataclass(frozen=True)
+class Muon:
+    """`config.train.muon`."""
+
+    momentum: float = limits.below_one(was="muon_momentum")
+    polar: str = limits.text(was="muon_polar")
+
+
+@dataclasses.dataclass(frozen=True)
+class Soap:
+    """`config.train.soap`."""
+
+    every: int = limits.at_least(1, was="soap_every")
+    max_side: int = limits.at_least(1, was="soap_max_side")
+
+
+@dataclasses.dataclass(frozen=True)
+class KFac:
+    """`config.train.kfac`."""
+
+    fisher: str = limits.one_of("sampled", "empirical", was="kfac_fisher")
+    sharing: str = limits.one_of("expand", "reduce", was="kfac_sharing")
+    damping: float = limits.positive(was="kfac_damping")
+    kl: float = limits.at_least(0, was="kfac_kl")
+    ema: float = limits.below_one(was="kfac_ema")
+    factors_every: int = limits.at_least(1, was="kfac_factors_every")
+    inverse_every: int = limits.at_least(1, was="kfac_inverse_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ngram:
+    """The penalty beside the loss: `config.train.ngram`."""
+
+    kind: str = limits.text(was="ngram")
+    weight: float = limits.at_least(0, was="ngram_weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How a model is trained."""
+
+    steps: int = limits.at_least(1)
+    batch_size: int = limits.at_least(1)
+    accumulate: int = limits.at_least(0)
+    optimizer: str = limits.text()
+    lr: float = limits.positive()
+    adam_lr: float = limits.at_least(0)
+    min_lr: float = limits.at_least(0)
+    schedule: str = limits.text()
+    warmup: int = limits.at_least(0)
+    warmup_tokens: int = limits.at_least(0)
+    decay_share: float = limits.share()
+    beta1: float = limits.below_one()
+    beta2: float = limits.below_one()
+    weight_decay: float = limits.at_least(0)
+    weight_decay_schedule: str = limits.text()
+    cautious: bool = limits.knob()
+    clip: float = limits.positive()
+    ternary_from: float = limits.below_one()
+    precision: str = limits.one_of("f32", "bf16", "f16")
+    remat: bool = limits.knob()
+    ema: float = limits.below_one()
+    tail: float = limits.share()
+    ode_energy: float = limits.at_least(0)
+    max_bad_steps: int = limits.at_least(1)
+    log_every: int = limits.at_least(1)
+    eval_every: int = limits.at_least(1)
+    eval_windows: int = limits.at_least(1)
+    final_windows: int = limits.at_least(0)
+    checkpoint_every: int = limits.at_least(1)
+    keep: int = limits.at_least(1)
+    sample_every: int = limits.at_least(0)
+    sample_tokens: int = limits.at_least(1)
+    muon: Muon = limits.group()
+    soap: Soap = limits.group()
+    kfac: KFac = limits.group()
+    ngram: Ngram = limits.group()

@@ -1,0 +1,43 @@
+"""A whole config, and what follows from several of its parts."""
+
+import dataclasses
+
+from juliagpt_jax.ground.knobs import limits
+from juliagpt_jax.ground.knobs.data import Data
+from juliagpt_jax.ground.knobs.model import Model
+from juliagpt_jax.ground.knobs.train import Train
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices: `config.mesh`."""
+
+    data: int = limits.at_least(0)
+    model: int = limits.at_least(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All knobs of a run."""
+
+    data: Data
+    model: Model
+    train: Train
+    mesh: Mesh
+    seed: int = limits.knob(lambda v: 0 <= v < 2**32, "must be in [0, 2^32)")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the learning rate is at its highest: those of `train.warmup_tokens`, else `train.warmup`."""
+        tokens = self.train.batch_size * self.model.context
+        return -(-self.train.warmup_tokens // tokens) if self.train.warmup_tokens else self.train.warmup
+
+    @property
+    def ternary_step(self) -> int:
+        """Steps done when model.linear=ternary begins to round; 0: it does from the start."""
+        return min(round(self.train.ternary_from * self.train.steps), self.train.steps - 1)
+
+
+def decay_steps(train: Train) -> int:
+    """The last steps, in which the trapezoid comes down."""
+    return max(1, round(train.decay_share * train.steps))
