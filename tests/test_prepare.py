@@ -20,7 +20,7 @@ from juliagpt_jax.books import parsers, pipeline, scorer, sources
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
+spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "books" / "books.py")
 books = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(books)
 FILES = {"train.txt", "val.txt", "train_enriched.jsonl", "val_enriched.jsonl", "manifest.json", "report.md", "plots"}
