@@ -268,7 +268,7 @@ def test_killed(prepared, shelf, tmp_path, micro, when):
     """A command killed while it writes leaves the old corpus; the next one clears up and ends with the same bytes."""
     out = tmp_path / "out"
     shutil.copytree(prepared, out)
-    body = "import os, signal\nfrom juliagpt_jax.data import summary, writer\n"
+    body = "import os, signal\nfrom juliagpt_jax.books import summary, writer\n"
     body += "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     if when == "while writing":
         body += "summary.write = kill"
