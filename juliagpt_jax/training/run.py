@@ -14,7 +14,7 @@ import jax
 
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
-from juliagpt_jax.evaluation import ceilings, cost
+from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.ground import command, config, devices, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json, write_text
@@ -115,7 +115,7 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
-    flops = cost.train_flops_per_token(settings.model, trainer.multiplied, trainer.model.vocab)
+    flops = trainer.events.token_flops
     print(plan(settings, trainer.state.params, flops), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
