@@ -94,6 +94,7 @@ def main(options: argparse.Namespace) -> None:
         "data": source,
         "step": run.step,
         **score.to_dict(),
+        "written": sum(map(len, texts)),
         **report.judge(texts, settings.data.path == "schoolroom"),
         "left_out": left_out,
         "entropy": entropy,

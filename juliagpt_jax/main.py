@@ -4,6 +4,7 @@ python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/tiny [--conf
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def main(options: argparse.Namespace) -> None:
         _together(options, begun)
         return
     workdir = Path(options.workdir or f"runs/{config_file.run_name(options.config)}")
+    print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.training import run
@@ -55,11 +57,14 @@ def _together(options: argparse.Namespace, begun: float) -> None:
         )
         for seed in seeds
     }
-    devices.prepare(next(iter(settings.values())).mesh)
+    some = next(iter(settings.values()))
+    print(f"{options.config} -> {options.workdir}: {some.train.steps:,} steps on {some.data.path}, {len(seeds)} seeds")
+    sys.stdout.flush()
+    devices.prepare(some.mesh)
 
     from juliagpt_jax.training import run
 
-    run.check(next(iter(settings.values())))
+    run.check(some)
     results = run.run_together(settings, begun)
     for workdir, result in results.items():
         print(f"\n== {workdir}")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground.command import duration
 from juliagpt_jax.ground.config import Config
 from juliagpt_jax.ground.errors import NumericalError
 from juliagpt_jax.ground.files import write_text
@@ -30,6 +31,7 @@ from juliagpt_jax.training.mesh import batch_sharding
 from juliagpt_jax.training.state import TrainState, items
 
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
+SILENCE = 5.0  # seconds after which a word on how far the run is
 SAMPLE_RULE = Rule(temperature=0.8)
 
 
@@ -65,6 +67,7 @@ class Events:
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
         self._generator: Generator | None = None
+        self._said: set[str] = set()
 
     @contextlib.contextmanager
     def opened(self, first: int) -> Iterator[None]:
@@ -88,8 +91,9 @@ class Events:
                 metrics.close()
 
     def begin(self, step: int) -> None:
-        """Take the time from here: the steps after step `step` begin."""
-        self._mark = (time.perf_counter(), step)
+        """Take the time from here: the first step after step `step` begins."""
+        self._mark = self._begun = (time.perf_counter(), step)
+        self._next_word = self._mark[0] + SILENCE
 
     def note(self, step: int, fresh: dict[str, jax.Array]) -> None:
         """Read a step's metrics (this waits for the step), log them if they are due, and give up when they are bad.
@@ -112,6 +116,7 @@ class Events:
             timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": mfu}
             self._metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
             self._bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
+        self._progress(step, values["loss"])
         if values["bad_in_row"] >= train.max_bad_steps:
             raise NumericalError(self._why_bad(step, values["bad_in_row"], bad_leaf))
 
@@ -149,6 +154,7 @@ class Events:
         """
         val_loss = None
         if self._evaluates(step):
+            self._once("measuring on validation text; the first time it is compiled")
             measured = self.evaluate(state)
             self._metrics.write({"step": step} | measured)
             self.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in measured.items()))
@@ -156,10 +162,11 @@ class Events:
             final = step > self.config.ternary_step or not self.config.ternary_step
             val_loss = measured["val_loss"] if final else None
         if self._samples(step):
+            self._once("writing a sample; the first time that is compiled")
             self.say(self.sample(state))
         if self._saves(step) or stopping:  # comes last: a run that resumes here writes nothing of this step again
             self.checkpoints.save(step, items(state), meta | {"val_loss": val_loss} | self._schedule_of(state))
-        self.begin(step)
+        self._mark = (time.perf_counter(), step)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged
@@ -209,7 +216,26 @@ class Events:
         write_text(folder / f"{step}.txt", text + "\n")
         return f"--- sample at step {step}\n{text.strip()}\n---"
 
-    def say(self, text: str) -> None:
-        """Print a line, or some, above the progress bar."""
-        self._bar.write(text, file=sys.stdout)
+    def _once(self, text: str) -> None:
+        """Say what takes longer the first time, as it is compiled then."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
+    def _progress(self, step: int, loss: float) -> None:
+        """Say how far the run is where no bar shows it: every SILENCE seconds, later every twentieth of the time."""
+        now = time.perf_counter()
+        if not self._bar.disable or now < self._next_word:
+            return
+        begun, first = self._begun
+        self._next_word = now + max(SILENCE, 0.05 * (now - begun))
+        left = (self.config.train.steps - step) * (now - begun) / max(1, step - first)
+        self.say(
+            f"step {step:,} of {self.config.train.steps:,}: loss {loss:.3f}; {duration(left)} left, then the report"
+        )
+
+    @staticmethod
+    def say(text: str) -> None:
+        """Print a line, or some, above any progress bar."""
+        tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()

@@ -127,6 +127,7 @@ class Trainer:
             StorageError: the last checkpoint could not be written.
         """
         with StopRequest() as stop, contextlib.closing(self.steps(stop)) as steps:
+            self.events.say("compiling the training step")
             begun = time.perf_counter()
             # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
             step_function = self._make_step().lower(*next(steps)).compile()

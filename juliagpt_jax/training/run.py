@@ -55,6 +55,7 @@ def run(
         if _is_done(settings, workdir):
             return _read_report(workdir / "report.json")
         try:
+            print(f"reading {settings.data.path}", flush=True)
             corpus = corpora.load(settings.data, settings.model.context)
             ready = _begin(settings, corpus, workdir, trainer)
             ready.run()
@@ -103,15 +104,18 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make:
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
     write_json(workdir / "run.json", facts)
+    print(
+        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
+        f"{corpus.unit}s, {corpus.tokenizer.vocab_size} different"
+    )
+    for note in corpus.notes:
+        print(f"      {note}")
+    print("making the parameters, or reading the newest checkpoint", flush=True)
     trainer = make(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)
-    print(
-        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
-        f"{'characters' if corpus.characters_per_token[0] == 1 else 'tokens'}, {corpus.tokenizer.vocab_size} different"
-    )
-    for note in (*corpus.notes, *trainer.chosen.notes):
+    for note in trainer.chosen.notes:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
@@ -120,7 +124,7 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make:
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
-        _warn_if_slow(flops * settings.train.steps * settings.train.batch_size * settings.model.context)
+        print(_estimate(flops * settings.train.steps * settings.train.batch_size * settings.model.context))
     sys.stdout.flush()
     return trainer
 
@@ -155,14 +159,13 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 
-def _warn_if_slow(flops: float) -> None:
-    """Say beforehand how long a run of so many FLOPs takes on this processor, if that is long."""
+def _estimate(flops: float) -> str:
+    """How long training with so many FLOPs takes on this processor, in words."""
+    if math.isnan(flops):
+        return "how long this takes shows after the first steps"
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
-    if seconds > 600:
-        print(
-            f"this takes about {command.duration(seconds)} on this processor ({flops:.2g} FLOPs at half its "
-            "matrix-product rate); configs/tiny.py takes minutes"
-        )
+    words = f"training takes about {command.duration(seconds)} on this processor: {flops:.2g} FLOPs at half its rate"
+    return words + ("; configs/tiny.py takes minutes" if seconds > 600 else "")
 
 
 def _read_report(path: Path) -> dict[str, Any]:
