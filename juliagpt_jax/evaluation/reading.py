@@ -14,6 +14,7 @@ LINES = 6
 BEHIND = 0.1  # share of its validation loss by which a model is better on its training text
 WORSE = 0.02  # share by which a loss has risen from its lowest
 FALLING = 0.03  # share by which the validation loss fell in the last quarter of the steps
+ENOUGH = 1_000_000  # tokens after which configs/micro.py is far ahead of counted pairs
 EPOCHS = 4  # readings of a text up to which they teach as much as new text (Muennighoff et al. 2023, figure 1)
 
 
@@ -61,6 +62,8 @@ MONARCH = Technique("monarch_heads", {"model.mixer": "monarch_heads"}, -0.126, 1
 STACK = Technique("stack", _SOAP | {"model.qk_norm": "true", "model.zero_init": "true"}, -0.140, 1.59)
 BOTH = Technique("stack with monarch_heads", _SOAP | {"model.zero_init": "true"}, -0.134, 1.55)
 
+TRIED = (SOAP, MONARCH, STACK, BOTH)
+
 
 def read(
     bits: float,
@@ -80,13 +83,15 @@ def read(
         course: None for a model that is not known to have been trained just so.
         settings: of the run; None where nothing is to be tried next.
     """
-    lines = [number(bits), floor(bits, entropy, counted, unit)]
+    lines = [number(bits), *([floor(bits, entropy, counted, unit)] if math.isfinite(bits) else [])]
     faults = diagnosis(bits, counted, course, settings) if course and settings else []
     further = advice(settings) if settings else []
     return [*lines, *faults[: LINES - len(lines) - len(further)], *further]
 
 
 def number(bits: float) -> str:
+    if not math.isfinite(bits):
+        return "The loss is not a finite number: this model predicts nothing."
     choices = 2.0 ** min(bits, 64.0)
     return (
         f"{bits:.2f} bits per character: at each character the model is as unsure as between {choices:.1f} "
@@ -102,11 +107,12 @@ def floor(bits: float, entropy: float, counted: dict[int, float], unit: str) -> 
     if not counted:
         return good
     seen = lambda n: f"the last {unit if n == 2 else f'{n - 1} {unit}s'}"
-    values = " and ".join(f"{value:.2f} by {seen(n)}" for n, value in sorted(counted.items()))
+    first, *rest = sorted(counted)
+    values = [f"{seen(first)} give {counted[first]:.2f}", *(f"{seen(n)} {counted[n]:.2f}" for n in rest)]
     beaten = sum(bits < value for value in counted.values())
     verdict = "worse than" if not beaten else "better than" if beaten == len(counted) else "between"
     which = "both" if len(counted) > 1 else "that"
-    return f"{good} Counting what follows in the training text gives {values}: this model is {verdict} {which}."
+    return f"{good} Mere counts of what follows {', of '.join(values)}: this model is {verdict} {which}."
 
 
 def diagnosis(bits: float, counted: dict[int, float], course: Course, settings: config.Config) -> list[str]:
@@ -131,11 +137,12 @@ def diagnosis(bits: float, counted: dict[int, float], course: Course, settings: 
 
 def _turned(course: Course, train: config.Train) -> list[str]:
     """The validation loss was lower before: because training blew up, or because it learnt its text by heart."""
-    if not course.val:
+    finite = [point for point in course.val if math.isfinite(point[1])]
+    if not finite:
         return []
-    best, lowest = min(course.val, key=lambda point: point[1])
+    best, lowest = min(finite, key=lambda point: point[1])
     end = course.val[-1][1]
-    if end == end and end <= lowest * (1 + WORSE):
+    if end <= lowest * (1 + WORSE):
         return []
     said = f"It was best after step {best:,}: {lowest:.2f} bits on validation windows, {end:.2f} at the end"
     before, after = _about(course.train, best, course), _about(course.train, course.steps, course)
@@ -157,15 +164,16 @@ def _overfit(course: Course, settings: config.Config) -> list[str]:
 
 def _falling(bits: float, counted: dict[int, float], course: Course) -> list[str]:
     """It could have learnt more: it is worse than counting pairs, or its loss fell to the last."""
-    more = f"--config.train.steps={2 * course.steps} in another --workdir"
     if counted and not bits < counted[min(counted)]:
         share = course.read / course.text
         read = f"Far too short a run: it read {course.read:,} tokens, as many as {share:.1%} of the text has"
-        return [f"{read}. Try {more}, or far more."]
+        enough = max(2 * course.steps, round(course.steps * min(course.text, ENOUGH) / course.read))
+        return [f"{read}. Try --config.train.steps={enough} in another --workdir."]
     early = [value for step, value in course.val if step <= 0.75 * course.steps]
     fell = 1 - course.val[-1][1] / early[-1] if early else 0.0
     if fell > FALLING:
-        return [f"It was still learning: the loss fell by {fell:.0%} in the last quarter of the steps. Try {more}."]
+        said = f"It was still learning: the loss fell by {fell:.0%} in the last quarter of the steps"
+        return [f"{said}. Try --config.train.steps={2 * course.steps} in another --workdir."]
     return []
 
 

@@ -4,16 +4,19 @@ import math
 
 import numpy as np
 
+from juliagpt_jax.data.corpus import Corpus
+
 LONGEST = 6  # n-grams of more tokens than this have seldom been seen before in a million tokens
 LARGEST_CODE = 2**62  # of an n-gram as one int64
 TRAIN_TOKENS, VAL_TOKENS = 2**20, 2**17  # of longer texts as many in evenly spread stretches: about a second
 STRETCHES = 64
 
 
-def counted(train: np.ndarray, val: np.ndarray, vocab: int, characters_per_token: float) -> dict[int, float]:
-    """Return the bits a character of `val` costs under the pairs of `train`, which a model passes first, and under the
-    best n-grams that it has, by n: {2: 3.44, 6: 1.40}."""
-    bits = {n: value / characters_per_token for n, value in ngram_bits(train, val, vocab).items() if n > 1}
+def of(corpus: Corpus) -> dict[int, float]:
+    """Return the bits a character of the validation text costs under the pairs of the training text, which a model
+    passes first, and under the best n-grams that it has, by n: {2: 3.44, 6: 1.50}."""
+    bits = ngram_bits(corpus.train, corpus.val, corpus.tokenizer.vocab_size)
+    bits = {n: value / corpus.characters_per_token[1] for n, value in bits.items() if n > 1}
     return {n: bits[n] for n in sorted({min(bits), min(bits, key=bits.__getitem__)})} if bits else {}
 
 

@@ -45,7 +45,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
     events.say(f"reporting: writing {extent.written:,} {corpus.unit}s")
     texts, chars_per_s = report.write(generator, corpus.tokenizer, config.seed, extent.written)
     tokens = train.steps * train.batch_size * config.model.context
-    counted = yardsticks.counted(corpus.train, corpus.val, corpus.tokenizer.vocab_size, corpus.characters_per_token[1])
+    counted = yardsticks.of(corpus)
     course = _course(events, len(chosen.tokens), int(state.skipped))
     newest = events.workdir / "checkpoints" / str(train.steps)
     return (
@@ -77,6 +77,8 @@ def _course(events: Events, text: int, skipped: int) -> reading.Course:
     """How training went, by metrics.jsonl."""
     train, rows = events.config.train, metrics.read(events.workdir / "metrics.jsonl")
     of_train, of_val = (math.log(2) * density for density in events.corpus.characters_per_token)
-    curve = lambda key, bits: [(row["step"], row[key] / bits) for row in rows if row.get(key) is not None]
+    curve = lambda key, bits: [
+        (row["step"], math.nan if row[key] is None else row[key] / bits) for row in rows if key in row
+    ]
     read = train.steps * train.batch_size * events.config.model.context
     return reading.Course(train.steps, read, text, skipped, curve("loss", of_train), curve("val_loss", of_val))

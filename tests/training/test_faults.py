@@ -107,7 +107,7 @@ def same(workdir: Path, clean: Path) -> None:
     samples = lambda folder: {p.name: p.read_bytes() for p in (folder / "samples").iterdir()}
     assert samples(workdir) == samples(clean)
     report = lambda folder: json.loads((folder / "report.json").read_text())
-    for key in ("perplexity", "bpc", "passages", "skipped_steps", "flops"):
+    for key in ("perplexity", "bpc", "characters", "passages", "skipped_steps", "flops", "counted", "words"):
         assert report(workdir)[key] == report(clean)[key]
     assert os.readlink(workdir / "checkpoints" / "best") == os.readlink(clean / "checkpoints" / "best")
 
