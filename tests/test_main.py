@@ -202,8 +202,8 @@ devices.prepare = lambda mesh: sys.exit("jax" in sys.modules)
 def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):
     often = "from juliagpt_jax.training import events\nevents.SILENCE = 0.0"
     said = micro.train(tmp_path / "w", before=often).out
-    for step in (1, 17, 40):
-        assert re.search(rf"\nstep {step} of 40: loss \d\.\d{{3}}; \d+ seconds left, then the report\n", said), step
+    steps = re.findall(r"\nstep (\d+) of 40: loss \d\.\d{3}; \d+ seconds? left, then the report(?=\n)", said)
+    assert steps[0] == "1" and len(steps) > 1, "later ones come after a twentieth of the time"
     for piece in ("reading ", "making the parameters", "compiling the training step", "reporting: scoring"):
         assert piece in said
     assert said.count("the first time it is compiled") == 1

@@ -164,7 +164,7 @@ def _estimate(flops: float) -> str:
     if math.isnan(flops):
         return "how long this takes shows after the first steps"
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
-    much = f"{command.duration(max(seconds, 2))} on this processor: {flops:.2g} FLOPs at half its matrix-product rate"
+    much = f"{command.duration(max(seconds, 1))} on this processor: {flops:.2g} FLOPs at half its matrix-product rate"
     return f"training takes about {much}{'; configs/tiny.py takes minutes' if seconds > 600 else ''}"
 
 
