@@ -4,7 +4,6 @@ python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/tiny [--conf
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,12 @@ def main(options: argparse.Namespace) -> None:
         _together(options, begun)
         return
     workdir = Path(options.workdir or f"runs/{config_file.run_name(options.config)}")
-    print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.training import run
 
     run.check(settings)
+    print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
     _show(run.run(settings, workdir, begun), options.json)
 
 
@@ -58,13 +57,13 @@ def _together(options: argparse.Namespace, begun: float) -> None:
         for seed in seeds
     }
     some = next(iter(settings.values()))
-    print(f"{options.config} -> {options.workdir}: {some.train.steps:,} steps on {some.data.path}, {len(seeds)} seeds")
-    sys.stdout.flush()
     devices.prepare(some.mesh)
 
     from juliagpt_jax.training import run
 
     run.check(some)
+    much = f"{some.train.steps:,} steps of {len(seeds)} seeds on {some.data.path}"
+    print(f"{options.config} -> {options.workdir}: {much}", flush=True)
     results = run.run_together(settings, begun)
     for workdir, result in results.items():
         print(f"\n== {workdir}")

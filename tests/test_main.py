@@ -189,14 +189,14 @@ def test_a_report_says_what_its_numbers_mean(clean, workdir, micro):
     assert measured["words"] == report["words"][:2] and measured["counted"] == report["counted"]
 
 
-def test_the_first_word_comes_before_jax_does(micro, tmp_path):
+def test_the_first_word_comes_before_the_text_is_read(micro, tmp_path):
     before = """
 import sys
-from juliagpt_jax.ground import devices
-devices.prepare = lambda mesh: sys.exit("jax" in sys.modules)
+from juliagpt_jax.data import corpus
+corpus.load = lambda *_: sys.exit(0)
 """
     done = micro.train(tmp_path / "w", before=before)
-    assert done.out == f"configs/tiny.py -> {tmp_path}/w: 40 steps on {micro.text}\n"
+    assert done.out == f"configs/tiny.py -> {tmp_path}/w: 40 steps on {micro.text}\nreading {micro.text}\n"
 
 
 def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):

@@ -45,6 +45,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
     events.say(f"reporting: writing {extent.written:,} {corpus.unit}s")
     texts, chars_per_s = report.write(generator, corpus.tokenizer, config.seed, extent.written)
     tokens = train.steps * train.batch_size * config.model.context
+    events.say("reporting: judging what was written; counting what follows what in the text")
     counted = yardsticks.of(corpus)
     course = _course(events, len(chosen.tokens), int(state.skipped))
     newest = events.workdir / "checkpoints" / str(train.steps)

@@ -80,6 +80,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
         left = {workdir: own for workdir, own in settings.items() if workdir not in results}
         if left:
             some = next(iter(left.values()))
+            print(f"reading {some.data.path}", flush=True)
             corpus = corpora.load(some.data, some.model.context)
             trainers = [_begin(own, corpus, workdir, Trainer) for workdir, own in left.items()]
             for trainer, error in zip(trainers, together.run(trainers), strict=True):
