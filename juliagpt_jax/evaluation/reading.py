@@ -20,7 +20,7 @@ EPOCHS = 4  # readings of a text up to which they teach as much as new text (Mue
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """How training went. Curves are (step, bits a character), rising in steps.
+    """The course of training. Curves are (step, bits a character), rising in steps.
 
     Attributes:
         read: tokens trained on.
@@ -90,6 +90,7 @@ def read(
 
 
 def number(bits: float) -> str:
+    """Say what bits per character are."""
     if not math.isfinite(bits):
         return "The loss is not a finite number: this model predicts nothing."
     choices = 2.0 ** min(bits, 64.0)
@@ -100,7 +101,7 @@ def number(bits: float) -> str:
 
 
 def floor(bits: float, entropy: float, counted: dict[int, float], unit: str) -> str:
-    """What is good: the text's own entropy, where it is known, and what mere counting gives."""
+    """Say what is good: the text's own entropy, where it is known, and what mere counting gives."""
     good = "Lower is better; how low this text can be predicted, nobody knows."
     if entropy == entropy:
         good = f"The floor is {entropy:.2f}: the text is drawn at random, so no model can get below."
@@ -136,7 +137,7 @@ def diagnosis(bits: float, counted: dict[int, float], course: Course, settings: 
 
 
 def _turned(course: Course, train: config.Train) -> list[str]:
-    """The validation loss was lower before: because training blew up, or because it learnt its text by heart."""
+    """Say that the loss was lower before, as training blew up or learnt its text by heart; nothing where it was not."""
     finite = [point for point in course.val if math.isfinite(point[1])]
     if not finite:
         return []
@@ -163,7 +164,7 @@ def _overfit(course: Course, settings: config.Config) -> list[str]:
 
 
 def _falling(bits: float, counted: dict[int, float], course: Course) -> list[str]:
-    """It could have learnt more: it is worse than counting pairs, or its loss fell to the last."""
+    """Say that the run could have learnt more: it is worse than counted pairs, or its loss fell to the last."""
     if counted and not bits < counted[min(counted)]:
         share = course.read / course.text
         read = f"Far too short a run: it read {course.read:,} tokens, as many as {share:.1%} of the text has"

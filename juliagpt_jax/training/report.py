@@ -75,7 +75,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
 
 
 def _course(events: Events, text: int, skipped: int) -> reading.Course:
-    """How training went, by metrics.jsonl."""
+    """Read the course of training from metrics.jsonl."""
     train, rows = events.config.train, metrics.read(events.workdir / "metrics.jsonl")
     of_train, of_val = (math.log(2) * density for density in events.corpus.characters_per_token)
     curve = lambda key, bits: [

@@ -100,7 +100,7 @@ def _is_done(settings: config.Config, workdir: Path) -> bool:
 
 
 def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make: Callable[..., Trainer]) -> Trainer:
-    """The trainer of a run, which is announced."""
+    """Make the trainer of a run, and announce it."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
@@ -131,7 +131,7 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make:
 
 
 def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
-    """The report of a run that has trained."""
+    """Write the report of a run that has trained, and return it."""
     workdir = trainer.workdir
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
     metrics.plot(workdir, report["entropy"], trainer.corpus.characters_per_token)
@@ -141,7 +141,7 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
 
 
 def plan(settings: config.Config, params: Any, flops: float) -> str:
-    """What the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
+    """Return what the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
     train, context = settings.train, settings.model.context
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
@@ -161,7 +161,7 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
 
 
 def _estimate(flops: float) -> str:
-    """How long training with so many FLOPs takes on this processor, in words."""
+    """Say how long training with so many FLOPs takes on this processor."""
     if math.isnan(flops):
         return "how long this takes shows after the first steps"
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
