@@ -24,7 +24,7 @@ SHORT_TEXT = 127  # new tokens of each text that even the shortest run writes, i
 
 
 class Extent(NamedTuple):
-    """What a report is made from: windows of validation text that are scored, evenly spread, and tokens written."""
+    """The size of a report: windows of validation text that are scored, evenly spread, and tokens written."""
 
     windows: int
     written: int

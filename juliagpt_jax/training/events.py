@@ -1,4 +1,4 @@
-"""What a run does between its steps: it logs, measures itself on validation text, writes a sample, saves."""
+"""Log, measure on validation text, write a sample and save: all that a run does between its steps."""
 
 import contextlib
 import math
@@ -36,7 +36,7 @@ SAMPLE_RULE = Rule(temperature=0.8)
 
 
 class Events:
-    """What is due after a step of one run, and the model as measurements and samples see it.
+    """Do what is due after a step of one run, and give the model as measurements and samples see it.
 
     Attributes:
         eval_batch: rows of a batch that is scored.
@@ -193,7 +193,7 @@ class Events:
         return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of(self, state: TrainState) -> dict[str, Any]:
-        """What a checkpoint keeps, so that decoding starts from the workdir alone."""
+        """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
         return {"schedule": self.fixed(state.params, int(state.step)).schedule} if adaptive(self.model.model) else {}
 
     def generator(self, state: TrainState) -> Generator:
