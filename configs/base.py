@@ -108,7 +108,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 10  # steps between two rows of metrics.jsonl
     train.eval_every = 250  # steps between two measurements on the validation text
     train.eval_windows = 128  # fixed validation windows scored at each evaluation; the end scores the whole text
-    train.final_windows = 0  # validation windows scored at the end, evenly spread; 0: the whole text
+    train.final_windows = 0  # validation windows scored at the end, evenly spread; 0: what report_share allows
+    train.report_share = 0.25  # work of the report, in that of training: a short run scores and writes less; 0: all
     train.checkpoint_every = 1_000  # steps; what a crash may cost
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none

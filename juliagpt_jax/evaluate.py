@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
-    from juliagpt_jax.evaluation import cost, report
+    from juliagpt_jax.evaluation import cost, reading, report, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models import precision
@@ -60,6 +60,7 @@ def main(options: argparse.Namespace) -> None:
     if options.ode_adaptive and looking_ahead:
         scored, _ = precision.prepare(looking_ahead, run.params, word)
     parts: dict = {}
+    counted, unit = {}, "token"
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
         tokens, source = run.tokenizer.encode(text, options.unknown), options.data
@@ -73,6 +74,7 @@ def main(options: argparse.Namespace) -> None:
             f"validation part of {settings.data.path}",
             corpus.entropy,
         )
+        counted, unit = yardsticks.of(corpus), corpus.unit
         if len(tokens) == len(corpus.val):  # else characters were left out, and the chunks are shorter
             parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
@@ -94,6 +96,7 @@ def main(options: argparse.Namespace) -> None:
         "data": source,
         "step": run.step,
         **score.to_dict(),
+        "written": sum(map(len, texts)),
         **report.judge(texts, settings.data.path == "schoolroom"),
         "left_out": left_out,
         "entropy": entropy,
@@ -107,6 +110,7 @@ def main(options: argparse.Namespace) -> None:
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "compilations": {"eval": scoring.compilations()} | generator.compilations,
     }
+    values |= {"counted": counted, "words": reading.read(score.bpc, entropy, counted, unit)}
     print(report.describe(values, entropy))
     if options.json:
         command.print_json(values)

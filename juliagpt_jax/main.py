@@ -39,6 +39,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.training import run
 
     run.check(settings)
+    print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
     _show(run.run(settings, workdir, begun), options.json)
 
 
@@ -55,11 +56,14 @@ def _together(options: argparse.Namespace, begun: float) -> None:
         )
         for seed in seeds
     }
-    devices.prepare(next(iter(settings.values())).mesh)
+    some = next(iter(settings.values()))
+    devices.prepare(some.mesh)
 
     from juliagpt_jax.training import run
 
-    run.check(next(iter(settings.values())))
+    run.check(some)
+    much = f"{some.train.steps:,} steps of {len(seeds)} seeds on {some.data.path}"
+    print(f"{options.config} -> {options.workdir}: {much}", flush=True)
     results = run.run_together(settings, begun)
     for workdir, result in results.items():
         print(f"\n== {workdir}")

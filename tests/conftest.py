@@ -102,6 +102,7 @@ class Micro:
                     "train.log_every=1",
                 ],
                 *["train.eval_every=10", "train.eval_windows=4", "train.sample_every=20", "train.sample_tokens=20"],
+                "train.report_share=0",
             ]
         ]
 

@@ -160,6 +160,55 @@ def test_a_finished_run_without_its_report_says_what_to_do(micro, clean, workdir
     assert ours["perplexity"] == theirs["perplexity"] and ours["passages"] == theirs["passages"]
 
 
+def test_a_short_runs_report_is_in_proportion_and_the_same_each_time(micro, clean, workdir):
+    reports = []
+    for name in ("one", "two"):
+        for left in ("DONE", "report.json"):
+            (workdir / left).unlink()
+        done = succeeds(micro.train(workdir, "train.report_share=0.25"))
+        reports.append(json.loads((workdir / "report.json").read_text()))
+        assert f"{reports[0]['characters']} of {reports[0]['text_characters']:,} characters, evenly" in done.out, name
+    clocks = {"wall_s", "compile_s", "chars_per_s", "peak_memory_bytes", "step_memory_bytes"}
+    one, two = ({k: v for k, v in report.items() if k not in clocks} for report in reports)
+    assert one == two
+    whole = json.loads((clean / "report.json").read_text())
+    assert whole["characters"] == whole["text_characters"] == one["text_characters"] and whole["written"] == 10_000
+    tokens = 40 * 4 * 16
+    assert one["characters"] <= 10 * 8 + 8 and 500 < one["written"] < 0.25 * tokens
+
+
+def test_a_report_says_what_its_numbers_mean(clean, workdir, micro):
+    report = json.loads((clean / "report.json").read_text())
+    number, floor, *more = report["words"]
+    assert number.startswith(f"{report['bpc']:.2f} bits per character")
+    assert f"the last character give {report['counted']['2']:.2f}" in floor
+    assert len(more) <= 4 and "--config.model.mixer=monarch_heads" in more[-1]
+    shown = succeeds(micro.train(workdir)).out
+    assert all(f"\n{line}\n" in shown for line in report["words"])
+    measured = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", "--json")))
+    assert measured["words"] == report["words"][:2] and measured["counted"] == report["counted"]
+
+
+def test_the_first_word_comes_before_the_text_is_read(micro, tmp_path):
+    before = """
+import sys
+from juliagpt_jax.data import corpus
+corpus.load = lambda *_: sys.exit(0)
+"""
+    done = micro.train(tmp_path / "w", before=before)
+    assert done.out == f"configs/tiny.py -> {tmp_path}/w: 40 steps on {micro.text}\nreading {micro.text}\n"
+
+
+def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):
+    often = "from juliagpt_jax.training import events\nevents.SILENCE = 0.0"
+    said = micro.train(tmp_path / "w", before=often).out
+    steps = re.findall(r"\nstep (\d+) of 40: loss \d\.\d{3}; \d+ seconds? left, then the report(?=\n)", said)
+    assert steps[0] == "1" and len(steps) > 1, "later ones come after a twentieth of the time"
+    for piece in ("reading ", "making the parameters", "compiling the training step", "reporting: scoring"):
+        assert piece in said
+    assert said.count("the first time it is compiled") == 1
+
+
 def test_a_torn_last_metrics_line_is_gone_after_a_rerun(micro, clean, workdir):
     (workdir / "DONE").unlink()
     whole = (workdir / "metrics.jsonl").read_text()

@@ -96,15 +96,15 @@ def test_train_goes_on_from_drive(micro, tmp_path, monkeypatch):
     lost, drive = tmp_path / "lost" / settings["NAME"], settings["DRIVE"]
     kill = f"""
 import os, pathlib, signal, time
-from juliagpt_jax.training import loop
-whole = loop.Trainer._note
+from juliagpt_jax.training import events
+whole = events.Events.note
 def note(self, step, *rest):
     whole(self, step, *rest)
     while step == 17 and not pathlib.Path({str(lost)!r}, "checkpoints", "10").exists():
         time.sleep(0.1)
     if step == 17:
         os.kill(os.getpid(), signal.SIGKILL)
-loop.Trainer._note = note
+events.Events.note = note
 """
     flags = [f"--config={settings['CONFIG']}", f"--workdir={lost}", *settings["KNOBS"]]
     killed = micro.run("main", *flags, "--config.data.path=schoolroom", before=kill, timeout=240)

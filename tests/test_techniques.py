@@ -33,13 +33,13 @@ def arguments(micro):
 
 STOP = """
 import os, signal
-from juliagpt_jax.training import doremi
-whole = doremi.Proxy._note
+from juliagpt_jax.training import events
+whole = events.Events.note
 def note(self, step, *rest):
     whole(self, step, *rest)
-    if step == 23:
+    if step == 23 and self.workdir.name == "proxy":
         os.kill(os.getpid(), signal.SIG{how})
-doremi.Proxy._note = note
+events.Events.note = note
 """
 
 
@@ -98,13 +98,13 @@ def test_mistakes_of_doremi(micro, arguments, tmp_path, says, flags):
 
 KILL = """
 import os, signal
-from juliagpt_jax.training import loop
-whole = loop.Trainer._note
+from juliagpt_jax.training import events
+whole = events.Events.note
 def note(self, step, *rest):
     whole(self, step, *rest)
     if step == 23:
         os.kill(os.getpid(), signal.SIGKILL)
-loop.Trainer._note = note
+events.Events.note = note
 """
 
 

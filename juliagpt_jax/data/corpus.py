@@ -74,6 +74,11 @@ class Corpus:
     leaks: leaks.Leaks
     characters_per_token: tuple[float, float]
 
+    @property
+    def unit(self) -> str:
+        """One token in words: "character" where it is one, else "token"."""
+        return "character" if self.characters_per_token[0] == 1 else "token"
+
 
 def load(data: config.Data, context: int) -> Corpus:
     """The whole corpus at `data.path`, long enough for windows of `context` tokens; what of it a run trains on is for

@@ -3,27 +3,62 @@
 import itertools
 import statistics
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from juliagpt_jax.evaluation.diversity import diversity
+from juliagpt_jax.ground import config
+from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.inference.scoring import lead_token
 from juliagpt_jax.schoolroom import examiner
 
 GENERATED_CHARACTERS = 10_000
 ROWS = 20
 RULE = Rule(temperature=0.8)
+# Work in tokens of training, which are a forward and a backward pass of twice its cost.
+SCORED_TOKEN = 1 / 3
+WRITTEN_TOKEN = 1.0  # a forward pass too, but of one token at a time: as measured on processors
+SHORT_TEXT = 127  # new tokens of each text that even the shortest run writes, if its context holds them
+
+
+class Extent(NamedTuple):
+    """The size of a report: windows of validation text that are scored, evenly spread, and tokens written."""
+
+    windows: int
+    written: int
+
+
+def extent(settings: config.Config, val_tokens: int) -> Extent:
+    """Return what the end of a run scores and writes, so that its work is at most `train.report_share` of training's.
+
+    It follows from the config and the text alone, never from the clock: so the numbers of a finished run do too. No
+    run scores fewer windows than `train.eval_windows`, or writes less than ROWS short texts. Where
+    `train.final_windows` names a number of windows, it is that.
+
+    Args:
+        val_tokens: of the validation text.
+    """
+    train, context = settings.train, settings.model.context
+    whole = scoring.window_count(val_tokens, context, context // 2)
+    kinds = 2 if train.ema or train.tail else 1  # the averaged weights are scored as well
+    work = whole * context * kinds * SCORED_TOKEN + GENERATED_CHARACTERS * WRITTEN_TOKEN
+    allowed = train.report_share * train.steps * train.batch_size * context
+    part = min(1.0, allowed / work) if train.report_share else 1.0
+    windows = train.final_windows or max(train.eval_windows, int(part * whole))
+    short = ROWS * min(SHORT_TEXT, context - 1)
+    written = max(short, int(part * GENERATED_CHARACTERS))
+    return Extent(min(windows, whole), min(written, GENERATED_CHARACTERS))
 
 
 def write(
     generator: Generator, tokenizer: Any, seed: int, characters: int = GENERATED_CHARACTERS
 ) -> tuple[list[str], float]:
-    """`characters` characters of free text in ROWS pieces, each begun at the start of a line, at temperature 0.8; and
-    the speed in characters a second, all pieces together, of the median block of steps: without compilation."""
-    prompt = np.array([lead_token(tokenizer)])
+    """Return `characters` characters of free text in ROWS pieces, each begun at the start of a line, at temperature
+    0.8; and the speed in characters a second, all pieces together, of the median block of steps: without compilation.
+    """
+    prompt = np.array([scoring.lead_token(tokenizer)])
     blocks, times = [], [time.perf_counter()]
     for block in generator.stream([prompt] * ROWS, -(-characters // ROWS), RULE, seed):
         blocks.append(block)
@@ -34,7 +69,8 @@ def write(
 
 
 def judge(texts: list[str], schoolroom: bool) -> dict[str, float | int]:
-    """Diversity of generated texts; on the schoolroom corpus also the share of checkable statements that are true."""
+    """Return the diversity of generated texts; on the schoolroom corpus also the share of checkable statements that are
+    true."""
     values: dict[str, float | int] = dict(diversity(" ".join(texts)))
     if schoolroom:
         claims = [claim for text in texts for line in text.split("\n") for claim in examiner.examine(line)]
@@ -44,7 +80,8 @@ def judge(texts: list[str], schoolroom: bool) -> dict[str, float | int]:
 
 
 def passages(texts: list[str], count: int = 4) -> list[str]:
-    """Whole lines among the generated texts, of a readable length, one from each of the first texts that have one."""
+    """Return whole lines among the generated texts, of a readable length, one from each of the first texts that have
+    one."""
     picked = []
     for text in texts:
         whole = [line.strip() for line in text.split("\n")[:-1] if 40 <= len(line.strip()) <= 300]
@@ -52,13 +89,18 @@ def passages(texts: list[str], count: int = 4) -> list[str]:
     return picked[:count] or [text.strip() for text in texts[:count]]
 
 
-def _in_tokens(values: dict[str, Any]) -> str:
-    return f" in {values['scored_tokens']:,} tokens" if "scored_tokens" in values else ""
+def _scored(values: dict[str, Any]) -> str:
+    whole, tokens = values.get("text_characters", values["characters"]), values.get("scored_tokens")
+    of = f" of {whole:,}" if whole != values["characters"] else ""
+    where = ", evenly spread" if of else ""
+    return f"{values['characters']:,}{of} characters{f' in {tokens:,} tokens' if tokens else ''}{where}"
 
 
 def describe(values: dict[str, Any], entropy: float) -> str:
-    """The report as text. `entropy` is the corpus's own, in bits per character; nan where it is not known."""
+    """Return the report as text: a table, and its words. `entropy` is the corpus's own, in bits per character; nan
+    where it is not known."""
     known = entropy == entropy
+    written = f"   (in {values['written']:,} characters written)" if "written" in values else ""
     rows = [
         (
             "validation perplexity",
@@ -70,8 +112,7 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ),
         (
             "protocol",
-            f"{values['characters']:,} characters{_in_tokens(values)}, each scored once, "
-            f"context {values['context']}, stride {values['stride']}",
+            f"{_scored(values)}, each scored once, context {values['context']}, stride {values['stride']}",
         ),
     ]
     if "leak_future" in values:
@@ -89,11 +130,12 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ("parameters", f"{values['params']:,}"),
         ("writing", f"{values['chars_per_s']:,.0f} characters/s, {ROWS} texts at a time"),
         ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by formula"),
-        ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3))),
+        ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3)) + written),
         ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
     ]
     if "truth_share" in values:
         share = f"{values['truth_share']:.1%} of" if values["claims"] else "of"
         rows.append(("true statements", f"{share} {values['claims']} checkable ones"))
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    table = "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    return "\n".join([table, *([""] if values.get("words") else []), *values.get("words", [])])

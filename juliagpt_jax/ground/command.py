@@ -147,4 +147,4 @@ def duration(seconds: float) -> str:
     for size, unit in [(86_400, "days"), (3_600, "hours"), (60, "minutes")]:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"

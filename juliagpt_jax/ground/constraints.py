@@ -83,7 +83,7 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
     yield (
         bool(t.warmup_tokens) or t.warmup < t.steps,
         "train.warmup",
-        f"{t.warmup} is not below train.steps={t.steps}",
+        f"{t.warmup} is not below train.steps={t.steps}; so short a run does with {t.steps // 10}",
     )
     yield (
         not t.warmup_tokens or config.warmup_steps < t.steps,

@@ -69,7 +69,7 @@ def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[n
     if not 1 <= stride <= context:
         raise ValueError(f"stride {stride} is outside 1 .. context {context}")
     n = len(tokens)
-    count = 1 + max(0, -(-(n - context) // stride))
+    count = window_count(n, context, stride)
     length = (count - 1) * stride + context
     padded = np.zeros(length + 1, np.int32)
     padded[0], padded[1 : n + 1] = lead, tokens
@@ -78,6 +78,11 @@ def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[n
     scored = offsets < n
     scored[1:, : context - stride] = False
     return inputs, np.where(scored, targets, IGNORED).astype(np.int32)
+
+
+def window_count(tokens: int, context: int, stride: int) -> int:
+    """Return how many windows `strided` makes of so many tokens."""
+    return 1 + max(0, -(-(tokens - context) // stride))
 
 
 def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.ndarray, np.ndarray]:

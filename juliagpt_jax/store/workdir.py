@@ -26,6 +26,7 @@ FREE = {
     "train.eval_every",
     "train.eval_windows",
     "train.final_windows",
+    "train.report_share",
     "train.checkpoint_every",
     "train.keep",
     "train.sample_every",

@@ -15,6 +15,7 @@ from typing import Any
 
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.knobs.names import modern_names
 from juliagpt_jax.study.runner import last_words, pinned
 from juliagpt_jax.study.suite import same_config
 from juliagpt_jax.training import metrics
@@ -22,7 +23,7 @@ from juliagpt_jax.training import metrics
 STEPS = 60
 # Nothing but steps, whose cost no schedule of rates changes; each line of metrics is the mean time of five.
 PLAIN = {"steps": STEPS, "log_every": 5, "sample_every": 0, "eval_every": STEPS, "checkpoint_every": STEPS}
-PLAIN |= {"final_windows": 1, "schedule": "constant", "warmup": 0, "warmup_tokens": 0}
+PLAIN |= {"final_windows": 1, "report_share": 0.01, "schedule": "constant", "warmup": 0, "warmup_tokens": 0}
 
 
 class Pace:
@@ -66,7 +67,7 @@ class Pace:
         """
         mine = {key: value for key, value in values.items() if key not in ("seed", "train.steps")}
         entry = self.known.get(arm)
-        if entry is None or not same_config(mine, entry["config"], defaults):
+        if entry is None or not same_config(mine, modern_names(entry["config"]), defaults):
             entry = {"step_s": self._measure(arm, file, overrides), "config": mine}
             self.known[arm] = entry
             write_json(self.path, self.known)

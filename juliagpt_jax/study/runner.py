@@ -25,7 +25,7 @@ from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 
-LEFT_OUT = {"workdir", "passages", "compilations", "step"}  # of report.json: not numbers of the result
+LEFT_OUT = {"workdir", "passages", "compilations", "step", "words"}  # of report.json: not numbers of the result
 
 
 @dataclasses.dataclass

@@ -19,6 +19,8 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.names import modern_names
 from juliagpt_jax.ground.words import near
 
+# What every cell has unless its suite says otherwise: rows are compared, so each scores and writes all that it can.
+COMMON = {"train.report_share": 0.0}
 # Seconds of a training step, of an arm by name, its config file and overrides, and all knobs as they are and as the
 # file has them.
 Pace = Callable[[str, str, Sequence[str], Mapping[str, Any], Mapping[str, Any]], float]
@@ -171,7 +173,7 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
     home = lambda other: folder / slug(other) / str(seed)
     runs = _Recorder({other: home(other) for other in suite.arms})
     values = {"cell": str(home(name)), "seed": seed, "run": runs}
-    changes = {**suite.common, **arm.changes, "seed": seed}
+    changes = {**COMMON, **suite.common, **arm.changes, "seed": seed}
     try:
         overrides = tuple(f"{key}={_text(value).format_map(values)}" for key, value in changes.items())
         before = tuple(command.format_map(values) for command in arm.before)

@@ -14,7 +14,7 @@ import jax
 
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
-from juliagpt_jax.evaluation import ceilings, cost
+from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.ground import command, config, devices, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json, write_text
@@ -55,6 +55,7 @@ def run(
         if _is_done(settings, workdir):
             return _read_report(workdir / "report.json")
         try:
+            print(f"reading {settings.data.path}", flush=True)
             corpus = corpora.load(settings.data, settings.model.context)
             ready = _begin(settings, corpus, workdir, trainer)
             ready.run()
@@ -79,6 +80,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
         left = {workdir: own for workdir, own in settings.items() if workdir not in results}
         if left:
             some = next(iter(left.values()))
+            print(f"reading {some.data.path}", flush=True)
             corpus = corpora.load(some.data, some.model.context)
             trainers = [_begin(own, corpus, workdir, Trainer) for workdir, own in left.items()]
             for trainer, error in zip(trainers, together.run(trainers), strict=True):
@@ -98,35 +100,38 @@ def _is_done(settings: config.Config, workdir: Path) -> bool:
 
 
 def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make: Callable[..., Trainer]) -> Trainer:
-    """The trainer of a run, which is announced."""
+    """Make the trainer of a run, and announce it."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices())
     write_json(workdir / "run.json", facts)
+    print(
+        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
+        f"{corpus.unit}s, {corpus.tokenizer.vocab_size} different"
+    )
+    for note in corpus.notes:
+        print(f"      {note}")
+    print("making the parameters, or reading the newest checkpoint", flush=True)
     trainer = make(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)
-    print(
-        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
-        f"{'characters' if corpus.characters_per_token[0] == 1 else 'tokens'}, {corpus.tokenizer.vocab_size} different"
-    )
-    for note in (*corpus.notes, *trainer.chosen.notes):
+    for note in trainer.chosen.notes:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
-    flops = cost.train_flops_per_token(settings.model, trainer.multiplied, trainer.model.vocab)
+    flops = trainer.events.token_flops
     print(plan(settings, trainer.state.params, flops), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
-        _warn_if_slow(flops * settings.train.steps * settings.train.batch_size * settings.model.context)
+        print(_estimate(flops * settings.train.steps * settings.train.batch_size * settings.model.context))
     sys.stdout.flush()
     return trainer
 
 
 def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
-    """The report of a run that has trained."""
+    """Write the report of a run that has trained, and return it."""
     workdir = trainer.workdir
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
     metrics.plot(workdir, report["entropy"], trainer.corpus.characters_per_token)
@@ -136,7 +141,7 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
 
 
 def plan(settings: config.Config, params: Any, flops: float) -> str:
-    """What the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
+    """Return what the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
     train, context = settings.train, settings.model.context
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
@@ -155,14 +160,13 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 
-def _warn_if_slow(flops: float) -> None:
-    """Say beforehand how long a run of so many FLOPs takes on this processor, if that is long."""
+def _estimate(flops: float) -> str:
+    """Say how long training with so many FLOPs takes on this processor."""
+    if math.isnan(flops):
+        return "how long this takes shows after the first steps"
     seconds = flops / (0.5 * ceilings.matmul_flops(size=1024, seconds=0.3))
-    if seconds > 600:
-        print(
-            f"this takes about {command.duration(seconds)} on this processor ({flops:.2g} FLOPs at half its "
-            "matrix-product rate); configs/tiny.py takes minutes"
-        )
+    much = f"{command.duration(max(seconds, 1))} on this processor: {flops:.2g} FLOPs at half its matrix-product rate"
+    return f"training takes about {much}{'; configs/tiny.py takes minutes' if seconds > 600 else ''}"
 
 
 def _read_report(path: Path) -> dict[str, Any]:

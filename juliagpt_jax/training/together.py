@@ -37,6 +37,7 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
     with StopRequest() as stop, contextlib.ExitStack() as last:
         runs = [last.enter_context(contextlib.closing(trainer.steps(stop))) for trainer in trainers]
         asked = [next(steps) for steps in runs]
+        first.events.say("compiling the training step")
         begun = time.perf_counter()
         joint = make_joint_step(
             first.config, first.model, first.mesh, [t.config.seed for t in trainers], first.penalty()

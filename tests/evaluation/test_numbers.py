@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,14 @@ import pytest
 
 from juliagpt_jax.evaluation import cost, report
 from juliagpt_jax.evaluation.diversity import distinct, diversity, repetition
+from juliagpt_jax.ground import config_file
+from juliagpt_jax.inference import scoring
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.training import step
 from juliagpt_jax.training.state import initial_state
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 WORDS = "the cat saw the cat and the cat saw the dog".split()
 # 11 words, 5 different. Pairs: the-cat x3, cat-saw x2, saw-the x2, cat-and, and-the, the-dog: 10, 6 different.
 # Fours, 8: the-cat-saw-the twice, the other 6 once.
@@ -109,6 +113,43 @@ def test_passages():
     assert len(report.passages([f"{line}\nx"] * 9)) == 4
 
 
+VAL = 151_220  # characters of the schoolroom's validation text
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_config_as_it_is_scores_the_whole_text(path):
+    asked, all_of_it = (
+        report.extent(config_file.load(str(path), more), VAL) for more in ([], ["train.report_share=0"])
+    )
+    assert asked == all_of_it and asked.written == 10_000
+
+
+def test_a_short_run_scores_and_writes_in_proportion():
+    micro = lambda *changes: report.extent(
+        config_file.load(str(CONFIGS / "micro.py"), ["train.warmup=1", *changes]), VAL
+    )
+    assert micro("train.steps=20") == (128, 20 * 127), "no less than train.eval_windows, and a context's worth of texts"
+    assert micro("train.steps=20", "train.eval_windows=16")[0] == 109, (
+        "2,362 * 0.25 * 20,480 / (2,362 * 128 / 3 + 10,000)"
+    )
+    assert micro("train.steps=20", "model.context=16") == (128, 20 * 15), "texts for which no window rolls"
+    half = micro("train.steps=200")
+    work = half.windows * 128 / 3 + half.written
+    assert 0.24 < work / (200 * 8 * 128) <= 0.25
+    assert micro("train.steps=20", "train.report_share=0") == (2362, 10_000)
+    assert micro("train.steps=200", "train.ema=0.9").windows < half.windows, "two kinds of weights are scored"
+    assert micro("train.steps=20", "train.final_windows=700") == (700, 20 * 127)
+    assert micro("train.steps=2000", "train.final_windows=9999").windows == 2362
+    assert report.extent(config_file.load(str(CONFIGS / "micro.py")), 5) == (1, 10_000), "a text below the context"
+
+
+def test_whole_is_what_is_scored_without_a_limit():
+    """The number of windows is that of `score_text`: asking for as many changes nothing, for one fewer does."""
+    windows = report.extent(config_file.load(str(CONFIGS / "micro.py")), 1000).windows
+    inputs, _ = scoring.strided(np.zeros(1000, np.int32), 128, 64, 0)
+    assert windows == len(inputs) == scoring.window_count(1000, 128, 64)
+
+
 @pytest.mark.parametrize("entropy", [0.75, math.nan])
 @pytest.mark.parametrize(
     "extra", [{}, {"truth_share": 0.5, "claims": 12, "averaged": {"bpc": 1.5}}], ids=["plain", "all"]
@@ -124,6 +165,11 @@ def test_report_as_text(entropy, extra):
         "distinct_3": 0.7,
         "repetition_4": 0.25,
     }
+    whole = report.describe(values | {"text_characters": 1000, "written": 77} | extra, entropy)
+    assert "   1,000 characters, each scored once" in whole and "in 77 characters written" in whole
+    part = report.describe(values | {"text_characters": 9000, "words": ["Good.", "Go on."]} | extra, entropy)
+    assert "1,000 of 9,000 characters, evenly spread, each scored once" in part
+    assert part.endswith("\n\nGood.\nGo on.")
     text = report.describe(values | extra, entropy)
     assert ("0.7500" in text) == (entropy == 0.75)
     for piece in ("4.0000", "2.0000", "1,000 characters", "context 16, stride 8", "1,234,567", "25.0%"):

@@ -107,7 +107,7 @@ def same(workdir: Path, clean: Path) -> None:
     samples = lambda folder: {p.name: p.read_bytes() for p in (folder / "samples").iterdir()}
     assert samples(workdir) == samples(clean)
     report = lambda folder: json.loads((folder / "report.json").read_text())
-    for key in ("perplexity", "bpc", "passages", "skipped_steps", "flops"):
+    for key in ("perplexity", "bpc", "characters", "passages", "skipped_steps", "flops", "counted", "words"):
         assert report(workdir)[key] == report(clean)[key]
     assert os.readlink(workdir / "checkpoints" / "best") == os.readlink(clean / "checkpoints" / "best")
 
@@ -195,9 +195,10 @@ def test_killed_while_it_writes_a_sample_after_a_checkpoint(micro, clean, tmp_pa
     late = (
         DIE
         + """
-die(loop.Trainer, "_sample")
-sample = loop.Trainer._sample
-loop.Trainer._sample = lambda self, step: (__import__("time").sleep(2), sample(self, step))[1]
+from juliagpt_jax.training.events import Events
+die(Events, "sample")
+sample = Events.sample
+Events.sample = lambda self, state: (__import__("time").sleep(2), sample(self, state))[1]
 """
     )
     micro.train(tmp_path / "w", code=-signal.SIGKILL, before=late)
@@ -252,8 +253,8 @@ def test_a_second_signal_ends_the_process_at_once(micro, tmp_path):
     stuck = """
 import time
 from juliagpt_jax.store import checkpoint
-from juliagpt_jax.training import loop
-loop.Trainer._evaluate = lambda self: (print("stuck", flush=True), time.sleep(60))
+from juliagpt_jax.training import events
+events.Events.evaluate = lambda self, state: (print("stuck", flush=True), time.sleep(60))
 """
     process = micro.start("main", *micro.training(tmp_path / "w"), before=stuck)
     assert any("stuck" in line for line in process.stdout)

@@ -74,6 +74,7 @@ class Train:
     eval_every: int = limits.at_least(1)
     eval_windows: int = limits.at_least(1)
     final_windows: int = limits.at_least(0)
+    report_share: float = limits.share(since="0.2", before=0.0)
     checkpoint_every: int = limits.at_least(1)
     keep: int = limits.at_least(1)
     sample_every: int = limits.at_least(0)

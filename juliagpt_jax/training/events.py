@@ -1,0 +1,241 @@
+"""Log, measure on validation text, write a sample and save: all that a run does between its steps."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from juliagpt_jax.data.corpus import Corpus
+from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground.command import duration
+from juliagpt_jax.ground.config import Config
+from juliagpt_jax.ground.errors import NumericalError
+from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.inference import schedule, scoring
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models import parameters
+from juliagpt_jax.models.build import at_step
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.depth import adaptive
+from juliagpt_jax.store.checkpoint import Checkpoints
+from juliagpt_jax.training import metrics as log
+from juliagpt_jax.training.mesh import batch_sharding
+from juliagpt_jax.training.state import TrainState, items
+
+EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
+SILENCE = 5.0  # seconds after which a word on how far the run is
+SAMPLE_RULE = Rule(temperature=0.8)
+
+
+class Events:
+    """Do what is due after a step of one run, and give the model as measurements and samples see it.
+
+    Attributes:
+        eval_batch: rows of a batch that is scored.
+        place: the sharding of these rows over the devices.
+
+    Args:
+        token_flops: FLOPs of training on a token, by formula.
+        params: parameters of the run's model, for their names alone.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Decoder,
+        corpus: Corpus,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        mesh: jax.sharding.Mesh,
+        token_flops: float,
+        params: Any,
+    ):
+        self.config, self.model, self.corpus, self.workdir = config, model, corpus, workdir
+        self.checkpoints = checkpoints
+        self.eval_batch = -(-EVAL_BATCH // mesh.size) * mesh.size
+        self.place = batch_sharding(mesh)
+        self.lead = scoring.lead_token(corpus.tokenizer)
+        self._eval_windows = scoring.spread(corpus.val, config.model.context, config.train.eval_windows, self.lead)
+        self.token_flops, self._names = token_flops, list(parameters.paths(params))
+        self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
+        self._generator: Generator | None = None
+        self._said: set[str] = set()
+
+    @contextlib.contextmanager
+    def opened(self, first: int) -> Iterator[None]:
+        """Hold metrics.jsonl, the checkpoints and the progress bar open for the steps after step `first`."""
+        metrics = log.Metrics(self.workdir, first)
+        bar = tqdm(
+            total=self.config.train.steps,
+            initial=first,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
+        with bar:
+            self._metrics, self._bar = metrics, bar
+            try:
+                yield
+            finally:
+                self.checkpoints.wait()
+                self.checkpoints.close()
+                metrics.close()
+
+    def begin(self, step: int) -> None:
+        """Take the time from here: the first step after step `step` begins."""
+        self._mark = self._begun = (time.perf_counter(), step)
+        self._next_word = self._mark[0] + SILENCE
+
+    def note(self, step: int, fresh: dict[str, jax.Array]) -> None:
+        """Read a step's metrics (this waits for the step), log them if they are due, and give up when they are bad.
+
+        Raises:
+            NumericalError: `train.max_bad_steps` steps in a row were not finite.
+        """
+        train = self.config.train
+        values = {k: v.item() for k, v in jax.device_get(fresh).items()}
+        bad_leaf = values.pop("bad_leaf")
+        self._bar.update(1)
+        if step % train.log_every == 0 or step == train.steps:
+            now, (then, since) = time.perf_counter(), self._mark
+            step_s = (now - then) / max(1, step - since)
+            self._mark = (now, step)
+            tokens_per_s = train.batch_size * self.config.model.context / step_s
+            bpc = values["loss"] / math.log(2) / self.corpus.characters_per_token[0]
+            perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
+            mfu = tokens_per_s * self.token_flops / self._peak_flops
+            timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": mfu}
+            self._metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
+            self._bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
+        self._progress(step, values["loss"])
+        if values["bad_in_row"] >= train.max_bad_steps:
+            raise NumericalError(self._why_bad(step, values["bad_in_row"], bad_leaf))
+
+    def _why_bad(self, step: int, in_row: int, bad_leaf: int) -> str:
+        culprit = (
+            f"the gradient of {self._names[bad_leaf]}" if bad_leaf >= 0 else "the loss, or the norm of the gradient,"
+        )
+        helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
+        if self.config.train.optimizer == "kfac":
+            helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac.damping"
+        if adaptive(self.model.model):
+            helps += f". Or {schedule.why(self.model)}"
+        return f"step {step}: {culprit} is not finite, for the {in_row}th step in a row; none was applied. {helps}"
+
+    def due(self, step: int) -> bool:
+        """Return true where `act` has something to do after a step."""
+        return self._evaluates(step) or self._samples(step) or self._saves(step)
+
+    def _saves(self, step: int) -> bool:
+        return step == self.config.train.steps or step % self.config.train.checkpoint_every == 0
+
+    def _evaluates(self, step: int) -> bool:
+        # "best" compares checkpoints, so each one due is evaluated.
+        return self._saves(step) or step % self.config.train.eval_every == 0
+
+    def _samples(self, step: int) -> bool:
+        train = self.config.train
+        return bool(train.sample_every) and step != train.steps and step % train.sample_every == 0
+
+    def act(self, step: int, state: TrainState, meta: dict[str, Any], stopping: bool) -> None:
+        """Measure, write a sample and save, each where it is due; save too where the run is `stopping`.
+
+        Args:
+            meta: what a checkpoint says of the run, beside what is added here.
+        """
+        val_loss = None
+        if self._evaluates(step):
+            self._once("measuring on validation text; the first time it is compiled")
+            measured = self.evaluate(state)
+            self._metrics.write({"step": step} | measured)
+            self.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in measured.items()))
+            # Of no use for "best" before it is the model that was asked for.
+            final = step > self.config.ternary_step or not self.config.ternary_step
+            val_loss = measured["val_loss"] if final else None
+        if self._samples(step):
+            self._once("writing a sample; the first time that is compiled")
+            self.say(self.sample(state))
+        if self._saves(step) or stopping:  # comes last: a run that resumes here writes nothing of this step again
+            self.checkpoints.save(step, items(state), meta | {"val_loss": val_loss} | self._schedule_of(state))
+        self._mark = (time.perf_counter(), step)
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Return the loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged
+        ones, in nats a token."""
+        kinds = {"val_loss": state.params}
+        if state.averaged != ():
+            kinds["averaged_val_loss"] = state.averaged
+        inputs, targets = self._eval_windows
+        measured = {}
+        for name, params in kinds.items():
+            model = self.fixed(params, int(state.step))
+            losses = scoring.losses_of(model, params, inputs, targets, self.eval_batch, self.place)
+            measured[name] = scoring.mean_loss(losses, targets)
+        return measured
+
+    def fixed(self, params: Any, step: int) -> Decoder:
+        """Return the model as it is evaluated and decodes after a step: dense before `train.ternary_from`. Where
+        training follows a tolerance that is on the schedule for these weights: the steps of training look ahead."""
+        model = at_step(self.config, self.model, step)
+        if not adaptive(model.model):
+            return model
+        windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self.lead)
+        times = schedule.calibrate(model, params, windows)
+        return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
+
+    def _schedule_of(self, state: TrainState) -> dict[str, Any]:
+        """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
+        return {"schedule": self.fixed(state.params, int(state.step)).schedule} if adaptive(self.model.model) else {}
+
+    def generator(self, state: TrainState) -> Generator:
+        """Return the generator with the weights, and on the schedule, of a state."""
+        model = self.fixed(state.params, int(state.step))
+        if self._generator is None or self._generator.model != model:
+            self._generator = Generator(model, state.params)
+        self._generator.load(state.params)
+        return self._generator
+
+    def sample(self, state: TrainState) -> str:
+        """Write a sample to `samples/STEP.txt`, and return it for the terminal."""
+        step, prompt = int(state.step), np.array([self.lead])
+        tokens = self.generator(state).generate(
+            [prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed
+        )
+        text = self.corpus.tokenizer.decode(tokens[0])
+        folder = self.workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"{step}.txt", text + "\n")
+        return f"--- sample at step {step}\n{text.strip()}\n---"
+
+    def _once(self, text: str) -> None:
+        """Say what takes longer the first time, as it is compiled then."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
+    def _progress(self, step: int, loss: float) -> None:
+        """Say how far the run is where no bar shows it: every SILENCE seconds, later every twentieth of the time."""
+        now = time.perf_counter()
+        if not self._bar.disable or now < self._next_word:
+            return
+        begun, first = self._begun
+        self._next_word = now + max(SILENCE, 0.05 * (now - begun))
+        left = (self.config.train.steps - step) * (now - begun) / max(1, step - first)
+        self.say(
+            f"step {step:,} of {self.config.train.steps:,}: loss {loss:.3f}; {duration(left)} left, then the report"
+        )
+
+    @staticmethod
+    def say(text: str) -> None:
+        """Print a line, or some, above any progress bar."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
