@@ -31,6 +31,7 @@ FREE = {
     "train.sample_every",
     "train.sample_tokens",
     "train.max_bad_steps",
+    "train.doremi.reference",  # where it lies; what it says is held to the checkpoint
     "train.remat",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.

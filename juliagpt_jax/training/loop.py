@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from juliagpt_jax.data import sampler, selection
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost, report
 from juliagpt_jax.ground import devices
@@ -27,14 +28,14 @@ from juliagpt_jax.models import parameters
 from juliagpt_jax.models.build import at_step, build_model
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
-from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store import packed
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
 from juliagpt_jax.training import metrics as log
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.state import TrainState, from_items, initial_state, items
+from juliagpt_jax.training.state import Frozen, TrainState, from_items, initial_state, items, places
 from juliagpt_jax.training.step import make_train_step
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
@@ -54,6 +55,7 @@ class Trainer:
             "data": "the training data",
             "tokenizer": "the tokenizer",
             "selection": "what config.data.scores or .phase_weights read",
+            "objective": "what config.train.objective reads",
         }
     )
 
@@ -63,16 +65,19 @@ class Trainer:
         self.mesh = make_mesh(config)
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         self.chosen = selection.select(corpus, config.data, config.seed, model.context)
+        self.objective = build_objective(config, self.model, self.chosen)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
             "selection": self.chosen.fingerprint,
             "tokenizer": corpus.tokenizer.to_dict(),
-            **self.extra_meta,
+            "objective": self.objective.facts(),
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
+        frozen = Frozen(own=self.objective.frozen())
+        self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
         self.params_count = parameters.count(self.state.params)
         self.multiplied = cost.multiplied(model, self.state.params)
         self._batch_place = batch_sharding(self.mesh)
@@ -91,52 +96,41 @@ class Trainer:
     def _lead(self) -> int:
         return scoring.lead_token(self.corpus.tokenizer)
 
-    @property
-    def extra_meta(self) -> dict[str, Any]:
-        """What checkpoints of another kind of run say beside the usual."""
-        return {}
-
     def _first_state(self) -> TrainState:
-        return initial_state(self.config, self.model)
-
-    def _make_step(self) -> Any:
-        """The jitted step: (state, what `batch` gives) -> (state, metrics)."""
-        return make_train_step(self.config, self.model, self.mesh, self.penalty())
-
-    def penalty(self) -> ngrams.Penalty | None:
-        return ngrams.make(self.config.train, self.chosen.tokens, self.model.vocab)
+        return initial_state(self.config, self.model, memo=self.objective.memo())
 
     def _restore_or_start(self) -> TrainState:
         make = self._first_state
         shapes = jax.eval_shape(make)
-        places = shardings(shapes, self.mesh)
-        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
+        placed = places(shapes, self.mesh)
+        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
         if restored is None:
-            return jax.jit(make, out_shardings=places)()
+            return jax.jit(make, out_shardings=placed)()
         trees, meta = restored
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
         for key, name in self.HELD.items():
-            if meta[key] != self.meta[key] and (trained or meta[key] is not None):
+            was = meta.get(key)  # one of before there were objectives says nothing of them
+            if was != self.meta[key] and (trained or was is not None):
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
-                    f"({_short(meta[key])} -> {_short(self.meta[key])}); "
+                    f"({_short(was)} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
         return from_items(target, trees)
 
-    def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
-        """Inputs and targets of a step, on the devices."""
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, on the devices."""
         drawn = sampler.windows(self.plan, step)
+        extra = jax.device_put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            return jax.device_put(
-                sampler.gather(self.chosen.tokens, *drawn, self.plan.context), (self._batch_place,) * 2
-            )
+            whole = sampler.gather(self.chosen.tokens, *drawn, self.plan.context)
+            return jax.device_put(whole, self._batch_place)._replace(extra=extra)
         place = jax.device_put(tuple(column.astype(np.int32) for column in drawn), self._batch_place)
-        return sampler.gather_on_device(self._tokens, *place, self.plan.context)
+        return sampler.gather_on_device(self._tokens, *place, self.plan.context)._replace(extra=extra)
 
     def run(self) -> None:
         """Train to the last step.
@@ -149,12 +143,13 @@ class Trainer:
         with StopRequest() as stop, contextlib.closing(self.steps(stop)) as steps:
             begun = time.perf_counter()
             # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-            step_function = self._make_step().lower(*next(steps)).compile()
+            train_step = make_train_step(self.config, self.model, self.mesh, self.objective, self.state, self.frozen)
+            step_function = train_step.lower(*next(steps), self.frozen).compile()
             self.compiled(step_function, time.perf_counter() - begun)
             asked = next(steps, None)
             while asked is not None:
                 try:
-                    asked = steps.send(step_function(*asked))
+                    asked = steps.send(step_function(*asked, self.frozen))
                 except StopIteration:
                     asked = None
 
@@ -345,6 +340,7 @@ class Trainer:
         return (
             values
             | report.judge(texts, self.config.data.path == "schoolroom")
+            | self.objective.report(jax.device_get(self.state.memo), train.steps - int(self.state.skipped))
             | {
                 "entropy": self.corpus.entropy,
                 "passages": report.passages(texts),
