@@ -84,7 +84,7 @@ def make_train_step(
     Args:
         objective: None for the config's, without a corpus.
         state: the first one, or its shapes; None for one whose parameters are all of the model's.
-        frozen: what the step will be given, or its shapes; None for nothing.
+        frozen: what the step will be given, or its shapes; None for what the objective has.
         merge: makes the model's parameters of the trained ones and of `frozen.base`.
     """
     objective = objective or build_objective(config, model)
@@ -93,7 +93,7 @@ def make_train_step(
     return jax.jit(
         functools.partial(train_step, Fixed(config, model, mesh, objective, merge), config.seed),
         donate_argnums=0,
-        in_shardings=(placed, batch_sharding(mesh), shardings(frozen or Frozen(), mesh)),
+        in_shardings=(placed, batch_sharding(mesh), shardings(frozen or Frozen(own=objective.frozen()), mesh)),
         out_shardings=(placed, whole),
     )
 
