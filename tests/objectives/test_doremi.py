@@ -75,7 +75,8 @@ def batch(own):
 
 def test_a_step_is_the_update_and_a_weighted_loss(machine):
     """The weights move by all rows, before the loss is taken by them; however the batch is cut and spread."""
-    (config, model, own, first, frozen), cut = machine(), machine("train.accumulate=2", "mesh.data=2")
+    whole, cut = machine(), machine("train.accumulate=2", "mesh.data=2")
+    _, model, own, first, frozen = whole
     given = batch(own)
     assert given.extra.tolist() == [0, 2, 0, 2]
     losses = lambda params: token_losses(model.apply({"params": params}, given.inputs)[0], given.targets)
@@ -85,8 +86,8 @@ def test_a_step_is_the_update_and_a_weighted_loss(machine):
     rows = (np.asarray(wanted["weights"]) / CHOSEN.weights)[given.extra][:, None]
     mean = float(np.sum(begun * rows) / np.sum(given.scored * rows))
     seen = []
-    for config, _, own, state, frozen in ((config, model, own, first, frozen), cut):
-        after, metrics = step.make_train_step(config, model, make_mesh(config), own)(state, given, frozen)
+    for config, _, mine, state, held in (whole, cut):
+        after, metrics = step.make_train_step(config, model, make_mesh(config), mine)(state, given, held)
         for name, values in wanted.items():
             np.testing.assert_allclose(after.memo.whole[name], values, rtol=1e-5, err_msg=name)
         assert float(metrics["weight_c"]) == pytest.approx(float(wanted["weights"][2]), rel=1e-5) != 0.3
