@@ -79,7 +79,7 @@ def make_train_step(
 
     Metrics are scalars: loss and what else the objective sums (a target), what it says of its memo, grad_norm (before
     clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the parameter table, of the
-    first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or nothing is.
+    first parameter with a non-finite gradient; -1 when only the loss, the norm or the memo is bad or nothing is.
 
     Args:
         objective: None for the config's, without a corpus.
@@ -124,7 +124,7 @@ def make_joint_step(
 
 
 def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen: Frozen) -> tuple[TrainState, Metrics]:
-    """What `make_train_step` jits: everything in it from the batch to the next state, top to bottom."""
+    """Return the next state and the metrics of a step: what `make_train_step` jits."""
     train, objective = fixed.config.train, fixed.objective
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
@@ -135,22 +135,27 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
     # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
     count = objective.count(batch)
     same = Same(state.params, frozen, memo.whole, key, state.scale / count)
-    (grads, sums), rows = over_batch(gradients, fixed, state.step, same, Rows(batch, memo.rows))
+    parts = Rows(batch, memo.rows)
+    (grads, sums), rows = over_batch(gradients, fixed, state.step, same, parts)
+    memo = Memo(rows, memo.whole)
     means = {name: total / count for name, total in sums.items()}
     grads = jax.tree.map(lambda g: g / state.scale, grads)
     grad_norm = optax.tree.norm(grads)
 
-    # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever. What the
-    # update gives is not looked at: that would hold the new and the old state in memory side by side.
+    # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever; and the memo,
+    # which stays as well. What the update gives is not looked at: that would hold the new and the old state in memory
+    # side by side.
     leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
     finite = jnp.all(leaf_ok) & jnp.isfinite(means["loss"]) & jnp.isfinite(grad_norm)
+    for leaf in jax.tree.leaves(memo):
+        finite &= jnp.all(jnp.isfinite(leaf))
     bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
     lr = jnp.asarray(schedules.learning_rate(fixed.config)(state.step))
     optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
     # What is not finite is dropped below; here it would only cost the time that a decomposition tries to converge.
     grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
-    measure = functools.partial(factors, fixed, state.step, same, Rows(batch, memo.rows), count)
+    measure = functools.partial(factors, fixed, state.step, same, parts, count)
     directions, opt_state = optimizer.update(grads, state.opt_state, state.params, measure=measure, lr=lr)
     trust = optax.tree.get(opt_state, "trust")  # of K-FAC, which inverts what no gradient shows
     finite &= True if trust is None else jnp.isfinite(trust)
@@ -162,7 +167,7 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
         averaged = jax.tree.map(lambda a, p: (1 - weight) * a + weight * p, averaged, params)
     params, opt_state, averaged, memo = jax.tree.map(
         functools.partial(jnp.where, finite),
-        (params, opt_state, averaged, Memo(rows, memo.whole)),
+        (params, opt_state, averaged, memo),
         (state.params, state.opt_state, state.averaged, state.memo),
     )
 
