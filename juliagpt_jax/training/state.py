@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.models.decoder import Decoder
@@ -55,10 +56,11 @@ def initial_state(config: config.Config, model: Decoder, params: Any = None, mem
 
 
 def places(state: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
-    """Where each array of a state lives: a memo's rows with the rows of the batch, all else as `shardings` says."""
+    """Return where each array of a state lives: a memo's rows with the rows of the batch, what all rows share on every
+    device, and all else as `shardings` says."""
     rows = jax.tree.map(lambda _: batch_sharding(mesh), state.memo.rows)
-    placed = shardings(state, mesh)
-    return placed._replace(memo=placed.memo._replace(rows=rows))
+    whole = jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), state.memo.whole)
+    return shardings(state._replace(memo=Memo()), mesh)._replace(memo=Memo(rows, whole))
 
 
 SOMETIMES = ("averaged", "memo")  # parts of a state that a run may do without
