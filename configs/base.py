@@ -103,6 +103,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
+    train.objective = "next_token"  # what a step minimises, a name of objectives/build.py: also doremi
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -135,6 +136,11 @@ def get_config() -> ml_collections.ConfigDict:
     train.ngram = ngram = ml_collections.ConfigDict()
     ngram.kind = "bigram"  # what the corpus's n-grams ask of predictions, a name of objectives/ngrams.py
     ngram.weight = 0.0  # weight of that penalty in the loss; 0: none
+
+    train.doremi = doremi = ml_collections.ConfigDict()
+    doremi.reference = "none"  # workdir of the run whose losses doremi measures by; the command doremi sets it
+    doremi.eta = 1.0  # step size of the weights of domains; the paper's
+    doremi.smoothing = 1e-4  # uniform share of these weights; the paper's
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

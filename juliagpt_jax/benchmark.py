@@ -116,12 +116,13 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     import jax
     import numpy as np
 
+    from juliagpt_jax.data.batch import Batch
     from juliagpt_jax.evaluation import ceilings, cost
     from juliagpt_jax.models import parameters
     from juliagpt_jax.models.build import build_model
     from juliagpt_jax.training import step
     from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-    from juliagpt_jax.training.state import initial_state
+    from juliagpt_jax.training.state import Frozen, initial_state
 
     train, model = settings.train, settings.model
     micro = devices.micro_batches(train.accumulate, train.batch_size, model.context)
@@ -132,15 +133,15 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
     state = jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))()
     rng = np.random.default_rng(0)
     text = rng.integers(options.vocab, size=(train.batch_size, model.context + 1), dtype=np.int32)
-    batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
+    batch = jax.device_put(Batch(text[:, :-1], text[:, 1:]), batch_sharding(mesh))
 
     begun = time.perf_counter()
-    compiled = step.make_train_step(settings, decoder, mesh).lower(state, batch).compile()
+    compiled = step.make_train_step(settings, decoder, mesh).lower(state, batch, Frozen()).compile()
     compile_s = time.perf_counter() - begun
     times = []
     for _ in range(options.repeats + 2):  # the first two warm up
         begun = time.perf_counter()
-        state, metrics = compiled(state, batch)
+        state, metrics = compiled(state, batch, Frozen())
         metrics["loss"].item()
         times.append(time.perf_counter() - begun)
     step_s, peak = statistics.median(times[2:]), devices.peak_memory_bytes()

@@ -5,14 +5,14 @@ python -m juliagpt_jax.doremi --config=configs/micro.py --workdir=runs/doremi [-
 
 import argparse
 import dataclasses
-import hashlib
 import math
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config_file, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.knobs.train import DoReMi
 
 
 def parser() -> command.Parser:
@@ -39,15 +39,17 @@ def main(options: argparse.Namespace) -> None:
     for name, good in [("eta", 0 < options.eta < math.inf), ("smoothing", 0 < options.smoothing < 1)]:
         if not good:
             raise UserError(f"--{name}={getattr(options, name)} must be above 0{' and below 1' * (name != 'eta')}")
+    if settings.train.objective != "next_token":
+        raise UserError("config.train.objective: the reference learns next_token, and the proxy doremi; leave it out")
     workdir = Path(options.workdir)
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import query, selection
-    from juliagpt_jax.store.workdir import open_run
-    from juliagpt_jax.training import doremi, run
+    from juliagpt_jax.training import run
 
     run.check(settings)
+    _refuse_older(workdir / "proxy")
     by = settings.data.weights_by
     corpus = corpora.load(settings.data, settings.model.context)
     drawn = selection.shares(corpus, settings.data, settings.seed, settings.model.context)
@@ -58,11 +60,10 @@ def main(options: argparse.Namespace) -> None:
 
     print(f"reference: {workdir / 'reference'}, drawn by {data.phase_weights}", flush=True)
     first = run.run(settings, workdir / "reference", begun)
-    trained = open_run(workdir / "reference")
-    origin = hashlib.sha256((trained.folder / "manifest.json").read_bytes()).hexdigest()
     print(f"\nproxy: {workdir / 'proxy'}", flush=True)
-    make = doremi.proxy(trained.params, origin, options.eta, options.smoothing)
-    second = run.run(settings, workdir / "proxy", begun, make)
+    own = DoReMi(str(workdir / "reference"), options.eta, options.smoothing)
+    train = dataclasses.replace(settings.train, objective="doremi", doremi=own)
+    second = run.run(dataclasses.replace(settings, train=train), workdir / "proxy", begun)
 
     values = {
         **{key: second[key] for key in ("by", "weights", "drawn", "last_weights", "excess")},
@@ -82,6 +83,16 @@ def main(options: argparse.Namespace) -> None:
     print(f"\n--config.data.phase_weights={workdir / 'weights.json'}{by_flag}")
     if options.json:
         command.print_json(values)
+
+
+def _refuse_older(proxy: Path) -> None:
+    """Refuse a proxy of before DoReMi was an objective: its checkpoints keep the mixture under another name."""
+    path = proxy / "config.json"
+    if path.exists() and config.read(path).train.objective != "doremi":
+        raise UserError(
+            f"{proxy} is of an older version, whose DoReMi runs cannot go on (its weights.json stays good); "
+            "give another --workdir"
+        )
 
 
 if __name__ == "__main__":

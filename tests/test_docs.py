@@ -13,14 +13,22 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from juliagpt_jax.data import corpus, sampler, selection
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models import build
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.objectives.build import OBJECTIVES, build_objective
 from juliagpt_jax.study import runner, suite, tables
+from juliagpt_jax.training import run
+from juliagpt_jax.training.mesh import make_mesh
+from juliagpt_jax.training.state import Frozen, initial_state
+from juliagpt_jax.training.step import make_train_step
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -155,6 +163,44 @@ def test_the_mixer_sees_no_later_token_and_no_other_row(mixed):
     np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
     np.testing.assert_array_equal(one[1, :5], other[1, :5])
     assert (one[1, 5:] != other[1, 5:]).any(axis=-1).all()
+
+
+# The objectives.
+
+
+def test_the_objectives(tiny, monkeypatch):
+    """The page's classes under their names: a batch in two parts is the batch in one; what they say is what they do."""
+    page: dict = {}
+    for text in code("howto/objective.md"):
+        exec(text, page)
+    tokens = np.random.default_rng(0).integers(VOCAB, size=(4, 17), dtype=np.int32)
+    batch, seen = Batch(tokens[:, :-1], tokens[:, 1:]), {}
+    for name, made in [("smoothed", "Smoothed"), ("hard_first", "HardFirst")]:
+        monkeypatch.setitem(OBJECTIVES, name, page[made])
+        for parts in (1, 2):
+            words = ["train.lr=2e-5", "train.min_lr=0", f"train.objective={name}", f"train.accumulate={parts}"]
+            settings = tiny("model.layers=1", *words)
+            run.check(settings)
+            model = build.build_model(settings, VOCAB)
+            state = initial_state(settings, model, memo=build_objective(settings, model).memo())
+            params = jax.device_get(state.params)
+            seen[name, parts] = make_train_step(settings, model, make_mesh(settings))(state, batch, Frozen())
+        (one, metrics), (two, _) = seen[name, 1], seen[name, 2]
+        for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-6)
+        logits = model.apply({"params": params}, batch.inputs)[0]
+        losses = np.asarray(token_losses(logits, batch.targets))
+        if name == "smoothed":
+            assert float(metrics["loss"]) == pytest.approx(losses.mean(), rel=1e-5)
+            wanted = optax.smooth_labels(jax.nn.one_hot(batch.targets, VOCAB), 0.1)
+            apply = lambda params, inputs, key, model=model: model.apply({"params": params}, inputs)
+            total = page[made](settings, model).loss(apply, params, (), None, batch, None).total
+            assert float(total) == pytest.approx(float(optax.softmax_cross_entropy(logits, wanted).sum()), rel=1e-5)
+        else:
+            rows = losses.mean(axis=1)
+            weights = 1 / (1 + np.exp(rows.mean() - rows))
+            assert float(metrics["loss"]) == pytest.approx((rows * weights).sum() / weights.sum(), rel=1e-5)
+            assert float(metrics["mean_so_far"]) == pytest.approx(losses.mean(), rel=1e-5)
 
 
 # The data techniques.

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.store.checkpoint import read_meta
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics
@@ -37,7 +38,7 @@ from juliagpt_jax.training import events
 whole = events.Events.note
 def note(self, step, *rest):
     whole(self, step, *rest)
-    if step == 23 and self.workdir.name == "proxy":
+    if step == 23 and self.config.train.objective == "doremi":
         os.kill(os.getpid(), signal.SIG{how})
 events.Events.note = note
 """
@@ -63,7 +64,7 @@ def test_the_command_and_a_kill_in_the_proxy(micro, arguments, tmp_path):
     assert sum(weights.values()) == pytest.approx(1, abs=1e-5) and weights != drawn
     mean = np.mean([row["weight_hard"] for row in rows(tmp_path / "clean" / "proxy") if "weight_hard" in row])
     assert weights["hard"] == pytest.approx(mean, abs=1e-6), "the mean over all steps"
-    assert read_meta(tmp_path / "clean" / "proxy" / "checkpoints" / "40")["tree"]["mixture/weights"] == "float32[2]"
+    assert read_meta(tmp_path / "clean" / "proxy" / "checkpoints" / "40")["tree"]["memo/whole/weights"] == "float32[2]"
 
     flag = f"--config.data.phase_weights={tmp_path / 'clean' / 'weights.json'}"
     process = micro.run("main", *arguments, f"--workdir={tmp_path / 'run'}", flag, "--json")
@@ -74,11 +75,28 @@ def test_the_command_and_a_kill_in_the_proxy(micro, arguments, tmp_path):
     total = sum(part["loss"] * part["characters"] for part in report["phases"].values())
     assert total / report["characters"] == pytest.approx(report["loss"], rel=1e-6)
 
-    other = micro.run("doremi", *arguments, f"--workdir={tmp_path / 'clean'}", "--eta=2")
-    assert other.returncode == 0 and "proxy is done" in other.out
-    (tmp_path / "clean" / "proxy" / "DONE").unlink()
+    again = micro.run("doremi", *arguments, f"--workdir={tmp_path / 'clean'}")
+    assert again.returncode == 0 and "proxy is done" in again.out
     refused = micro.run("doremi", *arguments, f"--workdir={tmp_path / 'clean'}", "--eta=2")
-    assert refused.returncode == 2 and "the reference, --eta or --smoothing of doremi is not what it was" in refused.err
+    assert refused.returncode == 2 and "train.doremi.eta: 1.0 -> 2.0" in refused.err
+    (tmp_path / "clean" / "proxy" / "DONE").unlink()
+    newest = tmp_path / "clean" / "reference" / "checkpoints" / "40"
+    newest.rename(newest.with_name("40.gone"))
+    refused = micro.run("doremi", *arguments, f"--workdir={tmp_path / 'clean'}")
+    assert refused.returncode == 2 and "what config.train.objective reads is not what it was" in refused.err
+
+
+def test_a_proxy_of_an_older_version(micro, arguments, tmp_path):
+    """It cannot go on; one line says so before anything is trained."""
+    (tmp_path / "proxy").mkdir()
+    values = config.to_dict(config_file.load("configs/tiny.py"))
+    for name in ("objective", "doremi"):
+        del values["train"][name]
+    (tmp_path / "proxy" / "config.json").write_text(json.dumps(values))
+    process = micro.run("doremi", *arguments, f"--workdir={tmp_path}")
+    assert process.returncode == 2 and process.err.count("\n") == 1, process.err
+    assert "proxy is of an older version, whose DoReMi runs cannot go on" in process.err
+    assert not (tmp_path / "reference").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +104,7 @@ def test_the_command_and_a_kill_in_the_proxy(micro, arguments, tmp_path):
     [
         (["--by=form_"], "no field 'form_'"),
         (["--smoothing=1"], "--smoothing=1.0 must be above 0 and below 1"),
+        (["--config.train.objective=doremi"], "the reference learns next_token, and the proxy doremi; leave it out"),
         (["--config.data.filter=phase in easy"], "one phase alone, easy: there is nothing to weigh"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

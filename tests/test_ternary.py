@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from juliagpt_jax import evaluate, export, generate, import_model
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
@@ -18,7 +19,7 @@ from juliagpt_jax.models.build import at_step, build_model
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics, step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 STEPS, TURN = 10, 5
 WORDS = (
@@ -36,21 +37,21 @@ def test_dense_before_the_step_and_ternary_from_it_on(tiny):
     words = ("model.layers=1", "model.width=16", "train.accumulate=2", "mesh.data=2", "train.steps=8")
     settings = tiny(*words, "model.linear=ternary", "train.ternary_from=0.5")
     text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)
-    batch = text[:, :-1], text[:, 1:]
+    batch = Batch(text[:, :-1], text[:, 1:])
     model, mesh = build_model(settings, 13), make_mesh(settings)
     run, make = step.make_train_step(settings, model, mesh), lambda: initial_state(settings, model)
-    places = shardings(jax.eval_shape(make), mesh), (batch_sharding(mesh),) * 2
+    places = shardings(jax.eval_shape(make), mesh), batch_sharding(mesh)
     state = jax.device_get(jax.jit(make)())
 
     def loss_and_norm(model):
-        loss = lambda p: jnp.mean(token_losses(model.apply({"params": p}, batch[0])[0], batch[1]))
+        loss = lambda p: jnp.mean(token_losses(model.apply({"params": p}, batch.inputs)[0], batch.targets))
         value, slope = jax.jit(jax.value_and_grad(loss))(state.params)
         return [float(value), float(optax.tree.norm(slope))]
 
     ternary, dense = loss_and_norm(model), loss_and_norm(at_step(settings, model, 0))
     assert np.abs(np.array(ternary) - dense).min() > 1e-4
     for at, wanted in [(0, dense), (3, dense), (4, ternary), (7, ternary)]:
-        _, seen = run(*jax.device_put((state._replace(step=np.int32(at)), batch), places))
+        _, seen = run(*jax.device_put((state._replace(step=np.int32(at)), batch), places), Frozen())
         np.testing.assert_allclose([seen["loss"], seen["grad_norm"]], wanted, rtol=1e-4, err_msg=str(at))
 
 

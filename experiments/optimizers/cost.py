@@ -16,13 +16,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file, devices
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.store.workdir import processor
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh
 from juliagpt_jax.training.optimizers import OPTIMIZERS
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 VOCAB = 65
 ROOT = Path(__file__).parents[2]
@@ -45,9 +46,9 @@ def machine(name: str, optimizer: str, overrides: list[str]):
     state = jax.jit(lambda: initial_state(settings, model))()
     shape = (settings.train.batch_size, settings.model.context + 1)
     text = np.random.default_rng(0).integers(VOCAB, size=shape, dtype=np.int32)
-    batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
+    batch = jax.device_put(Batch(text[:, :-1], text[:, 1:]), batch_sharding(mesh))
     begun = time.perf_counter()
-    run = step.make_train_step(settings, model, mesh).lower(state, batch).compile()
+    run = step.make_train_step(settings, model, mesh).lower(state, batch, Frozen()).compile()
     compile_s = time.perf_counter() - begun
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state)) / 2**20
     return run, state, batch, compile_s, size, interval(settings.train)
@@ -62,7 +63,7 @@ def measure(name: str, kinds: dict[str, tuple[str, list[str]]], rounds: int) -> 
         for label, (run, _, batch, _, _, every) in made.items():
             begun = time.perf_counter()
             for _ in range(every):
-                states[label], metrics = run(states[label], batch)
+                states[label], metrics = run(states[label], batch, Frozen())
             metrics["loss"].item()
             if turn:
                 times[label].append((time.perf_counter() - begun) / every)

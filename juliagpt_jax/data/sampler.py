@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-IGNORED = -1  # the target of a token that is not scored
+from juliagpt_jax.data.batch import IGNORED, Batch
+
 MIXING, PACING = 2**31 - 1, 2**31 - 2  # streams of random numbers beside those of the rings, 0, 1, ...
 
 
@@ -178,23 +179,24 @@ def windows(plan: Plan, step: int) -> Windows:
 
 def gather(
     tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, begins: np.ndarray, sizes: np.ndarray, context: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets, each (batch, context) int32, of `Windows`; targets past a window's length are IGNORED."""
+) -> Batch:
+    """The batch of `Windows`: inputs and targets, each (batch, context) int32; targets past a window's length are
+    IGNORED."""
     offsets = np.arange(context + 1)
     places = begins[:, None] + ((starts - begins)[:, None] + offsets) % sizes[:, None]
     window = tokens[places].astype(np.int32)
-    return window[:, :-1], np.where(offsets[:-1] < lengths[:, None], window[:, 1:], IGNORED)
+    return Batch(window[:, :-1], np.where(offsets[:-1] < lengths[:, None], window[:, 1:], IGNORED))
 
 
 @functools.partial(jax.jit, static_argnums=5)
 def gather_on_device(
     tokens: jax.Array, starts: jax.Array, lengths: jax.Array, begins: jax.Array, sizes: jax.Array, context: int
-) -> tuple[jax.Array, jax.Array]:
+) -> Batch:
     """`gather` for a token array that lives on the device; places are int32, so the text is below 2^31 tokens."""
     offsets = jnp.arange(context + 1)[None, :]
     places = begins[:, None] + ((starts - begins)[:, None] + offsets) % sizes[:, None]
     window = tokens[places].astype(jnp.int32)
-    return window[:, :-1], jnp.where(offsets[:, :-1] < lengths[:, None], window[:, 1:], IGNORED)
+    return Batch(window[:, :-1], jnp.where(offsets[:, :-1] < lengths[:, None], window[:, 1:], IGNORED))
 
 
 def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:

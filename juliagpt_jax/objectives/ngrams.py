@@ -1,4 +1,4 @@
-"""What n-grams of the corpus know, as a penalty beside the loss: `train.ngram.kind` names it, `.weight` weighs it.
+"""Penalties for predictions that contradict the n-grams of the corpus: `train.ngram.kind` names one of them.
 
 Counting n-grams takes a second and holds for any model, so it may help one that has seen little. A penalty is a sum
 over windows of one number each, times the targets of the window: so it is the same however a batch is cut.
@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.ground import config
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.ground.errors import UserError
 
 LARGEST_TABLE = 2**24  # numbers in a table of n-grams
@@ -111,7 +110,7 @@ def _bigram(tokens: np.ndarray, vocab: int) -> Penalty:
 
 
 def _entropy(tokens: np.ndarray, vocab: int) -> Penalty:
-    """What the mean entropy of a window's predictions exceeds the entropy of the corpus's trigrams by."""
+    """Penalise windows whose predictions are, on average, more uncertain than the corpus's trigrams."""
     bound = trigram_entropy(tokens, vocab)
 
     def penalty(logits, inputs, targets):
@@ -127,12 +126,3 @@ def _entropy(tokens: np.ndarray, vocab: int) -> Penalty:
 
 PENALTIES = {"zipf": _zipf, "bigram": _bigram, "entropy": _entropy}
 WORDS = {"train.ngram.kind": PENALTIES}
-
-
-def make(train: config.Train, tokens: np.ndarray, vocab: int) -> Penalty | None:
-    """The penalty that a config asks for, made from its training tokens; None at weight 0.
-
-    Raises:
-        UserError: a vocabulary too large to count the n-grams.
-    """
-    return PENALTIES[train.ngram.kind](np.asarray(tokens), vocab) if train.ngram.weight else None

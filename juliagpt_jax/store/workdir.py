@@ -16,6 +16,7 @@ from typing import Any
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.knobs.names import modern
 
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
@@ -32,6 +33,7 @@ FREE = {
     "train.sample_every",
     "train.sample_tokens",
     "train.max_bad_steps",
+    "train.doremi.reference",  # where it lies; what it says is held to the checkpoint
     "train.remat",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
@@ -46,7 +48,7 @@ def free(wanted: config.Config) -> set[str]:
 def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
     """What a run that goes on would change and must not: "train.lr: 0.1 -> 0.2". Of a model from outside that has not
     `trained` here only the model is settled, not how it will train."""
-    changed = config.differences(old, config.to_dict(wanted), free(wanted))
+    changed = config.differences(modern(old), config.to_dict(wanted), free(wanted))
     return [row for row in changed if trained or (row.startswith("model.") and not row.startswith("model.dropout:"))]
 
 

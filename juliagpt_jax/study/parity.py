@@ -21,6 +21,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from juliagpt_jax.data import sampler, selection
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.command import finite
@@ -31,7 +32,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-from juliagpt_jax.training.state import TrainState, initial_state
+from juliagpt_jax.training.state import Frozen, TrainState, initial_state
 
 STEPS = 10  # of AdamW in `same`
 EVAL_BATCH = 32
@@ -96,8 +97,8 @@ class Pair:
         self._fresh = jax.jit(self._start, out_shardings=places)
         self.torch = import_torch()
 
-    def batches(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Inputs and targets of step 0, 1, ... of a run with this seed."""
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """The batches of step 0, 1, ... of a run with this seed."""
         data, train, context = self.settings.data, self.settings.train, self.settings.model.context
         chosen = selection.select(self.corpus, data, seed, context)
         plan = selection.plan(chosen, data, context, train.batch_size, train.steps, seed)
@@ -118,8 +119,8 @@ class Pair:
             self.torch.load(model, given)
         return model.double() if double else model
 
-    def torch_batch(self, batch: tuple[np.ndarray, np.ndarray]) -> Any:
-        return tuple(self.torch.torch.from_numpy(part.astype(np.int64)) for part in batch)
+    def torch_batch(self, batch: Batch) -> Any:
+        return tuple(self.torch.torch.from_numpy(part.astype(np.int64)) for part in (batch.inputs, batch.targets))
 
     def torch_params(self, model: Any) -> dict[str, np.ndarray]:
         return {path: tensor.detach().numpy() for path, tensor in self.torch.by_path(model.named_parameters()).items()}
@@ -152,9 +153,9 @@ def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
 
     arrays = lambda tree: {path: np.asarray(leaf).astype(np.float64) for path, leaf in paths(tree).items()}
     start = arrays(state.params)
-    logits, loss, gradient = first(state.params, *batches[0])
+    logits, loss, gradient = first(state.params, batches[0].inputs, batches[0].targets)
     for batch in batches:
-        state, _ = pair.train_step(state, jax.device_put(batch, batch_sharding(pair.mesh)))
+        state, _ = pair.train_step(state, jax.device_put(batch, batch_sharding(pair.mesh)), Frozen())
     found = {"logits": arrays({"logits": logits}), "loss": arrays({"loss": loss}), "gradient": arrays(gradient)}
     return found | {f"{STEPS} steps": {path: end - start[path] for path, end in arrays(state.params).items()}}
 
@@ -207,7 +208,7 @@ def train(pair: Pair, arm: str, seed: int) -> dict[str, Any]:
     if arm == "jax":
         place = batch_sharding(pair.mesh)
         for batch in itertools.islice(batches, steps):
-            state, _ = pair.train_step(state, jax.device_put(batch, place))
+            state, _ = pair.train_step(state, jax.device_put(batch, place), Frozen())
         jax.block_until_ready(state.params)
         train_s, params = time.perf_counter() - begun, state.params
         loss = jax_loss(pair, params)
@@ -237,7 +238,7 @@ def torch_loss(pair: Pair, model: Any) -> float:
     total = 0.0
     with pair.torch.torch.no_grad():
         for at in range(0, len(inputs), EVAL_BATCH):
-            x, y = pair.torch_batch((inputs[at : at + EVAL_BATCH], targets[at : at + EVAL_BATCH]))
+            x, y = pair.torch_batch(Batch(inputs[at : at + EVAL_BATCH], targets[at : at + EVAL_BATCH]))
             total += float(pair.torch.mean_loss(model(x), y)) * int((y != sampler.IGNORED).sum())
     return total / int((targets != sampler.IGNORED).sum())
 
@@ -268,7 +269,7 @@ def speed(pair: Pair, rounds: int = 5, seconds: float = 2.0, compiled: bool = Fa
     def ours(count: int) -> None:
         nonlocal state
         for n in range(count):
-            state, _ = pair.train_step(state, placed[n % len(placed)])
+            state, _ = pair.train_step(state, placed[n % len(placed)], Frozen())
         jax.block_until_ready(state.params)
 
     def theirs(count: int) -> None:

@@ -19,7 +19,7 @@ from juliagpt_jax.ground.config import Config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training.mesh import shardings
-from juliagpt_jax.training.state import TrainState, initial_state
+from juliagpt_jax.training.state import Frozen, TrainState, initial_state
 from juliagpt_jax.training.step import make_train_step
 
 
@@ -65,7 +65,7 @@ class Retrainer:
         plan = sampler.Plan(len(text), context, self.config.train.batch_size, seed)
         state, kept = self._fresh(jax.random.key(seed)), []
         for step in range(1, steps + 1):
-            state, _ = self._step(state, sampler.gather(text, *sampler.windows(plan, step - 1), context))
+            state, _ = self._step(state, sampler.gather(text, *sampler.windows(plan, step - 1), context), Frozen())
             if step == steps or (keep_every and step % keep_every == 0):
                 kept.append((step, jax.tree.map(np.asarray, state.params)))
         return kept

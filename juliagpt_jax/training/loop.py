@@ -11,19 +11,20 @@ import jax
 import numpy as np
 
 from juliagpt_jax.data import sampler, selection
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
 from juliagpt_jax.training import report
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
-from juliagpt_jax.training.state import TrainState, from_items, initial_state, items
+from juliagpt_jax.training.state import Frozen, TrainState, from_items, initial_state, items, places
 from juliagpt_jax.training.step import make_train_step
 
 DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device; a larger one stays memory-mapped
@@ -41,6 +42,7 @@ class Trainer:
             "data": "the training data",
             "tokenizer": "the tokenizer",
             "selection": "what config.data.scores or .phase_weights read",
+            "objective": "what config.train.objective reads",
         }
     )
 
@@ -50,16 +52,19 @@ class Trainer:
         self.mesh = make_mesh(config)
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         self.chosen = selection.select(corpus, config.data, config.seed, model.context)
+        self.objective = build_objective(config, self.model, self.chosen)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
             "selection": self.chosen.fingerprint,
             "tokenizer": corpus.tokenizer.to_dict(),
-            **self.extra_meta,
+            "objective": self.objective.facts(),
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
         self.state = self._restore_or_start()
+        frozen = Frozen(own=self.objective.frozen())
+        self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
         self._tokens = None
         if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
@@ -71,52 +76,41 @@ class Trainer:
         self.compile_s = 0.0
         self.train_flops_step = self.step_memory_bytes = float("nan")
 
-    @property
-    def extra_meta(self) -> dict[str, Any]:
-        """What checkpoints of another kind of run say beside the usual."""
-        return {}
-
     def _first_state(self) -> TrainState:
-        return initial_state(self.config, self.model)
-
-    def _make_step(self) -> Any:
-        """The jitted step: (state, what `batch` gives) -> (state, metrics)."""
-        return make_train_step(self.config, self.model, self.mesh, self.penalty())
-
-    def penalty(self) -> ngrams.Penalty | None:
-        return ngrams.make(self.config.train, self.chosen.tokens, self.model.vocab)
+        return initial_state(self.config, self.model, memo=self.objective.memo())
 
     def _restore_or_start(self) -> TrainState:
         make = self._first_state
         shapes = jax.eval_shape(make)
-        places = shardings(shapes, self.mesh)
-        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
+        placed = places(shapes, self.mesh)
+        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
         if restored is None:
-            return jax.jit(make, out_shardings=places)()
+            return jax.jit(make, out_shardings=placed)()
         trees, meta = restored
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:
             raise UserError(f"{self.workdir}: its checkpoint is of a run with another config ({'; '.join(changed)})")
         for key, name in self.HELD.items():
-            if meta[key] != self.meta[key] and (trained or meta[key] is not None):
+            was = meta.get(key)  # one of before there were objectives says nothing of them
+            if was != self.meta[key] and (trained or was is not None):
                 raise UserError(
                     f"{self.workdir} was trained with other data: {name} is not what it was "
-                    f"({_short(meta[key])} -> {_short(self.meta[key])}); "
+                    f"({_short(was)} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
         return from_items(target, trees)
 
-    def batch(self, step: int) -> tuple[jax.Array, jax.Array]:
-        """Inputs and targets of a step, on the devices."""
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, on the devices."""
         drawn = sampler.windows(self.plan, step)
+        extra = jax.device_put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            return jax.device_put(
-                sampler.gather(self.chosen.tokens, *drawn, self.plan.context), (self._batch_place,) * 2
-            )
+            whole = sampler.gather(self.chosen.tokens, *drawn, self.plan.context)
+            return jax.device_put(whole, self._batch_place)._replace(extra=extra)
         place = jax.device_put(tuple(column.astype(np.int32) for column in drawn), self._batch_place)
-        return sampler.gather_on_device(self._tokens, *place, self.plan.context)
+        return sampler.gather_on_device(self._tokens, *place, self.plan.context)._replace(extra=extra)
 
     def run(self) -> None:
         """Train to the last step.
@@ -130,12 +124,13 @@ class Trainer:
             self.events.say("compiling the training step")
             begun = time.perf_counter()
             # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-            step_function = self._make_step().lower(*next(steps)).compile()
+            train_step = make_train_step(self.config, self.model, self.mesh, self.objective, self.state, self.frozen)
+            step_function = train_step.lower(*next(steps), self.frozen).compile()
             self.compiled(step_function, time.perf_counter() - begun)
             asked = next(steps, None)
             while asked is not None:
                 try:
-                    asked = steps.send(step_function(*asked))
+                    asked = steps.send(step_function(*asked, self.frozen))
                 except StopIteration:
                     asked = None
 
@@ -183,11 +178,17 @@ class Trainer:
 
     def report(self) -> dict[str, Any]:
         """Return what is to be known of the run that has ended (`training/report.py`)."""
-        return report.make(self.state, self.events, self.chosen) | {
-            "compiler_flops": self.train_flops_step * self.config.train.steps,
-            "step_memory_bytes": self.step_memory_bytes,
-            "compile_s": self.compile_s,
-        }
+        applied = self.config.train.steps - int(self.state.skipped)
+        own = self.objective.report(jax.device_get(self.state.memo), applied)
+        return (
+            report.make(self.state, self.events, self.chosen)
+            | own
+            | {
+                "compiler_flops": self.train_flops_step * self.config.train.steps,
+                "step_memory_bytes": self.step_memory_bytes,
+                "compile_s": self.compile_s,
+            }
+        )
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.models import build
 from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
 from juliagpt_jax.training import metrics, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
 
-WORDS = selection.WORDS | ngrams.WORDS | optimizers.WORDS | schedules.WORDS
+WORDS = selection.WORDS | optimizers.WORDS | schedules.WORDS
 
 
 def check(settings: config.Config) -> None:
@@ -36,17 +36,15 @@ def check(settings: config.Config) -> None:
     """
     words.check(settings, WORDS)
     build.check(settings)
+    objectives.check(settings)
     selection.check(settings.data)
 
 
-def run(
-    settings: config.Config, workdir: Path, begun: float, trainer: Callable[..., Trainer] = Trainer
-) -> dict[str, Any]:
+def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
     """Train in `workdir` until it is done, and return the report; of a run that is done, the report it left.
 
     Args:
         begun: `time.perf_counter()` when the command began.
-        trainer: what makes the trainer, with Trainer's arguments.
 
     Raises:
         UserError, NumericalError, StorageError, Stopped: as the trainer.
@@ -57,7 +55,7 @@ def run(
         try:
             print(f"reading {settings.data.path}", flush=True)
             corpus = corpora.load(settings.data, settings.model.context)
-            ready = _begin(settings, corpus, workdir, trainer)
+            ready = _begin(settings, corpus, workdir)
             ready.run()
             return _end(ready, begun)
         except NumericalError as error:
@@ -82,7 +80,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
             some = next(iter(left.values()))
             print(f"reading {some.data.path}", flush=True)
             corpus = corpora.load(some.data, some.model.context)
-            trainers = [_begin(own, corpus, workdir, Trainer) for workdir, own in left.items()]
+            trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
             for trainer, error in zip(trainers, together.run(trainers), strict=True):
                 if isinstance(error, NumericalError):
                     write_text(trainer.workdir / "FAILED", f"{error}\n")
@@ -99,7 +97,7 @@ def _is_done(settings: config.Config, workdir: Path) -> bool:
     return False
 
 
-def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make: Callable[..., Trainer]) -> Trainer:
+def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path) -> Trainer:
     """Make the trainer of a run, and announce it."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
@@ -112,7 +110,7 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path, make:
     for note in corpus.notes:
         print(f"      {note}")
     print("making the parameters, or reading the newest checkpoint", flush=True)
-    trainer = make(settings, corpus, workdir, facts)
+    trainer = Trainer(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)

@@ -4,9 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.objectives.objective import Memo
+from juliagpt_jax.training.mesh import batch_sharding, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS
 
 INITIAL_SCALE = 2.0**15
@@ -15,7 +18,7 @@ INITIAL_SCALE = 2.0**15
 class TrainState(NamedTuple):
     """Everything a step changes. Scalars are arrays of shape ()."""
 
-    params: Any
+    params: Any  # those that are trained
     opt_state: Any
     averaged: Any  # the averaged weights, or () without averaging
     step: jax.Array  # int32, steps done, applied or not
@@ -23,12 +26,19 @@ class TrainState(NamedTuple):
     good: jax.Array  # int32 finite steps since the scale last changed
     bad_in_row: jax.Array  # int32 non-finite steps since the last finite one
     skipped: jax.Array  # int32 non-finite steps so far
-    mixture: Any = ()  # DoReMi's weights of domains (training/doremi.py), or () elsewhere
+    memo: Memo = Memo()  # of the objective; empty for most
 
 
-def initial_state(config: config.Config, model: Decoder, params: Any = None) -> TrainState:
-    """Given parameters, or fresh ones from the seed, and the optimizer's empty state. Pure: may be jitted or only
-    shaped."""
+class Frozen(NamedTuple):
+    """What a step reads and never changes: it is not donated, and no checkpoint keeps it."""
+
+    base: Any = ()  # the model's parameters that are not trained, such as those below adapters
+    own: Any = ()  # of the objective, such as the parameters of a reference model
+
+
+def initial_state(config: config.Config, model: Decoder, params: Any = None, memo: Memo | None = None) -> TrainState:
+    """Given parameters, or fresh ones from the seed, the optimizer's empty state, and an objective's memo, if it has
+    one. Pure: may be jitted or only shaped."""
     if params is None:
         params = model.init(jax.random.key(config.seed), jnp.zeros((1, 2), jnp.int32))["params"]
     zero = lambda: jnp.zeros((), jnp.int32)
@@ -41,10 +51,19 @@ def initial_state(config: config.Config, model: Decoder, params: Any = None) -> 
         good=zero(),
         bad_in_row=zero(),
         skipped=zero(),
+        memo=memo or Memo(),
     )
 
 
-SOMETIMES = ("averaged", "mixture")  # parts of a state that a run may do without
+def places(state: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
+    """Return where each array of a state lives: a memo's rows with the rows of the batch, what all rows share on every
+    device, and all else as `shardings` says."""
+    rows = jax.tree.map(lambda _: batch_sharding(mesh), state.memo.rows)
+    whole = jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), state.memo.whole)
+    return shardings(state._replace(memo=Memo()), mesh)._replace(memo=Memo(rows, whole))
+
+
+SOMETIMES = ("averaged", "memo")  # parts of a state that a run may do without
 SCALARS = ("step", "scale", "good", "bad_in_row", "skipped")
 
 
@@ -52,7 +71,7 @@ def items(state: TrainState) -> dict[str, Any]:
     """The state as a checkpoint keeps it: a tree for each name."""
     trees = {"params": state.params, "opt_state": state.opt_state}
     trees["train"] = {name: getattr(state, name) for name in SCALARS}
-    return trees | {name: getattr(state, name) for name in SOMETIMES if getattr(state, name) != ()}
+    return trees | {name: getattr(state, name) for name in SOMETIMES if jax.tree.leaves(getattr(state, name))}
 
 
 def from_items(state: TrainState, trees: dict[str, Any]) -> TrainState:

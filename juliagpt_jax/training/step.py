@@ -1,243 +1,318 @@
 """The one train step: pure, jitted once, its state donated.
 
 Loss scaling, accumulation, clipping, the optimizer, the average of the weights and the refusal of non-finite updates
-are all inside it. All randomness is fold_in(key(seed), step).
+are all inside it, for any objective. All randomness is fold_in(key(seed), step).
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
-from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models import capture
 from juliagpt_jax.models.build import at_step
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.objectives.ngrams import Penalty
+from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.objectives.objective import Memo, Objective
 from juliagpt_jax.training import kfac, schedules
 from juliagpt_jax.training.mesh import batch_sharding, diffrax_loops, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
-from juliagpt_jax.training.state import TrainState, initial_state
+from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
 
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
+
+Merge = Callable[[Any, Any], Any]  # merge(trained, base) -> all parameters of the model
+Metrics = dict[str, jax.Array]
+
+
+class Fixed(NamedTuple):
+    """What a step is compiled for."""
+
+    config: config.Config
+    model: Decoder
+    mesh: jax.sharding.Mesh
+    objective: Objective
+    merge: Merge
+
+
+class Same(NamedTuple):
+    """What all rows of a batch share."""
+
+    trained: Any
+    frozen: Frozen
+    whole: Any  # of the memo
+    key: jax.Array
+    scale: jax.Array  # what sums are multiplied by before they are differentiated
+
+
+class Rows(NamedTuple):
+    """What is cut and spread by rows."""
+
+    batch: Batch
+    memo: Any  # its rows
+    draws: Any = ()  # (B, 2) uint32 a random key for each, where labels are drawn
+
+
+def all_trained(trained: Any, base: Any) -> Any:
+    """Return the parameters of a model all of which are trained."""
+    return trained
 
 
 def make_train_step(
     config: config.Config,
     model: Decoder,
     mesh: jax.sharding.Mesh,
-    penalty: Penalty | None = None,
-    weighted: bool = False,
-):
-    """The jitted `train_step(state, (inputs, targets)) -> (state, metrics)`.
+    objective: Objective | None = None,
+    state: TrainState | None = None,
+    frozen: Frozen | None = None,
+    merge: Merge = all_trained,
+) -> Any:
+    """Return the jitted `step(state, batch, frozen) -> (state, metrics)`.
 
-    inputs and targets are (B, T) int32; a target of IGNORED is not scored. With `weighted` the batch is (inputs,
-    (targets, weights)): the loss is the mean over the targets by their rows' weights (B, 1). `penalty` is added to it,
-    times `train.ngram.weight`, in the gradient and not in the metrics. Metrics are scalars: loss (nats a target),
-    grad_norm (before clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the
-    parameter table, of the first parameter with a non-finite gradient; -1 when only the loss or the norm is bad or
-    nothing is.
+    Metrics are scalars: loss and what else the objective sums (a target), what it says of its memo, grad_norm (before
+    clipping), lr, scale, skipped, bad_in_row, and `bad_leaf`: the index, in the order of the parameter table, of the
+    first parameter with a non-finite gradient; -1 when only the loss, the norm or the memo is bad or nothing is.
+
+    Args:
+        objective: None for the config's, without a corpus.
+        state: the first one, or its shapes; None for one whose parameters are all of the model's.
+        frozen: what the step will be given, or its shapes; None for what the objective has.
+        merge: makes the model's parameters of the trained ones and of `frozen.base`.
     """
-    step = pure_step(config, model, mesh, penalty, weighted)
-    abstract = jax.eval_shape(lambda: initial_state(config, model))
-    placed, whole = shardings(abstract, mesh), NamedSharding(mesh, PartitionSpec())
-    rows = batch_sharding(mesh)
+    objective = objective or build_objective(config, model)
+    abstract = state or jax.eval_shape(lambda: initial_state(config, model, memo=objective.memo()))
+    placed, whole = places(abstract, mesh), NamedSharding(mesh, PartitionSpec())
     return jax.jit(
-        lambda state, batch: step(state, batch, config.seed),
+        functools.partial(train_step, Fixed(config, model, mesh, objective, merge), config.seed),
         donate_argnums=0,
-        in_shardings=(placed, (rows, rows)),
+        in_shardings=(placed, batch_sharding(mesh), shardings(frozen or Frozen(own=objective.frozen()), mesh)),
         out_shardings=(placed, whole),
     )
 
 
 def make_joint_step(
-    config: config.Config, model: Decoder, mesh: jax.sharding.Mesh, seeds: Sequence[int], penalty: Penalty | None = None
-):
-    """The jitted step of several runs that differ in their seed alone, as one vmapped train step:
-    `joint(states, batches) -> ((state, metrics), ...)`, of tuples with what `train_step` has for each seed.
+    config: config.Config,
+    model: Decoder,
+    mesh: jax.sharding.Mesh,
+    seeds: Sequence[int],
+    objective: Objective | None = None,
+    merge: Merge = all_trained,
+) -> Any:
+    """Return the jitted step of several runs that differ in their seed alone, as one vmapped train step:
+    `joint(states, batches, frozen) -> ((state, metrics), ...)`, of tuples with what `train_step` has for each seed;
+    what is frozen is the same for all.
 
     Each run is what it would be alone but for the order of summation in batched products: about 1e-6 a step in float32.
     """
-    step = pure_step(config, model, mesh, penalty)
     stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    fixed = Fixed(config, model, mesh, objective or build_objective(config, model), merge)
+    step = jax.vmap(functools.partial(train_step, fixed), in_axes=(0, 0, 0, None))
 
-    def joint(states, batches):
-        out = jax.vmap(step)(stack(states), stack(batches), jnp.array(seeds, jnp.uint32))
+    def joint(states: Sequence[TrainState], batches: Sequence[Batch], frozen: Frozen) -> tuple:
+        out = step(jnp.array(seeds, jnp.uint32), stack(states), stack(batches), frozen)
         return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], out) for i in range(len(seeds)))
 
     return jax.jit(joint, donate_argnums=0)
 
 
-def pure_step(
-    config: config.Config,
-    model: Decoder,
-    mesh: jax.sharding.Mesh,
-    penalty: Penalty | None = None,
-    weighted: bool = False,
-):
-    """What `make_train_step` jits, `train_step(state, batch, seed)`: all of the config is fixed in it but the seed."""
-    train = config.train
-    learning_rate = schedules.learning_rate(config)
-    rows = batch_sharding(mesh)
+def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen: Frozen) -> tuple[TrainState, Metrics]:
+    """Return the next state and the metrics of a step: what `make_train_step` jits."""
+    train, objective = fixed.config.train, fixed.objective
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-    def forward(model, params, inputs, key):
-        rngs = {"dropout": key} if config.model.dropout else {}
-        rngs |= {"steps": key} if config.model.ode.min_steps else {}
-        out: Any = model.apply({"params": params}, inputs, rngs=rngs)
-        return out
+    memo = state.memo
+    if objective.before is not None:
+        batch, memo = at_this_step(fixed, state.step, prepared, state.params, frozen, memo, batch)
 
-    def loss_sum(model, params, inputs, targets, key, scale):
-        logits, _, aux = forward(model, params, inputs, key)
-        targets, weights = targets if weighted else (targets, None)
-        losses = token_losses(logits, targets)
-        total = objective = jnp.sum(losses) if weights is None else jnp.sum(losses * weights)
-        if penalty is not None:
-            objective += train.ngram.weight * penalty(logits, inputs, targets)
-        if train.ode_energy and "ode" in aux:
-            scored = targets != IGNORED
-            energy: Any = sum(solve.energy for solve in aux["ode"])
-            objective += train.ode_energy * energy * jnp.sum(scored if weights is None else scored * weights)
-        return objective * scale, total
+    # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
+    count = objective.count(batch)
+    same = Same(state.params, frozen, memo.whole, key, state.scale / count)
+    parts = Rows(batch, memo.rows)
+    (grads, sums), rows = over_batch(gradients, fixed, state.step, same, parts)
+    memo = Memo(rows, memo.whole)
+    means = {name: total / count for name, total in sums.items()}
+    grads = jax.tree.map(lambda g: g / state.scale, grads)
+    grad_norm = optax.tree.norm(grads)
 
-    def sampled_loss_sum(model, params, inputs, targets, key, draws, scale):
-        """As if the targets had been drawn from the model; `draws` (B, 2): a random key for each row, so that the
-        draws do not depend on how the batch is cut."""
-        logits, *_ = forward(model, params, inputs, key)
-        targets, weights = targets if weighted else (targets, None)
-        one = lambda key, logits: jax.random.categorical(jax.random.wrap_key_data(key), logits)
-        drawn = jax.vmap(one)(draws, jax.lax.stop_gradient(logits))
-        losses = token_losses(logits, jnp.where(targets == IGNORED, IGNORED, drawn))
-        return scale * jnp.sum(losses if weights is None else losses * jnp.sqrt(weights))
+    # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever; and the memo,
+    # which stays as well. What the update gives is not looked at: that would hold the new and the old state in memory
+    # side by side.
+    leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
+    finite = jnp.all(leaf_ok) & jnp.isfinite(means["loss"]) & jnp.isfinite(grad_norm)
+    for leaf in jax.tree.leaves(memo):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
-    def moments(model, params, batch, targets, key, scale):
-        """What K-FAC's factors are made of, summed over the batch."""
-        inputs, draws = batch
-        if train.kfac.fisher == "sampled":
-            loss = lambda p: sampled_loss_sum(model, p, inputs, targets, key, draws, scale)
-        else:
-            loss = lambda p: loss_sum(model, p, inputs, targets, key, scale)[0]
-        linears = [path for path in paths(params) if capture.is_linear(path)]
-        return capture.moments(loss, params, linears, len(inputs), train.kfac.sharing == "reduce")
+    lr = jnp.asarray(schedules.learning_rate(fixed.config)(state.step))
+    optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
+    # What is not finite is dropped below; here it would only cost the time that a decomposition tries to converge.
+    grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
+    measure = functools.partial(factors, fixed, state.step, same, parts, count)
+    directions, opt_state = optimizer.update(grads, state.opt_state, state.params, measure=measure, lr=lr)
+    trust = optax.tree.get(opt_state, "trust")  # of K-FAC, which inverts what no gradient shows
+    finite &= True if trust is None else jnp.isfinite(trust)
+    decay = schedules.weight_decay(train, state.step, lr)
+    params = descend(train, state.params, directions, lr, decay)
+    averaged = state.averaged
+    if averaged != ():
+        weight = schedules.averaging(train)(state.step)
+        averaged = jax.tree.map(lambda a, p: (1 - weight) * a + weight * p, averaged, params)
+    params, opt_state, averaged, memo = jax.tree.map(
+        functools.partial(jnp.where, finite),
+        (params, opt_state, averaged, memo),
+        (state.params, state.opt_state, state.averaged, state.memo),
+    )
 
-    # Sums over the batch, of the gradient times the scale and of the loss.
-    gradient = jax.grad(loss_sum, argnums=1, has_aux=True)
+    scale, good = state.scale, state.good
+    if train.precision == "f16":
+        grown = good + 1 >= GROWTH_INTERVAL
+        scale = jnp.where(finite, jnp.where(grown, scale * 2, scale), jnp.maximum(scale / 2, 1.0))
+        good = jnp.where(finite & ~grown, good + 1, 0)
+    state = TrainState(
+        params=params,
+        opt_state=opt_state,
+        averaged=averaged,
+        step=state.step + 1,
+        scale=scale,
+        good=good,
+        bad_in_row=jnp.where(finite, 0, state.bad_in_row + 1),
+        skipped=state.skipped + (~finite).astype(jnp.int32),
+        memo=memo,
+    )
+    metrics = means | objective.metrics(memo)
+    metrics |= {"grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
+    if trust is not None:
+        metrics["trust"] = trust
+    return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
 
-    def over_batch(sums, step, *given):
-        """sums(model, params, inputs, targets, key, scale), a tree of sums over the batch, of the model as it is at a
-        step: both that a run has are in the one program."""
-        over = lambda model: functools.partial(one_model, functools.partial(sums, model))
-        if not config.ternary_step:
-            return over(model)(*given)
-        return jax.lax.cond(step < config.ternary_step, over(at_step(config, model, 0)), over(model), *given)
 
-    def one_model(sums, params, inputs, targets, key, scale):
-        """The same of one model, one micro-batch at a time."""
-        if train.accumulate == 1:
-            return sums(params, inputs, targets, key, scale)
+# What is summed over the rows of a batch: functions (fixed, model, same, rows) -> (a tree of sums, a tree by row).
 
-        def one_by_one(params, inputs, targets, key, scale):
-            def part(micro, i):
-                return sums(params, *micro, jax.random.fold_in(key, i), scale)
 
-            def add(total, micro):
-                return jax.tree.map(jnp.add, total, part(*micro)), None
+def gradients(fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return the gradient of what is minimised, times the scale, with what is logged; and the new rows of the memo."""
+    grads, (sums, kept) = jax.grad(_scaled_total, has_aux=True)(same.trained, fixed, model, same, rows)
+    return (grads, sums), kept
 
-            micro = jax.tree.map(lambda a: a.reshape(train.accumulate, -1, a.shape[-1]), (inputs, targets))
-            micro = micro, jnp.arange(train.accumulate)
-            shapes = jax.eval_shape(part, *jax.tree.map(lambda a: a[0], micro))
-            zeros = jax.tree.map(lambda s: jnp.zeros_like(scale, s.dtype, s.shape), shapes)
-            return jax.lax.scan(add, zeros, micro)[0]
 
-        if diffrax_loops(config.model):  # which fail inside shard_map; there is one device
-            return one_by_one(params, inputs, targets, key, scale)
+def _scaled_total(trained: Any, fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[jax.Array, Any]:
+    apply = functools.partial(applied, fixed, model, same.frozen.base)
+    memo = Memo(rows.memo, same.whole)
+    terms = fixed.objective.loss(apply, trained, same.frozen.own, memo, rows.batch, same.key)
+    return terms.total * same.scale, (terms.sums, terms.rows)
 
-        # Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the
-        # end. Left to the compiler they would meet after each micro-batch.
-        axes = tuple(mesh.axis_names)
 
-        def on_device(params, inputs, targets, key, scale):
-            params, key, scale = jax.lax.pcast((params, key, scale), axes, to="varying")
-            key = jax.random.fold_in(key, jax.lax.axis_index(axes))
-            return jax.lax.psum(one_by_one(params, inputs, targets, key, scale), axes)
+def curvature(fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return what K-FAC's factors are made of."""
+    own = fixed.config.train.kfac
+    if own.fisher == "sampled":
+        loss = functools.partial(_scaled_sampled, fixed=fixed, model=model, same=same, rows=rows)
+    else:
+        loss = lambda trained: _scaled_total(trained, fixed, model, same, rows)[0]
+    linears = [path for path in paths(same.trained) if capture.is_linear(path)]
+    return capture.moments(loss, same.trained, linears, rows.batch.rows, own.sharing == "reduce"), ()
 
-        whole = PartitionSpec()
-        split = jax.shard_map(
-            on_device, mesh=mesh, in_specs=(whole, rows.spec, rows.spec, whole, whole), out_specs=whole
-        )
-        return split(params, inputs, targets, key, scale)
 
-    def train_step(
-        state: TrainState, batch: tuple[jax.Array, Any], seed: Any
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        inputs, targets = batch
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        # The scale is applied to the mean loss: f16 has no room for it on top of a sum over the batch.
-        count = jnp.sum(targets[1] * (targets[0] != IGNORED) if weighted else targets != IGNORED).astype(jnp.float32)
-        grads, total = over_batch(gradient, state.step, state.params, inputs, targets, key, state.scale / count)
-        loss = total / count
-        grads = jax.tree.map(lambda g: g / state.scale, grads)
-        grad_norm = optax.tree.norm(grads)
+def _scaled_sampled(trained: Any, fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> jax.Array:
+    apply = functools.partial(applied, fixed, model, same.frozen.base)
+    memo = Memo(rows.memo, same.whole)
+    return same.scale * fixed.objective.sampled(apply, trained, same.frozen.own, memo, rows.batch, same.key, rows.draws)
 
-        # The norm, too: a finite gradient can overflow its own square, which would stay in a moment for ever. What the
-        # update gives is not looked at: that would hold the new and the old state in memory side by side.
-        leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
-        finite = jnp.all(leaf_ok) & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))
 
-        lr = jnp.asarray(learning_rate(state.step))
-        optimizer = optax.with_extra_args_support(OPTIMIZERS[train.optimizer](train, state.params))
+def factors(fixed: Fixed, step: jax.Array, same: Same, rows: Rows, count: jax.Array) -> dict[str, kfac.Factors]:
+    """Return K-FAC's factors of a batch. Each row has a key of its own, so that the labels drawn do not depend on how
+    the batch is cut."""
+    each = lambda row: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(same.key, DRAWS), row))
+    rows = rows._replace(draws=jax.vmap(each)(jnp.arange(rows.batch.rows)))
+    sums, _ = over_batch(curvature, fixed, step, same, rows)
+    return kfac.measured(sums, count, same.scale)
 
-        def measure():
-            """K-FAC's factors of this batch."""
-            each = lambda row: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(key, DRAWS), row))
-            given = inputs, jax.vmap(each)(jnp.arange(len(inputs)))
-            scale = state.scale / count
-            sums = over_batch(moments, state.step, state.params, given, targets, key, scale)
-            return kfac.measured(sums, count, scale)
 
-        # What is not finite is dropped below; here it would only cost the time that a decomposition tries to converge.
-        grads = jax.tree.map(lambda g: jnp.where(finite, g, 0), grads)
-        directions, opt_state = optimizer.update(grads, state.opt_state, state.params, measure=measure, lr=lr)
-        trust = optax.tree.get(opt_state, "trust")  # of K-FAC, which inverts what no gradient shows
-        finite &= True if trust is None else jnp.isfinite(trust)
-        decay = schedules.weight_decay(train, state.step, lr)
-        params = descend(train, state.params, directions, lr, decay)
-        averaged = state.averaged
-        if averaged != ():
-            weight = schedules.averaging(train)(state.step)
-            averaged = jax.tree.map(lambda a, p: (1 - weight) * a + weight * p, averaged, params)
-        keep = lambda new, old: jnp.where(finite, new, old)
-        params, opt_state, averaged = jax.tree.map(
-            keep, (params, opt_state, averaged), (state.params, state.opt_state, state.averaged)
-        )
+# How they are summed.
 
-        scale, good = state.scale, state.good
-        if train.precision == "f16":
-            grown = good + 1 >= GROWTH_INTERVAL
-            scale = jnp.where(finite, jnp.where(grown, scale * 2, scale), jnp.maximum(scale / 2, 1.0))
-            good = jnp.where(finite & ~grown, good + 1, 0)
-        state = TrainState(
-            params=params,
-            opt_state=opt_state,
-            averaged=averaged,
-            step=state.step + 1,
-            scale=scale,
-            good=good,
-            bad_in_row=jnp.where(finite, 0, state.bad_in_row + 1),
-            skipped=state.skipped + (~finite).astype(jnp.int32),
-            mixture=state.mixture,
-        )
-        metrics = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "scale": scale, "bad_leaf": bad_leaf}
-        if trust is not None:
-            metrics["trust"] = trust
-        return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
 
-    return train_step
+def over_batch(sums: Callable[..., Any], fixed: Fixed, step: jax.Array, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return sums(fixed, model, same, rows) over the whole batch, of the model as it is at a step."""
+    return at_this_step(fixed, step, functools.partial(in_parts, sums), same, rows)
+
+
+def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *given: Any) -> Any:
+    """Return function(fixed, model, *given) of the model as it is at a step: both that a run has are in the one
+    program."""
+    now = functools.partial(function, fixed, fixed.model)
+    if not fixed.config.ternary_step:
+        return now(*given)
+    before = functools.partial(function, fixed, at_step(fixed.config, fixed.model, 0))
+    return jax.lax.cond(step < fixed.config.ternary_step, before, now, *given)
+
+
+def in_parts(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return the sums of one model, one micro-batch at a time.
+
+    Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
+    Left to the compiler they would meet after each micro-batch.
+    """
+    if fixed.config.train.accumulate == 1:
+        return sums(fixed, model, same, rows)
+    if diffrax_loops(fixed.config.model):  # which fail inside shard_map; there is one device
+        return one_by_one(sums, fixed, model, same, rows)
+    whole, cut = PartitionSpec(), batch_sharding(fixed.mesh).spec
+    on_each = functools.partial(on_device, sums, fixed, model)
+    return jax.shard_map(on_each, mesh=fixed.mesh, in_specs=(whole, cut), out_specs=(whole, cut))(same, rows)
+
+
+def on_device(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return the sums over all devices from what one of them sees, and its own rows."""
+    axes = tuple(fixed.mesh.axis_names)
+    same = jax.lax.pcast(same, axes, to="varying")
+    same = same._replace(key=jax.random.fold_in(same.key, jax.lax.axis_index(axes)))
+    total, kept = one_by_one(sums, fixed, model, same, rows)
+    return jax.lax.psum(total, axes), kept
+
+
+def one_by_one(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+    """Return the sums over micro-batches, added up in turn, and their rows together again."""
+    parts = fixed.config.train.accumulate
+    micro = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows), jnp.arange(parts)
+    one = functools.partial(_one_part, sums, fixed, model, same)
+    shapes, _ = jax.eval_shape(one, *jax.tree.map(lambda a: a[0], micro))
+    zeros = jax.tree.map(lambda s: jnp.zeros_like(same.scale, s.dtype, s.shape), shapes)
+
+    def add(total: Any, micro: Any) -> tuple[Any, Any]:
+        found, kept = one(*micro)
+        return jax.tree.map(jnp.add, total, found), kept
+
+    total, kept = jax.lax.scan(add, zeros, micro)
+    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept)
+
+
+def _one_part(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows, i: jax.Array) -> Any:
+    return sums(fixed, model, same._replace(key=jax.random.fold_in(same.key, i)), rows)
+
+
+# The model and the objective.
+
+
+def applied(fixed: Fixed, model: Decoder, base: Any, trained: Any, *inputs: Any, key: jax.Array | None = None) -> Any:
+    """Return what the model gives: an objective's `apply`."""
+    rngs = {}
+    if key is not None:
+        rngs |= {"dropout": key} if fixed.config.model.dropout else {}
+        rngs |= {"steps": key} if fixed.config.model.ode.min_steps else {}
+    return model.apply({"params": fixed.merge(trained, base)}, *inputs, rngs=rngs)
+
+
+def prepared(
+    fixed: Fixed, model: Decoder, trained: Any, frozen: Frozen, memo: Memo, batch: Batch
+) -> tuple[Batch, Memo]:
+    """Return what the objective makes of the whole batch and its memo, before the batch is cut."""
+    apply = functools.partial(applied, fixed, model, frozen.base)
+    return fixed.objective.before(apply, trained, frozen.own, memo, batch)

@@ -40,9 +40,9 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
         first.events.say("compiling the training step")
         begun = time.perf_counter()
         joint = make_joint_step(
-            first.config, first.model, first.mesh, [t.config.seed for t in trainers], first.penalty()
+            first.config, first.model, first.mesh, [t.config.seed for t in trainers], first.objective
         )
-        joint = joint.lower(*zip(*asked, strict=True)).compile()
+        joint = joint.lower(*zip(*asked, strict=True), first.frozen).compile()
         for trainer in trainers:
             trainer.compiled(joint, time.perf_counter() - begun, len(trainers))
         going = set(range(len(runs)))
@@ -63,7 +63,7 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
                 asked[i] = trainers[i].state, asked[i][1]
             if going:  # the step uses up the states that it is given, so one that stays is copied
                 given = [(s if i in going else jax.tree.map(jnp.copy, s), b) for i, (s, b) in enumerate(asked)]
-                out = joint(*zip(*given, strict=True))
+                out = joint(*zip(*given, strict=True), first.frozen)
                 answers = {i: out[i] for i in going}
     if stopped:
         raise stopped
@@ -81,3 +81,5 @@ def check(trainers: Sequence[Trainer]) -> None:
             raise UserError(f"runs train together on one device, not on {trainer.mesh.size}: --config.mesh.data=1")
         if trainer.config.train.ngram.weight and not np.array_equal(trainer.chosen.tokens, trainers[0].chosen.tokens):
             raise UserError("config.train.ngram.weight: runs that train together need the same training text")
+        if trainer.objective.facts() != trainers[0].objective.facts():
+            raise UserError("config.train.objective: runs that train together need the same of what it reads")

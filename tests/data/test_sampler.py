@@ -77,7 +77,7 @@ def test_targets_are_the_inputs_successors(plan, step):
     tokens = np.random.default_rng(0).integers(256, size=plan.tokens).astype(np.uint8)
     drawn_now = windows(plan, step)
     starts, lengths, *_ = drawn_now
-    inputs, targets = gather(tokens, *drawn_now, plan.context)
+    inputs, targets, *_ = gather(tokens, *drawn_now, plan.context)
     assert inputs.shape == targets.shape == (plan.batch, plan.context)
     assert inputs.dtype == targets.dtype == np.int32
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -97,8 +97,8 @@ def test_gather_on_device(plan, dtype):
         wanted = gather(tokens, *drawn_now, plan.context)
         place = [column.astype(np.int32) for column in drawn_now]
         got = gather_on_device(jnp.asarray(tokens), *place, plan.context)
-        np.testing.assert_array_equal(got, wanted)
-        assert all(a.dtype == jnp.int32 for a in got)
+        np.testing.assert_array_equal(got[:2], wanted[:2])
+        assert all(a.dtype == jnp.int32 for a in got[:2]) and got[2:] == wanted[2:] == ((), ())
 
 
 # Rings and weights.
@@ -155,7 +155,7 @@ def test_no_window_leaves_its_ring():
     tokens = np.repeat(np.arange(3), MIXED.rings).astype(np.uint8)  # every token is the number of its ring
     drawn = all_windows(MIXED, 2000)
     rings = ring_of(MIXED, drawn)
-    inputs, targets = gather(tokens, *drawn, MIXED.context)
+    inputs, targets, *_ = gather(tokens, *drawn, MIXED.context)
     assert (inputs == rings[:, None]).all() and ((targets == rings[:, None]) | (targets == IGNORED)).all()
     assert (drawn.starts + MIXED.context >= drawn.begins + drawn.sizes).any(), "some reach over the end of a ring"
 

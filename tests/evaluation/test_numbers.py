@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.evaluation import cost, report
 from juliagpt_jax.evaluation.diversity import distinct, diversity, repetition
 from juliagpt_jax.ground import config_file
@@ -16,7 +17,7 @@ from juliagpt_jax.inference import scoring
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.training import step
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORDS = "the cat saw the cat and the cat saw the dog".split()
@@ -83,8 +84,8 @@ def test_formula_is_near_the_compilers_count(tiny):
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
     )
     state = jax.eval_shape(lambda: initial_state(config, model))
-    batch = (jax.ShapeDtypeStruct((8, 16), jnp.int32),) * 2
-    counted = cost.compiled_flops(step.make_train_step(config, model, mesh).lower(state, batch).compile())
+    batch = Batch(*(jax.ShapeDtypeStruct((8, 16), jnp.int32),) * 2)
+    counted = cost.compiled_flops(step.make_train_step(config, model, mesh).lower(state, batch, Frozen()).compile())
     params = count(state.params)
     formula = 8 * 16 * cost.train_flops_per_token(config.model, params, vocab)
     update = 30 * params  # the optimizer, of which the formula knows nothing and which is large beside 128 tokens

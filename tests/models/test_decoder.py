@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import DTYPES, Decoder
@@ -18,7 +19,7 @@ from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
 SWITCHES = {
@@ -290,8 +291,8 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
         (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
     )
     state = jax.eval_shape(lambda: initial_state(config, model))
-    batch = (jax.ShapeDtypeStruct((rows, length), jnp.int32),) * 2
-    lowered = step.make_train_step(config, model, mesh).lower(state, batch)
+    batch = Batch(*(jax.ShapeDtypeStruct((rows, length), jnp.int32),) * 2)
+    lowered = step.make_train_step(config, model, mesh).lower(state, batch, Frozen())
 
     # tensor<AxBxf32> of both operands and of the result of each product, as it is handed to XLA
     product = re.compile(r"stablehlo\.dot_general.*?: \(tensor<(\S+?)>, tensor<(\S+?)>\) -> tensor<(\S+?)>")

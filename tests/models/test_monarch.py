@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
@@ -23,7 +24,7 @@ from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import optimizers, step
 from juliagpt_jax.training.mesh import batch_sharding, shardings
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 
 def draw(seed, *shape):
@@ -359,8 +360,8 @@ def test_four_devices(tiny):
         state = jax.jit(make, out_shardings=places)()
         for factor in (state.params["block_0"]["channel"]["up"]["left"], state.params["block_0"]["mixer"]["skip"]):
             assert factor.addressable_shards[0].data.size * parts == factor.size
-        batch = jax.device_put((text[:, :-1], text[:, 1:]), batch_sharding(mesh))
-        states.append(jax.device_get(step.make_train_step(config, model, mesh)(state, batch)[0]))
+        batch = jax.device_put(Batch(text[:, :-1], text[:, 1:]), batch_sharding(mesh))
+        states.append(jax.device_get(step.make_train_step(config, model, mesh)(state, batch, Frozen())[0]))
     chex.assert_trees_all_close(states[1].opt_state, states[0].opt_state, atol=1e-6, rtol=0)
     chex.assert_trees_all_close(states[1].params, states[0].params, atol=1e-5, rtol=0)
 

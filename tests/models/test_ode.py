@@ -11,16 +11,18 @@ import numpy as np
 import optax
 import pytest
 
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.inference import schedule
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.training import optimizers, step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "rk4": 4, "bosh3": 3, "tsit5": 5, "dopri5": 5}
 VOCAB, B, T, SLOTS = 17, 3, 10, 12
@@ -328,13 +330,14 @@ def test_energy_is_in_the_loss(make):
     def gradient_norm(p, weight):
         def loss(p):
             logits, _, aux = model.apply({"params": p}, inputs)
-            return jnp.mean(step.token_losses(logits, inputs)) + weight * aux["ode"][0].energy
+            return jnp.mean(token_losses(logits, inputs)) + weight * aux["ode"][0].energy
 
         return optax.tree.norm(jax.grad(loss)(p))
 
     wanted, without = (float(jax.jit(gradient_norm)(state.params, weight)) for weight in (3.0, 0.0))
-    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
-    _, metrics = step.make_train_step(settings, model, mesh)(*jax.device_put((state, (inputs, inputs)), places))
+    places = shardings(state, mesh), batch_sharding(mesh)
+    given = jax.device_put((state, Batch(inputs, inputs)), places)
+    _, metrics = step.make_train_step(settings, model, mesh)(*given, Frozen())
     np.testing.assert_allclose(metrics["grad_norm"], wanted, rtol=1e-4)
     assert abs(wanted / without - 1) > 0.01
 
@@ -355,8 +358,8 @@ def one_step(settings, model, inputs):
     mesh = make_mesh(settings)
     first = lambda: initial_state(settings, model)
     state = jax.jit(first, out_shardings=shardings(jax.eval_shape(first), mesh))()
-    batch = jax.device_put((inputs, inputs), (batch_sharding(mesh),) * 2)
-    _, metrics = step.make_train_step(settings, model, mesh)(state, batch)
+    batch = jax.device_put(Batch(inputs, inputs), batch_sharding(mesh))
+    _, metrics = step.make_train_step(settings, model, mesh)(state, batch, Frozen())
     return float(metrics["loss"]), float(metrics["grad_norm"])
 
 

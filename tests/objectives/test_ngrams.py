@@ -1,19 +1,22 @@
 """The penalties from n-grams: against counts by hand, the same however a batch is cut, and nothing at weight 0."""
 
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.ground import devices, words
+from juliagpt_jax.data.batch import IGNORED, Batch
+from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives import build, ngrams
+from juliagpt_jax.objectives.next_token import NextToken
+from juliagpt_jax.objectives.objective import Memo
 from juliagpt_jax.training import step
-from juliagpt_jax.training.state import initial_state
+from juliagpt_jax.training.state import Frozen, initial_state
 
 VOCAB, T = 7, 16
 
@@ -112,22 +115,26 @@ def test_a_sum_over_windows(tokens, name):
     assert np.isfinite(gradient).all() and not np.asarray(gradient)[1, 5:].any() and np.asarray(gradient).any()
 
 
-def run(config, tokens, penalty_weight, accumulate=1):
+def objective(config, tokens, vocab=VOCAB):
+    return NextToken(config, build_model(config, vocab), types.SimpleNamespace(tokens=tokens))
+
+
+def run(config, tokens, penalties, accumulate=1):
     """The state after one step from the same weights."""
     model = build_model(config, VOCAB)
     mesh = devices.make_mesh(config.mesh, config.train.batch_size // accumulate)
-    penalty = ngrams.make(config.train, tokens, VOCAB)
-    assert (penalty is None) == (penalty_weight == 0)
+    own = objective(config, tokens)
+    assert len(own.penalties) == penalties
     state = initial_state(config, model)
-    return step.make_train_step(config, model, mesh, penalty)(state, batch(tokens))
+    return step.make_train_step(config, model, mesh, own)(state, Batch(*batch(tokens)), Frozen())
 
 
 def test_in_the_train_step(tiny, tokens):
     """The same however the batch is cut and spread; the loss that is reported is the cross entropy alone; weight 0 is
     the step without, whatever the name."""
     flags = ["model.layers=1", "train.ngram.weight=0.5", "train.lr=0.01", "train.warmup=0"]
-    one, metrics = run(tiny(*flags), tokens, 0.5)
-    cut, cut_metrics = run(tiny(*flags, "train.accumulate=2", "mesh.data=2"), tokens, 0.5, 2)
+    one, metrics = run(tiny(*flags), tokens, 1)
+    cut, cut_metrics = run(tiny(*flags, "train.accumulate=2", "mesh.data=2"), tokens, 1, 2)
     plain, plain_metrics = run(tiny(*flags, "train.ngram.weight=0"), tokens, 0)
     assert metrics["loss"] == plain_metrics["loss"] and metrics["grad_norm"] != plain_metrics["grad_norm"]
     assert float(cut_metrics["grad_norm"]) == pytest.approx(float(metrics["grad_norm"]), rel=1e-5)
@@ -140,6 +147,27 @@ def test_in_the_train_step(tiny, tokens):
 def test_too_many_to_count(tiny, tokens):
     for name, vocab in [("bigram", 5000), ("entropy", 300)]:
         with pytest.raises(UserError, match=r"too many to count; zipf counts single tokens"):
-            ngrams.make(tiny(f"train.ngram.kind={name}", "train.ngram.weight=1").train, tokens, vocab)
-    with pytest.raises(UserError, match=r"no penalty is called 'bigrams'; did you mean bigram"):
-        words.check(tiny("train.ngram.kind=bigrams"), ngrams.WORDS)
+            objective(tiny(f"train.ngram.kind={name}", "train.ngram.weight=1"), tokens, vocab)
+    with pytest.raises(UserError, match=r"config.train.ngram.kind: no kind is called 'bigrams'; did you mean bigram"):
+        build.check(tiny("train.ngram.kind=bigrams"))
+
+
+def test_without_a_corpus_there_is_no_silent_penalty(tiny):
+    config = tiny("train.ngram.weight=0.5")
+    with pytest.raises(UserError, match=r"train.ngram.weight=0.5: n-grams are counted in a corpus, and here is none"):
+        NextToken(config, build_model(config, VOCAB))
+
+
+def test_penalties_add_up(tiny, tokens):
+    """That of n-grams and that of an ODE's energy, beside the loss: the total is the sum of all three, each weighed."""
+    words = ["model.depth=ode", "model.layers=1", "train.ngram.kind=zipf"]
+    config = tiny(*words, "train.ngram.weight=0.5", "train.ode_energy=2")
+    model, given = build_model(config, VOCAB), Batch(*batch(tokens))
+    params = model.init(jax.random.key(0), given.inputs)["params"]
+    apply = lambda params, inputs, key: model.apply({"params": params}, inputs)
+    terms = objective(config, tokens).loss(apply, params, (), Memo(), given, None)
+    out, _, aux = apply(params, given.inputs, None)
+    zipf = ngrams.PENALTIES["zipf"](tokens, VOCAB)(out, given.inputs, given.targets)
+    energy = aux["ode"][0].energy * int(given.scored.sum())
+    wanted = float(terms.sums["loss"]) + 0.5 * float(zipf) + 2 * float(energy)
+    assert float(terms.total) == pytest.approx(wanted, rel=1e-6) and min(float(zipf), float(energy)) > 1

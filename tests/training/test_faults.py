@@ -486,8 +486,8 @@ BAD_BATCHES = """
 from juliagpt_jax.training import loop
 sound = loop.Trainer.batch
 def poisoned(self, step):
-    inputs, targets = sound(self, step)
-    return inputs, targets + 10_000_000 if step in {!r} else targets
+    batch = sound(self, step)
+    return batch._replace(targets=batch.targets + 10_000_000) if step in {!r} else batch
 loop.Trainer.batch = poisoned
 """
 # From one step on a parameter holds NaN.

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import capture
 from juliagpt_jax.models.build import build_model
@@ -17,7 +17,7 @@ from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store import checkpoint
 from juliagpt_jax.training import kfac, optimizers, step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-from juliagpt_jax.training.state import from_items, initial_state, items
+from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 VOCAB, T = 13, 8
 KFAC = ("train.optimizer=kfac", "train.lr=0.05", "train.adam_lr=0.003", "train.weight_decay=0.01", "train.warmup=0")
@@ -130,8 +130,8 @@ def machine(settings, vocab=VOCAB):
     run = step.make_train_step(settings, model, mesh)
     make = lambda: initial_state(settings, model)
     state = jax.device_get(jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))())
-    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
-    return (lambda state, batch: run(*jax.device_put((state, batch), places))), state
+    places = shardings(state, mesh), batch_sharding(mesh)
+    return (lambda state, batch: run(*jax.device_put((state, batch), places), Frozen())), state
 
 
 def batch(seed=0, ragged=False):
@@ -139,7 +139,7 @@ def batch(seed=0, ragged=False):
     inputs, targets = text[:, :-1], text[:, 1:].copy()
     if ragged:
         targets[1, 3:], targets[3, :6] = IGNORED, IGNORED
-    return inputs, targets
+    return Batch(inputs, targets)
 
 
 def train(settings, batches, state=None):
@@ -169,7 +169,7 @@ def test_the_sampled_fisher_matrix_is_the_exact_one_in_expectation(tiny):
     """
     settings = tiny(*KFAC, *ONE)
     one, first = machine(settings)
-    model, (inputs, targets) = build_model(settings, VOCAB), batch(ragged=True)
+    model, (inputs, targets, *_) = build_model(settings, VOCAB), batch(ragged=True)
     names, scored = list(measured(first)), targets != IGNORED
 
     def single(place, label):
@@ -186,7 +186,7 @@ def test_the_sampled_fisher_matrix_is_the_exact_one_in_expectation(tiny):
     exact = jax.device_get(jax.jit(lambda: jax.lax.map(lambda x: single(*x), (places, labels)))())
     draws = []
     for n in range(60):
-        after, _ = one(first._replace(step=np.int32(n), scale=np.float32(1024)), (inputs, targets))
+        after, _ = one(first._replace(step=np.int32(n), scale=np.float32(1024)), Batch(inputs, targets))
         draws.append({name: np.asarray(f.outputs) for name, f in measured(after).items()})
     for name, f in measured(after).items():
         np.testing.assert_allclose(f.inputs, exact[name].inputs[0] / inputs.size, rtol=1e-4, atol=1e-6)
@@ -220,8 +220,11 @@ def test_a_bad_number_changes_nothing(tiny):
     names = paths(state.opt_state)
     bad = jax.tree.unflatten(jax.tree.structure(state.opt_state), [poison(p, x) for p, x in names.items()])
     assert bits(bad) != bits(state.opt_state)
-    for given, opt_state in [
-        ((batch(1)[0], np.full((4, T), IGNORED, np.int32)), state.opt_state),  # no target: 0/0, not a gradient alone
+    for given, opt_state in [  # no target: 0/0, not a gradient alone; and the factor
+        (
+            batch(1)._replace(targets=np.full((4, T), IGNORED, np.int32)),
+            state.opt_state,
+        ),
         (batch(1), bad),
     ]:
         before = state._replace(opt_state=opt_state)
@@ -268,7 +271,7 @@ def test_it_lowers_the_loss_of_every_architecture(words, tiny):
     one, state = machine(settings)
     losses = []
     for _ in range(8):
-        state, metrics = one(state, (text[:, :-1], text[:, 1:]))
+        state, metrics = one(state, Batch(text[:, :-1], text[:, 1:]))
         losses.append(float(metrics["loss"]))
     assert state.skipped == 0 and losses[-1] < 0.8 * losses[0]
     rules = optimizers.rules(settings.train, state.params)

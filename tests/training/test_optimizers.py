@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.ground import config_file, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
@@ -33,7 +33,7 @@ from juliagpt_jax.training.optimizers import (
     rates,
     rules,
 )
-from juliagpt_jax.training.state import from_items, initial_state, items
+from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 DECAYED = ("kernel", "left", "right", "embedding", "head")
@@ -249,12 +249,12 @@ def machine(settings):
     state = jax.jit(lambda: initial_state(settings, model), out_shardings=places)()
     run = step.make_train_step(settings, model, mesh)
     rows = batch_sharding(mesh)
-    return lambda state, batch: run(state, jax.device_put(batch, (rows, rows))), state
+    return lambda state, batch: run(state, jax.device_put(batch, rows), Frozen()), state
 
 
 def batch():
     text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)
-    return text[:, :-1], text[:, 1:]
+    return Batch(text[:, :-1], text[:, 1:])
 
 
 def bits(tree):
@@ -283,8 +283,8 @@ def test_learns_and_resumes(architecture, name, tiny, tmp_path):
     restored = from_items(places, trees)
     assert bits(restored) == bits(state)
     before = jax.device_get(restored)
-    inputs, targets = batch()
-    skipped, metrics = one(restored, (inputs, np.full_like(targets, IGNORED)))
+    inputs, targets, *_ = batch()
+    skipped, metrics = one(restored, Batch(inputs, np.full_like(targets, IGNORED)))
     assert int(metrics["skipped"]) == 1
     parts = ("params", "opt_state", "averaged")
     assert [bits(getattr(skipped, part)) for part in parts] == [bits(getattr(before, part)) for part in parts]

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.ground import devices
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, schedules, step
 from juliagpt_jax.training.mesh import batch_sharding, shardings
-from juliagpt_jax.training.state import INITIAL_SCALE, initial_state
+from juliagpt_jax.training.state import INITIAL_SCALE, Frozen, initial_state
 from juliagpt_jax.training.step import GROWTH_INTERVAL
 
 VOCAB, T = 13, 16
@@ -36,11 +36,11 @@ def machine(config):
     run = step.make_train_step(config, model, mesh)
     make = lambda: initial_state(config, model)
     state = jax.device_get(jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))())
-    places = shardings(state, mesh), (batch_sharding(mesh),) * 2
+    places = shardings(state, mesh), batch_sharding(mesh)
 
     def one(state, batch):
         """A step; the state given stays usable, because it is copied to the devices first."""
-        return run(*jax.device_put((state, batch), places))
+        return run(*jax.device_put((state, batch), places), Frozen())
 
     return one, state
 
@@ -48,21 +48,21 @@ def machine(config):
 def batch(seed: int = 0, rows: int = 4):
     rng = np.random.default_rng(seed)
     text = rng.integers(VOCAB, size=(rows, T + 1), dtype=np.int32)
-    return text[:, :-1], text[:, 1:]
+    return Batch(text[:, :-1], text[:, 1:])
 
 
 def ragged(seed: int = 0):
     """A batch in which rows have 16, 3, 1 and 9 scored targets, not all at the front."""
-    inputs, targets = batch(seed)
+    inputs, targets, *_ = batch(seed)
     targets = targets.copy()
     targets[1, 3:], targets[2, :15], targets[3, 4:11] = IGNORED, IGNORED, IGNORED
-    return inputs, targets
+    return Batch(inputs, targets)
 
 
 def bad_batch():
     """No target at all: the mean loss is 0/0."""
-    inputs, targets = batch()
-    return inputs, np.full_like(targets, IGNORED)
+    inputs, targets, *_ = batch()
+    return Batch(inputs, np.full_like(targets, IGNORED))
 
 
 def train(config, batches, state=None):
@@ -103,11 +103,11 @@ def test_loss_is_the_mean_over_scored_targets(tiny):
     """Beside the model itself: the sum over all the batch divided by the count of all its targets."""
     config = tiny(*SLOW)
     model, (_, state) = build_model(config, VOCAB), machine(config)
-    inputs, targets = ragged()
+    inputs, targets, *_ = ragged()
     log = jax.nn.log_softmax(jax.jit(model.apply)({"params": state.params}, inputs)[0])
     picked = [-float(log[b, t, targets[b, t]]) for b in range(4) for t in range(T) if targets[b, t] != IGNORED]
     assert len(picked) == 16 + 3 + 1 + 9
-    _, metrics = train(config, [(inputs, targets)])
+    _, metrics = train(config, [Batch(inputs, targets)])
     np.testing.assert_allclose(metrics["loss"], np.mean(picked), rtol=1e-6)
 
 
@@ -172,10 +172,10 @@ def test_dropout_depends_on_the_step(tiny):
 
 def test_dropout_differs_from_micro_batch_to_micro_batch(tiny):
     """Four equal rows, one a micro-batch: with one mask for all, the loss would be that of each."""
-    inputs, targets = (np.repeat(a[:1], 4, axis=0) for a in batch())
+    inputs, targets = (np.repeat(a[:1], 4, axis=0) for a in batch()[:2])
     config = tiny("model.dropout=0.2", "train.accumulate=4")
     only = [np.where(np.arange(4)[:, None] == row, targets, IGNORED) for row in range(4)]
-    losses = [float(train(config, [(inputs, t)])[1]["loss"]) for t in only]
+    losses = [float(train(config, [Batch(inputs, t)])[1]["loss"]) for t in only]
     assert len(set(losses)) == 4
 
 
@@ -185,7 +185,7 @@ def test_dropout_differs_from_micro_batch_to_micro_batch(tiny):
 def test_one_step_is_the_optimizer_on_the_gradient(tiny):
     config = tiny(*FAST)
     model, (_, state) = build_model(config, VOCAB), machine(config)
-    inputs, targets = ragged()
+    inputs, targets, *_ = ragged()
     scored = targets != IGNORED
 
     def loss(params):
@@ -196,7 +196,7 @@ def test_one_step_is_the_optimizer_on_the_gradient(tiny):
     optimizer = optimizers.OPTIMIZERS["adamw"](config.train, state.params)
     updates, opt_state = jax.jit(optimizer.update)(grads, optimizer.init(state.params), state.params)
     lr = float(schedules.learning_rate(config)(0))
-    after, metrics = train(config, [(inputs, targets)])
+    after, metrics = train(config, [Batch(inputs, targets)])
     # Adam's first step is nearly the gradient's sign, so an element near zero carries its rounding into the parameter.
     wanted = optimizers.descend(config.train, state.params, updates, lr, lr * config.train.weight_decay)
     chex.assert_trees_all_close(after.params, wanted, atol=5e-5)

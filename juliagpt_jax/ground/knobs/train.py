@@ -43,6 +43,15 @@ class Ngram:
 
 
 @dataclasses.dataclass(frozen=True)
+class DoReMi:
+    """What train.objective=doremi needs: `config.train.doremi`."""
+
+    reference: str = limits.text(since="0.2", before="none")
+    eta: float = limits.positive(since="0.2", before=1.0)
+    smoothing: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1", since="0.2", before=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """How a model is trained."""
 
@@ -68,6 +77,7 @@ class Train:
     remat: bool = limits.knob()
     ema: float = limits.below_one()
     tail: float = limits.share()
+    objective: str = limits.text(since="0.2", before="next_token")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
     log_every: int = limits.at_least(1)
@@ -83,3 +93,4 @@ class Train:
     soap: Soap = limits.group()
     kfac: KFac = limits.group()
     ngram: Ngram = limits.group()
+    doremi: DoReMi = limits.group()

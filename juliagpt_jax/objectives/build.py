@@ -1,0 +1,40 @@
+"""From a config to the objective that it names."""
+
+from juliagpt_jax.data.selection import Selection
+from juliagpt_jax.ground import config, words
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives.doremi import DoReMi
+from juliagpt_jax.objectives.next_token import NextToken
+from juliagpt_jax.objectives.objective import Objective
+
+OBJECTIVES: dict[str, type[Objective]] = {"next_token": NextToken, "doremi": DoReMi}
+WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
+
+
+def build_objective(config: config.Config, model: Decoder, chosen: Selection | None = None) -> Objective:
+    """Return the objective of a run.
+
+    Args:
+        chosen: what the run trains on; None where there is no corpus.
+
+    Raises:
+        UserError: it needs what is not there.
+    """
+    return OBJECTIVES[config.train.objective](config, model, chosen)
+
+
+def check(config: config.Config) -> None:
+    """Refuse a word that is in no table, and an optimizer that asks an objective for what it does not have.
+
+    Raises:
+        UserError: naming the key.
+    """
+    words.check(config, WORDS)
+    train = config.train
+    if train.optimizer == "kfac" and train.kfac.fisher == "sampled" and OBJECTIVES[train.objective].sampled is None:
+        raise UserError(
+            f"config.train.optimizer: kfac measures on targets drawn from the model, for which "
+            f"train.objective={train.objective} has no loss; train.kfac.fisher=empirical needs none"
+        )
