@@ -1,6 +1,6 @@
 """Run a suite: many trainings, one table.
 
-python -m juliagpt_jax.ablate --suite=experiments/NAME/suite.py --out=DIR [--scale=micro] [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/NAME/suites/SUITE.py --out=experiments/NAME/results/SUITE [--scale=micro] [--jobs=2]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from juliagpt_jax.ground.errors import CommandError, UserError
 
 def parser() -> command.Parser:
     flags = command.Parser("ablate", "Run what is missing of a suite, then write results.jsonl, tables and plots.")
-    flags.add_argument("--suite", required=True, metavar="FILE", help="experiments/NAME/suite.py")
+    flags.add_argument("--suite", required=True, metavar="FILE", help="experiments/NAME/suites/SUITE.py")
     flags.add_argument("--out", required=True, metavar="DIR", help="where results.jsonl, tables and plots go")
     flags.add_argument("--scale", default="micro", metavar="NAME", help="passed to the suite: micro, base, ...")
     flags.add_argument(
