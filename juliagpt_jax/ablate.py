@@ -1,6 +1,7 @@
 """Run a suite: many trainings, one table.
 
-python -m juliagpt_jax.ablate --suite=experiments/NAME/suites/SUITE.py --out=experiments/NAME/results/SUITE [--scale=micro] [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/NAME/suites/SUITE.py \
+    --out=experiments/NAME/results/SUITE [--scale=micro] [--jobs=2]
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Hold the baseline to the same model in PyTorch: the same numbers, the same quality, the speed of both.
 
-python -m juliagpt_jax.parity --config=configs/micro.py --out=experiments/parity/results/micro [--seeds=3] [--what=same,trained,speed]
+python -m juliagpt_jax.parity --config=configs/micro.py \
+    --out=experiments/parity/results/micro [--seeds=3] [--what=same,trained,speed]
 
 Writes parity.md and parity.json; runs.jsonl has a row for each finished run of `trained`, and the same command goes on
 with those that are missing. Needs PyTorch: pip install -e '.[torch]'.

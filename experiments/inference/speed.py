@@ -1,6 +1,7 @@
 """Generation at the shapes that the peers are measured at, ours and a peer's command in turn.
 
-python experiments/inference/speed.py --out=experiments/inference/results/speed/NAME [--sizes=tiny,base] [--batches=1,32]
+python experiments/inference/speed.py \
+    --out=experiments/inference/results/speed/NAME [--sizes=tiny,base] [--batches=1,32]
     [--precisions=f32] [--rounds=3] [--peer="PYTHON ../shared/bench/llamacpp_generate.py --size={size} --batch={batch}
     --threads={threads} --type=f32"]
 

@@ -5,7 +5,8 @@ python experiments/neural_ode/adjoints.py --out=experiments/neural_ode/results/a
 A block of width 192 on 4 windows of 128 characters (configs/tiny.py), Euler, 4 to 64 evaluations. Memory is the
 compiler's: temporary bytes of the gradient's program. Time is that of the gradient, best of several, in ratios to the
 stack; compile time, tracing included, is the best of three without a cache. The gradient error is that of the block's
-weights, relative to the gradient of the steps taken (`direct`, float32). Writes adjoints.jsonl, adjoints.md and adjoints.png.
+weights, relative to the gradient of the steps taken (`direct`, float32). Writes adjoints.jsonl,
+adjoints.md and adjoints.png.
 """
 
 import argparse

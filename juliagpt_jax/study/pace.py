@@ -15,6 +15,7 @@ from typing import Any
 
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.knobs.names import modern_names
 from juliagpt_jax.study.runner import last_words, pinned
 from juliagpt_jax.study.suite import same_config
 from juliagpt_jax.training import metrics
@@ -66,7 +67,7 @@ class Pace:
         """
         mine = {key: value for key, value in values.items() if key not in ("seed", "train.steps")}
         entry = self.known.get(arm)
-        if entry is None or not same_config(mine, entry["config"], defaults):
+        if entry is None or not same_config(mine, modern_names(entry["config"]), defaults):
             entry = {"step_s": self._measure(arm, file, overrides), "config": mine}
             self.known[arm] = entry
             write_json(self.path, self.known)

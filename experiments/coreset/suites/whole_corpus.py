@@ -1,11 +1,12 @@
 """Is a part of the corpus, picked by scores of a first pass, as good as the whole at the same number of steps?
 
-Command:   python -m juliagpt_jax.ablate --suite=experiments/coreset/suites/whole_corpus.py --out=DIR [--scale=micro|base] [--jobs=2]
+Command:   python -m juliagpt_jax.ablate --suite=experiments/coreset/suites/whole_corpus.py \
+               --out=experiments/coreset/results/whole_corpus [--scale=micro|base] [--jobs=2]
 Needs:     data/classics, as prepare writes it
 Time:      about a minute a cell of micro on one core of an Intel Xeon with AVX-512; 36 cells
 
-The first pass is the run on the whole corpus with the same seed. `small_text.py`, in the folder above, asks the same of so little
-text that it runs short.
+The first pass is the run on the whole corpus with the same seed. `small_text.py`, in the folder above, asks the
+same of so little text that it runs short.
 """
 
 from juliagpt_jax.study.suite import Arm, Suite

@@ -1,6 +1,7 @@
 """What does a phase of the corpus teach about the others? Trained on one or on all, scored on each: a transfer matrix.
 
-Command:   python -m juliagpt_jax.ablate --suite=experiments/corpus/suites/phases.py --out=experiments/corpus/results/phases
+Command:   python -m juliagpt_jax.ablate --suite=experiments/corpus/suites/phases.py \
+    --out=experiments/corpus/results/phases
            data/classics is what prepare writes of the classics
 Hardware:  one core of an Intel Xeon with AVX-512, about 40 s a cell
 

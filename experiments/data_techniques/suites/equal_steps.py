@@ -1,7 +1,8 @@
 """Which data techniques make a small model better at equal steps? A baseline against curricula, phase weights, DoReMi,
 parts of the corpus by its own fields, n-gram penalties, and a stack.
 
-Command:   python -m juliagpt_jax.ablate --suite=experiments/data_techniques/suites/equal_steps.py --out=experiments/data_techniques/results/equal_steps
+Command:   python -m juliagpt_jax.ablate --suite=experiments/data_techniques/suites/equal_steps.py \
+               --out=experiments/data_techniques/results/equal_steps
            data/classics is what prepare writes of the classics
 Hardware:  two cores of an Intel Xeon with AVX-512, 40 s a cell on a quiet core, DoReMi three times that
 Scale:     micro: 500 steps, 512,000 characters, a fortieth of an epoch. base: the whole recipe, on a GPU.

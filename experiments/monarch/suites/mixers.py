@@ -1,6 +1,7 @@
 """At least a fifth fewer parameters at no more than 5% higher perplexity? Fresh seeds for what search.py found.
 
-python -m juliagpt_jax.ablate --suite=experiments/monarch/suites/mixers.py --out=experiments/monarch/results/mixers [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/monarch/suites/mixers.py \
+    --out=experiments/monarch/results/mixers [--jobs=2]
 """
 
 from juliagpt_jax.study.suite import Arm, Suite

@@ -1,7 +1,10 @@
 """What makes one trained ODE good at other numbers of steps than those it was trained with?
 
-python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/bend.py --out=experiments/neural_ode/results/bend --keep
-python experiments/neural_ode/sweep.py --out=experiments/neural_ode/results/sweep/bend "4 steps=FOLDER" ... (of the cells)
+python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/bend.py \
+    \
+    --out=experiments/neural_ode/results/bend --keep
+python experiments/neural_ode/sweep.py \
+    --out=experiments/neural_ode/results/sweep/bend "4 steps=FOLDER" ... (of the cells)
 
 One block of width 96, the same parameters and the same 400 updates in every arm. A random number of steps is drawn anew
 for each update, so "2 to 8 steps" costs the mean of its range, 5; "8 steps" is the control for compute. Which of the

@@ -1,6 +1,7 @@
 """One seed of more ways to train an ODE for other numbers of steps, and at a tolerance: see bend.py.
 
-python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/bend_search.py --out=experiments/neural_ode/results/bend_search
+python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/bend_search.py \
+    --out=experiments/neural_ode/results/bend_search
 """
 
 from bend import COMMON, RANDOM

@@ -1,6 +1,7 @@
 """Does one block, used as the field of an ODE, do the work of several? At equal compute and at equal parameters.
 
-python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/blocks.py --out=experiments/neural_ode/results/blocks --jobs=2
+python -m juliagpt_jax.ablate --suite=experiments/neural_ode/suites/blocks.py \
+    --out=experiments/neural_ode/results/blocks --jobs=2
 
 micro: blocks of width 96, Euler. "2 blocks" is the baseline; "4 blocks" has the compute of the ODE arms, four
 evaluations of a block, and four times their blocks' parameters; the ODE of width 136 has the baseline's parameters in

@@ -1,6 +1,7 @@
 """At equal seconds, which optimizer ends lower? A better step is worth its time only here.
 
-python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/seconds.py --out=experiments/optimizers/results/seconds
+python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/seconds.py \
+    --out=experiments/optimizers/results/seconds
 
 The arms of steps.py, with the steps that each does in as many seconds on this machine, measured at the start; the
 schedule ends with them. What was measured is in pace.json.

@@ -1,6 +1,7 @@
 """How many steps, and how many seconds, does an optimizer take to tuned AdamW's final loss?
 
-python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/steps.py --out=experiments/optimizers/results/steps [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/steps.py \
+    --out=experiments/optimizers/results/steps [--jobs=2]
 
 Each with the learning rates that were best in tuning.py, on other seeds; the same steps, batch and schedule for all.
 AdamW has a second rate for what is no matrix, as the others have; "one rate" is the usual AdamW. The table has steps

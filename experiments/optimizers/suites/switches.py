@@ -1,6 +1,7 @@
 """What does each switch of the decoder do to a small model, at the baseline's parameters and budget?
 
-python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/switches.py --out=experiments/optimizers/results/switches --jobs=2
+python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/switches.py \
+    --out=experiments/optimizers/results/switches --jobs=2
 
 Nothing is tuned for a switch: the learning rate is the config's. relu2 has two matrices where SwiGLU has three, so its
 hidden width is half as large again. The untied head has VOCABULARY x width parameters more.

@@ -1,6 +1,7 @@
 """Learning rates for steps.py: the same budget, on a seed that it does not report.
 
-python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/tuning.py --out=experiments/optimizers/results/tuning [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/optimizers/suites/tuning.py \
+    --out=experiments/optimizers/results/tuning [--jobs=2]
 """
 
 from juliagpt_jax.study.suite import Arm, Suite
@@ -81,7 +82,7 @@ def arm(name: str, knobs: dict[str, float]) -> Arm:
 
 
 def get_suite(scale: str) -> Suite:
-    label = lambda knobs: ", ".join(f"{knob} {value:g}" for knob, value in knobs.items())
+    label = lambda knobs: ", ".join(f"{knob.replace('.', '_')} {value:g}" for knob, value in knobs.items())
     return Suite(
         config=f"configs/{scale}.py",
         common=BUDGET | {"train.final_windows": 400},

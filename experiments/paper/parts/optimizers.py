@@ -7,7 +7,10 @@ from measures import Holds, Results, Statistic, Suite, Table, suite_table
 KINDS = {"adamw": "AdamW", "muon": "Muon", "soap": "SOAP", "kfac": "K-FAC"}
 TUNING = Suite("optimizers/results/tuning/results.jsonl", "adamw, lr 0.004")
 OPTIMIZERS = Suite(
-    "optimizers/results/steps/results.jsonl", "adamw", "optimizers (to AdamW)", KINDS | {"adamw, one rate": "AdamW, one rate"}
+    "optimizers/results/steps/results.jsonl",
+    "adamw",
+    "optimizers (to AdamW)",
+    KINDS | {"adamw, one rate": "AdamW, one rate"},
 )
 SECONDS = Suite(
     "optimizers/results/seconds/results.jsonl",

@@ -1,16 +1,17 @@
 """Every technique beside the same baseline, on real text, at equal tokens: what does each do to perplexity, and what
 does it cost in time, memory, characters a second and bytes?
 
-Command:   python -m juliagpt_jax.ablate --suite=experiments/techniques/suites/all.py --out=experiments/techniques/results/all --keep
-           python -m juliagpt_jax.analyse $(printf -- "--workdir=%s " experiments/techniques/results/all/cells/*/11/run) \
-               --out=experiments/techniques/results/samples --seeds=2
+Command:   python -m juliagpt_jax.ablate --suite=experiments/techniques/suites/all.py \
+               --out=experiments/techniques/results/all --keep
+           python -m juliagpt_jax.analyse --seeds=2 --out=experiments/techniques/results/samples \
+               $(printf -- "--workdir=%s " experiments/techniques/results/all/cells/*/11/run)
            data/classics is what prepare writes of the classics
 Hardware:  one core of an Intel Xeon with AVX-512, 35 to 150 s a cell
 Scale:     micro: 1,000 steps, 1,024,000 characters. tiny, base: the whole recipe, base on a GPU.
 
-The baseline is AdamW at the rate that was best for it in experiments/ternary/suites/tuning.py; optimizers and ternary weights
-have the rates that were best for them in their own tuning, all on another corpus and another seed. What changes the
-model's shape, or the order or the choice of the data, has the baseline's rates and was tuned for nothing.
+The baseline is AdamW at the rate that was best for it in experiments/ternary/suites/tuning.py; optimizers and ternary
+weights have the rates that were best for them in their own tuning, all on another corpus and another seed. What changes
+the model's shape, or the order or the choice of the data, has the baseline's rates and was tuned for nothing.
 """
 
 import runpy

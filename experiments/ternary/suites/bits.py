@@ -1,6 +1,7 @@
 """What do 1.58 bits a weight cost: the perplexity of ternary models beside that of dense ones, at equal steps?
 
-python -m juliagpt_jax.ablate --suite=experiments/ternary/suites/bits.py --out=experiments/ternary/results/bits [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/ternary/suites/bits.py \
+    --out=experiments/ternary/results/bits [--jobs=2]
 
 The control has the norms of ternary Linears and dense weights. The model of twice the width has four times the weights
 in matrices: at 1.6 bits 0.4 times the bytes that the control has in float16.

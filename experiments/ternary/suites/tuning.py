@@ -1,6 +1,7 @@
 """Learning rates for bits.py: the same budget, on a seed that it does not report.
 
-python -m juliagpt_jax.ablate --suite=experiments/ternary/suites/tuning.py --out=experiments/ternary/results/tuning [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/ternary/suites/tuning.py \
+    --out=experiments/ternary/results/tuning [--jobs=2]
 """
 
 from juliagpt_jax.ground import config_file

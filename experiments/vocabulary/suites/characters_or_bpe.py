@@ -1,7 +1,8 @@
 """Characters or byte-level BPE? In bits per character, which all have in common, at equal training FLOPs.
 
 Command:   python experiments/vocabulary/bpe.py --data=data/classics --out=data/vocabulary
-           python -m juliagpt_jax.ablate --suite=experiments/vocabulary/suites/characters_or_bpe.py --out=experiments/vocabulary/results/characters_or_bpe
+           python -m juliagpt_jax.ablate --suite=experiments/vocabulary/suites/characters_or_bpe.py \
+               --out=experiments/vocabulary/results/characters_or_bpe
            data/classics is what prepare writes of the classics
 Hardware:  one core of an Intel Xeon with AVX-512, about 80 s a cell
 
