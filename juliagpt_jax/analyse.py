@@ -81,7 +81,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _names(workdirs: list[Path]) -> list[str]:
-    """What the page calls them: their last folders; where two of these are the same, what their paths don't share,
+    """Names of workdirs on the page: their last folders; where two of these are alike, what their paths don't share,
     "baseline" and "muon" of cells/baseline/11/run and cells/muon/11/run.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Which training chunks lower the validation loss, and which raise it.
+"""Find the training passages that lower the validation loss, and those that raise it.
 
 python -m juliagpt_jax.influence --workdir=runs/tiny --method=ekfac --out=runs/tiny/influence [--queries=256] [--json]
 
 Writes report.md (the most and least influential chunks, with their text) and scores.npz, which data.scores takes:
-training can keep the top of a corpus by influence. Whether a method is worth its time: experiments/influence.
+training can keep the top of a corpus by influence. experiments/influence says which method is worth its time.
 """
 
 import argparse

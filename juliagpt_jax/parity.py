@@ -133,7 +133,7 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def _read(path: Path, mark: str) -> dict[str, Any]:
-    """What an earlier call with the same recipe measured; parts that are not measured now stay."""
+    """Read what an earlier call with the same recipe measured; parts that are not measured now stay."""
     if not path.exists():
         return {}
     try:

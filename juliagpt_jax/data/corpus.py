@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What a run trains on, or selects from.
+    """The text a run trains on, or selects from, as tokens.
 
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
@@ -125,7 +125,7 @@ def read_text(path: Path, data: config.Data) -> str:
 
 
 def _sides(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where a side of a split lies: its text, and its metadata."""
+    """Find the two files of a side of a split, training or validation: its text, and its metadata."""
     return folder / f"{name}.txt", folder / f"{name}_enriched.jsonl"
 
 

@@ -1,8 +1,9 @@
-"""What is known of each chunk of a text: its fields, read from JSON lines.
+"""Fields of each passage of a text, read from JSON lines: difficulty, author, phase, ...
 
-A chunk is one line of the text, with the end of the line; its id is the number of the line, from 0. A field is a number
-or a word for every chunk. Metadata are written by programs, so what is odd in them is refused, with file and line,
-unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a cap.
+A passage is one line of the text, with the end of the line; its id is the number of the line, from 0. Names in code and
+files call it a chunk. A field is a number or a word for every passage. Metadata are written by programs, so what is odd
+in them is refused, with file and line, unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a
+cap.
 """
 
 import collections
@@ -93,7 +94,7 @@ class Table(NamedTuple):
 
 
 class _Bad(Exception):
-    """Why a line is not used."""
+    """The reason why a line is not used."""
 
 
 def read(file: Path, content: bytes, data: config.Data, beside: Sequence[str] | None = None) -> Table:

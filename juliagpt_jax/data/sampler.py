@@ -1,4 +1,4 @@
-"""Which windows step n trains on: a pure function of (plan, step). There is no iterator to save.
+"""Windows that step n trains on: a pure function of (plan, step), so there is no iterator to save.
 
 The text is a ring. In epoch e it is cut, from an offset that depends on e, into windows of `context` tokens, and the
 epoch is a permutation of these windows; the last one may be short. A window reads the tokens from its start and
@@ -61,7 +61,7 @@ class Curriculum:
     lengths: np.ndarray
 
     def of(self, windows: Windows) -> np.ndarray:
-        """How hard windows are."""
+        """Difficulty of windows: the mean of their passages' field."""
         ends = np.concatenate([[0], np.cumsum(self.lengths)])
         sums = np.concatenate([[0.0], np.cumsum(self.values * self.lengths)])
         upto = lambda place: np.interp(place, ends, sums)
@@ -74,7 +74,7 @@ class Curriculum:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a text of `tokens` tokens is cut and drawn.
+    """The way in which a text of `tokens` tokens is cut into windows and drawn from.
 
     Attributes:
         rings, weights: tokens of each ring, and its share of the draws; () for one ring.
@@ -198,8 +198,8 @@ def gather_on_device(
 
 
 def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same items so that place k takes one, at random, of the items that are not yet taken among the first
-    share(k / n) of `order`; of the first k + 1, where the share is less."""
+    """Mix an order as the pacing says. Draw k is one, at random, of the items not yet taken among the first
+    share(k / n) of `order`, or among the first k + 1 where the share is less."""
     n = len(order)
     progress = np.arange(n) / n
     open_ = np.ceil(n * np.clip(PACINGS[curriculum.pacing](curriculum, progress), 0, 1) - 1e-9)
@@ -212,8 +212,8 @@ def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) 
         if into < limit:
             pool.extend(order[into:limit].tolist())
             into = limit
-        place = int(chance * len(pool))
-        pool[place], pool[-1] = pool[-1], pool[place]
+        index = int(chance * len(pool))
+        pool[index], pool[-1] = pool[-1], pool[index]
         taken.append(pool.pop())
     return np.array(taken)
 

@@ -1,4 +1,4 @@
-"""What of a corpus a run trains on: filter, keep, scores and phase weights, in the language of `query`.
+"""Choose the part of a corpus that a run trains on: filter, keep, scores and phase weights, in the language of `query`.
 
 Fields are the corpus's own, `chunk` (the id), `length` (in tokens), and those of data.scores. First the filter, then
 `keep` on what is left; the chunks left are packed in reading order, with weights each phase for itself.
@@ -25,7 +25,7 @@ WORDS = {"data.order": ORDERS, "data.curriculum.pacing": PACINGS}
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What a run trains on.
+    """The passages that a run trains on, packed.
 
     Attributes:
         tokens: of the chunks selected, packed.
@@ -69,7 +69,7 @@ def matching(chunks: Chunks, text: str) -> np.ndarray:
 
 
 def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Selection:
-    """What `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
+    """Choose what `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
 
     Args:
         seed: of the chunks that `keep` draws at random.
@@ -132,7 +132,7 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
 
 
 def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: int, seed: int) -> Plan:
-    """How a selection is drawn.
+    """Plan how a selection is cut into windows and drawn.
 
     Raises:
         UserError: the order wants a field that no chunk has, or one of words.
@@ -153,7 +153,7 @@ def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: 
 
 
 def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[str, float]:
-    """What is drawn of each word of data.weights_by: by data.phase_weights, without them as the tokens selected lie.
+    """Share of the draws of each word of data.weights_by: that of data.phase_weights, or of the tokens selected.
 
     Raises:
         UserError: as `select`.

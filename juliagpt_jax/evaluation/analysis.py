@@ -1,4 +1,4 @@
-"""What a trained model has learned, beyond one number: on what it loses, how far back it looks, what it copies.
+"""Look into a trained model beyond one number: on what it loses, how far back it looks, what it copies.
 
 `analyse` measures one run; `page` and `draw` show one or several.
 """
@@ -27,7 +27,7 @@ MAP_TOKENS = 48  # of an attention map: what a reader can still make out
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The amount of each measurement.
 
     Attributes:
         windows: validation windows scored, evenly spread; 0: the whole text.
@@ -118,7 +118,7 @@ def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) ->
 
 
 def of_heads(model: Decoder, params: Any, tokens: np.ndarray, lead: int, windows: int) -> dict[str, Any]:
-    """How far each attention head looks back, and the same for a head that looks everywhere alike; empty for a model
+    """Measure how far each attention head looks back, beside a head that looks everywhere alike; empty for a model
     without attention, or with layers that are ODEs."""
     layers, context = attention.layers_with_heads(model), model.model.context
     if not layers:

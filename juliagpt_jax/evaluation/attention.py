@@ -1,4 +1,4 @@
-"""Where attention heads look: the weights of every head, and how far back their mass lies.
+"""Attention weights of every head, and how far back their mass lies.
 
 A model does not hand out its attention weights. They are computed again here, from what comes into each attention
 mixer and from its parameters; a test holds them to what the mixer makes of them.
@@ -20,7 +20,7 @@ NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many ne
 
 
 def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -> jax.Array:
-    """What each head of an attention mixer multiplies the values with: x (B, T, D) -> (B, H, T, T), rows add up to 1.
+    """Attention weights of each head, by which it multiplies the values: x (B, T, D) -> (B, H, T, T), rows add up to 1.
 
     Args:
         params: the mixer's own.
@@ -93,7 +93,7 @@ def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.nda
 
 
 def uniform(length: int) -> np.ndarray:
-    """What `mass` is for a head that looks everywhere alike: (T,)."""
+    """The `mass` of a head that looks everywhere alike: (T,)."""
     queries = np.arange(length // 2, length)
     return np.mean((np.arange(length) <= queries[:, None]) / (queries[:, None] + 1), axis=0)
 

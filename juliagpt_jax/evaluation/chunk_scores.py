@@ -1,4 +1,4 @@
-"""What a trained model makes of each chunk of a text: loss, EL2N, the norm of its gradient, and whatever else can be
+"""Score each passage of a text by a trained model: its loss, EL2N, the norm of its gradient, and whatever else can be
 read off its gradient.
 
 A chunk is one line; its number is its id. Its tokens, the end of the line included, are each predicted once, behind the
@@ -145,8 +145,8 @@ def norms(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict[str, jax.A
 
 
 def _batched() -> bool:
-    """Whether gradients of several chunks are taken together. One after the other, a chunk's matrix products are as
-    large as those of a training micro-batch, and a CPU runs them faster than the batched ones that vmap makes; an
+    """True where gradients of several passages are taken together. One after the other, a passage's matrix products are
+    as large as those of a training micro-batch, and a CPU runs them faster than the batched ones that vmap makes; an
     accelerator wants them batched."""
     return jax.default_backend() != "cpu"
 
@@ -184,7 +184,7 @@ def _run(model, output, readout, mesh, batched, params, operand, key, ids, input
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep found, and how long it took.
+    """The result of a sweep, and the time it took.
 
     Attributes:
         values: arrays with one row a chunk: loss, el2n, doubt, tokens, and what the readout adds.

@@ -1,4 +1,5 @@
-"""Which training chunks lower the loss on a query text, and which raise it: TracIn, its cosine form, TRAK, EK-FAC.
+"""Find the training passages that lower the loss on a query text, and those that raise it: TracIn, its cosine form,
+TRAK, EK-FAC.
 
 Every method ends in one number a training chunk and query group, with one sign: positive means that training on the
 chunk lowers the group's mean loss. A chunk counts with all its tokens, as it does in training, except for the cosine.
@@ -27,7 +28,8 @@ class Checkpoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked: the influence of each of the `train` chunks on the mean loss of each group of `query` chunks.
+    """The question asked: the influence of each of the `train` passages on the mean loss of each group of `query`
+    passages.
 
     Attributes:
         groups: (queries, K) weights of the query chunks in each of K groups; a column that adds up to 1 is a mean.
@@ -70,7 +72,7 @@ def weighted_sum(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict, An
 
 
 def weighted_unit_sum(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
-    """The same of gradients of length 1."""
+    """Weighted sum of gradients that are scaled to length 1."""
     norm = _norm(grads)[:, None]
     return weighted_sum(operand, grads, weights / jnp.where(norm > 0, norm, 1))
 

@@ -1,4 +1,4 @@
-"""What of a text stands in the training text: its longest piece that does, and the passage most like it."""
+"""Find what of a text stands in the training text: its longest piece that does, and the passage most like it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -362,7 +362,7 @@ def _proposition(clause: str) -> _Proposition | None:
 
 
 def _follows(premises: list[_Proposition], conclusion: _Proposition) -> bool:
-    """Whether no state of affairs makes the premises true and the conclusion false.
+    """True where no state of affairs makes the premises true and the conclusion false.
 
     Each combination of terms is a region that may be inhabited or not. Universal propositions forbid regions, and
     each particular or singular one needs some region that is still allowed, so those can be tried one by one. All is

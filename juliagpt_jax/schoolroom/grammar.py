@@ -19,7 +19,7 @@ from juliagpt_jax.schoolroom import lessons
 
 
 class Pen:
-    """What writing one passage accumulates: the probability of its choices and its largest number."""
+    """The tally kept while one passage is written: the probability of its choices and its largest number."""
 
     __slots__ = ("largest", "p", "rnd")
 
@@ -376,7 +376,7 @@ class Production:
             node.emit(env, pen, out)
 
     def ends(self, text: str, pos: int, memo: dict[tuple[int, int], list[tuple[int, float]]]) -> dict[int, float]:
-        """Where this production can end when it begins at pos, and with what probability."""
+        """Every end that this production can have when it begins at pos, with its probability."""
         reading = _Reading(text, memo, len(self.draws))
         self.first.match(reading, pos, 1.0)
         return reading.ends

@@ -160,7 +160,7 @@ def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
 
 
 def torch_side(pair: Pair, start: dict[str, np.ndarray], batches: list, double: bool) -> Tensors:
-    """The same in PyTorch, from these weights, in float64 if `double`."""
+    """Compute in PyTorch what `jax_side` does, from these weights, in float64 if `double`."""
     model = pair.torch_model(0, start, double)
     inputs, targets = pair.torch_batch(batches[0])
     wide = lambda tensor: tensor.detach().numpy().astype(np.float64)
@@ -231,7 +231,7 @@ def jax_loss(pair: Pair, params: Any) -> float:
 
 
 def torch_loss(pair: Pair, model: Any) -> float:
-    """The same number, computed by PyTorch on the same windows."""
+    """Loss on the validation windows, computed by PyTorch."""
     context = pair.settings.model.context
     inputs, targets = scoring.strided(pair.corpus.val, context, context // 2, pair.lead)
     total = 0.0
@@ -324,7 +324,7 @@ class Results:
 
 
 def recipe(settings: config.Config, corpus: Corpus) -> str:
-    """What a run's numbers depend on beside arm and seed, as a hash."""
+    """Hash of all that a run's numbers depend on beside arm and seed."""
     kept = config.to_dict(dataclasses.replace(settings, seed=0))
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax", "torch")]
     return hashlib.sha256(json.dumps([kept, corpus.fingerprint, versions]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Which knobs of a recipe matter: Sobol's indices of a result over a box of knobs.
+"""Sobol's indices of a result over a box of knobs: which knobs of a recipe matter.
 
 S1 of a knob is the share of the result's variance that goes when the knob alone is known, ST the share that stays while
 all others are known: a knob with a small ST may have any value, and ST well above S1 says that its best value depends
