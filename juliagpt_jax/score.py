@@ -1,4 +1,4 @@
-"""Score every chunk of the training text with a trained model: the file that data.scores takes.
+"""Score every passage of the training text with a trained model: the file that data.scores takes.
 
 python -m juliagpt_jax.score --workdir=runs/first --out=runs/first/scores.npz [--what=loss,el2n,grad_norm] [--json]
 """
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
     chunk_scores.write(Path(options.out), done.values, corpus.fingerprint)
 
     quantiles = {name: chunk_scores.quantiles(done.values[name]) for name in names}
-    print(f"{len(chunks.starts):,} chunks of {data.path}, {len(tokens):,} tokens, step {run.step}: {options.out}\n")
+    print(f"{len(chunks.starts):,} passages of {data.path}, {len(tokens):,} tokens, step {run.step}: {options.out}\n")
     heads = list(next(iter(quantiles.values())))
     print(f"{'':<12}" + "".join(f"{head:>10}" for head in heads))
     for name, row in quantiles.items():
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> None:
         order = done.values[name].argsort(kind="stable")
         print()
         for word, chunk in [("lowest", order[0]), ("highest", order[-1])]:
-            print(f"{word} {name}, chunk {chunk}: {chunk_scores.text_of(chunks, chunk, run.tokenizer)[:160]}")
+            print(f"{word} {name}, passage {chunk}: {chunk_scores.text_of(chunks, chunk, run.tokenizer)[:160]}")
     print(f"\n{done.seconds:.1f} s, of them {done.compile_s:.1f} to compile; {done.tokens_per_s:,.0f} tokens/s")
     if options.json:
         command.print_json(

@@ -1,7 +1,7 @@
 """Is a part of the corpus, picked by scores of a first pass, as good as the whole at the same number of steps?
 
 Command:   python experiments/coreset/small_text.py --data=DIR --out=experiments/coreset/results/small_text
-           DIR holds train.txt and val.txt, one chunk a line, as prepare writes them
+           DIR holds train.txt and val.txt, one passage a line, as prepare writes them
 Hardware:  one core of an Intel Xeon with AVX-512
 Time:      about 15 s a cell, 24 cells; a run with other --arms adds to the table
 

@@ -82,7 +82,7 @@ def main() -> None:
     note(what="setting", hardware=f"one core of {processor()}", train_chunks=len(texts), tokens=len(train.tokens),
          queries=len(asked), parts=options.parts, share=SHARE, seeds=options.seeds, overrides=OVERRIDES)  # fmt: skip
 
-    # Scores, from a run on all chunks, with a seed that no run on a part has.
+    # Scores, from a run on all passages, with a seed that no run on a part has.
     begun = time.perf_counter()
     kept = retrainer.train(train, 1000, CHECKPOINT_EVERY)
     note(

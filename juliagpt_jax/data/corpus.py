@@ -1,9 +1,9 @@
-"""From a path to two token arrays, train and validation, and what is known of their chunks; cached on disk.
+"""From a path to two token arrays, train and validation, and what is known of their passages; cached on disk.
 
 Kinds of source, told apart by what lies at the path:
     "schoolroom"                 the embedded corpus
-    a folder with train.txt      and val.txt, one chunk a line; train_enriched.jsonl and val_enriched.jsonl beside them
-                                 describe the chunks, line by line, and may stand alone: then they hold the text too
+    a folder with train.txt      and val.txt, a passage a line; train_enriched.jsonl and val_enriched.jsonl beside them
+                                 describe the passages, line by line, and may stand alone: then they hold the text too
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
     a .jsonl file, or a folder of  the last tenth of each file's lines is validation
 
@@ -188,7 +188,7 @@ def _files(data: config.Data, contents: dict[Path, bytes], split: bool) -> Readi
         folder = next(iter(contents)).parent
         train, train_columns = _side(data, contents, *_sides(folder, "train"), notes)
         val, val_columns = _side(data, contents, *_sides(folder, "val"), notes)
-        notes.append("train and validation text as given, one chunk a line")
+        notes.append("train and validation text as given, one passage a line")
     if not train:
         raise UserError(f"{data.path}: 0 training tokens, model.context + 1 needed")
     tokenizer = CharTokenizer.train(train)

@@ -41,14 +41,14 @@ class Windows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curriculum:
-    """An order of draws by how hard a window is: the mean, over its targets, of the value of the chunk of each.
+    """An order of draws by how hard a window is: the mean, over its targets, of the value of the passage of each.
 
     Attributes:
         order, pacing: names of ORDERS and PACINGS.
         start: share of an epoch's windows that may be drawn from its beginning.
         parts: rounds of interleaved order, stages of step pacing.
         after, epochs: the span, in epochs: from where, and how long; 0 epochs: to the end.
-        values, lengths: of each chunk of the text, in the order of the token array.
+        values, lengths: of each passage of the text, in the order of the token array.
     """
 
     order: str

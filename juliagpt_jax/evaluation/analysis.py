@@ -79,7 +79,7 @@ def analyse(model: Decoder, params: Any, corpus: Corpus, schoolroom: bool, effor
 
 
 def by_field(chunks: Chunks) -> dict[str, dict[str, np.ndarray]]:
-    """{"phase": {"trivium": which tokens of the text, ...}, "author": ...} for the fields of words of the chunks."""
+    """{"phase": {"trivium": which tokens of the text, ...}, "author": ...} for the fields of words of the passages."""
     fields = [name for name, column in chunks.columns.items() if isinstance(column, Words)]
     masks = {name: selection.parts(chunks, name) for name in fields}
     return {name: found for name, found in masks.items() if 1 < len(found) <= MOST_WORDS}

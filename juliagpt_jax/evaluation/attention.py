@@ -16,7 +16,7 @@ from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
 from juliagpt_jax.models.mixers import Attention, of_layers
 
-NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest characters are reported
+NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest tokens are reported
 
 
 def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -> jax.Array:
@@ -74,7 +74,7 @@ def maps(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
 def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
     T = tokens.shape[1]
     queries = jnp.arange(T // 2, T)
-    back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> place
+    back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> index
     looked = jnp.take_along_axis(
         of_windows(model, params, tokens)[..., T // 2 :, :], jnp.maximum(back, 0)[None, None, None], axis=-1
     )
@@ -82,7 +82,7 @@ def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
 
 
 def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
-    """(layers, H, T): the mean attention weight at each distance, 0 being the character itself, over windows (n, T),
+    """(layers, H, T): the mean attention weight at each distance, 0 being the token itself, over windows (n, T),
     `batch` at a time.
 
     Only the second half of a window asks, so that each has at least half a window to look back on.
@@ -100,7 +100,7 @@ def uniform(length: int) -> np.ndarray:
 
 def describe(by_distance: np.ndarray) -> dict[str, Any]:
     """Of masses (T,) that add up to 1: the mean distance, the median one, and the share on the nearest 1, 2, 4, ...
-    characters, the one that asks included."""
+    tokens, the one that asks included."""
     total = np.cumsum(by_distance)
     shares = {str(n): float(total[n - 1]) for n in NEAREST if n <= len(by_distance) // 2}
     mean = float(by_distance @ np.arange(len(by_distance)))
