@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     groups = split_by(kept, data.weights_by, "config.data.weights_by")
     for name in weights:
         if name not in groups:
-            there = near(name, groups)
+            there = _there(name, groups)
             raise UserError(f"config.data.phase_weights: no passage selected has {data.weights_by} {name!r}{there}")
     for name in groups:
         if name not in weights:
@@ -205,6 +206,12 @@ def _numbers(field: str, chunks: Chunks, flag: str) -> np.ndarray:
     return column
 
 
+def _there(word: str, words: Iterable[str]) -> str:
+    """For an error message: the words of a field that are near, or where such a field would come from."""
+    named = [other for other in words if other]
+    return near(word, named) if named else "; none has one: prepare takes it from a source_manifest.json in --source"
+
+
 def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
     flag = "config.data.filter"
     column = _column(condition.field, chunks, flag)
@@ -213,7 +220,7 @@ def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
             raise UserError(f"{flag}: {condition.field} is a field of words, which {condition.how} does not compare")
         for word in condition.values:
             if word not in column.names:
-                raise UserError(f"{flag}: no passage has {condition.field} {word!r}{near(word, column.names)}")
+                raise UserError(f"{flag}: no passage has {condition.field} {word!r}{_there(word, column.names)}")
         codes = [column.names.index(word) for word in condition.values]
         return np.isin(column.codes, codes, invert=condition.how in ("not in", "!="))
     numbers = [number(text) for text in condition.values]

@@ -172,6 +172,16 @@ def test_parts_of_a_text(school):
     assert selection.parts(school.train_chunks, "difficulty") == selection.parts(school.train_chunks, "nothing") == {}
 
 
+@pytest.mark.parametrize("flag", ["data.filter=phase in trivium", "data.phase_weights=trivium:1"])
+def test_a_field_that_no_book_has_says_where_it_comes_from(school, tiny, flag):
+    """Books without a manifest have an empty phase."""
+    count = len(school.train_chunks)
+    empty = school.train_chunks.columns | {"phase": Words(np.zeros(count, np.int64), ("",))}
+    books = dataclasses.replace(school, train_chunks=dataclasses.replace(school.train_chunks, columns=empty))
+    with pytest.raises(UserError, match=r"has phase 'trivium'; none has one: prepare takes it from a source_manifest"):
+        selection.select(books, tiny(flag).data, 0, 16)
+
+
 @pytest.mark.parametrize(
     "flag, says",
     [
