@@ -20,12 +20,12 @@ def parser() -> command.Parser:
     flags.add_argument("--out", required=True, metavar="DIR", help="where results.jsonl, tables and plots go")
     flags.add_argument("--scale", default="micro", metavar="NAME", help="passed to the suite: micro, base, ...")
     flags.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="cells at a time, each on its share of the cores"
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time, each on its share of the cores"
     )
     flags.add_argument("--together", action="store_true", help="the seeds of an arm train as one vmapped step (a GPU)")
-    flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each cell's command: 'srun -n1'")
-    flags.add_argument("--cells", metavar="DIR", help="where the cells work; default: OUT/cells")
-    flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished cells")
+    flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each run's command: 'srun -n1'")
+    flags.add_argument("--cells", metavar="DIR", help="folder for the runs' workdirs; default: OUT/cells")
+    flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished runs")
     flags.add_argument("--dry_run", action="store_true", help="only say what would be run")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags

@@ -16,16 +16,27 @@ from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("influence", "The training passages that lower the validation loss most, and least.")
+    flags = command.Parser("influence", "Find the training passages that lower the validation loss most, and least.")
     flags.add_argument("--workdir", required=True, metavar="DIR")
-    flags.add_argument("--out", required=True, metavar="DIR", help="gets report.md and scores.npz")
+    flags.add_argument("--out", required=True, metavar="DIR", help="folder for report.md and scores.npz")
     flags.add_argument("--method", default="ekfac", metavar="NAME", help="tracin, cosine, trak or ekfac")
     flags.add_argument("--checkpoints", default="newest", help="newest, all (train.keep says how many), or 400,800")
-    flags.add_argument("--queries", type=int, default=256, metavar="N", help="validation passages, spread; 0: all")
-    flags.add_argument("--where", default="", metavar="WORDS", help="a filter of these: 'phase in philosophy'")
+    flags.add_argument(
+        "--queries", type=int, default=256, metavar="N", help="validation passages asked about, evenly spread; 0: all"
+    )
+    flags.add_argument(
+        "--where",
+        default="",
+        metavar="WORDS",
+        help="only validation passages that meet a filter: 'phase in philosophy'",
+    )
     flags.add_argument("--features", type=int, default=2048, metavar="K", help="length of TRAK's random projections")
-    flags.add_argument("--damping", type=float, default=0.1, help="of trak and ekfac, in mean eigenvalues")
-    flags.add_argument("--fit_windows", type=int, default=1024, metavar="N", help="ekfac measures curvature on them")
+    flags.add_argument(
+        "--damping", type=float, default=0.1, help="added to eigenvalues by trak and ekfac, in units of their mean"
+    )
+    flags.add_argument(
+        "--fit_windows", type=int, default=1024, metavar="N", help="training windows on which ekfac measures curvature"
+    )
     flags.add_argument("--top", type=int, default=50, metavar="N", help="passages in each list of the report")
     flags.add_argument("--seed", type=int, default=0, help="of projections and sampled labels")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")

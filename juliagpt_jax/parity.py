@@ -23,8 +23,8 @@ PARTS = ("same", "trained", "speed")
 def parser() -> command.Parser:
     flags = command.Parser("parity", "Hold the baseline to the same model in PyTorch: numbers, quality and speed.")
     flags.add_argument("--config", required=True, metavar="FILE")
-    flags.add_argument("--out", required=True, metavar="DIR", help="gets parity.md, parity.json and runs.jsonl")
-    flags.add_argument("--what", default=",".join(PARTS), metavar="NAMES", help="divided by commas")
+    flags.add_argument("--out", required=True, metavar="DIR", help="folder for parity.md, parity.json and runs.jsonl")
+    flags.add_argument("--what", default=",".join(PARTS), metavar="NAMES", help="parts to measure, with commas between")
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="of the trained runs: 1 .. N, three runs each")
     flags.add_argument("--rounds", type=int, default=5, metavar="N", help="of the speed measurement")
     flags.add_argument(

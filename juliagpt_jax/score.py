@@ -13,10 +13,15 @@ from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every line of the training text.")
+    flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every passage of the training text.")
     flags.add_run_flags()
-    flags.add_argument("--out", required=True, metavar="FILE", help="such as scores.npz")
-    flags.add_argument("--what", default="loss,perplexity,el2n,grad_norm", metavar="NAMES", help="divided by commas")
+    flags.add_argument("--out", required=True, metavar="FILE", help="the file to write, such as scores.npz")
+    flags.add_argument(
+        "--what",
+        default="loss,perplexity,el2n,grad_norm",
+        metavar="NAMES",
+        help="scores to compute, with commas between",
+    )
     flags.add_argument("--data", metavar="PATH", help="score another text's training part; default: the run's")
     flags.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of matrix products")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")

@@ -29,7 +29,7 @@ ELSEWHERE = {
     ".venv/bin/python -m juliagpt_jax.serve": "runs until it is stopped: tests/test_serve.py starts and stops it",
     "python -m juliagpt_jax.serve": "runs until it is stopped: tests/test_serve.py starts and stops it",
     "python -m juliagpt_jax.parity": "needs PyTorch: tests/study/test_parity.py runs it where there is one",
-    "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py runs it where they are",
+    "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py does it",
     "python -m pytest -m slow tests/test_notebooks.py": "needs Jupyter: .ci/run does it",
 }
 CUT = """

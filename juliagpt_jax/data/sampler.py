@@ -64,7 +64,7 @@ class Curriculum:
         """Difficulty of windows: the mean of their passages' field."""
         ends = np.concatenate([[0], np.cumsum(self.lengths)])
         sums = np.concatenate([[0.0], np.cumsum(self.values * self.lengths)])
-        upto = lambda place: np.interp(place, ends, sums)
+        upto = lambda token: np.interp(token, ends, sums)
         first = windows.begins + (windows.starts + 1 - windows.begins) % windows.sizes
         last, stop = first + windows.lengths, windows.begins + windows.sizes
         over = np.maximum(last - stop, 0)  # targets past the ring's end, which are its first
@@ -135,14 +135,14 @@ def _random(plan: Plan, epoch: int) -> Windows:
     drawn = Windows(*np.zeros((4, len(picks)), np.int64))
     begin = 0
     for ring, size in enumerate(plan.rings):
-        places = np.flatnonzero(picks == ring)
-        ring_epochs, which = np.divmod(before[ring] + np.arange(len(places)), -(-size // plan.context))
+        rows = np.flatnonzero(picks == ring)
+        ring_epochs, which = np.divmod(before[ring] + np.arange(len(rows)), -(-size // plan.context))
         for e in np.unique(ring_epochs):
             part = ring_epochs == e
             starts, lengths = _ring(size, plan.context, plan.seed, ring, int(e))
-            drawn.starts[places[part]] = begin + starts[which[part]]
-            drawn.lengths[places[part]] = lengths[which[part]]
-        drawn.begins[places], drawn.sizes[places] = begin, size
+            drawn.starts[rows[part]] = begin + starts[which[part]]
+            drawn.lengths[rows[part]] = lengths[which[part]]
+        drawn.begins[rows], drawn.sizes[rows] = begin, size
         begin += size
     return drawn
 

@@ -230,20 +230,21 @@ def sweep(
     """
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-    place = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
+    sharding = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
     whole = jax.sharding.NamedSharding(mesh, PartitionSpec())
     params, operand, key = jax.device_put((params, operand, jax.random.key(seed)), whole)
     rows = len(devices) * (_rows(params) if readout else FORWARD_ROWS)
     weights = np.ones((len(chunks.starts), 1), np.float32) if weights is None else weights
     values: dict[str, np.ndarray] = {}
     sums, shapes, compile_s, counted, begun = None, set(), 0.0, 0, time.perf_counter()
-    bar = tqdm(total=len(chunks.starts), unit="chunk", desc=title, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    unseen = not sys.stderr.isatty()
+    bar = tqdm(total=len(chunks.starts), unit="passage", desc=title, disable=unseen, dynamic_ncols=True)
     for batch in batches(chunks, context, lead, rows):
         then, count = time.perf_counter(), len(batch.ids)
         fill = lambda a, n=rows - count: np.concatenate([a, np.zeros((n, *a.shape[1:]), a.dtype)])
         row_data = fill(batch.ids.astype(np.int32)), batch.inputs, batch.targets, fill(weights[batch.ids])
         own, new = _run(
-            model, output, readout, mesh, _batched(), params, operand, key, *jax.device_put(row_data, place)
+            model, output, readout, mesh, _batched(), params, operand, key, *jax.device_put(row_data, sharding)
         )
         sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
         for name, column in own.items():

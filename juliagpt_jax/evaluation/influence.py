@@ -83,27 +83,27 @@ def dots(directions: Any, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
 
 
 class Sketch(NamedTuple):
-    """A random projection from P to k numbers of which only P signs and P places are ever held, not P x k numbers.
+    """A random projection from P to k numbers of which only P signs and P indices are ever held, not P x k numbers.
 
     Every coordinate gets a random sign and one of k sums, each of which takes the same number of coordinates (a count
     sketch: Weinberger et al. 2009, arXiv 0902.2206). Inner products are kept without bias, with variance
     (<x, y>^2 + |x|^2 |y|^2) / k at the most, as with a dense matrix of random signs.
     """
 
-    places: jax.Array  # (k * ceil(P / k),) int32: row-major in (k, ceil(P / k)); P stands for nothing
+    indices: jax.Array  # (k * ceil(P / k),) int32: row-major in (k, ceil(P / k)); P stands for nothing
     signs: jax.Array  # (k * ceil(P / k),)
 
     @classmethod
     def draw(cls, size: int, k: int, seed: int) -> "Sketch":
         rng = np.random.default_rng(seed)
         padded = k * -(-size // k)
-        places = np.minimum(rng.permutation(padded), size).astype(np.int32)
-        return cls(jnp.asarray(places.reshape(k, -1)), jnp.asarray(rng.choice([-1, 1], (k, padded // k)), jnp.float32))
+        indices = np.minimum(rng.permutation(padded), size).astype(np.int32)
+        return cls(jnp.asarray(indices.reshape(k, -1)), jnp.asarray(rng.choice([-1, 1], (k, padded // k)), jnp.float32))
 
     def apply(self, flat: jax.Array) -> jax.Array:
         """(g, P) -> (g, k)."""
         padded = jnp.pad(flat, ((0, 0), (0, 1)))
-        return jnp.sum(padded[:, self.places] * self.signs[None].astype(flat.dtype), axis=2)
+        return jnp.sum(padded[:, self.indices] * self.signs[None].astype(flat.dtype), axis=2)
 
 
 def sketched(sketch: Sketch, grads: Any, weights: jax.Array) -> tuple[dict, Any]:

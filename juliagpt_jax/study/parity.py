@@ -92,8 +92,8 @@ class Pair:
         self.model = build_model(self.settings, self.vocab)
         self.mesh = make_mesh(self.settings)
         self.train_step = step.make_train_step(self.settings, self.model, self.mesh)
-        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
-        self._fresh = jax.jit(self._start, out_shardings=places)
+        sharding = shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
+        self._fresh = jax.jit(self._start, out_shardings=sharding)
         self.torch = import_torch()
 
     def batches(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -205,9 +205,9 @@ def train(pair: Pair, arm: str, seed: int) -> dict[str, Any]:
     begun, steps, batches = time.perf_counter(), pair.settings.train.steps, pair.batches(seed)
     state = pair.jax_state(seed)
     if arm == "jax":
-        place = batch_sharding(pair.mesh)
+        sharding = batch_sharding(pair.mesh)
         for batch in itertools.islice(batches, steps):
-            state, _ = pair.train_step(state, jax.device_put(batch, place))
+            state, _ = pair.train_step(state, jax.device_put(batch, sharding))
         jax.block_until_ready(state.params)
         train_s, params = time.perf_counter() - begun, state.params
         loss = jax_loss(pair, params)

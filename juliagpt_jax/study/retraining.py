@@ -47,8 +47,8 @@ class Retrainer:
             (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
         )
         self._step = make_train_step(config, self.model, mesh)
-        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
-        self._fresh = jax.jit(self._start, out_shardings=places)
+        sharding = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
+        self._fresh = jax.jit(self._start, out_shardings=sharding)
 
     def _start(self, key: jax.Array) -> TrainState:
         """A state whose weights are of this key, so that another seed is no other program."""
