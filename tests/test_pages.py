@@ -1,7 +1,7 @@
 """The README and the documentation, page by page, as a reader runs them: every shell block, in order, in one folder.
 
-Models and runs are small, since the folder's config files are the project's with a few values cut; the commands are
-those that are printed.
+Models and runs are small, since the folder's config files are the project's with a few values cut, and its suite has
+one seed; the commands are those that are printed.
 """
 
 import importlib.util
@@ -105,6 +105,8 @@ class Reader:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, folder / name)
+        for path in (folder / "experiments").rglob("*.py"):
+            path.write_text(path.read_text(encoding="utf-8").replace("(11, 12, 13)", "(11,)"), encoding="utf-8")
         shutil.copytree(ROOT / "configs", folder / "configs" / "full")
         for path in (ROOT / "configs").glob("*.py"):
             depth = path.stem == "dial"
