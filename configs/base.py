@@ -18,11 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
     data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json, as a workdir has it
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
-    data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its chunk out and counts
+    data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts
     data.max_bad = 0.01  # share of the lines that on_bad=skip may leave out: more is no accident
     data.max_leak = 0.05  # share of validation passages that may stand in the training text, word for word or nearly
-    data.scores = ""  # an .npz of more fields, one value a chunk, such as the command score writes
-    data.filter = ""  # chunks to train on: "phase in trivium, quadrivium; quality >= 0.6"; a chunk is a line
+    data.scores = ""  # an .npz of more fields, one value a passage, such as the command score writes
+    data.filter = ""  # passages to train on: "phase in trivium, quadrivium; quality >= 0.6"; a passage is a line
     data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.layers = 6  # blocks of a mixer and a channel mixer
     model.heads = 3  # 128 channels a head did better than 64 in the published speed runs
     model.kv_heads = 0  # key/value heads of grouped-query attention; 0: as many as heads
-    model.context = 256  # characters the model sees: a window in training, the cache in generation
+    model.context = 256  # tokens the model sees: a window in training, the cache in generation
     model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
     model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
     model.tie = True  # the head is the transposed embedding
@@ -49,7 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
     model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
     model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector a position, as in GPT-2
-    model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand characters
+    model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
     model.zero_init = False  # the last projection of every branch starts at 0, so a new block changes nothing
     model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
@@ -114,7 +114,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.checkpoint_every = 1_000  # steps; what a crash may cost
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none
-    train.sample_tokens = 200  # characters of such a sample
+    train.sample_tokens = 200  # tokens of such a sample
 
     train.muon = muon = ml_collections.ConfigDict()
     muon.momentum = 0.95  # decay of Muon's mean of the gradient; the authors'

@@ -1,4 +1,4 @@
-"""The smallest model that still tells techniques apart: 2 x 96, context 128. What the studies run on a processor.
+"""The smallest model that still tells techniques apart: 2 x 96, context 128. The size of most experiments.
 
 Command:   python -m juliagpt_jax.main --config=configs/micro.py --workdir=runs/micro
 Hardware:  one core of an Intel Xeon with AVX-512

@@ -4,8 +4,10 @@ module, and the flags of every command. Everything is read from where it lies, s
 import argparse
 import functools
 import importlib
+import itertools
 import posixpath
 import re
+import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +21,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "juliagpt_jax"
 LINK = re.compile(r"\]\(([^)#\s]+)")
+DIAGRAM = re.compile(
+    r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)  # the web host of the code draws these itself
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -39,7 +44,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Links that hold in the repository, as they must be on the site."""
+    """The page as the site needs it: its links lead to where files are on the site, its diagrams are drawn here."""
+    markdown = DIAGRAM.sub(lambda block: drawing(arrows(block[1])), markdown)
     origin = page.file.abs_src_path
 
     def moved(link: re.Match) -> str:
@@ -58,9 +64,55 @@ def place(path: Path) -> str:
     return path.relative_to(DOCS if path.is_relative_to(DOCS) else ROOT).as_posix()
 
 
+def arrows(diagram: str) -> list[tuple[str, str]]:
+    """The arrows of a Mermaid flowchart of plain lines `from --> to`."""
+    return re.findall(r"^ *(\w+) --> (\w+)$", diagram, re.MULTILINE)
+
+
+def drawing(edges: list[tuple[str, str]]) -> str:
+    """An SVG of arrows between boxes, since the site's theme would fetch Mermaid from elsewhere. A box stands in the
+    column of its longest way down, so every arrow points to the left; one that passes a column has a free row in it."""
+    column = functools.cache(lambda box: 1 + max((column(to) for start, to in edges if start == box), default=-1))
+    ways = [[start, *((start, to, n) for n in range(column(start) - 1, column(to), -1)), to] for start, to in edges]
+    steps = [pair for way in ways for pair in itertools.pairwise(way)]
+    columns: list[list] = [[] for _ in range(1 + max(column(start) for start, _ in edges))]
+    for spot in dict.fromkeys(spot for way in ways for spot in reversed(way)):
+        columns[spot[2] if isinstance(spot, tuple) else column(spot)].append(spot)
+    row: dict[Any, float] = {}
+    tall, wide, high, gap = max(map(len, columns)), 96, 36, 40
+    beside = lambda spot: statistics.fmean([row[to] for start, to in steps if start == spot] or [0])
+    for spots in columns:  # in the order of what they lead to, so that few arrows cross
+        row.update({spot: n + (tall - len(spots)) / 2 for n, spot in enumerate(sorted(spots, key=beside))})
+    at = {spot: (n * (wide + gap), 56 * row[spot] + high / 2) for n, spots in enumerate(columns) for spot in spots}
+    parts = []
+    for way in ways:
+        (x, y), *rest = (at[spot] for spot in way)
+        line = f"M{x} {y:g}"
+        for n, (left, y1) in enumerate(rest, 1):
+            end = left + wide + (6 if n == len(rest) else 0)
+            line += f" C{x - gap / 2:g} {y:g} {end + gap / 2:g} {y1:g} {end} {y1:g}" + (
+                "" if n == len(rest) else f" H{left}"
+            )
+            x, y = left, y1
+        parts.append(f'<path d="{line}" marker-end="url(#tip)"/>')
+    for box, (x, y) in at.items():
+        if isinstance(box, str):
+            parts.append(f'<rect x="{x}" y="{y - high / 2:g}" width="{wide}" height="{high}" rx="4"/>')
+            parts.append(f'<text x="{x + wide / 2:g}" y="{y + 5:g}" stroke="none" fill="currentColor">{box}</text>')
+    head = '<path d="M0 0 L6 3 L0 6 z" fill="currentColor" stroke="none"/>'
+    tip = f'<marker id="tip" markerWidth="7" markerHeight="7" refX="1" refY="3" orient="auto">{head}</marker>'
+    style = 'fill="none" stroke="currentColor" font-family="inherit" font-size="14" text-anchor="middle"'
+    size = f"-2 -2 {len(columns) * (wide + gap) - gap + 4} {56 * tall}"
+    words = "; ".join(f"{start} imports {to}" for start, to in edges)
+    return f'<svg viewBox="{size}" {style} role="img" aria-label="{words}"><defs>{tip}</defs>{"".join(parts)}</svg>'
+
+
 def results() -> list[Path]:
-    """The log, then the page of each question."""
-    return [ROOT / "experiments" / "LOG.md", *sorted((ROOT / "experiments").glob("*/README.md"))]
+    """The index of questions, the log, then the page of each question."""
+    return [
+        *(ROOT / "experiments" / name for name in ("README.md", "LOG.md")),
+        *sorted((ROOT / "experiments").glob("*/README.md")),
+    ]
 
 
 def linked(start: Iterable[Path]) -> list[Path]:

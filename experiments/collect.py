@@ -1,6 +1,6 @@
 """Gather finished runs into a folder of results: results.jsonl, table.md, loss.png, samples.txt.
 
-python experiments/collect.py --out=experiments/real_text/shakespeare runs/shakespeare_*
+python experiments/collect.py --out=experiments/real_text/results/shakespeare runs/shakespeare_*
 """
 
 import argparse

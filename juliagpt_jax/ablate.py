@@ -1,6 +1,7 @@
 """Run a suite: many trainings, one table.
 
-python -m juliagpt_jax.ablate --suite=experiments/NAME/suite.py --out=DIR [--scale=micro] [--jobs=2]
+python -m juliagpt_jax.ablate --suite=experiments/NAME/suites/SUITE.py \
+    --out=experiments/NAME/results/SUITE [--scale=micro] [--jobs=2]
 """
 
 import argparse
@@ -15,16 +16,16 @@ from juliagpt_jax.ground.errors import CommandError, UserError
 
 def parser() -> command.Parser:
     flags = command.Parser("ablate", "Run what is missing of a suite, then write results.jsonl, tables and plots.")
-    flags.add_argument("--suite", required=True, metavar="FILE", help="experiments/NAME/suite.py")
+    flags.add_argument("--suite", required=True, metavar="FILE", help="experiments/NAME/suites/SUITE.py")
     flags.add_argument("--out", required=True, metavar="DIR", help="where results.jsonl, tables and plots go")
     flags.add_argument("--scale", default="micro", metavar="NAME", help="passed to the suite: micro, base, ...")
     flags.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="cells at a time, each on its share of the cores"
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time, each on its share of the cores"
     )
     flags.add_argument("--together", action="store_true", help="the seeds of an arm train as one vmapped step (a GPU)")
-    flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each cell's command: 'srun -n1'")
-    flags.add_argument("--cells", metavar="DIR", help="where the cells work; default: OUT/cells")
-    flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished cells")
+    flags.add_argument("--launcher", default="", metavar="WORDS", help="put before each run's command: 'srun -n1'")
+    flags.add_argument("--cells", metavar="DIR", help="folder for the runs' workdirs; default: OUT/cells")
+    flags.add_argument("--keep", action="store_true", help="keep the workdirs of finished runs")
     flags.add_argument("--dry_run", action="store_true", help="only say what would be run")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags

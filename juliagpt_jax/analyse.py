@@ -19,17 +19,19 @@ def parser() -> command.Parser:
         "analyse", "Samples, losses by author and by context, attention and copies of trained models."
     )
     flags.add_argument("--workdir", required=True, action="append", metavar="DIR", help="may be given several times")
-    flags.add_argument("--out", required=True, metavar="DIR", help="gets analysis.md, analysis.json and plots")
+    flags.add_argument("--out", required=True, metavar="DIR", help="folder for analysis.md, analysis.json and plots")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
     flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
     flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times; default: four")
     flags.add_argument("--seeds", type=int, default=4, metavar="N", help="samples of each prompt, all shown")
-    flags.add_argument("--new_tokens", type=int, default=200, metavar="N", help="of each sample")
+    flags.add_argument("--new_tokens", type=int, default=200, metavar="N", help="length of each sample")
     flags.add_argument(
         "--windows", type=int, default=0, metavar="N", help="validation windows scored; 0: the whole text"
     )
     flags.add_argument("--targets", type=int, default=1024, metavar="N", help="tokens in the loss by context used")
-    flags.add_argument("--attention_windows", type=int, default=64, metavar="N", help="that the heads are watched on")
+    flags.add_argument(
+        "--attention_windows", type=int, default=64, metavar="N", help="windows on which the heads are watched"
+    )
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
@@ -81,7 +83,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _names(workdirs: list[Path]) -> list[str]:
-    """What the page calls them: their last folders; where two of these are the same, what their paths don't share,
+    """Names of workdirs on the page: their last folders; where two of these are alike, what their paths don't share,
     "baseline" and "muon" of cells/baseline/11/run and cells/muon/11/run.
 
     Raises:

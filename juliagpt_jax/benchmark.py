@@ -17,7 +17,7 @@ from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 SHAPES = ["width", "layers", "heads", "context"]
-LONG = 500  # characters whose time is measured, however short the context
+LONG = 500  # tokens whose time is measured, however short the context
 EAGER_STEPS = 8
 # In which a precision's matrix products are computed: the limit that a speed is held against.
 PRODUCTS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "int8": "int8", "ternary": "int8"}
@@ -25,15 +25,15 @@ PRODUCTS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "int8": "int
 COLUMNS = [
     ("precision", "", 1),
     ("batch", "", 1),
-    ("chars_per_s", "chars/s", 1),
-    ("seconds_500", f"{LONG} chars, s", 1),
+    ("chars_per_s", "tokens/s", 1),
+    ("seconds_500", f"{LONG} tokens, s", 1),
     ("first_char_s", "first, ms", 1e-3),
     ("share_of_limit", "of limit, %", 1e-2),
     ("weight_bytes", "weights, MB", 1e6),
     ("decode_memory_bytes", "decoding, MB", 1e6),
     ("run_peak_memory_bytes", "peak, MB", 1e6),
     ("compile_s", "compile, s", 1),
-    ("eager_chars_per_s", "eager, chars/s", 1),
+    ("eager_chars_per_s", "eager, tokens/s", 1),
 ]
 
 
@@ -50,7 +50,7 @@ def parser() -> command.Parser:
         "--hidden", type=int, metavar="F", help="hidden width of the channel mixer, instead of ffn_mult x width"
     )
     flags.add_argument("--vocab", type=int, default=65, metavar="V", help="default: 65, as in tiny Shakespeare")
-    flags.add_argument("--new", type=int, metavar="N", help="characters to generate; default: fill the context")
+    flags.add_argument("--new", type=int, metavar="N", help="tokens to generate; default: fill the context")
     flags.add_argument("--precision", metavar="WORD", help="generate: a name of models/precision.py; default: train's")
     flags.add_argument("--batches", default="", metavar="B,B", help="generate: a table, each row in its own process")
     flags.add_argument("--precisions", default="", metavar="WORD,WORD", help="the same, of precisions")
@@ -171,7 +171,7 @@ def _train(settings: config.Config, options: argparse.Namespace) -> dict[str, An
 
 
 def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str, Any]:
-    """Median time to write `new` characters after a prompt of one, sampling at temperature 1, and its share of the
+    """Median time to write `new` tokens after a prompt of one, sampling at temperature 1, and its share of the
     limit that reading every weight once a step sets."""
     import jax
     import numpy as np
@@ -194,9 +194,9 @@ def _generate(settings: config.Config, options: argparse.Namespace) -> dict[str,
     del params
     rule, one = Rule(), np.array([1 % options.vocab])
 
-    def timed(prompt: np.ndarray, characters: int, seed: int = 0) -> float:
+    def timed(prompt: np.ndarray, count: int, seed: int = 0) -> float:
         begun = time.perf_counter()
-        generator.generate([prompt] * batch, characters, rule, seed)
+        generator.generate([prompt] * batch, count, rule, seed)
         return time.perf_counter() - begun
 
     first = timed(one, new)

@@ -21,7 +21,10 @@ def parser() -> command.Parser:
     )
     flags.add_argument("--config", required=True, metavar="FILE", help="of the reference and the proxy")
     flags.add_argument(
-        "--workdir", required=True, metavar="DIR", help="gets reference/ and proxy/, both workdirs, and weights.json"
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        help="folder for reference/ and proxy/, both workdirs, and weights.json",
     )
     flags.add_argument("--by", metavar="FIELD", help="whose words are the domains; default: config.data.weights_by")
     flags.add_argument("--eta", type=float, default=1.0, metavar="N", help="step size of the weights; the paper's: 1")

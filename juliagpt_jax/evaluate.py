@@ -19,11 +19,11 @@ def parser() -> command.Parser:
         "--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's"
     )
     flags.add_argument(
-        "--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context"
+        "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
     )
     flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
     flags.add_precision_flag()
-    flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
+    flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()
     flags.add_argument(
         "--ode_adaptive", action="store_true", help="score with steps that adapt to each batch: they look ahead"
@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> None:
             corpus.entropy,
         )
         counted, unit = yardsticks.of(corpus), corpus.unit
-        if len(tokens) == len(corpus.val):  # else characters were left out, and the chunks are shorter
+        if len(tokens) == len(corpus.val):  # else characters were left out, and the passages are shorter
             parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")

@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _report(workdir: Path) -> dict:
-    """What the run reported at its end; {} before that."""
+    """Read the report that the run wrote at its end; {} before that."""
     try:
         return json.loads((workdir / "report.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

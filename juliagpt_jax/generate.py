@@ -22,7 +22,7 @@ def parser() -> command.Parser:
     flags.add_argument("--temperature", type=float, default=0.8)
     flags.add_argument("--top_k", type=int, default=0, metavar="K", help="draw from the K most likely; 0: all")
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
-    flags.add_argument("--greedy", action="store_true", help="always the most likely character")
+    flags.add_argument("--greedy", action="store_true", help="always the most likely token")
     flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
     context = run.config.model.context
     longest = max(len(prompt) for prompt in prompts)
     if longest + options.max_new_tokens > context:
-        says = f"{longest} prompt + {options.max_new_tokens} new characters are more than the context of {context}"
+        says = f"{longest} of the prompt + {options.max_new_tokens} new tokens are more than the context of {context}"
         if options.strict:
             raise UserError(f"--strict: {says}")
         sees = f"the last {context // 2} to {context}"

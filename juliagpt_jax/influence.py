@@ -1,9 +1,9 @@
-"""Which training chunks lower the validation loss, and which raise it.
+"""Find the training passages that lower the validation loss, and those that raise it.
 
 python -m juliagpt_jax.influence --workdir=runs/tiny --method=ekfac --out=runs/tiny/influence [--queries=256] [--json]
 
-Writes report.md (the most and least influential chunks, with their text) and scores.npz, which data.scores takes:
-training can keep the top of a corpus by influence. Whether a method is worth its time: experiments/influence.
+Writes report.md (the most and least influential passages, with their text) and scores.npz, which data.scores takes:
+training can keep the top of a corpus by influence. experiments/influence says which method is worth its time.
 """
 
 import argparse
@@ -16,17 +16,28 @@ from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("influence", "The training chunks that lower the validation loss most, and least.")
+    flags = command.Parser("influence", "Find the training passages that lower the validation loss most, and least.")
     flags.add_argument("--workdir", required=True, metavar="DIR")
-    flags.add_argument("--out", required=True, metavar="DIR", help="gets report.md and scores.npz")
+    flags.add_argument("--out", required=True, metavar="DIR", help="folder for report.md and scores.npz")
     flags.add_argument("--method", default="ekfac", metavar="NAME", help="tracin, cosine, trak or ekfac")
     flags.add_argument("--checkpoints", default="newest", help="newest, all (train.keep says how many), or 400,800")
-    flags.add_argument("--queries", type=int, default=256, metavar="N", help="validation chunks, spread; 0: all")
-    flags.add_argument("--where", default="", metavar="WORDS", help="a filter of these: 'phase in philosophy'")
+    flags.add_argument(
+        "--queries", type=int, default=256, metavar="N", help="validation passages asked about, evenly spread; 0: all"
+    )
+    flags.add_argument(
+        "--where",
+        default="",
+        metavar="WORDS",
+        help="only validation passages that meet a filter: 'phase in philosophy'",
+    )
     flags.add_argument("--features", type=int, default=2048, metavar="K", help="length of TRAK's random projections")
-    flags.add_argument("--damping", type=float, default=0.1, help="of trak and ekfac, in mean eigenvalues")
-    flags.add_argument("--fit_windows", type=int, default=1024, metavar="N", help="ekfac measures curvature on them")
-    flags.add_argument("--top", type=int, default=50, metavar="N", help="chunks in each list of the report")
+    flags.add_argument(
+        "--damping", type=float, default=0.1, help="added to eigenvalues by trak and ekfac, in units of their mean"
+    )
+    flags.add_argument(
+        "--fit_windows", type=int, default=1024, metavar="N", help="training windows on which ekfac measures curvature"
+    )
+    flags.add_argument("--top", type=int, default=50, metavar="N", help="passages in each list of the report")
     flags.add_argument("--seed", type=int, default=0, help="of projections and sampled labels")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
@@ -71,7 +82,7 @@ def main(options: argparse.Namespace) -> None:
     text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
     among = selection.matching(corpus.val_chunks, options.where)
     if not len(among):
-        raise UserError(f"--where: no validation chunk is left of {len(val.starts):,} by {options.where!r}")
+        raise UserError(f"--where: no validation passage is left of {len(val.starts):,} by {options.where!r}")
     count = min(options.queries or len(among), len(among))
     query = val.take(among[np.unique(np.linspace(0, len(among) - 1, count).astype(int))])
     question = influence.Question(
@@ -93,22 +104,22 @@ def main(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - begun
     facts = [
         ("model", f"{workdir}, step {', '.join(str(r.step) for r in runs)}"),
-        ("score", f"{options.method}; above 0: training on the chunk lowers the loss of the chunks asked about"),
+        ("score", f"{options.method}; above 0: training on the passage lowers the loss of the passages asked about"),
         (
             "asked about",
-            f"{len(query.starts):,} of {len(among):,} validation chunks of {settings.data.path}"
+            f"{len(query.starts):,} of {len(among):,} validation passages of {settings.data.path}"
             + (f" ({options.where})" if options.where else ""),
         ),
-        ("training chunks", f"{len(train.starts):,}, of which {np.mean(scores > 0):.1%} score above 0"),
+        ("training passages", f"{len(train.starts):,}, of which {np.mean(scores > 0):.1%} score above 0"),
         ("settings", f"features {options.features}, damping {options.damping:g}, seed {options.seed}"),
     ]
     fields = corpus.train_chunks.columns
     words = [c for name in ("author", "title", "art") if isinstance(c := fields.get(name), Words)][:2]
     authors = [", ".join(c.names[c.codes[i]] for c in words) for i in range(len(scores))] if words else None
-    title = f"What training chunks do for the validation loss of {workdir.name}"
+    title = f"What training passages do for the validation loss of {workdir.name}"
     page = influence.report(title, facts, scores, text(train), text(query), authors, options.top)
     write_text(out / "report.md", page)
-    print(f"{out}: report.md, scores.npz: {options.method} of {len(scores):,} chunks; {seconds:.0f} s")
+    print(f"{out}: report.md, scores.npz: {options.method} of {len(scores):,} passages; {seconds:.0f} s")
     if options.json:
         values = {"workdir": options.workdir, "method": options.method, "steps": [r.step for r in runs]}
         order = np.argsort(-scores, kind="stable")

@@ -1,6 +1,7 @@
 """Hold the baseline to the same model in PyTorch: the same numbers, the same quality, the speed of both.
 
-python -m juliagpt_jax.parity --config=configs/micro.py --out=experiments/parity [--seeds=3] [--what=same,trained,speed]
+python -m juliagpt_jax.parity --config=configs/micro.py \
+    --out=experiments/parity/results/micro [--seeds=3] [--what=same,trained,speed]
 
 Writes parity.md and parity.json; runs.jsonl has a row for each finished run of `trained`, and the same command goes on
 with those that are missing. Needs PyTorch: pip install -e '.[torch]'.
@@ -22,8 +23,8 @@ PARTS = ("same", "trained", "speed")
 def parser() -> command.Parser:
     flags = command.Parser("parity", "Hold the baseline to the same model in PyTorch: numbers, quality and speed.")
     flags.add_argument("--config", required=True, metavar="FILE")
-    flags.add_argument("--out", required=True, metavar="DIR", help="gets parity.md, parity.json and runs.jsonl")
-    flags.add_argument("--what", default=",".join(PARTS), metavar="NAMES", help="divided by commas")
+    flags.add_argument("--out", required=True, metavar="DIR", help="folder for parity.md, parity.json and runs.jsonl")
+    flags.add_argument("--what", default=",".join(PARTS), metavar="NAMES", help="parts to measure, with commas between")
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="of the trained runs: 1 .. N, three runs each")
     flags.add_argument("--rounds", type=int, default=5, metavar="N", help="of the speed measurement")
     flags.add_argument(
@@ -132,7 +133,7 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def _read(path: Path, mark: str) -> dict[str, Any]:
-    """What an earlier call with the same recipe measured; parts that are not measured now stay."""
+    """Read what an earlier call with the same recipe measured; parts that are not measured now stay."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Score every chunk of the training text with a trained model: the file that data.scores takes.
+"""Score every passage of the training text with a trained model: the file that data.scores takes.
 
 python -m juliagpt_jax.score --workdir=runs/first --out=runs/first/scores.npz [--what=loss,el2n,grad_norm] [--json]
 """
@@ -13,10 +13,15 @@ from juliagpt_jax.ground.words import near
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every line of the training text.")
+    flags = command.Parser("score", "Loss, perplexity, EL2N and gradient norm of every passage of the training text.")
     flags.add_run_flags()
-    flags.add_argument("--out", required=True, metavar="FILE", help="such as scores.npz")
-    flags.add_argument("--what", default="loss,perplexity,el2n,grad_norm", metavar="NAMES", help="divided by commas")
+    flags.add_argument("--out", required=True, metavar="FILE", help="the file to write, such as scores.npz")
+    flags.add_argument(
+        "--what",
+        default="loss,perplexity,el2n,grad_norm",
+        metavar="NAMES",
+        help="scores to compute, with commas between",
+    )
     flags.add_argument("--data", metavar="PATH", help="score another text's training part; default: the run's")
     flags.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of matrix products")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
@@ -55,7 +60,7 @@ def main(options: argparse.Namespace) -> None:
     chunk_scores.write(Path(options.out), done.values, corpus.fingerprint)
 
     quantiles = {name: chunk_scores.quantiles(done.values[name]) for name in names}
-    print(f"{len(chunks.starts):,} chunks of {data.path}, {len(tokens):,} tokens, step {run.step}: {options.out}\n")
+    print(f"{len(chunks.starts):,} passages of {data.path}, {len(tokens):,} tokens, step {run.step}: {options.out}\n")
     heads = list(next(iter(quantiles.values())))
     print(f"{'':<12}" + "".join(f"{head:>10}" for head in heads))
     for name, row in quantiles.items():
@@ -64,7 +69,7 @@ def main(options: argparse.Namespace) -> None:
         order = done.values[name].argsort(kind="stable")
         print()
         for word, chunk in [("lowest", order[0]), ("highest", order[-1])]:
-            print(f"{word} {name}, chunk {chunk}: {chunk_scores.text_of(chunks, chunk, run.tokenizer)[:160]}")
+            print(f"{word} {name}, passage {chunk}: {chunk_scores.text_of(chunks, chunk, run.tokenizer)[:160]}")
     print(f"\n{done.seconds:.1f} s, of them {done.compile_s:.1f} to compile; {done.tokens_per_s:,.0f} tokens/s")
     if options.json:
         command.print_json(

@@ -31,7 +31,7 @@ def parser() -> command.Parser:
     flags.add_argument("--name", help="of the model, as clients ask for it; default: the workdir's")
     flags.add_argument("--slots", type=int, default=8, metavar="B", help="requests that share a step")
     flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
-    flags.add_argument("--block", type=int, default=8, metavar="N", help="characters between two visits to the host")
+    flags.add_argument("--block", type=int, default=8, metavar="N", help="tokens between two visits to the host")
     flags.add_argument("--max_tokens", type=int, default=4096, metavar="N", help="that a request may ask for")
     flags.add_argument("--max_prompt", type=int, default=8192, metavar="N", help="tokens of a prompt")
     flags.add_argument("--max_body", type=int, default=1_000_000, metavar="N", help="bytes of a request")

@@ -41,7 +41,7 @@ def test_a_second_run_trains_on_a_part_picked_by_scores(micro, clean, tmp_path):
     )
     with np.load(out) as scores:
         count = len(scores["chunk"])
-    assert f"{round(0.6 * count)} of {count} training chunks selected" in process.out
+    assert f"{round(0.6 * count)} of {count} training passages selected" in process.out
 
 
 def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
@@ -68,7 +68,7 @@ def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
         (
             "influence",
             ["--out={out}", "--where=phase in x"],
-            "the chunks have no field 'phase'; there are:",
+            "the passages have no field 'phase'; there are:",
         ),
         ("influence", ["--out={out}", "--queries=-1"], "--queries=-1 must be at least 0"),
         (

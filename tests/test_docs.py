@@ -69,7 +69,7 @@ def test_a_printed_command_is_one_that_there_is(page, module, arguments):
 def test_the_readmes_table_is_what_was_measured():
     """Every number of it, from the rows of results."""
     folder = ROOT / "experiments" / "techniques"
-    rows = runner.read(folder / "results.jsonl")
+    rows = runner.read(folder / "results" / "all" / "results.jsonl")
     lines = tables.compare(rows, list(dict.fromkeys(r["arm"] for r in rows)), "baseline")
     base = next(line for line in lines if line.arm == "baseline")
     middle = lambda line, key: statistics.median(r[key] for r in line.rows)
@@ -275,8 +275,8 @@ def test_the_site_builds_strictly_and_fetches_nothing(tmp_path):
     assert built.returncode == 0, built.stderr
     page = lambda path: (tmp_path / path / "index.html").read_text(encoding="utf-8")
     assert "What makes a small language model better?" in page("")
-    assert (tmp_path / "experiments" / "monarch" / "curves.png").stat().st_size > 0
-    assert 'src="curves.png"' in page("experiments/monarch") or 'href="curves.png"' in page("experiments/monarch")
+    assert (tmp_path / "experiments" / "monarch" / "results" / "mixers" / "curves.png").stat().st_size > 0
+    assert re.search(r'(src|href)="results/mixers/curves.png"', page("experiments/monarch"))
     assert 'id="juliagpt_jax.models.mixers.MIXERS"' in page("reference/models/mixers")
     assert "config.model = model = " in re.sub("<[^>]*>", "", page("knobs"))
     parsers = {p.stem for p in (ROOT / "juliagpt_jax").glob("*.py") if "def parser()" in p.read_text("utf-8")}

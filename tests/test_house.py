@@ -1,12 +1,16 @@
-"""The house: a folder imports only from folders above it, and files of a folder never in a circle."""
+"""The house: a folder imports only from folders above it, files of a folder never in a circle, and the page on the
+architecture shows it as it is."""
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "juliagpt_jax"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "juliagpt_jax"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COMMANDS = "commands"  # the files beside the rooms: below them all
 ROOMS = "ground schoolroom books data models store inference serving evaluation objectives training study"
 ORDER = [*ROOMS.split(), COMMANDS]
@@ -116,3 +120,99 @@ def test_no_lumber_room():
 def test_every_folder_says_what_it_is():
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+# The page on the architecture.
+
+
+def rooms_used(package: Path) -> dict[tuple[str, str], str]:
+    """{(room, other room): an import that joins them}."""
+    files = modules(package)
+    found = {}
+    for module in files:
+        for other in sorted(imports(module, files)):
+            pair = room(module, files), room(other, files)
+            if pair[0] != pair[1]:
+                found.setdefault(pair, f"{module} imports {other}")
+    return found
+
+
+def mistakes(page: str, used: dict[tuple[str, str], str]) -> list[str]:
+    """What a page's picture and table say otherwise than the imports."""
+    (picture,) = re.findall(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", picture, re.MULTILINE)
+    wrong = [f"{a} --> {b} is drawn, and {a} imports nothing of {b}" for a, b in drawn if (a, b) not in used]
+    reach = {start: {start} for start in ORDER}
+    for start in ORDER:  # what is left of a room is complete when its turn comes
+        reach[start].update(*(reach[b] for a, b in drawn if a == start))
+    wrong += [f"{a} --> {b} is missing: {why}" for (a, b), why in used.items() if b not in reach[a]]
+    without = lambda edge: {b for a, b in drawn if a == edge[0] and b != edge[1]}
+    wrong += [f"{a} --> {b} is drawn twice over" for a, b in drawn if any(b in reach[c] for c in without((a, b)))]
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    return wrong + ([] if rows == ORDER else [f"the table's rooms are {rows}, not {ORDER}"])
+
+
+def test_the_picture_is_the_imports():
+    assert mistakes(PAGE, rooms_used(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("    study --> training\n", "", "study --> training is missing: study."),
+        ("    study --> training\n", "    study --> training\n    study --> books\n", "study imports nothing of books"),
+        (
+            "    study --> training\n",
+            "    study --> training\n    study --> data\n",
+            "study --> data is drawn twice over",
+        ),
+        ("| `models` |", "| models |", "the table's rooms"),
+    ],
+)
+def test_another_picture_is_seen(old, new, says):
+    assert old in PAGE
+    assert any(says in line for line in mistakes(PAGE.replace(old, new), rooms_used(PACKAGE)))
+
+
+def test_the_page_sends_nobody_to_a_place_that_is_not_there():
+    """Every path in it exists, and every table is at the end of the file that it names."""
+    for path in re.findall(r"`((?:juliagpt_jax|configs|experiments|tests)/[^` ]*)`", PAGE):
+        assert (ROOT / path).exists() or "NAME" in path, path
+    named = re.findall(r"\| ((?:`[A-Z]+`(?:, )?)+) in `([^`]+)` \|", PAGE)
+    assert len(named) >= 8
+    for tables, path in named:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for table in re.findall("[A-Z]+", tables):
+            assert re.search(rf"^{table}\b.* = \{{", text, re.MULTILINE), (table, path)
+
+
+# Docstrings.
+
+OPENINGS = ("What", "Whether", "How", "The same")
+REWRITTEN = {"data", "schoolroom", "evaluation", "study", COMMANDS}  # rooms whose docstrings open otherwise already
+
+
+def riddles(text: str) -> list[str]:
+    """The docstrings of a module that open with a question's word instead of a verb or a noun."""
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    found = [ast.get_docstring(node) or "" for node in nodes]
+    return [text.split("\n")[0] for text in found if re.match(rf"(?:{'|'.join(OPENINGS)})\b", text)]
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_a_riddle_is_seen(opening):
+    assert riddles(f'class A:\n    def f(self):\n        """{opening} of it."""') == [f"{opening} of it."]
+
+
+def test_docstrings_open_with_a_verb_or_a_noun():
+    files = modules(PACKAGE)
+    wrong = {
+        module: riddles(path.read_text(encoding="utf-8"))
+        for module, path in files.items()
+        if room(module, files) in REWRITTEN
+    }
+    assert {module: found for module, found in wrong.items() if found} == {}

@@ -295,7 +295,7 @@ def test_generate_names_unknown_characters_or_skips_them(micro, clean, says):
 def test_generate_past_the_context_says_so_or_is_strict(micro, clean, says):
     arguments = [f"--workdir={clean}", "--max_new_tokens=40", "--prompt=the nature of truth is"]
     noted = succeeds(micro.run("generate", *arguments))
-    says(noted, "note: 22 prompt + 40 new characters are more than the context of 16")
+    says(noted, "note: 22 of the prompt + 40 new tokens are more than the context of 16")
     assert len(noted.out) == 22 + 40 + 1
     strict = micro.run("generate", *arguments, "--strict")
     assert strict.returncode == 2 and strict.out == ""
@@ -442,7 +442,7 @@ def test_benchmark_table_shows_what_failed():
     lines = benchmark._layout(
         [good, {"precision": "f16", "batch": 8, "error": "benchmark: out of memory"}]
     ).splitlines()
-    assert lines[0].split() == "precision | batch | chars/s | of limit, %".split()
+    assert lines[0].split() == "precision | batch | tokens/s | of limit, %".split()
     assert "1,234" in lines[1] and lines[2].endswith("8 | FAILED: benchmark: out of memory")
 
 

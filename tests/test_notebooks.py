@@ -129,8 +129,8 @@ events.Events.note = note
 @LOOSE_ENDS
 def test_analysis_draws_what_the_experiments_say(tmp_path, monkeypatch):
     said = execute("analysis.ipynb", monkeypatch, HOME=str(tmp_path))
-    results = COLAB.parent / "experiments" / "monarch" / "results.jsonl"
+    results = COLAB.parent / "experiments" / "monarch" / "results" / "mixers" / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    assert f"monarch: {len(rows)} runs of {len({r['arm'] for r in rows})} arms" in said["load"]
+    assert f"monarch/mixers: {len(rows)} runs of {len({r['arm'] for r in rows})} arms" in said["load"]
     assert "text/markdown" in said["table"]
     assert said["figures"].count("image/png") >= 3 and said["all"].count("image/png") == 1

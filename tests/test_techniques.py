@@ -153,7 +153,7 @@ def test_killed_in_the_middle_of_a_curriculum(micro, arguments, tmp_path):
     weigh(2)
     clean = run("clean")
     assert clean.returncode == 0, clean.err
-    assert "216 of 300 training chunks selected" in clean.out and "shares drawn: easy 0.667, hard 0.333" in clean.out
+    assert "216 of 300 training passages selected" in clean.out and "shares drawn: easy 0.667, hard 0.333" in clean.out
     assert run("killed", before=KILL).returncode == -9
     weigh(3)
     changed = run("killed")
@@ -183,7 +183,7 @@ def test_killed_in_the_middle_of_a_curriculum(micro, arguments, tmp_path):
     "flag, says",
     [
         ("data.filter=phase on easy", "config.data.filter: 'phase on easy' is no condition"),
-        ("data.keep=top 0.5 of quality", "the chunks have no field 'quality'"),
+        ("data.keep=top 0.5 of quality", "the passages have no field 'quality'"),
     ],
 )
 def test_mistakes_are_one_line(micro, arguments, tmp_path, says, flag):

@@ -1,6 +1,7 @@
 """Whether speculative decoding pays: characters a second with a draft and without one, in turn.
 
-python experiments/inference/draft.py --workdir=runs/base --draft=runs/tiny --out=experiments/inference/draft_base_tiny
+python experiments/inference/draft.py --workdir=runs/base --draft=runs/tiny \
+    --out=experiments/inference/results/draft/base_tiny
 python experiments/inference/draft.py --config=configs/base.py --draft_config=configs/tiny.py --out=...
 
 Each round writes --new characters with the large model alone and then with each number of guesses, so that a machine

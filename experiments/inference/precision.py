@@ -1,6 +1,6 @@
 """What a precision costs in quality and saves in memory: one table for a trained model.
 
-python experiments/inference/precision.py --workdir=runs/tiny --out=experiments/inference/precision
+python experiments/inference/precision.py --workdir=runs/tiny --out=experiments/inference/results/precision/precision
     [--precisions=f32,bf16,f16] [--windows=0] [--batch=1]
 
 A row for each word of models/precision.py, each in a process of its own, since a peak is not reset: perplexity on

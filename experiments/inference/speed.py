@@ -1,8 +1,8 @@
 """Generation at the shapes that the peers are measured at, ours and a peer's command in turn.
 
-python experiments/inference/speed.py --out=experiments/inference/speed [--sizes=tiny,base] [--batches=1,32]
-    [--precisions=f32] [--rounds=3] [--peer="PYTHON ../shared/bench/llamacpp_generate.py --size={size} --batch={batch}
-    --threads={threads} --type=f32"]
+python experiments/inference/speed.py --out=experiments/inference/results/speed/NAME [--sizes=tiny,base]
+    [--batches=1,32] [--precisions=f32] [--rounds=3]
+    [--peer="COMMAND --size={size} --batch={batch} --threads={threads} --type=f32"]
 
 tiny is 3 x 192 with 3 heads, context 128, hidden 512; base 6 x 384 with 6 heads, context 256, hidden 1,024; vocabulary
 65. Each measurement is a process of its own that fills the context behind one character. A peer prints a JSON line with

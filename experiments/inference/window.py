@@ -1,6 +1,6 @@
 """What a model says of a text beyond its context, by what stays in sight when its window rolls.
 
-python experiments/inference/window.py --out=experiments/inference NAME=WORKDIR [NAME=WORKDIR ...]
+python experiments/inference/window.py --out=experiments/inference/results/window NAME=WORKDIR [NAME=WORKDIR ...]
 
 Texts of --length tokens are cut from the validation text, each begun at a line. The loss is that of the tokens behind
 the first context, each under the window that the generator has when it writes there: half a context at first and all of

@@ -1,6 +1,7 @@
 """How the mixers' time and memory grow with the context: one layer of each, forward and backward, and decoding.
 
-python experiments/monarch/benchmark.py --out=experiments/monarch [--contexts=128,256,512] [--width=96] [--threads=1]
+python experiments/monarch/benchmark.py \
+    --out=experiments/monarch/results/benchmark [--contexts=128,256,512] [--width=96] [--threads=1]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """One trained ODE model at several tolerances and numbers of steps: quality against speed against memory.
 
-python experiments/neural_ode/sweep.py --out=experiments/neural_ode/sweep NAME=WORKDIR [NAME=WORKDIR ...]
+python experiments/neural_ode/sweep.py --out=experiments/neural_ode/results/sweep/NAME NAME=WORKDIR [NAME=WORKDIR ...]
 
 Each row: loss on the whole validation text, evaluations of the block a token, characters scored a second, characters
 generated a second (batch 1, greedy, with a cache), bytes of cache a row, bytes of activations of a scored batch. With a

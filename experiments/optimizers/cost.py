@@ -1,6 +1,6 @@
 """What a step costs under each optimizer: time, memory of its state, and compilation, beside AdamW.
 
-python experiments/optimizers/cost.py --out=experiments/optimizers [--configs=micro,tiny] [--rounds=20]
+python experiments/optimizers/cost.py --out=experiments/optimizers/results/cost [--configs=micro,tiny] [--rounds=20]
 
 All steps run in one process, the optimizers in turn, so that a machine that is busy is busy for all of them. A K-FAC
 step is the mean over whole intervals between two measurements and inversions.

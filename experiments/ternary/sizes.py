@@ -1,6 +1,6 @@
 """How large are the files? Every variant in every precision, written and looked at.
 
-python experiments/ternary/sizes.py [configs/base.py ...] > experiments/ternary/sizes.md
+python experiments/ternary/sizes.py [configs/base.py ...] > experiments/ternary/results/sizes/sizes.md
 
 Random weights of a vocabulary of 100 characters. A model is written as it is (f32, f16), as int8, and, made ternary, in
 2 and in 1.6 bits a weight. The megabytes are of 10^6 bytes, the whole file with config and tokenizer.

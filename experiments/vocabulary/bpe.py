@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizers of several sizes, trained on a corpus's training text, for suite.py.
+"""Byte-level BPE tokenizers of several sizes, trained on a corpus's training text, for characters_or_bpe.py.
 
 python experiments/vocabulary/bpe.py --data=data/classics --out=data/vocabulary [--sizes=1024,8192]
 """

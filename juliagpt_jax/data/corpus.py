@@ -1,9 +1,9 @@
-"""From a path to two token arrays, train and validation, and what is known of their chunks; cached on disk.
+"""From a path to two token arrays, train and validation, and what is known of their passages; cached on disk.
 
 Kinds of source, told apart by what lies at the path:
     "schoolroom"                 the embedded corpus
-    a folder with train.txt      and val.txt, one chunk a line; train_enriched.jsonl and val_enriched.jsonl beside them
-                                 describe the chunks, line by line, and may stand alone: then they hold the text too
+    a folder with train.txt      and val.txt, a passage a line; train_enriched.jsonl and val_enriched.jsonl beside them
+                                 describe the passages, line by line, and may stand alone: then they hold the text too
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
     a .jsonl file, or a folder of  the last tenth of each file's lines is validation
 
@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What a run trains on, or selects from.
+    """The text a run trains on, or selects from, as tokens.
 
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
@@ -130,7 +130,7 @@ def read_text(path: Path, data: config.Data) -> str:
 
 
 def _sides(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where a side of a split lies: its text, and its metadata."""
+    """Find the two files of a side of a split, training or validation: its text, and its metadata."""
     return folder / f"{name}.txt", folder / f"{name}_enriched.jsonl"
 
 
@@ -193,7 +193,7 @@ def _files(data: config.Data, contents: dict[Path, bytes], split: bool) -> Readi
         folder = next(iter(contents)).parent
         train, train_columns = _side(data, contents, *_sides(folder, "train"), notes)
         val, val_columns = _side(data, contents, *_sides(folder, "val"), notes)
-        notes.append("train and validation text as given, one chunk a line")
+        notes.append("train and validation text as given, one passage a line")
     if not train:
         raise UserError(f"{data.path}: 0 training tokens, model.context + 1 needed")
     tokenizer = CharTokenizer.train(train)

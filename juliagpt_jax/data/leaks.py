@@ -52,7 +52,7 @@ def find(train: np.ndarray, train_lengths: np.ndarray, val: np.ndarray, val_leng
 
 
 def _pieces(lengths: np.ndarray) -> np.ndarray:
-    """The same tokens in lines of at most LONGEST."""
+    """Cut lines into pieces of at most LONGEST tokens: lengths of lines in, lengths of pieces out."""
     counts = np.maximum(-(-lengths // LONGEST), 1)
     pieces = np.full(int(counts.sum()), LONGEST, np.int64)
     pieces[np.cumsum(counts) - 1] = lengths - (counts - 1) * LONGEST
@@ -60,7 +60,7 @@ def _pieces(lengths: np.ndarray) -> np.ndarray:
 
 
 def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Which values stand in a sorted array."""
+    """Mark the values that stand in a sorted array."""
     if not len(ordered):
         return np.zeros(len(values), bool)
     return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values

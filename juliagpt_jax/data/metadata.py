@@ -1,8 +1,9 @@
-"""What is known of each chunk of a text: its fields, read from JSON lines.
+"""Fields of each passage of a text, read from JSON lines: difficulty, author, phase, ...
 
-A chunk is one line of the text, with the end of the line; its id is the number of the line, from 0. A field is a number
-or a word for every chunk. Metadata are written by programs, so what is odd in them is refused, with file and line,
-unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a cap.
+A passage is one line of the text, with the end of the line; its id is the number of the line, from 0. Names in code and
+files call it a chunk. A field is a number or a word for every passage. Metadata are written by programs, so what is odd
+in them is refused, with file and line, unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a
+cap.
 """
 
 import collections
@@ -23,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Words(NamedTuple):
-    """A field of words: names[codes[i]] is that of chunk i; the names are sorted."""
+    """A field of words: names[codes[i]] is that of passage i; the names are sorted."""
 
     codes: np.ndarray
     names: tuple[str, ...]
@@ -34,11 +35,11 @@ Column = np.ndarray | Words  # numbers are float64
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-    """The chunks of a text, in its order.
+    """The passages of a text, in its order.
 
     Attributes:
         lengths: tokens of each, the end of the line included.
-        columns: the fields, one value a chunk.
+        columns: the fields, one value a passage.
     """
 
     lengths: np.ndarray
@@ -48,12 +49,12 @@ class Chunks:
         return len(self.lengths)
 
     def take(self, ids: np.ndarray) -> "Chunks":
-        """Some of the chunks, in the order of `ids`."""
+        """Some of the passages, in the order of `ids`."""
         part = lambda c: Words(c.codes[ids], c.names) if isinstance(c, Words) else c[ids]
         return Chunks(self.lengths[ids], {name: part(column) for name, column in self.columns.items()})
 
     def __add__(self, other: "Chunks") -> "Chunks":
-        """These chunks and then the others; the fields that both have."""
+        """These passages and then the others; the fields that both have."""
         both = {
             n: c for n, c in self.columns.items() if isinstance(c, Words) is isinstance(other.columns.get(n), Words)
         }
@@ -93,7 +94,7 @@ class Table(NamedTuple):
 
 
 class _Bad(Exception):
-    """Why a line is not used."""
+    """The reason why a line is not used."""
 
 
 def read(file: Path, content: bytes, data: config.Data, beside: Sequence[str] | None = None) -> Table:
@@ -185,7 +186,7 @@ def _plain(name: str, value: Any) -> str | float:
             raise _Bad(f"{_shown(name)} holds half of a surrogate pair, which is no character")
         for sign, what in [("\0", "NUL"), ("\n", "the end of a line"), ("\r", "a carriage return")]:
             if sign in value:
-                raise _Bad(f"{_shown(name)} holds {what}; a chunk is one line")
+                raise _Bad(f"{_shown(name)} holds {what}; a passage is one line")
         if name == "text" and not value:
             raise _Bad('"text" is empty')
         return value

@@ -39,7 +39,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """A share of the chunks: the `which` part of them in the order of a field, "" for random."""
+    """A share of the passages: the `which` part of them in the order of a field, "" for random."""
 
     which: str
     share: float

@@ -1,4 +1,4 @@
-"""Which windows step n trains on: a pure function of (plan, step). There is no iterator to save.
+"""Windows that step n trains on: a pure function of (plan, step), so there is no iterator to save.
 
 The text is a ring. In epoch e it is cut, from an offset that depends on e, into windows of `context` tokens, and the
 epoch is a permutation of these windows; the last one may be short. A window reads the tokens from its start and
@@ -42,14 +42,14 @@ class Windows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curriculum:
-    """An order of draws by how hard a window is: the mean, over its targets, of the value of the chunk of each.
+    """An order of draws by how hard a window is: the mean, over its targets, of the value of the passage of each.
 
     Attributes:
         order, pacing: names of ORDERS and PACINGS.
         start: share of an epoch's windows that may be drawn from its beginning.
         parts: rounds of interleaved order, stages of step pacing.
         after, epochs: the span, in epochs: from where, and how long; 0 epochs: to the end.
-        values, lengths: of each chunk of the text, in the order of the token array.
+        values, lengths: of each passage of the text, in the order of the token array.
     """
 
     order: str
@@ -62,10 +62,10 @@ class Curriculum:
     lengths: np.ndarray
 
     def of(self, windows: Windows) -> np.ndarray:
-        """How hard windows are."""
+        """Difficulty of windows: the mean of their passages' field."""
         ends = np.concatenate([[0], np.cumsum(self.lengths)])
         sums = np.concatenate([[0.0], np.cumsum(self.values * self.lengths)])
-        upto = lambda place: np.interp(place, ends, sums)
+        upto = lambda token: np.interp(token, ends, sums)
         first = windows.begins + (windows.starts + 1 - windows.begins) % windows.sizes
         last, stop = first + windows.lengths, windows.begins + windows.sizes
         over = np.maximum(last - stop, 0)  # targets past the ring's end, which are its first
@@ -75,7 +75,7 @@ class Curriculum:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a text of `tokens` tokens is cut and drawn.
+    """The way in which a text of `tokens` tokens is cut into windows and drawn from.
 
     Attributes:
         rings, weights: tokens of each ring, and its share of the draws; () for one ring.
@@ -136,14 +136,14 @@ def _random(plan: Plan, epoch: int) -> Windows:
     drawn = Windows(*np.zeros((4, len(picks)), np.int64))
     begin = 0
     for ring, size in enumerate(plan.rings):
-        places = np.flatnonzero(picks == ring)
-        ring_epochs, which = np.divmod(before[ring] + np.arange(len(places)), -(-size // plan.context))
+        rows = np.flatnonzero(picks == ring)
+        ring_epochs, which = np.divmod(before[ring] + np.arange(len(rows)), -(-size // plan.context))
         for e in np.unique(ring_epochs):
             part = ring_epochs == e
             starts, lengths = _ring(size, plan.context, plan.seed, ring, int(e))
-            drawn.starts[places[part]] = begin + starts[which[part]]
-            drawn.lengths[places[part]] = lengths[which[part]]
-        drawn.begins[places], drawn.sizes[places] = begin, size
+            drawn.starts[rows[part]] = begin + starts[which[part]]
+            drawn.lengths[rows[part]] = lengths[which[part]]
+        drawn.begins[rows], drawn.sizes[rows] = begin, size
         begin += size
     return drawn
 
@@ -200,8 +200,8 @@ def gather_on_device(
 
 
 def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same items so that place k takes one, at random, of the items that are not yet taken among the first
-    share(k / n) of `order`; of the first k + 1, where the share is less."""
+    """Mix an order as the pacing says. Draw k is one, at random, of the items not yet taken among the first
+    share(k / n) of `order`, or among the first k + 1 where the share is less."""
     n = len(order)
     progress = np.arange(n) / n
     open_ = np.ceil(n * np.clip(PACINGS[curriculum.pacing](curriculum, progress), 0, 1) - 1e-9)
@@ -214,8 +214,8 @@ def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) 
         if into < limit:
             pool.extend(order[into:limit].tolist())
             into = limit
-        place = int(chance * len(pool))
-        pool[place], pool[-1] = pool[-1], pool[place]
+        index = int(chance * len(pool))
+        pool[index], pool[-1] = pool[-1], pool[index]
         taken.append(pool.pop())
     return np.array(taken)
 

@@ -1,13 +1,14 @@
-"""What of a corpus a run trains on: filter, keep, scores and phase weights, in the language of `query`.
+"""Choose the part of a corpus that a run trains on: filter, keep, scores and phase weights, in the language of `query`.
 
 Fields are the corpus's own, `chunk` (the id), `length` (in tokens), and those of data.scores. First the filter, then
-`keep` on what is left; the chunks left are packed in reading order, with weights each phase for itself.
+`keep` on what is left; the passages left are packed in reading order, with weights each phase for itself.
 """
 
 import dataclasses
 import hashlib
 import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ WORDS = {"data.order": ORDERS, "data.curriculum.pacing": PACINGS}
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What a run trains on.
+    """The passages that a run trains on, packed.
 
     Attributes:
-        tokens: of the chunks selected, packed.
-        chunks: these chunks, in the same order.
+        tokens: of the passages selected, packed.
+        chunks: these passages, in the same order.
         ids: their numbers in the whole training text.
         rings: names of the parts that windows don't cross and that have a weight each; empty without weights.
         sizes, weights: tokens and share of each.
@@ -59,23 +60,23 @@ def check(data: config.Data) -> None:
 
 
 def matching(chunks: Chunks, text: str) -> np.ndarray:
-    """Ids of the chunks that meet all conditions of a data.filter.
+    """Ids of the passages that meet all conditions of a data.filter.
 
     Raises:
-        UserError: the form is wrong, or no chunk has the field or the word.
+        UserError: the form is wrong, or no passage has the field or the word.
     """
     met = [_holds(condition, chunks) for condition in parse_filter(text)]
     return np.flatnonzero(np.logical_and.reduce(met)) if met else np.arange(len(chunks))
 
 
 def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Selection:
-    """What `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
+    """Choose what `data` leaves of the corpus's training text. Without filter, keep and weights: all of it, as it lies.
 
     Args:
-        seed: of the chunks that `keep` draws at random.
+        seed: of the passages that `keep` draws at random.
 
     Raises:
-        UserError: a field or a word that no chunk has, scores of another text, or too little left.
+        UserError: a field or a word that no passage has, scores of another text, or too little left.
     """
     chunks, read, notes = corpus.train_chunks, [corpus.fingerprint], []
     if data.scores:
@@ -92,10 +93,10 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     kept = chunks.take(ids) if len(ids) < len(chunks) else chunks
     left = int(kept.lengths.sum())
     if len(ids) < len(chunks):
-        notes.append(f"{len(ids):,} of {len(chunks):,} training chunks selected, {left:,} characters")
+        notes.append(f"{len(ids):,} of {len(chunks):,} training passages selected, {left:,} tokens")
     if left < context + 1:
         raise UserError(
-            f"config.data: filter and keep leave {len(ids)} chunks with {left} tokens, {context + 1} needed for "
+            f"config.data: filter and keep leave {len(ids)} passages with {left} tokens, {context + 1} needed for "
             f"model.context={context}"
         )
     weights = parse_weights(data.phase_weights, data.weights_by)
@@ -107,8 +108,8 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     groups = split_by(kept, data.weights_by, "config.data.weights_by")
     for name in weights:
         if name not in groups:
-            there = near(name, groups)
-            raise UserError(f"config.data.phase_weights: no chunk selected has {data.weights_by} {name!r}{there}")
+            there = _there(name, groups)
+            raise UserError(f"config.data.phase_weights: no passage selected has {data.weights_by} {name!r}{there}")
     for name in groups:
         if name not in weights:
             raise UserError(f"config.data.phase_weights: no share for {name!r}; {name}:0 leaves it out")
@@ -132,10 +133,10 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
 
 
 def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: int, seed: int) -> Plan:
-    """How a selection is drawn.
+    """Plan how a selection is cut into windows and drawn.
 
     Raises:
-        UserError: the order wants a field that no chunk has, or one of words.
+        UserError: the order wants a field that no passage has, or one of words.
     """
     curriculum = None
     if data.order != "random":
@@ -153,7 +154,7 @@ def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: 
 
 
 def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[str, float]:
-    """What is drawn of each word of data.weights_by: by data.phase_weights, without them as the tokens selected lie.
+    """Share of the draws of each word of data.weights_by: that of data.phase_weights, or of the tokens selected.
 
     Raises:
         UserError: as `select`.
@@ -166,7 +167,7 @@ def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[s
 
 
 def split_by(chunks: Chunks, field: str, flag: str) -> dict[str, np.ndarray]:
-    """{word: the chunks that have it, in their order} for the words of a field that occur, in alphabetical order."""
+    """{word: the passages that have it, in their order} for the words of a field that occur, in alphabetical order."""
     column = _column(field, chunks, flag)
     if not isinstance(column, Words):
         raise UserError(f"{flag}: {field} is a field of numbers; a field of words is needed")
@@ -175,7 +176,7 @@ def split_by(chunks: Chunks, field: str, flag: str) -> dict[str, np.ndarray]:
 
 
 def parts(chunks: Chunks, field: str) -> dict[str, np.ndarray]:
-    """{word: which tokens of the text it has} for the words of a field; empty where the chunks have no such field."""
+    """{word: which tokens of the text it has} for the words of a field; empty where the passages have no such field."""
     if not isinstance(chunks.columns.get(field), Words):
         return {}
     masks = {}
@@ -195,7 +196,7 @@ def _column(field: str, chunks: Chunks, flag: str) -> Column:
         return chunks.columns[field]
     if field in own:
         return own[field]()
-    raise UserError(f"{flag}: the chunks have no field {field!r}{near(field, [*chunks.columns, *own])}")
+    raise UserError(f"{flag}: the passages have no field {field!r}{near(field, [*chunks.columns, *own])}")
 
 
 def _numbers(field: str, chunks: Chunks, flag: str) -> np.ndarray:
@@ -203,6 +204,12 @@ def _numbers(field: str, chunks: Chunks, flag: str) -> np.ndarray:
     if isinstance(column, Words):
         raise UserError(f"{flag}: {field} is a field of words, such as {column.names[0]!r}; it needs numbers")
     return column
+
+
+def _there(word: str, words: Iterable[str]) -> str:
+    """For an error message: the words of a field that are near, or where such a field would come from."""
+    named = [other for other in words if other]
+    return near(word, named) if named else "; none has one: prepare takes it from a source_manifest.json in --source"
 
 
 def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
@@ -213,7 +220,7 @@ def _holds(condition: Condition, chunks: Chunks) -> np.ndarray:
             raise UserError(f"{flag}: {condition.field} is a field of words, which {condition.how} does not compare")
         for word in condition.values:
             if word not in column.names:
-                raise UserError(f"{flag}: no chunk has {condition.field} {word!r}{near(word, column.names)}")
+                raise UserError(f"{flag}: no passage has {condition.field} {word!r}{_there(word, column.names)}")
         codes = [column.names.index(word) for word in condition.values]
         return np.isin(column.codes, codes, invert=condition.how in ("not in", "!="))
     numbers = [number(text) for text in condition.values]
@@ -235,7 +242,7 @@ def _kept(keep: Keep, chunks: Chunks, ids: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _scores(path: Path, corpus: Corpus) -> tuple[dict[str, Column], str]:
-    """The fields of a scores file, in the order of the chunks, and a hash of them."""
+    """The fields of a scores file, in the order of the passages, and a hash of them."""
     flag = f"config.data.scores: {path}"
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -251,13 +258,13 @@ def _scores(path: Path, corpus: Corpus) -> tuple[dict[str, Column], str]:
         raise UserError(f"{flag}: scores of another text than this run's; score this one")
     ids, count = arrays.pop("chunk"), len(corpus.train_chunks)
     if ids.shape != (count,) or ids.dtype.kind not in "iu" or not np.array_equal(np.sort(ids), np.arange(count)):
-        raise UserError(f"{flag}: its chunks are not 0 to {count - 1:,}, each once")
+        raise UserError(f"{flag}: its passages are not 0 to {count - 1:,}, each once")
     order, columns = np.argsort(ids), {}
     for name, values in sorted(arrays.items()):
         if name in corpus.train_chunks.columns:
-            raise UserError(f"{flag}: {name!r} is a field of the chunks already")
+            raise UserError(f"{flag}: {name!r} is a field of the passages already")
         if values.shape != (count,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-            raise UserError(f"{flag}: {name!r} is not a finite number for each chunk")
+            raise UserError(f"{flag}: {name!r} is not a finite number for each passage")
         columns[name] = values[order].astype(np.float64)
     return columns, _digest(*(name.encode() + values.tobytes() for name, values in columns.items()))
 

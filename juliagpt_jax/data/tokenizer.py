@@ -49,7 +49,7 @@ class CharTokenizer:
 
     @property
     def lead(self) -> int:
-        """What stands before the first character of a text: the end of a line, else the first id."""
+        """The id that stands before the first token of a text: the end of a line, else the first id."""
         return max(0, self.newline)
 
     def encode(self, text: str, unknown: str = "error") -> np.ndarray:

@@ -1,1 +1,2 @@
-"""What a model can do and what it costs: reports, influence, analysis, ceilings."""
+"""Measures of a model: its quality, what it has learned and copied, influence of its text, its cost beside the
+machine's limits."""

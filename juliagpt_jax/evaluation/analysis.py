@@ -1,4 +1,4 @@
-"""What a trained model has learned, beyond one number: on what it loses, how far back it looks, what it copies.
+"""Look into a trained model beyond one number: on what it loses, how far back it looks, what it copies.
 
 `analyse` measures one run; `page` and `draw` show one or several.
 """
@@ -27,7 +27,7 @@ MAP_TOKENS = 48  # of an attention map: what a reader can still make out
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The amount of each measurement.
 
     Attributes:
         windows: validation windows scored, evenly spread; 0: the whole text.
@@ -48,7 +48,7 @@ def analyse(model: Decoder, params: Any, corpus: Corpus, schoolroom: bool, effor
     """Plain values: `parts`, `places`, `contexts`, `attention`, `samples`, `picked`, `copied`, and the loss of the
     validation text."""
     lead = scoring.lead_token(corpus.tokenizer)
-    masks = by_field(corpus.val_chunks) | by_place(corpus.val_chunks.lengths)
+    masks = by_field(corpus.val_chunks) | by_position(corpus.val_chunks.lengths)
     flat = {f"{field}\n{name}": mask for field, part in masks.items() for name, mask in part.items()}
     density = corpus.characters_per_token[1]
     score = scoring.score_text(
@@ -79,19 +79,19 @@ def analyse(model: Decoder, params: Any, corpus: Corpus, schoolroom: bool, effor
 
 
 def by_field(chunks: Chunks) -> dict[str, dict[str, np.ndarray]]:
-    """{"phase": {"trivium": which tokens of the text, ...}, "author": ...} for the fields of words of the chunks."""
+    """{"phase": {"trivium": which tokens of the text, ...}, "author": ...} for the fields of words of the passages."""
     fields = [name for name, column in chunks.columns.items() if isinstance(column, Words)]
     masks = {name: selection.parts(chunks, name) for name in fields}
     return {name: found for name, found in masks.items() if 1 < len(found) <= MOST_WORDS}
 
 
-def by_place(lengths: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def by_position(lengths: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """{"place": {"0": the first token of each line, "1": ..., "2-3": ..., "4-7": ...}}, for texts that have lines."""
-    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     bins, low = {}, 0
-    while low <= place.max(initial=0):
+    while low <= position.max(initial=0):
         high = max(1, 2 * low) if low else 1
-        bins[str(low) if high == low + 1 else f"{low}-{high - 1}"] = (place >= low) & (place < high)
+        bins[str(low) if high == low + 1 else f"{low}-{high - 1}"] = (position >= low) & (position < high)
         low = high
     return {"place": bins} if len(lengths) > 1 else {}
 
@@ -101,12 +101,12 @@ def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) ->
     before each, up to its context. `more` is what it loses more than with the whole context. `error` and `more_error`
     are standard errors; the second is the smaller one, since a token is hard or easy with any context."""
     context = model.model.context
-    places = np.unique(np.linspace(context, len(tokens) - 1, targets).astype(np.int64))
+    ends = np.unique(np.linspace(context, len(tokens) - 1, targets).astype(np.int64))
     found = {}
     for size in [*(2**k for k in range(math.ceil(math.log2(context)))), context]:
-        inputs = tokens[places[:, None] + np.arange(-size, 0)].astype(np.int32)
+        inputs = tokens[ends[:, None] + np.arange(-size, 0)].astype(np.int32)
         wanted = np.full(inputs.shape, IGNORED, np.int32)
-        wanted[:, -1] = tokens[places]
+        wanted[:, -1] = tokens[ends]
         found[size] = scoring.losses_of(model, params, inputs, wanted, batch=64)[:, -1].astype(np.float64)
     error = lambda values: float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     rows = []
@@ -118,7 +118,7 @@ def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) ->
 
 
 def of_heads(model: Decoder, params: Any, tokens: np.ndarray, lead: int, windows: int) -> dict[str, Any]:
-    """How far each attention head looks back, and the same for a head that looks everywhere alike; empty for a model
+    """Measure how far each attention head looks back, beside a head that looks everywhere alike; empty for a model
     without attention, or with layers that are ODEs."""
     layers, context = attention.layers_with_heads(model), model.model.context
     if not layers:
@@ -145,7 +145,7 @@ def page(runs: dict[str, dict[str, Any]], effort: Effort, files: Sequence[str]) 
         lines.append(f"| {name} | {run['params']:,} | {run['step']:,} | {numbers} |")
     lines += ["", "Losses are in nats a token; with the character tokenizer a token is a character.", ""]
     if "losses.png" in files:
-        lines += ["![loss by context and by place](losses.png)", ""]
+        lines += ["![loss by context and by position](losses.png)", ""]
     for name, run in runs.items():
         protocol = f"context {run['context']}, stride {run['stride']}, each scored once"
         lines += [
@@ -161,7 +161,7 @@ def page(runs: dict[str, dict[str, Any]], effort: Effort, files: Sequence[str]) 
 def _losses(run: dict[str, Any]) -> list[str]:
     lines = []
     for field, parts in run["parts"].items():
-        title = "place in the line, in tokens" if field == "place" else field
+        title = "position in the line, in tokens" if field == "place" else field
         lines += [f"### Loss by {title}", "", f"| {title} | loss | bits/char | perplexity | characters |"]
         lines.append("|---|---|---|---|---|")
         rows = parts.items() if field == "place" else sorted(parts.items(), key=lambda part: part[1]["loss"])
@@ -278,11 +278,11 @@ def draw(runs: dict[str, dict[str, Any]], maps: dict[str, tuple[list[str], np.nd
     for name, run in runs.items():
         visible, losses, errors = zip(*((r["visible"], r["loss"], r["error"]) for r in run["contexts"]), strict=True)
         axes[0].errorbar(visible, losses, yerr=errors, marker="o", markersize=3, capsize=2, label=name)
-        places = run["parts"].get("place", {})
-        axes[1].plot(list(places), [part["loss"] for part in places.values()], marker="o", markersize=3, label=name)
+        parts = run["parts"].get("place", {})
+        axes[1].plot(list(parts), [part["loss"] for part in parts.values()], marker="o", markersize=3, label=name)
     axes[0].set_xscale("log", base=2)
     axes[0].set(xlabel="tokens visible", ylabel="loss (nats), ± standard error")
-    axes[1].set(xlabel="place in the line (tokens)", ylabel="loss (nats)")
+    axes[1].set(xlabel="position in the line (tokens)", ylabel="loss (nats)")
     axes[1].tick_params(axis="x", labelrotation=45, labelsize=7)
     for part in axes:
         part.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Where attention heads look: the weights of every head, and how far back their mass lies.
+"""Attention weights of every head, and how far back their mass lies.
 
 A model does not hand out its attention weights. They are computed again here, from what comes into each attention
 mixer and from its parameters; a test holds them to what the mixer makes of them.
@@ -16,11 +16,11 @@ from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
 from juliagpt_jax.models.mixers import Attention, of_layers
 
-NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest characters are reported
+NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest tokens are reported
 
 
 def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -> jax.Array:
-    """What each head of an attention mixer multiplies the values with: x (B, T, D) -> (B, H, T, T), rows add up to 1.
+    """Attention weights of each head, by which it multiplies the values: x (B, T, D) -> (B, H, T, T), rows add up to 1.
 
     Args:
         params: the mixer's own.
@@ -74,7 +74,7 @@ def maps(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
 def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
     T = tokens.shape[1]
     queries = jnp.arange(T // 2, T)
-    back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> place
+    back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> index
     looked = jnp.take_along_axis(
         of_windows(model, params, tokens)[..., T // 2 :, :], jnp.maximum(back, 0)[None, None, None], axis=-1
     )
@@ -82,7 +82,7 @@ def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
 
 
 def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
-    """(layers, H, T): the mean attention weight at each distance, 0 being the character itself, over windows (n, T),
+    """(layers, H, T): the mean attention weight at each distance, 0 being the token itself, over windows (n, T),
     `batch` at a time.
 
     Only the second half of a window asks, so that each has at least half a window to look back on.
@@ -93,14 +93,14 @@ def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.nda
 
 
 def uniform(length: int) -> np.ndarray:
-    """What `mass` is for a head that looks everywhere alike: (T,)."""
+    """The `mass` of a head that looks everywhere alike: (T,)."""
     queries = np.arange(length // 2, length)
     return np.mean((np.arange(length) <= queries[:, None]) / (queries[:, None] + 1), axis=0)
 
 
 def describe(by_distance: np.ndarray) -> dict[str, Any]:
     """Of masses (T,) that add up to 1: the mean distance, the median one, and the share on the nearest 1, 2, 4, ...
-    characters, the one that asks included."""
+    tokens, the one that asks included."""
     total = np.cumsum(by_distance)
     shares = {str(n): float(total[n - 1]) for n in NEAREST if n <= len(by_distance) // 2}
     mean = float(by_distance @ np.arange(len(by_distance)))

@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured on the spot: the limits that speeds are reported against."""
+"""Limits of this machine, measured on the spot, that speeds are reported against."""
 
 import functools
 import time

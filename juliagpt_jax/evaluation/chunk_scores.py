@@ -1,9 +1,9 @@
-"""What a trained model makes of each chunk of a text: loss, EL2N, the norm of its gradient, and whatever else can be
+"""Score each passage of a text by a trained model: its loss, EL2N, the norm of its gradient, and whatever else can be
 read off its gradient.
 
-A chunk is one line; its number is its id. Its tokens, the end of the line included, are each predicted once, behind the
-end of the line before and what the context still holds of the chunk. `sweep` walks over all chunks, takes each one's
-own gradient and hands it to a readout; the gradients themselves are never all in memory.
+A passage is one line; its number is its id. Its tokens, the end of the line included, are each predicted once, behind
+the end of the line before and what the context still holds of the passage. `sweep` walks over all passages, takes each
+one's own gradient and hands it to a readout; the gradients themselves are never all in memory.
 """
 
 import dataclasses
@@ -26,19 +26,19 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
 
-MAX_WINDOWS = 64  # contexts that one chunk may span: its windows run, and are differentiated, together
-FORWARD_ROWS = 32  # chunks a device scores at once without their gradients
+MAX_WINDOWS = 64  # contexts that one passage may span: its windows run, and are differentiated, together
+FORWARD_ROWS = 32  # passages a device scores at once without their gradients
 
 
 class Lines(NamedTuple):
-    """Lines as they lie in a text: chunk i is tokens[starts[i] : starts[i] + lengths[i]]."""
+    """Lines as they lie in a text: passage i is tokens[starts[i] : starts[i] + lengths[i]]."""
 
     tokens: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
 
     def take(self, ids: np.ndarray) -> "Lines":
-        """Some of the chunks, in the order of `ids`."""
+        """Some of the passages, in the order of `ids`."""
         return Lines(self.tokens, self.starts[ids], self.lengths[ids])
 
 
@@ -58,13 +58,13 @@ class Batch(NamedTuple):
 
 
 def batches(chunks: Lines, context: int, lead: int, rows: int) -> Iterator[Batch]:
-    """All chunks, sorted into batches of `rows` by shape, so that little is padded and few programs are compiled.
+    """All passages, sorted into batches of `rows` by shape, so that little is padded and few programs are compiled.
 
-    A chunk within the context is one window, padded to a multiple of a quarter of the context; a longer one has as many
-    windows as it needs, of which the last reaches back over targets that are scored before it.
+    A passage within the context is one window, padded to a multiple of a quarter of the context; a longer one has as
+    many windows as it needs, of which the last reaches back over targets that are scored before it.
 
     Raises:
-        UserError: a chunk longer than MAX_WINDOWS contexts.
+        UserError: a passage longer than MAX_WINDOWS contexts.
     """
     quarter = max(1, context // 4)
     windows = -(-chunks.lengths // context)
@@ -72,7 +72,7 @@ def batches(chunks: Lines, context: int, lead: int, rows: int) -> Iterator[Batch
         row = int(np.argmax(windows))
         raise UserError(
             f"line {row} has {chunks.lengths[row]} tokens, {MAX_WINDOWS * context} is the most for a context of "
-            f"{context}: chunks are lines; break the text into some"
+            f"{context}: passages are lines; break the text into some"
         )
     padded = np.where(windows > 1, context, np.minimum(-(-chunks.lengths // quarter) * quarter, context))
     shapes = windows * (context + 1) + padded
@@ -95,7 +95,7 @@ def batches(chunks: Lines, context: int, lead: int, rows: int) -> Iterator[Batch
             yield Batch(ids, inputs, targets)
 
 
-# Outputs: numbers (..., T) whose mean over a chunk's targets is differentiated. Padding is masked by the caller.
+# Outputs: numbers (..., T) whose mean over a passage's targets is differentiated. Padding is masked by the caller.
 
 
 def _margin(logits: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
@@ -118,8 +118,8 @@ OUTPUTS = {"loss": _loss, "margin": _margin, "sampled": _sampled}
 
 
 def _statistics(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
-    """Means over the targets of each chunk, logits (B, W, T, V): the loss in nats, EL2N = |softmax - onehot|_2 (Paul et
-    al. 2021, arXiv 2107.07075, definition 3.2) and the doubt 1 - p; and their number."""
+    """Means over the targets of each passage, logits (B, W, T, V): the loss in nats, EL2N = |softmax - onehot|_2 (Paul
+    et al. 2021, arXiv 2107.07075, definition 3.2) and the doubt 1 - p; and their number."""
     valid = targets != IGNORED
     p = jax.nn.softmax(logits)
     onehot = jax.nn.one_hot(targets, logits.shape[-1], dtype=p.dtype)
@@ -134,26 +134,26 @@ def _statistics(logits: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
 
 
 # A readout turns gradients, a tree of (g, ...) arrays, into numbers: readout(operand, grads, weights (g, K)) gives what
-# belongs to each chunk, a dict of (g, ...) arrays, and what is summed over all chunks, any tree. Fillers weigh 0.
+# belongs to each passage, a dict of (g, ...) arrays, and what is summed over all passages, any tree. Fillers weigh 0.
 Readout = Callable[[Any, Any, jax.Array], tuple[dict[str, jax.Array], Any]]
 
 
 def norms(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-    """The norm of each chunk's gradient over all parameters (GraNd: Paul et al. 2021, definition 3.1)."""
+    """The norm of each passage's gradient over all parameters (GraNd: Paul et al. 2021, definition 3.1)."""
     squares = [jnp.sum(g * g, axis=tuple(range(1, g.ndim))) for g in jax.tree.leaves(grads)]
     return {"grad_norm": jnp.sqrt(sum(squares, jnp.zeros(())[None]))}, ()
 
 
 def _batched() -> bool:
-    """Whether gradients of several chunks are taken together. One after the other, a chunk's matrix products are as
-    large as those of a training micro-batch, and a CPU runs them faster than the batched ones that vmap makes; an
+    """True where gradients of several passages are taken together. One after the other, a passage's matrix products are
+    as large as those of a training micro-batch, and a CPU runs them faster than the batched ones that vmap makes; an
     accelerator wants them batched."""
     return jax.default_backend() != "cpu"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _run(model, output, readout, mesh, batched, params, operand, key, ids, inputs, targets, weights):
-    """(what belongs to each chunk of a batch, sums over the batch); the chunks are spread over the mesh."""
+    """(what belongs to each passage of a batch, sums over the batch); the passages are spread over the mesh."""
     axes = tuple(mesh.axis_names)
 
     def mean_output(params, inputs, targets, row_key):
@@ -184,11 +184,11 @@ def _run(model, output, readout, mesh, batched, params, operand, key, ids, input
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep found, and how long it took.
+    """The result of a sweep, and the time it took.
 
     Attributes:
-        values: arrays with one row a chunk: loss, el2n, doubt, tokens, and what the readout adds.
-        sums: what the readout sums over all chunks.
+        values: arrays with one row a passage: loss, el2n, doubt, tokens, and what the readout adds.
+        sums: what the readout sums over all passages.
         seconds, compile_s: in all, and of it in the first batch of each shape, most of which is compilation.
         tokens_per_s: targets a second in the other batches; nan without any.
     """
@@ -213,37 +213,38 @@ def sweep(
     seed: int = 0,
     title: str = "",
 ) -> Sweep:
-    """Walk over all chunks.
+    """Walk over all passages.
 
     Args:
         model: anything with `apply({"params": params}, tokens) -> (logits, _)`; hashable, as Flax modules are.
-        lead: the token before the first of each chunk.
-        readout: a function of each chunk's gradient, the same object at each call; None computes no gradients.
+        lead: the token before the first of each passage.
+        readout: a function of each passage's gradient, the same object at each call; None computes no gradients.
         operand: arrays that the readout needs.
         output: what is differentiated, a name of OUTPUTS.
-        weights: (chunks, K), handed to the readout; None: a column of ones.
+        weights: (passages, K), handed to the readout; None: a column of ones.
         seed: of the labels drawn for the output "sampled".
         title: of the progress bar.
 
     Raises:
-        UserError: a chunk is too long.
+        UserError: a passage is too long.
     """
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-    place = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
+    sharding = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
     whole = jax.sharding.NamedSharding(mesh, PartitionSpec())
     params, operand, key = jax.device_put((params, operand, jax.random.key(seed)), whole)
     rows = len(devices) * (_rows(params) if readout else FORWARD_ROWS)
     weights = np.ones((len(chunks.starts), 1), np.float32) if weights is None else weights
     values: dict[str, np.ndarray] = {}
     sums, shapes, compile_s, counted, begun = None, set(), 0.0, 0, time.perf_counter()
-    bar = tqdm(total=len(chunks.starts), unit="chunk", desc=title, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    unseen = not sys.stderr.isatty()
+    bar = tqdm(total=len(chunks.starts), unit="passage", desc=title, disable=unseen, dynamic_ncols=True)
     for batch in batches(chunks, context, lead, rows):
         then, count = time.perf_counter(), len(batch.ids)
         fill = lambda a, n=rows - count: np.concatenate([a, np.zeros((n, *a.shape[1:]), a.dtype)])
         row_data = fill(batch.ids.astype(np.int32)), batch.inputs, batch.targets, fill(weights[batch.ids])
         own, new = _run(
-            model, output, readout, mesh, _batched(), params, operand, key, *jax.device_put(row_data, place)
+            model, output, readout, mesh, _batched(), params, operand, key, *jax.device_put(row_data, sharding)
         )
         sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
         for name, column in own.items():
@@ -274,7 +275,7 @@ SCORES = ("loss", "perplexity", "el2n", "grad_norm")
 
 
 def score(model: Any, params: Any, chunks: Lines, context: int, lead: int, names: tuple[str, ...]) -> Sweep:
-    """The scores `names` (of SCORES) of every chunk; gradients are taken only for grad_norm."""
+    """The scores `names` (of SCORES) of every passage; gradients are taken only for grad_norm."""
     done = sweep(model, params, chunks, context, lead, norms if "grad_norm" in names else None, title="scoring")
     scores = done.values | {"perplexity": np.exp(np.minimum(done.values["loss"], 80.0))}
     return dataclasses.replace(done, values={name: scores[name] for name in (*names, "tokens")})
@@ -303,7 +304,7 @@ def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
 
 
 def text_of(chunks: Lines, chunk: int, tokenizer: Any) -> str:
-    """A chunk as a reader sees it, without the end of the line."""
+    """A passage as a reader sees it, without the end of the line."""
     start = int(chunks.starts[chunk])
     return tokenizer.decode(np.asarray(chunks.tokens[start : start + int(chunks.lengths[chunk])])).rstrip("\n")
 

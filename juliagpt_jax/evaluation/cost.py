@@ -1,5 +1,4 @@
-"""What a model costs: floating-point operations, by formula and by the compiler's count, and the share of a known
-peak."""
+"""Cost of a model: floating-point operations, by formula and by the compiler's count, and the share of a known peak."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,8 +60,8 @@ def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None =
 
 
 def memory_bytes(compiled: Any) -> float:
-    """What a program needs in all on one device, by its compiler: what it is given, what it gives back elsewhere, and
-    what it computes in between; nan where the compiler does not say."""
+    """Memory that a program needs in all on one device, by its compiler: for what it is given, what it gives back
+    elsewhere, and what it computes in between; nan where the compiler does not say."""
     memory = compiled.memory_analysis()
     if memory is None:
         return float("nan")

@@ -1,4 +1,4 @@
-"""How varied a generated text is. Words are what white space divides."""
+"""Measures of how varied a generated text is. Words are what white space divides."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness asks of a model: log-likelihoods and continuations of its own texts."""
+"""Answer what lm-evaluation-harness asks of a model: log-likelihoods and continuations of its own texts."""
 
 import functools
 from collections.abc import Sequence

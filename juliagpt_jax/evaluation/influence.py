@@ -1,8 +1,9 @@
-"""Which training chunks lower the loss on a query text, and which raise it: TracIn, its cosine form, TRAK, EK-FAC.
+"""Find the training passages that lower the loss on a query text, and those that raise it: TracIn, its cosine form,
+TRAK, EK-FAC.
 
-Every method ends in one number a training chunk and query group, with one sign: positive means that training on the
-chunk lowers the group's mean loss. A chunk counts with all its tokens, as it does in training, except for the cosine.
-All but TRAK are a gradient of the query, preconditioned or not, times each chunk's own gradient.
+Every method ends in one number a training passage and query group, with one sign: positive means that training on the
+passage lowers the group's mean loss. A passage counts with all its tokens, as it does in training, except for the
+cosine. All but TRAK are a gradient of the query, preconditioned or not, times each passage's own gradient.
 """
 
 import dataclasses
@@ -27,10 +28,11 @@ class Checkpoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked: the influence of each of the `train` chunks on the mean loss of each group of `query` chunks.
+    """The question asked: the influence of each of the `train` passages on the mean loss of each group of `query`
+    passages.
 
     Attributes:
-        groups: (queries, K) weights of the query chunks in each of K groups; a column that adds up to 1 is a mean.
+        groups: (queries, K) weights of the query passages in each of K groups; a column that adds up to 1 is a mean.
         features: k, the length of TRAK's features.
         damping: what is added to the eigenvalues of a curvature before it is inverted, in units of their mean.
         fit_windows: windows of the training text that EK-FAC's factors are measured on.
@@ -52,7 +54,7 @@ class Question:
         return sweep(self.model, params, chunks, self.context, self.lead, title=title, **more)
 
 
-# Readouts (see chunk_scores): what is taken of each chunk's gradient.
+# Readouts (see chunk_scores): what is taken of each passage's gradient.
 
 
 def _flat(grads: Any) -> jax.Array:
@@ -65,12 +67,12 @@ def _norm(grads: Any) -> jax.Array:
 
 
 def weighted_sum(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
-    """The gradients of K groups: sums over the chunks of weight times gradient, a tree of (K, ...)."""
+    """The gradients of K groups: sums over the passages of weight times gradient, a tree of (K, ...)."""
     return {}, jax.tree.map(lambda g: jnp.tensordot(weights, g, axes=(0, 0)), grads)
 
 
 def weighted_unit_sum(operand: Any, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
-    """The same of gradients of length 1."""
+    """Weighted sum of gradients that are scaled to length 1."""
     norm = _norm(grads)[:, None]
     return weighted_sum(operand, grads, weights / jnp.where(norm > 0, norm, 1))
 
@@ -81,27 +83,27 @@ def dots(directions: Any, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
 
 
 class Sketch(NamedTuple):
-    """A random projection from P to k numbers of which only P signs and P places are ever held, not P x k numbers.
+    """A random projection from P to k numbers of which only P signs and P indices are ever held, not P x k numbers.
 
     Every coordinate gets a random sign and one of k sums, each of which takes the same number of coordinates (a count
     sketch: Weinberger et al. 2009, arXiv 0902.2206). Inner products are kept without bias, with variance
     (<x, y>^2 + |x|^2 |y|^2) / k at the most, as with a dense matrix of random signs.
     """
 
-    places: jax.Array  # (k * ceil(P / k),) int32: row-major in (k, ceil(P / k)); P stands for nothing
+    indices: jax.Array  # (k * ceil(P / k),) int32: row-major in (k, ceil(P / k)); P stands for nothing
     signs: jax.Array  # (k * ceil(P / k),)
 
     @classmethod
     def draw(cls, size: int, k: int, seed: int) -> "Sketch":
         rng = np.random.default_rng(seed)
         padded = k * -(-size // k)
-        places = np.minimum(rng.permutation(padded), size).astype(np.int32)
-        return cls(jnp.asarray(places.reshape(k, -1)), jnp.asarray(rng.choice([-1, 1], (k, padded // k)), jnp.float32))
+        indices = np.minimum(rng.permutation(padded), size).astype(np.int32)
+        return cls(jnp.asarray(indices.reshape(k, -1)), jnp.asarray(rng.choice([-1, 1], (k, padded // k)), jnp.float32))
 
     def apply(self, flat: jax.Array) -> jax.Array:
         """(g, P) -> (g, k)."""
         padded = jnp.pad(flat, ((0, 0), (0, 1)))
-        return jnp.sum(padded[:, self.places] * self.signs[None].astype(flat.dtype), axis=2)
+        return jnp.sum(padded[:, self.indices] * self.signs[None].astype(flat.dtype), axis=2)
 
 
 def sketched(sketch: Sketch, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
@@ -109,12 +111,12 @@ def sketched(sketch: Sketch, grads: Any, weights: jax.Array) -> tuple[dict, Any]
     return {"features": sketch.apply(_flat(grads))}, ()
 
 
-# Methods: (question, checkpoints) -> (train chunks, K) scores.
+# Methods: (question, checkpoints) -> (train passages, K) scores.
 
 
 def tracin(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
-    """Sum over checkpoints of lr <gradient of the chunk, gradient of the query> (Pruthi et al. 2020, arXiv 2002.08484,
-    section 3.2: TracInCP)."""
+    """Sum over checkpoints of lr <gradient of the passage, gradient of the query> (Pruthi et al. 2020, arXiv
+    2002.08484, section 3.2: TracInCP)."""
     total = 0.0
     for params, lr in checkpoints:
         query = question.sweep(params, question.query, "queries", readout=weighted_sum, weights=question.groups).sums
@@ -125,7 +127,7 @@ def tracin(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
 
 def cosine(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
     """The mean over checkpoints and queries of the cosine between the gradients: TracIn without their lengths, by which
-    a few rare or noisy chunks would else rule (Barshan et al. 2020, arXiv 2003.11630)."""
+    a few rare or noisy passages would else rule (Barshan et al. 2020, arXiv 2003.11630)."""
     total = 0.0
     for params, _ in checkpoints:
         query = question.sweep(
@@ -137,8 +139,8 @@ def cosine(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
 
 
 def trak(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
-    """phi(query)' (Phi' Phi + lambda I)^-1 phi(chunk) Q (Park et al. 2023, arXiv 2303.14186, eq. 15): phi is the
-    randomly projected gradient of the margin log(p / (1 - p)), Q the doubt 1 - p, both means over a chunk's tokens.
+    """phi(query)' (Phi' Phi + lambda I)^-1 phi(passage) Q (Park et al. 2023, arXiv 2303.14186, eq. 15): phi is the
+    randomly projected gradient of the margin log(p / (1 - p)), Q the doubt 1 - p, both means over a passage's tokens.
     Scores and Q are averaged over the checkpoints before they are multiplied. The margin of a query becomes its loss
     with the factor 1 - p, the derivative of one by the other."""
     size = sum(leaf.size for leaf in jax.tree.leaves(checkpoints[0].params))
@@ -166,8 +168,8 @@ def damped_solve(features: np.ndarray, right: np.ndarray, damping: float) -> np.
 
 
 def ekfac(question: Question, checkpoints: Sequence[Checkpoint]) -> np.ndarray:
-    """<gradient of the chunk, (F + lambda I)^-1 gradient of the query>, F in the eigenvalue-corrected Kronecker form of
-    `kronecker.py` (Grosse et al. 2023, arXiv 2308.03296, eq. 20), averaged over the checkpoints."""
+    """<gradient of the passage, (F + lambda I)^-1 gradient of the query>, F in the eigenvalue-corrected Kronecker form
+    of `kronecker.py` (Grosse et al. 2023, arXiv 2308.03296, eq. 20), averaged over the checkpoints."""
     total = 0.0
     for params, _ in checkpoints:
         query = question.sweep(params, question.query, "queries", readout=weighted_sum, weights=question.groups).sums
@@ -197,29 +199,29 @@ def report(
     labels: Sequence[str] | None,
     top: int,
 ) -> str:
-    """A page of Markdown: how it was measured, the `top` chunks that lower the query's loss most and those that raise
+    """A page of Markdown: how it was measured, the `top` passages that lower the query's loss most and those that raise
     it most (or lower it least), and what was asked.
 
     Args:
         facts: names and values for the head of the page.
-        scores: (train chunks,).
-        train: texts of the training chunks.
+        scores: (train passages,).
+        train: texts of the training passages.
         query: texts of those that the scores are about.
-        labels: a word on each training chunk, such as its author; None: there are none.
+        labels: a word on each training passage, such as its author; None: there are none.
     """
     order = np.argsort(-scores, kind="stable")
     top = min(top, len(order))
     page = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts), ""]
     if labels is not None:
         means = {word: scores[[i for i, w in enumerate(labels) if w == word]] for word in sorted(set(labels))}
-        page += ["| | chunks | mean | share above 0 |", "|---|---|---|---|"]
+        page += ["| | passages | mean | share above 0 |", "|---|---|---|---|"]
         rows = sorted(means.items(), key=lambda item: -item[1].mean())
         page += [f"| {_cell(w)} | {len(v):,} | {v.mean():.4g} | {(v > 0).mean():.0%} |" for w, v in rows] + [""]
     for head, chosen in [("lower", order[:top]), ("raise", order[::-1][:top])]:
         page += [
-            f"## The {top} chunks that {head} the loss most",
+            f"## The {top} passages that {head} the loss most",
             "",
-            "| score | chunk | | text |",
+            "| score | passage | | text |",
             "|---|---|---|---|",
         ]
         for chunk in map(int, chosen):
@@ -227,7 +229,7 @@ def report(
             page.append(f"| {scores[chunk]:.4g} | {chunk} | {word} | {_cell(train[chunk])} |")
         page.append("")
     shown = query[:: max(1, len(query) // 20)][:20]
-    page += [f"## {len(shown)} of the {len(query)} chunks asked about", "", *(f"- {_cell(text)}" for text in shown)]
+    page += [f"## {len(shown)} of the {len(query)} passages asked about", "", *(f"- {_cell(text)}" for text in shown)]
     return "\n".join(page) + "\n"
 
 

@@ -48,7 +48,7 @@ def rotate_back(bases: Factors, grads: Any) -> Any:
 
 
 def second_moments(bases: Factors, grads: Any, weights: jax.Array) -> tuple[dict, Any]:
-    """A readout: the sum over chunks of weight times the squared gradient in the eigenbasis."""
+    """A readout: the sum over passages of weight times the squared gradient in the eigenbasis."""
     return {}, jax.tree.map(lambda g: jnp.tensordot(weights[:, 0], g * g, axes=(0, 0)), rotate(bases, grads))
 
 
@@ -68,12 +68,11 @@ class Curvature:
 
 
 def fit(model: Any, params: Any, chunks: Lines, context: int, lead: int, windows: int, seed: int) -> Curvature:
-    """Measure it: the eigenvectors on `windows` windows spread over the text of the chunks, the eigenvalues on about as
-    many tokens of whole chunks. It is the curvature of the mean loss a token.
+    """Measure it: the eigenvectors on `windows` windows spread over the text of the passages, the eigenvalues on about
+    as many tokens of whole passages. It is the curvature of the mean loss a token.
 
-    A chunk's gradient of its mean loss over n tokens, labels drawn, has the second moment of one token over n; so it is
-    squared with weight n.
-    """
+    A passage's gradient of its mean loss over n tokens, labels drawn, has the second moment of one token over n; so it
+    is squared with weight n."""
     text, _ = spread(chunks.tokens, context, windows, lead)
     total: Factors | None = None
     keys = jax.random.split(jax.random.key(seed), len(text) // ROWS + 1)

@@ -1,4 +1,4 @@
-"""What of a text stands in the training text: its longest piece that does, and the passage most like it."""
+"""Find what of a text stands in the training text: its longest piece that does, and the passage most like it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,14 +35,14 @@ def longest_copies(texts: Sequence[str], training: str) -> list[Copy]:
     order = divsufsort(source) if training else source
     found = []
     for text in texts:
-        best, place = Copy(0, 0, 0), 0
+        best, begin = Copy(0, 0, 0), 0
         for at in range(len(text) if training else 0):
             while at + best.length < len(text):
                 count, first = sa_search(source, order, encode(text[at : at + best.length + 1]))
                 if not count:
                     break
-                best, place = Copy(best.length + 1, at, 0), int(order[first])
-        before = source[:place].tobytes().decode("utf-8", "surrogatepass")
+                best, begin = Copy(best.length + 1, at, 0), int(order[first])
+        before = source[:begin].tobytes().decode("utf-8", "surrogatepass")
         found.append(best._replace(source=len(before)))
     return found
 

@@ -1,4 +1,5 @@
-"""What a model writes behind fixed prompts: all of it, a pick by a stated rule, and how much of it is copied."""
+"""Texts that a model writes behind fixed prompts: all of them, a pick by a stated rule, and how much of them is
+copied."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,14 +55,14 @@ def held_out(text: str, count: int, length: int) -> list[str]:
     """At most `count` pieces of `length` characters of a text, spread evenly over it, each from the start of a line
     where there are lines: what samples are compared with."""
     pieces = []
-    for place in np.unique(np.linspace(0, max(0, len(text) - length), count).astype(int)):
-        begin = text.rfind("\n", 0, place) + 1
+    for start in np.unique(np.linspace(0, max(0, len(text) - length), count).astype(int)):
+        begin = text.rfind("\n", 0, start) + 1
         pieces.append(text[begin : begin + length])
     return list(dict.fromkeys(pieces))
 
 
 def copied(rows: Sequence[dict[str, Any]], held: Sequence[str], training: str) -> dict[str, Any]:
-    """How much of the samples stands in the training text, beside the same for `held` text that does not belong to it.
+    """Measure how much of the samples stands in the training text, beside `held` text that does not belong to it.
 
     Each row of `rows` gets "copy", its longest common substring with the training text (`characters`, `text`), and
     "nearest", the training passage most like it (`similarity`, `text`). Prompts count only where whole lines are

@@ -11,22 +11,11 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 from juliagpt_jax.schoolroom import lessons
-
-
-class Pen:
-    """What writing one passage accumulates: the probability of its choices and its largest number."""
-
-    __slots__ = ("largest", "p", "rnd")
-
-    def __init__(self, rnd: Callable[[], float]) -> None:
-        self.rnd = rnd
-        self.p = 1.0
-        self.largest = 1
+from juliagpt_jax.schoolroom.variables import LEXICONS, SPELL, Draw, Lexicon, Pen, numbers_at
 
 
 class _Reading:
@@ -38,116 +27,12 @@ class _Reading:
         self.text = text
         self.memo = memo
         self.env: list[int | None] = [None] * size
-        self.pending: list[tuple[_Derived, int]] = []  # derived numbers read before their variables
+        self.pending: list[tuple[Derived, int]] = []  # derived numbers read before their variables
         self.ends: dict[int, float] = {}
 
 
-# Numbers: every spelling the grammar can write, found by its first word.
-
-_SPELL: list[str] = [lessons.spell(n) for n in range(lessons.LARGEST + 1)]
-_VALUE: dict[str, int] = {word: n for n, word in enumerate(_SPELL)}
-_WORD_END = re.compile(r"[ -]|[^a-z -]|$")
-
-
-def _numbers_at(text: str, pos: int) -> list[tuple[int, int]]:
-    """Every (value, end) such that text[pos:end] spells a number; a number may begin a longer one.
-
-    The lessons never write a letter right after a number, so each number ends where a word does.
-    """
-    found = []
-    end = pos
-    limit = min(len(text), pos + 48)
-    while end < limit:
-        stop = _WORD_END.search(text, end + 1)
-        end = stop.start() if stop else len(text)
-        value = _VALUE.get(text[pos:end])
-        if value is not None:
-            found.append((value, end))
-        elif end - pos > 13 and not found:
-            break
-    return found
-
-
-class _Lexicon:
-    """A list of entries, each with the same named forms (strings, or integers that are spelled when written)."""
-
-    def __init__(self, forms: dict[str, tuple[Any, ...]]) -> None:
-        self.size = len(next(iter(forms.values())))
-        self.forms = {k: tuple(_SPELL[v] if isinstance(v, int) else v for v in vs) for k, vs in forms.items()}
-        rows = zip(*forms.values(), strict=True)
-        self.entries = [SimpleNamespace(**dict(zip(forms, row, strict=True))) for row in rows]
-        self.index: dict[str, dict[str, list[tuple[str, int]]]] = {}
-
-    def at(self, form: str, text: str, pos: int) -> Iterator[tuple[int, int]]:
-        """(entry, end) for each entry whose form stands at pos; indexed by the first two characters."""
-        if form not in self.index:
-            index = self.index[form] = {}
-            for i, word in enumerate(self.forms[form]):
-                index.setdefault(word[:2], []).append((word, i))
-        for word, i in self.index[form].get(text[pos : pos + 2], ()):
-            if text.startswith(word, pos):
-                yield i, pos + len(word)
-
-
-_LEXICONS: dict[str, _Lexicon] = {name: _Lexicon(forms) for name, forms in lessons.LEXICONS.items()}
-
-
-class _Draw:
-    """A variable and its domain: a range of integers or a lexicon, perhaps without values drawn before."""
-
-    def __init__(self, spec: str, slots: dict[str, int], draws: list[_Draw]) -> None:
-        self.name, domain = spec.split(":")
-        domain, *others = domain.split("!")
-        self.slot = len(slots)
-        self.others = [slots[name] for name in others]
-        self.lexicon = _LEXICONS.get(domain)
-        self.needs: list[_Draw] = []
-        if self.lexicon:
-            self.fixed: range | None = range(self.lexicon.size)
-        else:
-            low, high = domain.split("..")
-            high, _, step = high.partition("/")
-            self.needs = [d for d in draws if re.search(rf"\b{d.name}\b", low + " " + high)]
-            arguments = ",".join(d.name for d in self.needs)
-            self.range = eval(f"lambda {arguments}: range({low}, ({high}) + 1, {step or 1})", dict(lessons.HELPERS))
-            self.fixed = None if self.needs else self.range()
-        slots[self.name] = self.slot
-
-    def value(self, env: Sequence[int | None]) -> Any:
-        v = env[self.slot]
-        return self.lexicon.entries[v] if self.lexicon and v is not None else v
-
-    def domain(self, env: Sequence[int | None]) -> range:
-        return self.fixed if self.fixed is not None else self.range(*[d.value(env) for d in self.needs])
-
-    def emit(self, env: list[int | None], pen: Pen) -> None:
-        domain = self.domain(env) if self.fixed is None else self.fixed
-        n = len(domain)
-        if self.others:
-            taken = sorted({domain.index(env[o]) for o in self.others if env[o] in domain})  # pyright: ignore
-            n -= len(taken)
-            i = int(pen.rnd() * n)
-            for t in taken:
-                i += i >= t
-        else:
-            i = int(pen.rnd() * n)
-        pen.p /= n
-        env[self.slot] = domain[i]
-
-    def prior(self, env: Sequence[int | None]) -> float:
-        """Probability of the value in env given those before it; 0 outside the domain."""
-        v = env[self.slot]
-        domain = self.domain(env)
-        if v not in domain:
-            return 0.0
-        if not self.others:
-            return 1.0 / len(domain)
-        taken = {env[o] for o in self.others}
-        return 0.0 if v in taken else 1.0 / (len(domain) - sum(t in domain for t in taken))
-
-
-class _Node:
-    next: _Node
+class Node:
+    next: Node
 
     def emit(self, env: list[int | None], pen: Pen, out: list[str]) -> None:
         raise NotImplementedError
@@ -156,12 +41,12 @@ class _Node:
         raise NotImplementedError
 
 
-class _End(_Node):
+class _End(Node):
     """Closes a production: settles what was read before its variables, sums over variables that were never written
     by themselves ("as ak is to bk"), and weighs the draws.
     """
 
-    def __init__(self, draws: list[_Draw]) -> None:
+    def __init__(self, draws: list[Draw]) -> None:
         self.draws = draws
 
     def match(self, reading: _Reading, pos: int, p: float) -> None:
@@ -177,7 +62,7 @@ class _End(_Node):
             if all(env[d.slot] is not None for d in derived.draws)
         )
 
-    def _fill(self, reading: _Reading, pos: int, p: float, missing: list[_Draw]) -> None:
+    def _fill(self, reading: _Reading, pos: int, p: float, missing: list[Draw]) -> None:
         env = reading.env
         if not missing:
             for draw in self.draws:
@@ -193,7 +78,7 @@ class _End(_Node):
         env[draw.slot] = None
 
 
-class _Literal(_Node):
+class Literal(Node):
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -205,10 +90,10 @@ class _Literal(_Node):
             self.next.match(reading, pos + len(self.text), p)
 
 
-class _Word(_Node):
+class Word(Node):
     """An anonymous uniform choice from one form of a lexicon."""
 
-    def __init__(self, lexicon: _Lexicon, form: str) -> None:
+    def __init__(self, lexicon: Lexicon, form: str) -> None:
         self.lexicon, self.form, self.words, self.n = lexicon, form, lexicon.forms[form], lexicon.size
 
     def emit(self, env: list[int | None], pen: Pen, out: list[str]) -> None:
@@ -220,12 +105,12 @@ class _Word(_Node):
             self.next.match(reading, end, p / self.n)
 
 
-class _Variable(_Node):
+class Variable(Node):
     """A drawn variable, written as a number or in one form of its lexicon."""
 
-    def __init__(self, draw: _Draw, form: str) -> None:
+    def __init__(self, draw: Draw, form: str) -> None:
         self.slot, self.lexicon, self.form = draw.slot, draw.lexicon, form
-        self.words = draw.lexicon.forms[form] if draw.lexicon else _SPELL
+        self.words = draw.lexicon.forms[form] if draw.lexicon else SPELL
 
     def emit(self, env: list[int | None], pen: Pen, out: list[str]) -> None:
         v: int = env[self.slot]  # pyright: ignore
@@ -240,17 +125,17 @@ class _Variable(_Node):
             if reading.text.startswith(word, pos):
                 self.next.match(reading, pos + len(word), p)
             return
-        found = self.lexicon.at(self.form, reading.text, pos) if self.lexicon else _numbers_at(reading.text, pos)
+        found = self.lexicon.at(self.form, reading.text, pos) if self.lexicon else numbers_at(reading.text, pos)
         for value, end in found:
             reading.env[self.slot] = value
             self.next.match(reading, end, p)
         reading.env[self.slot] = None
 
 
-class _Derived(_Node):
+class Derived(Node):
     """A function of the variables: an integer (spelled) or a string."""
 
-    def __init__(self, expression: str, draws: list[_Draw]) -> None:
+    def __init__(self, expression: str, draws: list[Draw]) -> None:
         self.draws = [d for d in draws if re.search(rf"\b{d.name}\b", expression)]
         names = ",".join(d.name for d in self.draws)
         self.fn = eval(f"lambda {names}: {expression}", dict(lessons.HELPERS))
@@ -258,7 +143,7 @@ class _Derived(_Node):
         if len(self.draws) == 1 and self.draws[0].fixed is not None and not self.draws[0].lexicon:
             for v in self.draws[0].fixed:
                 result = self.fn(v)
-                word = _SPELL[result] if isinstance(result, int) else result
+                word = SPELL[result] if isinstance(result, int) else result
                 self.spelled.setdefault(word[:3], []).append((word, v))
 
     def value(self, env: Sequence[int | None]) -> Any:
@@ -269,7 +154,7 @@ class _Derived(_Node):
         if isinstance(v, int):
             if v > pen.largest:
                 pen.largest = v
-            v = _SPELL[v]
+            v = SPELL[v]
         out.append(v)
 
     def match(self, reading: _Reading, pos: int, p: float) -> None:
@@ -279,7 +164,7 @@ class _Derived(_Node):
             if not all(d.prior(env) for d in self.draws if all(env[n.slot] is not None for n in d.needs)):
                 return
             v = self.value(env)
-            word = _SPELL[v] if isinstance(v, int) else v
+            word = SPELL[v] if isinstance(v, int) else v
             if reading.text.startswith(word, pos):
                 self.next.match(reading, pos + len(word), p)
             return
@@ -291,16 +176,16 @@ class _Derived(_Node):
                     self.next.match(reading, pos + len(word), p)
             env[slot] = None
             return
-        for number, end in _numbers_at(reading.text, pos):
+        for number, end in numbers_at(reading.text, pos):
             reading.pending.append((self, number))
             self.next.match(reading, end, p)
             reading.pending.pop()
 
 
-class _Choice(_Node):
+class Choice(Node):
     """Bracketed alternatives, inside the scope of their production."""
 
-    def __init__(self, branches: list[tuple[float, list[_Node]]]) -> None:
+    def __init__(self, branches: list[tuple[float, list[Node]]]) -> None:
         self.set_weights([w for w, _ in branches])
         self.branches = [nodes for _, nodes in branches]
 
@@ -325,9 +210,9 @@ class Production:
 
     def __init__(self, grammar: Grammar, draws: str, text: str) -> None:
         slots: dict[str, int] = {}
-        self.draws: list[_Draw] = []
+        self.draws: list[Draw] = []
         for spec in draws.split():
-            self.draws.append(_Draw(spec, slots, self.draws))
+            self.draws.append(Draw(spec, slots, self.draws))
         self.grammar = grammar
         tokens = re.findall(r"[\[\]|]|\{[^}]*\}|<[^>]*>|[^\[\]|{}<>]+", text)
         self.nodes, rest = self._sequence(tokens, 0)
@@ -335,8 +220,8 @@ class Production:
             raise ValueError(f"unbalanced brackets in {text!r}")
         self.first = _link(self.nodes, _End(self.draws))
 
-    def _sequence(self, tokens: list[str], i: int) -> tuple[list[_Node], int]:
-        nodes: list[_Node] = []
+    def _sequence(self, tokens: list[str], i: int) -> tuple[list[Node], int]:
+        nodes: list[Node] = []
         while i < len(tokens) and tokens[i] not in "|]":
             token = tokens[i]
             if token == "[":
@@ -347,7 +232,7 @@ class Production:
                         tokens[i + 1] = tokens[i + 1][weight.end() :]
                     branch, i = self._sequence(tokens, i + 1)
                     branches.append((float(weight[1]) if weight else 1.0, branch))
-                nodes.append(_Choice(branches))
+                nodes.append(Choice(branches))
             elif not token:  # nothing but a weight stood here
                 pass
             elif token[0] == "{":
@@ -355,18 +240,18 @@ class Production:
             elif token[0] == "<":
                 nodes.append(self.grammar.reference(token[1:-1]))
             else:
-                nodes.append(_Literal(token))
+                nodes.append(Literal(token))
             i += 1
         return nodes, i
 
-    def _slot(self, slot: str) -> _Node:
+    def _slot(self, slot: str) -> Node:
         if slot[0] == "=":
-            return _Derived(slot[1:], self.draws)
+            return Derived(slot[1:], self.draws)
         name, _, form = slot.partition(".")
         draw = next((d for d in self.draws if d.name == name), None)
         if draw is None:
             raise ValueError(f"the variable {name} is not drawn")
-        return _Variable(draw, form or "sg")
+        return Variable(draw, form or "sg")
 
     def emit(self, pen: Pen, out: list[str]) -> None:
         env: list[int | None] = [None] * len(self.draws)
@@ -376,23 +261,23 @@ class Production:
             node.emit(env, pen, out)
 
     def ends(self, text: str, pos: int, memo: dict[tuple[int, int], list[tuple[int, float]]]) -> dict[int, float]:
-        """Where this production can end when it begins at pos, and with what probability."""
+        """Every end that this production can have when it begins at pos, with its probability."""
         reading = _Reading(text, memo, len(self.draws))
         self.first.match(reading, pos, 1.0)
         return reading.ends
 
 
-def _link(nodes: list[_Node], after: _Node) -> _Node:
+def _link(nodes: list[Node], after: Node) -> Node:
     for node in reversed(nodes):
         node.next = after
-        if isinstance(node, _Choice):
+        if isinstance(node, Choice):
             for branch in node.branches:
                 _link(branch, after)
         after = node
     return after
 
 
-class _Rule(_Node):
+class Rule(Node):
     """A reference to a rule: alternatives, each a production with variables of its own."""
 
     def __init__(self, number: int, productions: list[Production], bars: list[float], shares: list[float]) -> None:
@@ -422,10 +307,10 @@ class Grammar:
         self.source = rules
         self.rules: dict[str, tuple[int, list[Production], list[float], list[float]]] = {}
 
-    def reference(self, name: str) -> _Node:
+    def reference(self, name: str) -> Node:
         head, _, form = name.partition(".")
-        if head in _LEXICONS:
-            return _Word(_LEXICONS[head], form or "sg")
+        if head in LEXICONS:
+            return Word(LEXICONS[head], form or "sg")
         if head not in self.rules:
             productions, weights = [], []
             for line in self.source[head].strip("\n").split("\n"):
@@ -435,49 +320,4 @@ class Grammar:
                 productions.append(Production(self, draws, text[weight.end() :] if weight else text))
             shares = [w / sum(weights) for w in weights]
             self.rules[head] = (len(self.rules), productions, list(itertools.accumulate(shares))[:-1], shares)
-        return _Rule(*self.rules[head])
-
-
-def length_bounds_of(production: Production) -> tuple[int, int]:
-    low = high = 0
-    for node in production.nodes:
-        a, b = _node_bounds(node, production)
-        low, high = low + a, high + b
-    return low, high
-
-
-def _node_bounds(node: _Node, scope: Production) -> tuple[int, int]:
-    match node:
-        case _Literal():
-            return len(node.text), len(node.text)
-        case _Word():
-            lengths = [len(w) for w in node.words]
-        case _Rule():
-            pairs = [length_bounds_of(p) for p in node.productions]
-            return min(a for a, _ in pairs), max(b for _, b in pairs)
-        case _Choice():
-            sums = [[_node_bounds(n, scope) for n in branch] for branch in node.branches]
-            return min(sum(a for a, _ in s) for s in sums), max(sum(b for _, b in s) for s in sums)
-        case _Variable() if node.lexicon:
-            lengths = [len(w) for w in node.words]
-        case _Variable():
-            values = {env[node.slot] for env in _environments(scope, [scope.draws[node.slot]])}
-            lengths = [len(_SPELL[v]) for v in values]
-        case _Derived():
-            values = {node.value(env) for env in _environments(scope, node.draws)}
-            lengths = [len(_SPELL[v] if isinstance(v, int) else v) for v in values]
-        case _:
-            raise TypeError(node)
-    return min(lengths), max(lengths)
-
-
-def _environments(scope: Production, wanted: list[_Draw]) -> Iterator[list[Any]]:
-    """Every assignment to the wanted variables and those that their domains depend on."""
-    needed = set(wanted)
-    for draw in reversed(scope.draws):
-        if draw in needed:
-            needed.update(draw.needs)
-    envs: list[list[Any]] = [[None] * len(scope.draws)]
-    for draw in (d for d in scope.draws if d in needed):
-        envs = [[*e[: draw.slot], v, *e[draw.slot + 1 :]] for e in envs for v in draw.domain(e)]
-    yield from envs
+        return Rule(*self.rules[head])

@@ -1,4 +1,4 @@
-"""What the schoolroom teaches: the words, and the notation in which the lessons are written.
+"""The schoolroom's words, and the notation in which its lessons are written.
 
 The lessons proper stand in `lessons_trivium`, `lessons_quadrivium` and `lessons_philosophy`, as text. A block that
 begins with `%name` is a rule: each line is one alternative. A block that begins with
@@ -108,7 +108,7 @@ def ordinal(n: int) -> str:
 
 
 def divisor_remark(n: int) -> str:
-    """Whether n is prime, and if it is not, why."""
+    """Say that n is prime, or by what it can be divided."""
     d = next(d for d in range(2, n + 1) if n % d == 0)
     return f"{spell(n)} is prime" if d == n else f"{spell(n)} is not prime, for {spell(d)} divides it"
 

@@ -20,8 +20,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from juliagpt_jax.schoolroom import lessons
+from juliagpt_jax.schoolroom.bounds import length_bounds_of
 from juliagpt_jax.schoolroom.examiner import Claim, examine
-from juliagpt_jax.schoolroom.grammar import Grammar, Pen, Production, length_bounds_of
+from juliagpt_jax.schoolroom.grammar import Grammar, Production
+from juliagpt_jax.schoolroom.variables import Pen
 
 __all__ = [
     "ALPHABET",

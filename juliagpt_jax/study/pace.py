@@ -1,4 +1,4 @@
-"""How long a training step of an arm takes here: what turns a budget in seconds into steps.
+"""Time a training step of an arm on this machine, to turn a budget in seconds into steps.
 
 Measured once, by training the arm itself for STEPS steps in the share of the cores that a cell has, and kept in a file:
 a suite that goes on, or is asked again elsewhere, has the same steps.

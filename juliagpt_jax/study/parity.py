@@ -93,8 +93,8 @@ class Pair:
         self.model = build_model(self.settings, self.vocab)
         self.mesh = make_mesh(self.settings)
         self.train_step = step.make_train_step(self.settings, self.model, self.mesh)
-        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
-        self._fresh = jax.jit(self._start, out_shardings=places)
+        sharding = shardings(jax.eval_shape(self._start, jax.random.key(0)), self.mesh)
+        self._fresh = jax.jit(self._start, out_shardings=sharding)
         self.torch = import_torch()
 
     def batches(self, seed: int) -> Iterator[Batch]:
@@ -161,7 +161,7 @@ def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
 
 
 def torch_side(pair: Pair, start: dict[str, np.ndarray], batches: list, double: bool) -> Tensors:
-    """The same in PyTorch, from these weights, in float64 if `double`."""
+    """Compute in PyTorch what `jax_side` does, from these weights, in float64 if `double`."""
     model = pair.torch_model(0, start, double)
     inputs, targets = pair.torch_batch(batches[0])
     wide = lambda tensor: tensor.detach().numpy().astype(np.float64)
@@ -206,9 +206,9 @@ def train(pair: Pair, arm: str, seed: int) -> dict[str, Any]:
     begun, steps, batches = time.perf_counter(), pair.settings.train.steps, pair.batches(seed)
     state = pair.jax_state(seed)
     if arm == "jax":
-        place = batch_sharding(pair.mesh)
+        sharding = batch_sharding(pair.mesh)
         for batch in itertools.islice(batches, steps):
-            state, _ = pair.train_step(state, jax.device_put(batch, place), Frozen())
+            state, _ = pair.train_step(state, jax.device_put(batch, sharding), Frozen())
         jax.block_until_ready(state.params)
         train_s, params = time.perf_counter() - begun, state.params
         loss = jax_loss(pair, params)
@@ -232,7 +232,7 @@ def jax_loss(pair: Pair, params: Any) -> float:
 
 
 def torch_loss(pair: Pair, model: Any) -> float:
-    """The same number, computed by PyTorch on the same windows."""
+    """Loss on the validation windows, computed by PyTorch."""
     context = pair.settings.model.context
     inputs, targets = scoring.strided(pair.corpus.val, context, context // 2, pair.lead)
     total = 0.0
@@ -325,7 +325,7 @@ class Results:
 
 
 def recipe(settings: config.Config, corpus: Corpus) -> str:
-    """What a run's numbers depend on beside arm and seed, as a hash."""
+    """Hash of all that a run's numbers depend on beside arm and seed."""
     kept = config.to_dict(dataclasses.replace(settings, seed=0))
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax", "torch")]
     return hashlib.sha256(json.dumps([kept, corpus.fingerprint, versions]).encode()).hexdigest()[:16]

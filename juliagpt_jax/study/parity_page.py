@@ -17,7 +17,7 @@ def gaps(rows: list[dict[str, Any]]) -> dict[str, Difference]:
 
 
 def verdict(gap: Difference) -> str:
-    """What an interval of the ratio of perplexities says of WITHIN."""
+    """Say in words how an interval of the ratio of perplexities stands to WITHIN."""
     if not gap.n or math.isnan(gap.low):
         return "too few seeds to tell"
     low, high = math.exp(gap.low), math.exp(gap.high)

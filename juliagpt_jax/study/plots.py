@@ -70,10 +70,10 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
     others = [line for line in done if line.arm != baseline and not math.isnan(line.difference.mean)]
     if others:
         figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.28 * len(others)), layout="constrained")
-        for place, line in enumerate(reversed(others)):
+        for row, line in enumerate(reversed(others)):
             gap = line.difference
             low, high = (gap.mean - gap.low, gap.high - gap.mean) if gap.n > 1 else (0.0, 0.0)
-            axes.errorbar(gap.mean, place, xerr=[[low], [high]], fmt="o", capsize=3, color="C0" if gap.tells else "0.6")
+            axes.errorbar(gap.mean, row, xerr=[[low], [high]], fmt="o", capsize=3, color="C0" if gap.tells else "0.6")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(others)), [line.arm for line in reversed(others)], fontsize=8)
         axes.set(xlabel=f"{WHAT[done[0].unit]} minus {baseline}, paired by seed, 95% interval; grey: includes zero")
@@ -105,20 +105,20 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
 
 
 def _model(line: Line) -> str:
-    """What decides the cost of an arm's model."""
+    """Return the knobs that decide the cost of an arm's model."""
     knobs = line.rows[0].get("config", {})
     return str({key: value for key, value in sorted(knobs.items()) if key.startswith("model.")})
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points have none beside them that is at most as large in both numbers and smaller in one: the Pareto
-    front, where both are better small."""
+    """Indices of the Pareto front, where both numbers are better small: of the points without another that is at most
+    as large in both and smaller in one."""
     beaten = lambda a: any(b != a and b[0] <= a[0] and b[1] <= a[1] for b in points)
     return [i for i, point in enumerate(points) if not beaten(point)]
 
 
 def _cost(row: dict[str, Any], unit: str) -> float | None:
-    """What a step of a run cost, None if that is not known."""
+    """Cost of a step of a run in a unit; None if it is not known."""
     steps = row["curve"][-1][0] if row["curve"] else 0
     whole = {"tokens": row.get("tokens"), "flops": row.get("flops")}
     if unit == "steps" or not steps:

@@ -1,7 +1,7 @@
 """Is an attribution true? Train on random parts of the corpus and see whether the scores foretell the losses.
 
 The linear datamodeling score (Park et al. 2023, arXiv 2303.14186, definition 2.2): for each query, the rank
-correlation, over the parts, between the sum of the scores of the chunks in a part and minus the query's loss of the
+correlation, over the parts, between the sum of the scores of the passages in a part and minus the query's loss of the
 model trained on that part.
 """
 
@@ -24,7 +24,7 @@ from juliagpt_jax.training.step import make_train_step
 
 
 def parts(chunks: int, count: int, share: float, seed: int) -> np.ndarray:
-    """(count, chunks) bool: random parts of `share` of the chunks each."""
+    """(count, passages) bool: random parts of `share` of the passages each."""
     rng = np.random.default_rng(seed)
     size = round(chunks * share)
     chosen = np.zeros((count, chunks), bool)
@@ -47,8 +47,8 @@ class Retrainer:
             (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
         )
         self._step = make_train_step(config, self.model, mesh)
-        places = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
-        self._fresh = jax.jit(self._start, out_shardings=places)
+        sharding = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
+        self._fresh = jax.jit(self._start, out_shardings=sharding)
 
     def _start(self, key: jax.Array) -> TrainState:
         """A state whose weights are of this key, so that another seed is no other program."""
@@ -58,7 +58,7 @@ class Retrainer:
         return state._replace(params=params, averaged=average)
 
     def train(self, chunks: Lines, seed: int, keep_every: int = 0) -> list[tuple[int, Any]]:
-        """[(step, parameters), ...] of a run on these chunks, one after the other: the last step, and before it every
+        """[(step, parameters), ...] of a run on these passages, one after the other: the last step, and before it every
         `keep_every` steps. `seed` is that of the initial weights and of the order of the data."""
         text = np.concatenate([chunks.tokens[s : s + n] for s, n in zip(chunks.starts, chunks.lengths, strict=True)])
         steps, context = self.config.train.steps, self.config.model.context
@@ -79,8 +79,8 @@ def lds(scores: np.ndarray, chosen: np.ndarray, losses: np.ndarray) -> np.ndarra
     """(queries,) rank correlations.
 
     Args:
-        scores: (chunks, queries), positive where a chunk lowers a query's loss.
-        chosen: (parts, chunks) bool.
+        scores: (passages, queries), positive where a passage lowers a query's loss.
+        chosen: (parts, passages) bool.
         losses: (parts, queries) of the model trained on each part.
     """
     foretold = chosen.astype(np.float64) @ np.asarray(scores, np.float64)

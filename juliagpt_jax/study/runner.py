@@ -243,8 +243,8 @@ class Runner:
 
 @contextlib.contextmanager
 def pinned(slot: int, jobs: int, elsewhere: bool) -> Iterator[None]:
-    """What is started inside inherits the share of the cores that one of `jobs` slots has; all of them where a
-    launcher starts it `elsewhere`."""
+    """Give what is started inside the share of the cores that one of `jobs` slots has; all of them where a launcher
+    starts it `elsewhere`."""
     if jobs == 1 or elsewhere or not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -258,7 +258,7 @@ def pinned(slot: int, jobs: int, elsewhere: bool) -> Iterator[None]:
 
 
 def alike(one: Cell, other: Cell) -> bool:
-    """Whether two cells differ in their seed alone, and need nothing before they train."""
+    """True where two cells differ in their seed alone, and need nothing before they train."""
     plain = lambda cell: [o for o in cell.overrides if not o.startswith("seed=")]
     return one.arm == other.arm and not (one.commands or one.needs) and plain(one) == plain(other)
 
@@ -295,6 +295,6 @@ def _result(cell: Cell) -> dict[str, Any]:
 
 
 def last_words(log: Path, code: int) -> str:
-    """How a command that failed ended."""
+    """Exit code and last line of a command that failed."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"exit {code}: {lines[-1][:300]}"

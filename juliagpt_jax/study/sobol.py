@@ -1,4 +1,4 @@
-"""Which knobs of a recipe matter: Sobol's indices of a result over a box of knobs.
+"""Sobol's indices of a result over a box of knobs: which knobs of a recipe matter.
 
 S1 of a knob is the share of the result's variance that goes when the knob alone is known, ST the share that stays while
 all others are known: a knob with a small ST may have any value, and ST well above S1 says that its best value depends
@@ -35,7 +35,7 @@ class Knob:
         return (np.minimum(np.floor(u * n), n - 1) + 0.5) / n if n else u
 
     def value(self, u: float) -> Any:
-        """The value at a place in [0, 1]."""
+        """The value at a point in [0, 1]."""
         if self.levels:
             return self.levels[min(int(u * len(self.levels)), len(self.levels) - 1)]
         if self.log:
@@ -69,7 +69,7 @@ def indices(knobs: Sequence[Knob], y: np.ndarray, second_order: bool = False) ->
 
 
 def design(knobs: Sequence[Knob], n: int, seed: int) -> np.ndarray:
-    """n places (n, d) for training runs, spread evenly over the unit box and snapped to levels."""
+    """n points (n, d) for training runs, spread evenly over the unit box and snapped to levels."""
     u = stats.qmc.Sobol(len(knobs), rng=seed).random(n)
     return np.stack([knob.snap(column) for knob, column in zip(knobs, u.T, strict=True)], axis=1)
 
@@ -119,7 +119,7 @@ class GaussianProcess:
         return float(value), -np.array(slopes)
 
     def draws(self, x: np.ndarray, count: int, seed: int) -> np.ndarray:
-        """(count, n) functions that the runs allow, at places x, without noise; count 0: their mean, (1, n)."""
+        """(count, n) functions that the runs allow, at points x, without noise; count 0: their mean, (1, n)."""
         n = len(self._y)
         k = self._kernel(self._x, self._x, self._log) + (np.exp(2 * self._log[-1]) + 1e-8) * np.eye(n)
         factor = linalg.cho_factor(k, lower=True)
@@ -150,14 +150,14 @@ class Indices:
 def surrogate_indices(
     knobs: Sequence[Knob], x: np.ndarray, y: np.ndarray, seed: int, n: int = 512, draws: int = 64
 ) -> tuple[list[Indices], GaussianProcess]:
-    """Indices of y (runs,) at places x (runs, d), by a Gaussian process that stands in for the runs.
+    """Indices of y (runs,) at points x (runs, d), by a Gaussian process that stands in for the runs.
 
     The variance that is shared out is that of the surrogate: the noise of a seed is in none of the indices.
     """
     process = GaussianProcess(x, y, seed)
-    places = sample(knobs, n, seed)
-    places = np.stack([knob.snap(column) for knob, column in zip(knobs, places.T, strict=True)], axis=1)
-    unique, back = np.unique(places, axis=0, return_inverse=True)  # levels make many rows one
+    points = sample(knobs, n, seed)
+    points = np.stack([knob.snap(column) for knob, column in zip(knobs, points.T, strict=True)], axis=1)
+    unique, back = np.unique(points, axis=0, return_inverse=True)  # levels make many rows one
     found = [indices(knobs, row[back]) for row in process.draws(unique, draws, seed)]
     table = []
     for i, knob in enumerate(knobs):

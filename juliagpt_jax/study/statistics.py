@@ -1,4 +1,5 @@
-"""What a few seeds can tell: paired differences with intervals, steps to a target, correction for many comparisons."""
+"""Statistics over a few seeds: paired differences with intervals, steps to a target, correction for many
+comparisons."""
 
 import dataclasses
 import math
@@ -19,7 +20,7 @@ class Difference:
 
     @property
     def tells(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """True where the interval leaves zero out."""
         return self.low > 0 or self.high < 0
 
 

@@ -1,6 +1,7 @@
-"""What a suite is: named changes to one config, the same seeds and the same budget for each.
+"""A suite: named changes to one config, the same seeds and the same budget for each.
 
-A suite file, `experiments/<question>/suite.py`, defines `get_suite(scale: str) -> Suite`.
+A suite file, `experiments/NAME/suites/SUITE.py`, defines `get_suite(scale: str) -> Suite`. It is Python and runs as
+such.
 """
 
 import dataclasses
@@ -99,15 +100,15 @@ class Cell:
         return {"arm": self.arm, "seed": self.seed, "config": dict(self.config), "before": list(self.commands)}
 
     def made_by(self, recipe: Mapping[str, Any]) -> bool:
-        """Whether what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that it
-        does not know is newer than it, and must stand at its default, which is what the code did before."""
+        """True where what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that
+        it does not know is newer than it, and must stand at its default, which is what the code did before."""
         old = modern_names(recipe.get("config", {}))
         same = all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
         return same and same_config(self.config, old, self.defaults)
 
 
 def same_config(config: Mapping[str, Any], old: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Whether a config, all knobs by dotted name, is what an older version of the code knew as `old`."""
+    """True where a config, all knobs by dotted name, is what an older version of the code knew as `old`."""
     return all(key in config and config[key] == value for key, value in old.items()) and all(
         key in old or value == defaults[key] for key, value in config.items()
     )

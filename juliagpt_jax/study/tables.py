@@ -141,7 +141,7 @@ def reached(steps: Sequence[float]) -> str:
 
 
 def notes(lines: Sequence[Line], baseline: str) -> list[str]:
-    """What a reader must know to read the table: protocol, hardware, failures, and whether the seeds suffice."""
+    """Notes below a table: protocol, hardware, failures, and whether the seeds suffice."""
     rows = [r for line in lines for r in line.rows]
     if not rows:
         return ["No cell finished.", *_failures(lines)]

@@ -66,7 +66,7 @@ def test_filter(school, select, text):
     lines = school.tokenizer.decode(school.train).split("\n")
     kept = school.tokenizer.decode(chosen.tokens).split("\n")[:-1]
     assert kept == [lines[i] for i in chosen.ids], "packed in reading order"
-    assert f"{wanted.sum():,} of 2,000 training chunks selected" in chosen.notes[0]
+    assert f"{wanted.sum():,} of 2,000 training passages selected" in chosen.notes[0]
 
 
 @pytest.mark.parametrize("which", ["top", "middle", "bottom"])
@@ -172,6 +172,16 @@ def test_parts_of_a_text(school):
     assert selection.parts(school.train_chunks, "difficulty") == selection.parts(school.train_chunks, "nothing") == {}
 
 
+@pytest.mark.parametrize("flag", ["data.filter=phase in trivium", "data.phase_weights=trivium:1"])
+def test_a_field_that_no_book_has_says_where_it_comes_from(school, tiny, flag):
+    """Books without a manifest have an empty phase."""
+    count = len(school.train_chunks)
+    empty = school.train_chunks.columns | {"phase": Words(np.zeros(count, np.int64), ("",))}
+    books = dataclasses.replace(school, train_chunks=dataclasses.replace(school.train_chunks, columns=empty))
+    with pytest.raises(UserError, match=r"has phase 'trivium'; none has one: prepare takes it from a source_manifest"):
+        selection.select(books, tiny(flag).data, 0, 16)
+
+
 @pytest.mark.parametrize(
     "flag, says",
     [
@@ -180,11 +190,11 @@ def test_parts_of_a_text(school):
         ("filter=quality >= 0.5 and phase in trivium", "is a field of numbers, '0.5 and phase in trivium' is none"),
         ('filter=phase in "trivium', "is no condition"),
         ("filter=fase in trivium", "no field 'fase'; did you mean phase"),
-        ("filter=phase in trivum", "no chunk has phase 'trivum'; did you mean trivium"),
+        ("filter=phase in trivum", "no passage has phase 'trivum'; did you mean trivium"),
         ("filter=phase >= trivium", "field of words, which >= does not compare"),
         ("filter=quality > high", "field of numbers, 'high' is none"),
         ("filter=quality > nan", "field of numbers, 'nan' is none"),
-        ("filter=quality > 2", "leave 0 chunks with 0 tokens, 17 needed"),
+        ("filter=quality > 2", "leave 0 passages with 0 tokens, 17 needed"),
         ("keep=best 0.5 of quality", "is not top, middle or bottom SHARE of FIELD"),
         ("keep=top 0.5", "is not top, middle or bottom SHARE of FIELD"),
         ("keep=top 60 of quality", "the share 60 is not a number above 0"),
@@ -198,7 +208,7 @@ def test_parts_of_a_text(school):
         ("phase_weights=trivium:-1, quadrivium:1", "share of 'trivium' is not a number that is at least 0"),
         ("phase_weights=trivium:1, trivium:1", "a name stands there twice"),
         ("phase_weights=trivium:0", "all shares are 0"),
-        ("phase_weights=trivum:1", "no chunk selected has phase 'trivum'; did you mean trivium"),
+        ("phase_weights=trivum:1", "no passage selected has phase 'trivum'; did you mean trivium"),
         ("phase_weights=trivium:1, quadrivium:1", "no share for 'philosophy'; philosophy:0 leaves it out"),
         ("phase_weights=nowhere/w.json", "nowhere/w.json: No such file"),
         ("weights_by=difficulty data.phase_weights=a:1", "difficulty is a field of numbers; a field of words"),
@@ -228,10 +238,10 @@ def test_mistakes_in_words(school, tiny, flag, says):
         ({"chunk": np.arange(1999)}, "not 0 to 1,999, each once"),
         ({"chunk": np.zeros(2000, int)}, "not 0 to 1,999, each once"),
         ({"chunk": np.arange(2000.0)}, "not 0 to 1,999, each once"),
-        ({"loss": np.full(2000, np.nan)}, "'loss' is not a finite number for each chunk"),
+        ({"loss": np.full(2000, np.nan)}, "'loss' is not a finite number for each passage"),
         ({"loss": np.zeros(1999)}, "'loss' is not a finite number"),
         ({"loss": np.full(2000, "a")}, "'loss' is not a finite number"),
-        ({"difficulty": np.zeros(2000)}, "'difficulty' is a field of the chunks already"),
+        ({"difficulty": np.zeros(2000)}, "'difficulty' is a field of the passages already"),
         ({"loss": np.full(2000, None, object)}, "not an .npz file of scores"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -122,7 +122,7 @@ def test_distances_by_hand():
 
 
 def test_places_in_lines_by_hand():
-    (bins,) = analysis.by_place(np.array([5, 1, 9])).values()
+    (bins,) = analysis.by_position(np.array([5, 1, 9])).values()
     assert {name: np.flatnonzero(mask).tolist() for name, mask in bins.items()} == {
         "0": [0, 5, 6],
         "1": [1, 7],
@@ -130,7 +130,7 @@ def test_places_in_lines_by_hand():
         "4-7": [4, 10, 11, 12, 13],
         "8-15": [14],
     }
-    assert analysis.by_place(np.array([7])) == {}
+    assert analysis.by_position(np.array([7])) == {}
 
 
 def test_fields_of_words_become_parts():

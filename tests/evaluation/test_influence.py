@@ -132,8 +132,8 @@ def test_a_sketch_keeps_inner_products():
     found = []
     for seed in range(draws):
         sketch = Sketch.draw(size, k, seed)
-        assert sketch.places.shape == sketch.signs.shape == (k, 7)
-        assert sorted(p for p in np.asarray(sketch.places).ravel() if p < size) == list(range(size))
+        assert sketch.indices.shape == sketch.signs.shape == (k, 7)
+        assert sorted(p for p in np.asarray(sketch.indices).ravel() if p < size) == list(range(size))
         found.append(float((sketch.apply(x) @ sketch.apply(y).T)[0, 0]))
     assert abs(np.mean(found) - true) < 3 * np.sqrt(bound / draws)
     assert np.var(found) < 1.3 * bound

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from juliagpt_jax.schoolroom import examiner, grammar, lessons
+from juliagpt_jax.schoolroom import grammar, inflection, lessons, logic, variables
 from juliagpt_jax.schoolroom import passages as sr
 
 
@@ -136,7 +136,7 @@ def _enumerate(production: grammar.Production) -> dict[str, float]:
     while stack:
         script = stack.pop()
         choices = iter(script)
-        pen, out = grammar.Pen(lambda choices=choices: next(choices)), []
+        pen, out = variables.Pen(lambda choices=choices: next(choices)), []
         try:
             production.emit(pen, out)
         except StopIteration:
@@ -207,7 +207,7 @@ def test_frequencies_agree_with_log_prob() -> None:
     rng = random.Random(33)
     written: Counter[str] = Counter()
     for _ in range(20_000):
-        pen, out = grammar.Pen(rng.random), []
+        pen, out = variables.Pen(rng.random), []
         production.emit(pen, out)
         written["".join(out)] += 1
     total = 0.0
@@ -253,10 +253,10 @@ def test_entropy() -> None:
 def test_numbers_are_spelled_and_read_alike() -> None:
     spelled = [lessons.spell(n) for n in range(1, lessons.LARGEST + 1)]
     assert len(set(spelled)) == lessons.LARGEST
-    assert [examiner.number(w) for w in spelled] == list(range(1, lessons.LARGEST + 1))
+    assert [inflection.number(w) for w in spelled] == list(range(1, lessons.LARGEST + 1))
     for wrong in ("", "twenty-ten", "one hundred and", "eleventy", "hundred"):
         with pytest.raises(ValueError):
-            examiner.number(wrong)
+            inflection.number(wrong)
 
 
 # What is true.
@@ -265,16 +265,16 @@ def test_numbers_are_spelled_and_read_alike() -> None:
 def test_every_word_form_agrees_with_the_examiner() -> None:
     """Lessons and examiner inflect by rules and lists of their own."""
     for noun, plural in zip(*[lessons.LEXICONS["noun"][f] for f in ("sg", "pl")], strict=True):
-        assert examiner._plural(noun) == plural
-        assert examiner._singular(plural) == examiner._singular(noun) == noun
+        assert inflection.plural(noun) == plural
+        assert inflection.singular(plural) == inflection.singular(noun) == noun
     for verb, past, participle, ing, s in zip(
         *[lessons.LEXICONS["verb"][f] for f in ("sg", "ed", "en", "ing", "s")], strict=True
     ):
-        assert (*examiner._pasts(verb), examiner._ing(verb)) == (past, participle, ing)
-        assert examiner._third_person(verb) == s
+        assert (*inflection.pasts(verb), inflection.ing(verb)) == (past, participle, ing)
+        assert inflection.third_person(verb) == s
     for base, more, most in zip(*[lessons.LEXICONS["graded"][f] for f in ("sg", "er", "est")], strict=True):
-        assert more in (examiner._stem(base, "er"), base + "er")
-        assert most in (examiner._stem(base, "est"), base + "est")
+        assert more in (inflection.stem(base, "er"), base + "er")
+        assert most in (inflection.stem(base, "est"), base + "est")
 
 
 def test_the_schoolroom_tells_the_truth(examined: list[tuple[sr.Passage, list[sr.Claim]]]) -> None:
@@ -302,11 +302,11 @@ def test_a_wrong_number_is_found(examined: list[tuple[sr.Passage, list[sr.Claim]
         for claim in claims:
             if claim.kind not in NUMERIC or seen[claim.kind] >= 12:
                 continue
-            numbers = list(re.finditer(rf"(?<![a-z-]){examiner._NUMBER}(?![a-z-])", claim.text))
+            numbers = list(re.finditer(rf"(?<![a-z-]){inflection.NUMBER}(?![a-z-])", claim.text))
             if not numbers:  # "a fifth and a fourth make an octave"
                 continue
             number = numbers[-1]
-            wrong = lessons.spell(examiner.number(number.group()) + 1)
+            wrong = lessons.spell(inflection.number(number.group()) + 1)
             altered = claim.text[: number.start()] + wrong + claim.text[number.end() :]
             verdicts = sr.examine(p.text.replace(claim.text, altered))
             assert any(not c.true for c in verdicts), (claim, altered)
@@ -394,7 +394,7 @@ def test_valid_moods_are_those_of_the_tradition() -> None:
     for forms in itertools.product("AEIO", repeat=3):
         for figure, (major, minor) in enumerate([("mp", "sm"), ("pm", "sm"), ("mp", "ms"), ("pm", "ms")], 1):
             premises = [(forms[0], major[0], major[1]), (forms[1], minor[0], minor[1])]
-            if examiner._follows(premises, (forms[2], "s", "p")):
+            if logic.follows(premises, (forms[2], "s", "p")):
                 valid.append("".join(forms) + str(figure))
     assert sorted(valid) == sorted("AAA1 EAE1 AII1 EIO1 EAE2 AEE2 EIO2 AOO2 IAI3 AII3 OAO3 EIO3 AEE4 IAI4 EIO4".split())
 

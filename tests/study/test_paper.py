@@ -84,7 +84,7 @@ def rewritten(paper, tmp_path, change):
     """Results of which one file of the Monarch suite was changed, row by row."""
     results = paper.Results(ROOT / "experiments")
     name = paper.content.MONARCH.name
-    (tmp_path / "monarch").mkdir()
+    (tmp_path / name).parent.mkdir(parents=True)
     rows = [json.loads(line) for line in (ROOT / "experiments" / name).read_text(encoding="utf-8").splitlines()]
     (tmp_path / name).write_text("".join(json.dumps(change(row)) + "\n" for row in rows), encoding="utf-8")
     changed = paper.Results(tmp_path)
@@ -116,7 +116,7 @@ def test_a_missing_file_or_arm_is_one_line(paper, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "results.jsonl does not exist" in line
     results = paper.Results(ROOT / "experiments")
-    with pytest.raises(paper.UserError, match=r"monarch/results\.jsonl: no row with \{'arm': 'monrach'\}"):
+    with pytest.raises(paper.UserError, match=r"mixers/results\.jsonl: no row with \{'arm': 'monrach'\}"):
         paper.content.MONARCH.mean("monrach", "loss", ".3f")(results)
     with pytest.raises(paper.UserError, match="'los'"):
         paper.content.MONARCH.mean("mixer: monarch", "los", ".3f")(results)

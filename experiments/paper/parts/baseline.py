@@ -14,11 +14,11 @@ from juliagpt_jax.study import parity_page
 
 ROOT = Path(__file__).resolve().parents[3]
 
-SHAKESPEARE = File("real_text/shakespeare/results.jsonl")
-CLASSICS = File("real_text/classics/results.jsonl")
-SOBOL = File("sobol/results.jsonl")
-SPEED = File("speed/pairs.jsonl")
-PARITY = File("parity/parity.json")
+SHAKESPEARE = File("real_text/results/shakespeare/results.jsonl")
+CLASSICS = File("real_text/results/classics/results.jsonl")
+SOBOL = File("sobol/results/indices/results.jsonl")
+SPEED = File("speed/results/pairs/pairs.jsonl")
+PARITY = File("parity/results/micro/parity.json")
 STATED = {
     "NanogptLoss": "1.88",  # nanoGPT's README, the run on a CPU
     "AimTraining": "1.2",
@@ -34,7 +34,7 @@ def _sobol(text: str) -> tuple[list[Any], int, int, float]:
 
     from juliagpt_jax.study.sobol import GaussianProcess, surrogate_indices
 
-    study = runpy.run_path(str(ROOT / "experiments" / "sobol" / "run.py"))
+    study = runpy.run_path(str(ROOT / "experiments" / "sobol" / "indices.py"))
     rows = json.loads(text)[study["REPEATS"] :]
     x, y = np.array([row["u"] for row in rows]), np.array([row["bpc"] for row in rows])
     indices, _ = surrogate_indices(study["KNOBS"], x, y, 0)

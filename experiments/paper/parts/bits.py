@@ -5,7 +5,7 @@ import math
 from measures import File, Holds, Results, Statistic, Suite, Table, suite_table
 
 TERNARY = Suite(
-    "ternary/results.jsonl",
+    "ternary/results/bits/results.jsonl",
     "subln",
     "bits (to dense with the norms)",
     {
@@ -14,11 +14,11 @@ TERNARY = Suite(
         "16-to-1.58": "ternary from half-way",
     },
 )
-TUNING = File("ternary/tuning/results.jsonl")
+TUNING = File("ternary/results/tuning/results.jsonl")
 HALFWAY, WIDER = "16-to-1.58", "ternary, twice as wide"
-WRITING = {"tiny": File("inference/generate_tiny.jsonl"), "base": File("inference/generate_base.jsonl")}
-PRECISION = File("inference/precision.jsonl")
-DRAFT = File("inference/draft_tiny_micro.jsonl")
+WRITING = {"tiny": File("inference/results/generate/tiny.jsonl"), "base": File("inference/results/generate/base.jsonl")}
+PRECISION = File("inference/results/precision/precision.jsonl")
+DRAFT = File("inference/results/draft/tiny_micro.jsonl")
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}  # of precisions, where they differ
 STATED = {"AimTernary": "10%"}
 

@@ -7,17 +7,17 @@ from typing import Any
 from measures import Difference, File, Holds, Results, Statistic, Suite, Table, bracket, suite_table
 
 PHASES = ("trivium", "quadrivium", "philosophy")
-DATA = Suite("data_techniques/results.jsonl", "baseline", "data (to random order)")
+DATA = Suite("data_techniques/results/equal_steps/results.jsonl", "baseline", "data (to random order)")
 SCORES = {"el2n": "EL2N", "grad_norm": "gradient norm"}
 CORESET = Suite(
-    "coreset/classics/results.jsonl",
+    "coreset/results/small_text/results.jsonl",
     "full",
     "parts (to the whole)",
     {"full": "whole"}
     | {f"{w} 60% by {s}": f"{w} 60% by {name}" for w in ("top", "middle", "bottom") for s, name in SCORES.items()},
 )
-CORPUS = Suite("corpus/results.jsonl", "all", "phases (to all three)", {p: f"{p} alone" for p in PHASES})
-INFLUENCE = File("influence/results.jsonl")
+CORPUS = Suite("corpus/results/phases/results.jsonl", "all", "phases (to all three)", {p: f"{p} alone" for p in PHASES})
+INFLUENCE = File("influence/results/halves/results.jsonl")
 OVERLAP = "overlap of 5-grams"
 RANDOM, MIDDLE, TOP = "random 60%", "middle 60% by loss", "top 60% by loss"
 

@@ -5,11 +5,11 @@ import statistics
 import figures
 from measures import Figure, File, Holds, Results, Statistic, Suite, Table, suite_table
 
-SHAPE = Suite("shape/depth/results.jsonl", "2 x 96", "shape (to 2 blocks of 96)")
-WINDOWS = Suite("shape/context/results.jsonl", "context 128", "context (to 128)")
+SHAPE = Suite("shape/results/depth/results.jsonl", "2 x 96", "shape (to 2 blocks of 96)")
+WINDOWS = Suite("shape/results/context/results.jsonl", "context 128", "context (to 128)")
 LONG, HALF, QUARTER = "context 256", "context 64", "context 32"
 ODE = Suite(
-    "neural_ode/results/results.jsonl",
+    "neural_ode/results/blocks/results.jsonl",
     "2 blocks",
     "depth (to two blocks)",
     {
@@ -19,10 +19,10 @@ ODE = Suite(
         "4 x the same block": "one block, four times",
     },
 )
-BEND = Suite("neural_ode/bend/results.jsonl", "4 steps", "ODE (to four steps)")
-ADJOINT = File("neural_ode/depth/depth.jsonl")
-SWEEP = File("neural_ode/bend/sweep/sweep.jsonl")
-TOLERANCES = File("neural_ode/bend/tolerances/sweep.jsonl")
+BEND = Suite("neural_ode/results/bend/results.jsonl", "4 steps", "ODE (to four steps)")
+ADJOINT = File("neural_ode/results/adjoints/adjoints.jsonl")
+SWEEP = File("neural_ode/results/sweep/bend/sweep.jsonl")
+TOLERANCES = File("neural_ode/results/sweep/tolerances/sweep.jsonl")
 WIDE, ODE4 = "ode, 4 steps, width 136", "ode, 4 steps"
 MIB = 2.0**-20
 STATED = {"SweepSeed": "2"}  # neural_ode/README.md; the rows of a sweep name the model alone

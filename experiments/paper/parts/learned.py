@@ -4,8 +4,8 @@ from typing import Any
 
 from measures import File, Holds, Results, Statistic
 
-ANALYSIS = File("analysis/tiny/analysis.json")
-WINDOW = File("inference/window.jsonl")
+ANALYSIS = File("analysis/results/tiny/analysis.json")
+WINDOW = File("inference/results/window/window.jsonl")
 TINY = "runs.tiny"
 
 

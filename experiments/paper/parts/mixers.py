@@ -4,7 +4,7 @@ import figures
 from measures import Figure, File, Holds, Results, Statistic, Suite, Table, dig, suite_table
 
 MONARCH = Suite(
-    "monarch/results.jsonl",
+    "monarch/results/mixers/results.jsonl",
     "baseline",
     "Monarch (to attention)",
     {
@@ -15,8 +15,8 @@ MONARCH = Suite(
         "monarch, ffn_mult 1.25": "monarch, narrow SwiGLU",
     },
 )
-SEARCH = Suite("monarch/search/results.jsonl", "baseline")
-COST = File("monarch/benchmark.jsonl")
+SEARCH = Suite("monarch/results/search/results.jsonl", "baseline")
+COST = File("monarch/results/benchmark/benchmark.jsonl")
 HEADS, SMALL, NARROW = "mixer: monarch_heads", "monarch, channel of 4 blocks", "monarch, ffn_mult 1.25"
 MIXERS = {"monarch": "monarch", "monarch_heads": "monarch heads"}
 STATED = {"AimPerplexity": "5%"}

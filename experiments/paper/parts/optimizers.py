@@ -5,18 +5,21 @@ import statistics
 from measures import Holds, Results, Statistic, Suite, Table, suite_table
 
 KINDS = {"adamw": "AdamW", "muon": "Muon", "soap": "SOAP", "kfac": "K-FAC"}
-TUNING = Suite("optimizers/tuning/results.jsonl", "adamw, lr 0.004")
+TUNING = Suite("optimizers/results/tuning/results.jsonl", "adamw, lr 0.004")
 OPTIMIZERS = Suite(
-    "optimizers/results.jsonl", "adamw", "optimizers (to AdamW)", KINDS | {"adamw, one rate": "AdamW, one rate"}
+    "optimizers/results/steps/results.jsonl",
+    "adamw",
+    "optimizers (to AdamW)",
+    KINDS | {"adamw, one rate": "AdamW, one rate"},
 )
 SECONDS = Suite(
-    "optimizers/seconds/results.jsonl",
+    "optimizers/results/seconds/results.jsonl",
     "adamw",
     "equal seconds (to AdamW)",
     KINDS | {"adamw, one rate": "AdamW, one rate"},
 )
 SWITCHES = Suite(
-    "optimizers/switches/results.jsonl",
+    "optimizers/results/switches/results.jsonl",
     "baseline",
     "switches (to none)",
     {
@@ -28,7 +31,7 @@ SWITCHES = Suite(
     },
 )
 STACK = Suite(
-    "optimizers/stack/results.jsonl",
+    "optimizers/results/stack/results.jsonl",
     "adamw",
     "stack (to AdamW)",
     {

@@ -15,7 +15,7 @@ from juliagpt_jax.study.statistics import spread
 from juliagpt_jax.study.tables import Line
 
 TECHNIQUES = Suite(
-    "techniques/results.jsonl",
+    "techniques/results/all/results.jsonl",
     "baseline",
     labels={
         "baseline": "baseline (AdamW)",

@@ -5,7 +5,7 @@ import statistics
 from measures import Holds, Results, Statistic, Suite, Table, suite_table
 
 VOCABULARY = Suite(
-    "vocabulary/results.jsonl",
+    "vocabulary/results/characters_or_bpe/results.jsonl",
     "characters",
     labels={"bpe 1024": "BPE, 1,024", "bpe 8192": "BPE, 8,192", "bpe 1024, narrow": "BPE, 1,024, narrower"},
 )

@@ -1,0 +1,106 @@
+"""The experiments: one layout for all, and results that still belong to their suites."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from juliagpt_jax.study import pace, runner, suite
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/README.md") if path.parent.name != "paper")
+SUITES = sorted(EXPERIMENTS.glob("*/suites/*.py"))
+TO_RUN = {"neural_ode/bend_search": 2, "coreset/whole_corpus": 36}  # their pages say so
+
+
+def name(path: Path) -> str:
+    """ "monarch/mixers" for experiments/monarch/suites/mixers.py."""
+    return f"{path.parents[1].name}/{path.stem}"
+
+
+def misplaced(folder: Path) -> list[str]:
+    """The entries of a folder, and of its results, that the layout has no place for."""
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    wrong = []
+    for path in sorted(folder.iterdir()):
+        plain = path.name in ("README.md", "suites", "results", "__pycache__") or path.suffix == ".py"
+        if not plain or (path.suffix == ".py" and "def get_suite(" in path.read_text(encoding="utf-8")):
+            wrong.append(path.name)
+    for path in sorted((folder / "results").glob("*")):
+        sources = [folder / "suites" / f"{path.name}.py", folder / f"{path.name}.py"]
+        if not path.is_dir() or not (any(map(Path.exists, sources)) or f"results/{path.name}" in page):
+            wrong.append(f"results/{path.name}")
+    return wrong
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_every_folder_has_the_same_layout(folder):
+    """A page, suites in suites/, other scripts beside it, and results/NAME for the suite, the script or the command on
+    the page that made them."""
+    assert misplaced(folder) == []
+
+
+def test_what_lies_elsewhere_is_seen(tmp_path):
+    folder = tmp_path / "question"
+    (folder / "results" / "nobody").mkdir(parents=True)
+    (folder / "README.md").write_text("# A question\n")
+    (folder / "suite.py").write_text("def get_suite(scale):\n    return None\n")
+    (folder / "table.md").write_text("")
+    assert misplaced(folder) == ["suite.py", "table.md", "results/nobody"]
+
+
+def test_the_index_has_every_folder_once():
+    """And no other: a row of experiments/README.md links the page of each folder."""
+    index = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"\]\((\w+)/README\.md\)", line) for line in index.splitlines() if line.startswith("| ")]
+    linked = [folder for row in rows for folder in row[-1:]]
+    assert sorted(set(linked)) == [path.name for path in FOLDERS]
+    folders = {path.name for path in EXPERIMENTS.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert folders == {path.name for path in FOLDERS} | {"paper"}
+
+
+def test_a_page_begins_with_its_verdict():
+    """The index and the folder's page say the same, and every number with decimals of it stands elsewhere in the page
+    or in a table of its results."""
+    index = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \[\w+\]\((\w+)/README\.md\) \|$", index, re.M)
+    for question, verdict, folder in rows:
+        page = (EXPERIMENTS / folder / "README.md").read_text(encoding="utf-8")
+        said = f"> {question} {verdict}.\n"
+        assert said in page
+        pages = [page.replace(said, ""), *(p.read_text("utf-8") for p in (EXPERIMENTS / folder).glob("results/*/*.md"))]
+        for number in re.findall(r"\d+\.\d\d+", verdict):
+            assert any(number in text for text in pages), f"{folder}: {number}"
+    assert len(rows) == len(FOLDERS)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=name)
+def test_a_suite_says_its_command(path):
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert f"--suite={path.relative_to(ROOT)}" in text
+    assert f"--out={(path.parents[1] / 'results' / path.stem).relative_to(ROOT)}" in text
+
+
+@pytest.mark.parametrize("path", SUITES, ids=name)
+def test_committed_results_are_those_of_the_suite(path, tmp_path, monkeypatch):
+    """`ablate` with the documented command runs nothing again: each row is of a cell that there is, under the names
+    that knobs have now."""
+    monkeypatch.chdir(ROOT)
+    before = set(sys.modules)
+    try:
+        question = suite.load(str(path), "micro")
+    finally:
+        for module in set(sys.modules) - before:
+            if (path.parent / f"{module}.py").exists():  # two folders have a tuning.py
+                del sys.modules[module]
+    if question.budget and question.budget[0] == "flops" and not Path(question.common.get("data.path", ".")).exists():
+        pytest.skip(f"needs {question.common['data.path']}, which prepare writes")
+    out = path.parents[1] / "results" / path.stem
+    (tmp_path / "pace.json").write_bytes((out / "pace.json").read_bytes() if (out / "pace.json").exists() else b"{}")
+    known = pace.Pace(tmp_path / "pace.json", 1, ["false"])
+    made = runner.Runner(question, suite.cells(question, out / "cells", known), out, 1)
+    assert len(made.rows) == len(runner.read(out / "results.jsonl"))
+    assert len(made.missing()) == TO_RUN.get(name(path), 0)
