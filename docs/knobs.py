@@ -22,8 +22,8 @@ from juliagpt_jax.ground.config import KINDS, Config  # noqa: E402
 BEGIN = """# Knobs
 
 Every knob of a run. Any of them is a flag of `main`: `--config.GROUP.NAME=VALUE`, as in `--config.model.ode.steps=4`.
-The defaults are those of `configs/base.py`; the other files in `configs/` change a few. A wrong name or value is refused
-with the nearest right ones.
+The defaults are those of `configs/base.py`; the other files in `configs/` change a few. A wrong name or value is
+refused with the nearest right ones.
 
 *Since* is the version of the package that first had the knob; a run from before it is read with the value in brackets.
 *Was* is the name that a knob had in version 0.1: old workdirs, packed files and results are read under it, and on the

@@ -62,6 +62,14 @@ def modern_names(flat: Mapping[str, Any]) -> dict[str, Any]:
     return BEFORE | {MOVED.get(key, key): value for key, value in flat.items()}
 
 
+def first_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `modern_names`: values by the names that knobs first had, without knobs that are newer and stand at what
+    every run had before them. A hash of these outlives knobs that move or are added."""
+    moved_from = {new: old for old, new in MOVED.items()}
+    as_before = lambda key, value: key in BEFORE and BEFORE[key] == value
+    return {moved_from.get(key, key): value for key, value in flat.items() if not as_before(key, value)}
+
+
 def _group(values: Any, key: str) -> dict[str, Any] | None:
     """The dict that a knob's last name is looked up in; None where there is none."""
     for name in key.split(".")[:-1]:
