@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
-    found = find(Path(options.workdir), options.checkpoint, options.averaged)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
     settings = found.config
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models.parameters import count
 
-    opened = open_model(found, options.precision, ode)
+    opened = open_model(found, options.precision)
     run, model, weights = opened.run, opened.model, opened.params
     scored = (opened.adaptive if options.ode_adaptive else None) or model
     parts, source, entropy = {}, options.data, math.nan

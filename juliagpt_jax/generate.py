@@ -56,7 +56,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    found = find(Path(options.workdir), options.checkpoint, options.averaged)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
     context = found.config.model.context
     Window(context, options.sinks).check()
     smaller = find(Path(options.draft)) if options.draft else None
@@ -66,7 +66,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.speculative import SpeculativeGenerator
     from juliagpt_jax.inference.stops import stream_texts
 
-    opened = open_model(found, options.precision, ode)
+    opened = open_model(found, options.precision)
     begin = opened.tokenizer.prompt("").ids
     texts = options.prompt or _piped() or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]

@@ -31,12 +31,12 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
-    found = find(Path(options.workdir), options.checkpoint, options.averaged)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation import harness
 
-    opened = open_model(found, options.precision, ode)
+    opened = open_model(found, options.precision)
     adapter = harness.Adapter(opened.model, opened.params, opened.tokenizer, options.unknown, options.seed)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     results = harness.run_tasks(adapter, tasks, options.task_folder, options.num_fewshot, options.limit)

@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
-    found = find(workdir, options.checkpoint, options.averaged)
+    found = find(workdir, options.checkpoint, options.averaged, ode)
     devices.prepare(found.config.mesh)
 
     try:
@@ -66,7 +66,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.serving.engine import Engine
 
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
-        opened = open_model(found, options.precision, ode)
+        opened = open_model(found, options.precision)
         name, count = options.name or workdir.resolve().name, parameters.count(opened.run.params)
         slots = f"{options.slots} slots of {found.config.model.context} tokens"
         about = f"{name}: step {opened.run.step}, {count:,} parameters, {slots}, {opened.precision}"

@@ -124,7 +124,7 @@ def read(path: Path) -> Config:
         raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a config: {error}") from error
 
 

@@ -4,8 +4,6 @@ Imports JAX only when a model is loaded: `store.workdir.find` answers mistakes b
 """
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.data.tokenizer import Tokenizer
@@ -39,12 +37,11 @@ class Opened:
         return self.run.tokenizer
 
 
-def open_model(found: Found, precision: str | None = None, ode: Mapping[str, Any] = MappingProxyType({})) -> Opened:
-    """Load a model that was found, in a precision and on the steps that are asked for.
+def open_model(found: Found, precision: str | None = None) -> Opened:
+    """Load a model that was found, in a precision and, where it has ODE layers, on the steps that are asked for.
 
     Args:
         precision: a word of models/precision.py; None: as trained, or as packed.
-        ode: knobs of `config.model.ode` to change, as `schedule.choose`: {"steps": 4}, {"rtol": 0.01}.
 
     Raises:
         UserError: the weights do not fit the config, or cannot be had so.
@@ -55,7 +52,7 @@ def open_model(found: Found, precision: str | None = None, ode: Mapping[str, Any
     from juliagpt_jax.models import precision as precisions
 
     run = open_run(found)
-    decoder, adaptive = schedule.choose(run, ode)
+    decoder, adaptive = schedule.choose(run, found.ode)
     word = precision or decoder.precision
     model, params = precisions.prepare(decoder, run.params, word)
     if adaptive:

@@ -134,8 +134,6 @@ def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Dec
     """
     decoder, model = run.model, run.config.model
     if not model.has_ode:
-        if ode:
-            raise UserError(f"--ode_{next(iter(ode))}: no layer of this model is an ODE (model.depth={model.depth})")
         return decoder, None
     asked = {**ode, "min_steps": 0}
     if "steps" in ode:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from juliagpt_jax.data import tokenizer as tokenizers
@@ -182,6 +183,7 @@ class Found:
         workdir: the folder or packed file.
         tokenizer: None of a packed file, whose tokenizer is read with its weights.
         folders: the checkpoints to try, one after the other; none of a packed file.
+        ode: knobs of `config.model.ode` to compute with in place of the model's own: {"steps": 4}, {"rtol": 0.01}.
     """
 
     workdir: Path
@@ -190,6 +192,7 @@ class Found:
     checkpoint: str
     averaged: bool
     folders: tuple[Path, ...]
+    ode: Mapping[str, Any]
 
     def refuse_packed(self) -> None:
         """Raise a UserError where this is a packed file, whose weights have no gradients."""
@@ -197,26 +200,32 @@ class Found:
             refuse_packed(self.workdir)
 
 
-def find(workdir: Path, checkpoint: str = "newest", averaged: bool = False) -> Found:
+def find(
+    workdir: Path, checkpoint: str = "newest", averaged: bool = False, ode: Mapping[str, Any] = MappingProxyType({})
+) -> Found:
     """Look for a model in a workdir, or in a packed file. Imports no JAX, so that a mistake is answered at once.
 
     Args:
         checkpoint: "newest", "best" (lowest validation loss) or a step.
         averaged: take the average of the weights (train.ema or train.tail) instead of the raw ones.
+        ode: see `Found`.
 
     Raises:
-        UserError: not a workdir, no checkpoint yet, no such checkpoint, or no average.
+        UserError: not a workdir, no checkpoint yet, no such checkpoint, no average, or no ODE layer.
     """
     settings = config.read(workdir / "config.json")
+    if ode and not settings.model.has_ode:
+        flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
+        raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")
     if workdir.is_file():
         if checkpoint != "newest" or averaged:
             raise UserError(f"--checkpoint and --averaged choose from a workdir; {workdir} holds one model")
-        return Found(workdir, settings, None, checkpoint, averaged, ())
+        return Found(workdir, settings, None, checkpoint, averaged, (), ode)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
     folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
     if averaged and not (settings.train.ema or settings.train.tail):
         raise UserError(f"{workdir}: was trained without --config.train.ema or .tail, so it has no averaged weights")
-    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders))
+    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
 
 
 def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = False) -> Run:
