@@ -82,7 +82,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _names(workdirs: list[Path]) -> list[str]:
-    """What the page calls them: their last folders; where two of these are the same, what their paths don't share,
+    """Return what the page calls them: their last folders; where two are the same, what their paths don't share,
     "baseline" and "muon" of cells/baseline/11/run and cells/muon/11/run.
 
     Raises:

@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _report(workdir: Path) -> dict:
-    """What the run reported at its end; {} before that."""
+    """Return what the run reported at its end; {} before that."""
     try:
         return json.loads((workdir / "report.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

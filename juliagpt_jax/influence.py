@@ -1,4 +1,4 @@
-"""Which training chunks lower the validation loss, and which raise it.
+"""Find the training chunks that lower the validation loss, and those that raise it.
 
 python -m juliagpt_jax.influence --workdir=runs/tiny --method=ekfac --out=runs/tiny/influence [--queries=256] [--json]
 

@@ -1,4 +1,4 @@
-"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
+"""The frame of every command: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
 once."""
 
 import argparse
@@ -132,7 +132,7 @@ class _Pipe(io.FileIO):
 
 
 def _output(descriptor: int, stream: Any) -> Any:
-    """The same stream, but neither a closed end nor a character outside the terminal's encoding ends the command."""
+    """Wrap a stream so that neither a closed end nor a character outside the terminal's encoding ends the command."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     buffer = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
@@ -146,7 +146,7 @@ def print_json(values: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with null for every float that JSON cannot hold."""
+    """Return a nested value with null for every float that JSON cannot hold."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -155,7 +155,7 @@ def finite(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for a reader: "3.2 hours"."""
+    """Say a length of time for a reader: "3.2 hours"."""
     for size, unit in [(86_400, "days"), (3_600, "hours"), (60, "minutes")]:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -38,8 +38,11 @@ class Generator:
     """
 
     def __init__(self, model: Decoder, params: Any, sinks: int = 0, slots: int = 0):
-        """Raises UserError when the sinks leave no room for newer tokens in half a context. `slots`: 0 for the model's
-        context."""
+        """Compile nothing yet. `slots`: 0 for the model's context.
+
+        Raises:
+            UserError: the sinks leave no room for newer tokens in half a context.
+        """
         self.model, self.slots = model, slots or model.model.context
         self.window = Window(self.slots, sinks)
         self.window.check()
@@ -80,7 +83,7 @@ class Generator:
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
     def decode_block(self, rule: Rule, params: Any, state: Any, uniforms: jax.Array) -> tuple[Any, jax.Array]:
-        """One token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
+        """Draw one token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
 
         def one(state, uniform):
             cache, logits, positions = state
@@ -144,7 +147,7 @@ class Generator:
         return self._prefill(self.params, tokens, lengths, state, chosen)
 
     def _advance(self, rule, state, texts, keys, done, count):
-        """`count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
+        """Write `count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
         return self._decode(rule, self.params, state, uniforms(keys, done, count))
 
     def generate(self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0) -> np.ndarray:

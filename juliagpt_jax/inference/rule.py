@@ -1,4 +1,4 @@
-"""How a token is to be drawn, as one value. Imports nothing heavy, so that a wrong flag is refused at once."""
+"""The rule by which tokens are drawn, as one value. Imports nothing heavy, so that a wrong flag is refused at once."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from juliagpt_jax.ground.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a token is drawn from softmax(logits / temperature), restricted first to the top k, then to the nucleus.
+    """A draw from softmax(logits / temperature), restricted first to the top k, then to the nucleus.
 
     Attributes:
         temperature: above 0.

@@ -20,7 +20,7 @@ class Cutter:
     """
 
     def __init__(self, stops: Sequence[str]):
-        """Raises UserError when a stop is empty."""
+        """Raise a UserError when a stop is empty."""
         if not all(stops):
             raise UserError("a stop string is empty: it would end every text before its first character")
         self.stops = stops

@@ -175,7 +175,7 @@ def _shapes(items: Items) -> dict[str, str]:
 
 
 def tree_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """What differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
+    """Return what differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
     rows = [
         f"{k}: {old.get(k) or 'absent'} -> {new.get(k) or 'absent'}"
         for k in sorted({*old, *new})

@@ -32,7 +32,7 @@ BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
 class Place(NamedTuple):
-    """Where one of our parameters lies: in which tensor, turned or not, and which of how many parts of its last
+    """The place of one of our parameters: in which tensor, turned or not, and which of how many parts of its last
     axis."""
 
     ours: str
@@ -191,7 +191,7 @@ def _whole(facts: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def _hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises UserError where a setting is there and is none that is known."""
+    """Raise a UserError where a setting is there and is none that is known."""
     for key, value in known.items():
         if facts.get(key, value) not in (value, None):
             raise UserError(f"{key}={facts[key]!r} is not known here, only {value!r}")

@@ -8,6 +8,7 @@ import pytest
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import schedule
+from juliagpt_jax.store import export
 from juliagpt_jax.store.workdir import open_run
 
 ODE = ["model.depth=ode", "model.ode.solver=midpoint", "model.ode.steps=2", "model.ode.speed=2.0"]
@@ -72,6 +73,17 @@ def test_damaged_schedules_are_said_so(tmp_path):
     run = SimpleNamespace(step=10, workdir=tmp_path, averaged=False)  # has no text: to calibrate would fail otherwise
     with pytest.raises(UserError, match=r"schedules.json: damaged .* remove it"):
         schedule._stored(run, decoder)
+
+
+def test_a_packed_model_is_calibrated_and_keeps_no_file(trained, tmp_path):
+    """On its own schedule as it is; at another tolerance on one that is measured each time."""
+    path = tmp_path / "small.safetensors"
+    export.pack(open_run(trained), "int8", path, "", "f32")
+    run = open_run(path)
+    assert schedule.as_trained(run).schedule == (tuple(run.meta["schedule"][0]),)
+    finer, adaptive = schedule.choose(run, {"rtol": 0.001})
+    assert len(finer.schedule[0]) > len(run.meta["schedule"][0]) and adaptive.model.ode.rtol == 0.001
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_stack_has_no_steps(micro, clean, says):
