@@ -9,7 +9,8 @@ import math
 import statistics
 from pathlib import Path
 
-from juliagpt_jax.ground.config import flatten
+from juliagpt_jax.ground.config import flatten, to_dict
+from juliagpt_jax.ground.config import read as read_config
 from juliagpt_jax.training.metrics import read
 
 KEPT = [
@@ -31,7 +32,7 @@ KEPT += ["distinct_1", "distinct_2", "distinct_3", "repetition_4", "peak_memory_
 def row(workdir: Path) -> dict:
     """What is kept of a run: its numbers, and where they come from."""
     report, facts = (json.loads((workdir / f"{name}.json").read_text()) for name in ("report", "run"))
-    config = flatten(json.loads((workdir / "config.json").read_text()))
+    config = flatten(to_dict(read_config(workdir / "config.json")))
     config["data.path"] = Path(config["data.path"]).name
     return {
         "run": workdir.name,

@@ -10,7 +10,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices, files
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -43,14 +43,19 @@ def main(options: argparse.Namespace) -> None:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
     workdirs = [Path(workdir) for workdir in options.workdir]
     names = _names(workdirs)
-    settings = [config.read(workdir / "config.json") for workdir in workdirs]
-    devices.prepare(settings[0].mesh)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.evaluation import analysis, chunk_scores
-    from juliagpt_jax.ground.files import write_json, write_text
-    from juliagpt_jax.inference import schedule
-    from juliagpt_jax.store.workdir import open_run
+    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.store.workdir import find
+
+    found = [find(workdir, options.checkpoint, options.averaged) for workdir in workdirs]
+    for each in found:
+        corpora.check(each.config.data)
+    out = Path(options.out)
+    files.make_folder(out)
+    devices.prepare(found[0].config.mesh)
+
+    from juliagpt_jax.evaluation import analysis
 
     effort = analysis.Effort(
         windows=options.windows,
@@ -60,23 +65,19 @@ def main(options: argparse.Namespace) -> None:
         seeds=options.seeds,
         new_tokens=options.new_tokens,
     )
-    out, runs, maps = Path(options.out), {}, {}
-    chunk_scores.make_folder(out)
-    for name, workdir, own in zip(names, workdirs, settings, strict=True):
-        run = open_run(workdir, options.checkpoint, options.averaged)
-        corpus = corpora.load(own.data, own.model.context)
-        if corpus.fingerprint != run.meta["data"]:
-            raise UserError(f"{own.data.path} is not the text that {workdir} was trained on")
-        model = schedule.as_trained(run, workdir, options.averaged)
-        found = analysis.analyse(model, run.params, corpus, own.data.path == "schoolroom", effort)
-        runs[name] = {"workdir": str(workdir), "data": own.data.path, "step": run.step} | found
-        if found["attention"]:
-            maps[name] = analysis.map_of(model, run.params, corpus)
-        print(f"{workdir}: {found['bpc']:.4f} bits per character, {len(found['samples'])} samples", flush=True)
+    runs, maps = {}, {}
+    for name, each in zip(names, found, strict=True):
+        opened, path = open_model(each), each.config.data.path
+        corpus = opened.run.corpus()
+        seen = analysis.analyse(opened.model, opened.params, corpus, path == "schoolroom", effort)
+        runs[name] = {"workdir": str(each.workdir), "data": path, "step": opened.run.step} | seen
+        if seen["attention"]:
+            maps[name] = analysis.map_of(opened.model, opened.params, corpus)
+        print(f"{each.workdir}: {seen['bpc']:.4f} bits per character, {len(seen['samples'])} samples", flush=True)
     plots = analysis.draw(runs, maps, out)
     values = {"effort": vars(effort), "runs": runs}
-    write_json(out / "analysis.json", values)
-    write_text(out / "analysis.md", analysis.page(runs, effort, plots))
+    files.write_json(out / "analysis.json", values)
+    files.write_text(out / "analysis.md", analysis.page(runs, effort, plots))
     print(f"{out}: {', '.join(['analysis.md', 'analysis.json', *plots])}")
     if options.json:
         command.print_json(values)

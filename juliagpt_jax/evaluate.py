@@ -8,7 +8,7 @@ import math
 import sys
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
 
 
@@ -33,54 +33,49 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    command.Parser.check_ode_flags(options)
-    settings = config.read(Path(options.workdir) / "config.json")
-    if not 0 <= options.stride <= settings.model.context:
-        raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
-    if not 0 <= options.seed < 2**32:
-        raise UserError("--seed must be in [0, 2^32)")
-    devices.prepare(settings.mesh)
+    ode = command.ode_values(options)
+    command.check_seed(options.seed)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.store.workdir import find
+
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    settings = found.config
+    if not 0 <= options.stride <= settings.model.context:
+        raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
+    if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
+        raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
+    text = corpora.read_text(Path(options.data), settings.data) if options.data else ""
+    if not options.data:
+        corpora.check(settings.data)
+    devices.prepare(settings.mesh)
+
     from juliagpt_jax.data import selection
     from juliagpt_jax.evaluation import cost, reading, report, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.models import precision
     from juliagpt_jax.models.parameters import count
-    from juliagpt_jax.store.workdir import open_run
 
-    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    model, looking_ahead = schedule.choose(run, Path(options.workdir), options)
-    if options.ode_adaptive and not looking_ahead:
-        raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    word = options.precision or model.precision
-    model, weights = precision.prepare(model, run.params, word)
-    scored = model
-    if options.ode_adaptive and looking_ahead:
-        scored, _ = precision.prepare(looking_ahead, run.params, word)
-    parts: dict = {}
+    opened = open_model(found, options.precision)
+    run, model, weights = opened.run, opened.model, opened.params
+    scored = (opened.adaptive if options.ode_adaptive else None) or model
+    parts, source, entropy = {}, options.data, math.nan
     counted, unit = {}, "token"
     if options.data:
-        text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
-        tokens, source = run.tokenizer.encode(text, options.unknown), options.data
+        tokens = run.tokenizer.encode(text, options.unknown)
     else:
-        corpus = corpora.load(settings.data, settings.model.context)
-        if corpus.fingerprint != run.meta["data"]:
-            print(f"note: {settings.data.path} is not what this model was trained on", file=sys.stderr)
+        corpus = run.corpus(lambda why: print(f"note: {why}", file=sys.stderr))
+        source, entropy = f"validation part of {settings.data.path}", corpus.entropy
         text = corpus.tokenizer.decode(corpus.val)
-        tokens, source, entropy = (
-            run.tokenizer.encode(text, options.unknown),
-            f"validation part of {settings.data.path}",
-            corpus.entropy,
-        )
+        tokens = run.tokenizer.encode(text, options.unknown)
         counted, unit = yardsticks.of(corpus), corpus.unit
         if len(tokens) == len(corpus.val):  # else characters were left out, and the passages are shorter
             parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
-    lead, stride = scoring.lead_token(run.tokenizer), options.stride or None
+    lead, stride = run.tokenizer.lead, options.stride or None
     left_out = sum(map(text.count, run.tokenizer.unknown(text)))
     density = (len(text) - left_out) / len(tokens)
     score = scoring.score_text(scored, weights, tokens, lead, stride, parts=parts, characters_per_token=density)

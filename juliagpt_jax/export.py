@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
 
 PACKED = ("ternary", "int8")
@@ -42,20 +42,24 @@ def main(options: argparse.Namespace) -> None:
     ]:
         if given and not taken:
             raise UserError(f"--{flag}={given}: not of --format={options.format}")
-    settings = config.read(workdir / "config.json")
-    devices.prepare(settings.mesh)
+
+    from juliagpt_jax.store.workdir import find, open_run
+
+    found, report = find(workdir, options.checkpoint, options.averaged), _report(workdir)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"--out={out} is there already; remove it, or choose another name")
+    devices.prepare(found.config.mesh)
 
     from juliagpt_jax.store.export import export, pack
-    from juliagpt_jax.store.workdir import open_run
 
-    run = open_run(workdir, options.checkpoint, options.averaged)
+    run = open_run(found)
     if packed:
         how = [options.packing or "2bit"] if options.format == "ternary" else []
         how.append(options.embedding or "f16")
         pack(run, options.format, out, how[0], how[-1])
     else:
         how = [options.precision or "f32"]
-        export(run, options.format, out, how[0], _report(workdir), options.averaged)
+        export(run, options.format, out, how[0], report)
     size = sum(file.stat().st_size for file in ([out] if out.is_file() else out.rglob("*")) if file.is_file())
     print(f"{out}: step {run.step} of {workdir}, {', '.join([options.format, *how])}, {size:,} bytes")
 
@@ -64,7 +68,7 @@ def _report(workdir: Path) -> dict:
     """Read the report that the run wrote at its end; {} before that."""
     try:
         return json.loads((workdir / "report.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise UserError(

@@ -6,10 +6,13 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
+
+if TYPE_CHECKING:
+    from juliagpt_jax.inference.opened import Opened
 
 
 def parser() -> command.Parser:
@@ -44,33 +47,31 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     if options.max_new_tokens < 1 or options.num_samples < 1:
         raise UserError("--max_new_tokens and --num_samples must be at least 1")
-    command.Parser.check_ode_flags(options)
-    settings = config.read(Path(options.workdir) / "config.json")
-    if not 0 <= options.seed < 2**32:
-        raise UserError("--seed must be in [0, 2^32)")
-    devices.prepare(settings.mesh)
+    ode = command.ode_values(options)
+    command.check_seed(options.seed)
 
-    import numpy as np
-
-    from juliagpt_jax.inference import schedule
-    from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.inference.sampling import Rule
-    from juliagpt_jax.inference.scoring import lead_token
-    from juliagpt_jax.inference.speculative import SpeculativeGenerator
-    from juliagpt_jax.inference.stops import stream_texts
-    from juliagpt_jax.models import precision
-    from juliagpt_jax.store.workdir import open_run
+    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.inference.rule import Rule
+    from juliagpt_jax.inference.window import Window
+    from juliagpt_jax.store.workdir import find
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    model, _ = schedule.choose(run, Path(options.workdir), options)
-    model, params = precision.prepare(model, run.params, options.precision or model.precision)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    context = found.config.model.context
+    Window(context, options.sinks).check()
+    smaller = find(Path(options.draft)) if options.draft else None
+    devices.prepare(found.config.mesh)
 
-    begin = np.array([lead_token(run.tokenizer)])
-    asked = options.prompt or _piped()
-    texts = [text for text in asked or [run.tokenizer.decode(begin)] for _ in range(options.num_samples)]
-    prompts = [_ids(run.tokenizer, text, options.unknown) for text in texts] if asked else [begin] * len(texts)
-    context = run.config.model.context
+    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.speculative import SpeculativeGenerator
+    from juliagpt_jax.inference.stops import stream_texts
+
+    opened = open_model(found, options.precision)
+    begin = opened.tokenizer.prompt("").ids
+    texts = options.prompt or _piped() or [""]
+    texts = [text for text in texts for _ in range(options.num_samples)]
+    prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
+    texts = [text or opened.tokenizer.decode(begin) for text in texts]
     longest = max(len(prompt) for prompt in prompts)
     if longest + options.max_new_tokens > context:
         says = f"{longest} of the prompt + {options.max_new_tokens} new tokens are more than the context of {context}"
@@ -81,12 +82,17 @@ def main(options: argparse.Namespace) -> None:
             sees = f"the first {options.sinks} and the last {context // 2 - options.sinks} to {context - options.sinks}"
         print(f"note: {says}: the model sees {sees} at any time", file=sys.stderr)
 
-    if options.draft is None:
+    model, params = opened.model, opened.params
+    if smaller is None:
         generator = Generator(model, params, options.sinks)
     else:
-        draft = _draft(options, run, model.precision)
-        generator = SpeculativeGenerator(model, params, *draft, options.draft_tokens, options.sinks)
-    stream = stream_texts(generator, run.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop)
+        draft = open_model(smaller, model.precision)
+        _check_draft(opened, draft)
+        few = options.draft_tokens
+        generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, options.sinks)
+    stream = stream_texts(
+        generator, opened.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop
+    )
     if options.json or len(texts) > 1:
         pieces = list(stream)
         new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]
@@ -95,7 +101,7 @@ def main(options: argparse.Namespace) -> None:
             samples = zip(texts, new, stopped, strict=True)
             values = {
                 "samples": [{"prompt": text, "text": own, "stopped": end} for text, own, end in samples],
-                "step": run.step,
+                "step": opened.run.step,
                 "compilations": generator.compilations,
             }
             if isinstance(generator, SpeculativeGenerator):
@@ -111,31 +117,18 @@ def main(options: argparse.Namespace) -> None:
     print()
 
 
-def _draft(options: argparse.Namespace, run: Any, precision: str) -> tuple[Any, Any]:
-    """The newest weights of the run that guesses, on its own schedule."""
-    from juliagpt_jax.inference import schedule
-    from juliagpt_jax.store.workdir import open_run
-
-    draft = open_run(Path(options.draft))
-    if draft.tokenizer.to_dict() != run.tokenizer.to_dict():
-        raise UserError(f"--draft={options.draft}: its tokenizer is not the one of {options.workdir}")
-    mine, own = run.config.model.context, draft.config.model.context
+def _check_draft(opened: "Opened", draft: "Opened") -> None:
+    """Refuse a draft of other tokens; note one of a shorter context."""
+    name = f"--draft={draft.run.workdir}"
+    if draft.tokenizer.to_dict() != opened.tokenizer.to_dict():
+        raise UserError(f"{name}: its tokenizer is not the one of {opened.run.workdir}")
+    mine, own = opened.run.config.model.context, draft.run.config.model.context
     if own < mine:
-        print(f"note: --draft={options.draft} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
-    model = schedule.as_trained(draft, Path(options.draft))
-    return model.clone(precision=precision, parent=None), draft.params
-
-
-def _ids(tokenizer: Any, text: str, unknown: str) -> Any:
-    """The ids of a prompt, behind those that the tokenizer puts before one."""
-    ids = tokenizer.encode(text, unknown)
-    if not len(ids):
-        raise UserError(f"the prompt {text!r} is empty; leave --prompt out to begin with a new line")
-    return [*tokenizer.prefix, *ids]
+        print(f"note: {name} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
 
 
 def _piped() -> list[str]:
-    """The lines of stdin that are not blank, when something is piped in."""
+    """Return the lines of stdin that are not blank, when something is piped in."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
     try:

@@ -6,8 +6,7 @@ python -m juliagpt_jax.harness --workdir=runs/tiny --tasks=NAME,NAME [--task_fol
 import argparse
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground import command, devices
 
 
 def parser() -> command.Parser:
@@ -26,21 +25,19 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    command.Parser.check_ode_flags(options)
-    settings = config.read(Path(options.workdir) / "config.json")
-    if not 0 <= options.seed < 2**32:
-        raise UserError("--seed must be in [0, 2^32)")
-    devices.prepare(settings.mesh)
+    ode = command.ode_values(options)
+    command.check_seed(options.seed)
+
+    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.store.workdir import find
+
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation import harness
-    from juliagpt_jax.inference import schedule
-    from juliagpt_jax.models import precision
-    from juliagpt_jax.store.workdir import open_run
 
-    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    model, _ = schedule.choose(run, Path(options.workdir), options)
-    model, params = precision.prepare(model, run.params, options.precision or model.precision)
-    adapter = harness.Adapter(model, params, run.tokenizer, options.unknown, options.seed)
+    opened = open_model(found, options.precision)
+    adapter = harness.Adapter(opened.model, opened.params, opened.tokenizer, options.unknown, options.seed)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     results = harness.run_tasks(adapter, tasks, options.task_folder, options.num_fewshot, options.limit)
     for task, values in results.items():
@@ -48,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
         for name, value in values.items():
             print(f"  {name:<30} {value:.4f}" if isinstance(value, float) else f"  {name:<30} {value}")
     if options.json:
-        command.print_json({"workdir": options.workdir, "step": run.step, "results": results})
+        command.print_json({"workdir": options.workdir, "step": opened.run.step, "results": results})
 
 
 if __name__ == "__main__":

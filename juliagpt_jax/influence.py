@@ -10,9 +10,11 @@ import argparse
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices, files
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
+
+METHODS = ("tracin", "cosine", "trak", "ekfac")  # of evaluation/influence.py, which brings JAX
 
 
 def parser() -> command.Parser:
@@ -44,40 +46,39 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    if options.method not in METHODS:
+        raise UserError(f"--method: no method is called {options.method!r}{near(options.method, METHODS)}")
     begun = time.perf_counter()
     for name, low in [("queries", 0), ("features", 1), ("damping", 0), ("fit_windows", 1), ("top", 1), ("seed", 0)]:
         if not low <= getattr(options, name) < 2**31:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
-    settings = config.read(Path(options.workdir) / "config.json")
+    from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.store.manifest import steps
+    from juliagpt_jax.store.workdir import find, open_run
+
+    workdir, out = Path(options.workdir), Path(options.out)
+    every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
+    wanted = every if options.checkpoints == "all" else options.checkpoints.split(",")
+    found = [find(workdir, checkpoint) for checkpoint in wanted]
+    settings = found[-1].config
+    found[-1].refuse_packed()
+    corpora.check(settings.data)
+    files.make_folder(out)
     devices.prepare(settings.mesh)
 
     import numpy as np
 
-    from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import selection
     from juliagpt_jax.data.metadata import Words
     from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.ground.files import write_text
-    from juliagpt_jax.inference.scoring import lead_token
-    from juliagpt_jax.store.checkpoint import steps
-    from juliagpt_jax.store.workdir import open_run, refuse_packed
     from juliagpt_jax.training.schedules import learning_rate
 
-    if options.method not in influence.METHODS:
-        raise UserError(f"--method: no method is called {options.method!r}{near(options.method, influence.METHODS)}")
-    workdir = Path(options.workdir)
-    every = [str(step) for step in steps(workdir / "checkpoints")] or ["newest"]
-    runs = [open_run(workdir, c) for c in (every if options.checkpoints == "all" else options.checkpoints.split(","))]
-    refuse_packed(runs[-1])
-    if len({run.model for run in runs}) > 1:
+    runs = [open_run(each) for each in found]
+    if any(run.model != runs[-1].model for run in runs):
         raise UserError("--checkpoints: the run turned ternary between these (train.ternary_from): take later ones")
-    out = Path(options.out)
-    chunk_scores.make_folder(out)
     run, rate = runs[-1], learning_rate(settings)
-    corpus = corpora.load(settings.data, settings.model.context)
-    if corpus.fingerprint != run.meta["data"]:
-        raise UserError(f"{settings.data.path} is no longer the text that {workdir} was trained on")
-    lead = lead_token(run.tokenizer)
+    corpus, lead = run.corpus(), run.tokenizer.lead
     train, val = chunk_scores.lines(corpus.train, lead), chunk_scores.lines(corpus.val, lead)
     text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
     among = selection.matching(corpus.val_chunks, options.where)

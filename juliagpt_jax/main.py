@@ -5,10 +5,11 @@ python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/tiny [--conf
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import command, config_file, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -34,6 +35,7 @@ def main(options: argparse.Namespace) -> None:
         _together(options, begun)
         return
     workdir = Path(options.workdir or f"runs/{config_file.run_name(options.config)}")
+    _check({workdir: settings})
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.training import run
@@ -41,6 +43,16 @@ def main(options: argparse.Namespace) -> None:
     run.check(settings)
     print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
     _show(run.run(settings, workdir, begun), options.json)
+
+
+def _check(settings: Mapping[Path, config.Config]) -> None:
+    """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
+    from juliagpt_jax.data import corpus
+    from juliagpt_jax.store.workdir import check
+
+    for workdir, own in settings.items():
+        corpus.check(own.data)
+        check(workdir, own)
 
 
 def _together(options: argparse.Namespace, begun: float) -> None:
@@ -56,6 +68,7 @@ def _together(options: argparse.Namespace, begun: float) -> None:
         )
         for seed in seeds
     }
+    _check(settings)
     some = next(iter(settings.values()))
     devices.prepare(some.mesh)
 

@@ -6,10 +6,13 @@ python -m juliagpt_jax.score --workdir=runs/first --out=runs/first/scores.npz [-
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import NoReturn
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices, files
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
+
+SCORES = ("loss", "perplexity", "el2n", "grad_norm")  # of evaluation/chunk_scores.py, which brings JAX
 
 
 def parser() -> command.Parser:
@@ -18,7 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument("--out", required=True, metavar="FILE", help="the file to write, such as scores.npz")
     flags.add_argument(
         "--what",
-        default="loss,perplexity,el2n,grad_norm",
+        default=",".join(SCORES),
         metavar="NAMES",
         help="scores to compute, with commas between",
     )
@@ -30,33 +33,31 @@ def parser() -> command.Parser:
 
 def main(options: argparse.Namespace) -> None:
     names = tuple(dict.fromkeys(name.strip() for name in options.what.split(",")))
-    settings = config.read(Path(options.workdir) / "config.json")
-    devices.prepare(settings.mesh)
+    for name in names:
+        if name not in SCORES:
+            raise UserError(f"--what: no score is called {name!r}{near(name, SCORES)}")
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.evaluation import chunk_scores
-    from juliagpt_jax.inference.scoring import lead_token
-    from juliagpt_jax.store.workdir import open_run, refuse_packed
+    from juliagpt_jax.store.workdir import find, open_run
 
-    for name in names:
-        if name not in chunk_scores.SCORES:
-            raise UserError(f"--what: no score is called {name!r}{near(name, chunk_scores.SCORES)}")
-    chunk_scores.make_folder(Path(options.out).parent)
-    run = open_run(Path(options.workdir), options.checkpoint, options.averaged)
-    refuse_packed(run)
-    data = dataclasses.replace(settings.data, path=options.data or settings.data.path)
-    corpus = corpora.load(data, settings.model.context)
-    if not options.data and corpus.fingerprint != run.meta["data"]:
-        raise UserError(
-            f"{data.path} is no longer the text that {options.workdir} was trained on; --data={data.path} scores it"
-        )
+    found = find(Path(options.workdir), options.checkpoint, options.averaged)
+    found.refuse_packed()
+    data = dataclasses.replace(found.config.data, path=options.data or found.config.data.path)
+    corpora.check(data)
+    files.make_folder(Path(options.out).parent)
+    devices.prepare(found.config.mesh)
+
+    from juliagpt_jax.evaluation import chunk_scores
+
+    run = open_run(found)
+    corpus = corpora.load(data, found.config.model.context) if options.data else run.corpus(_another)
     tokens = corpus.train
     if corpus.tokenizer.to_dict() != run.tokenizer.to_dict():
         tokens = run.tokenizer.encode(corpus.tokenizer.decode(tokens))
-    lead = lead_token(run.tokenizer)
+    lead = run.tokenizer.lead
     model = run.model.clone(precision=options.precision, remat=False, parent=None)
     chunks = chunk_scores.lines(tokens, lead)
-    done = chunk_scores.score(model, run.params, chunks, settings.model.context, lead, names)
+    done = chunk_scores.score(model, run.params, chunks, found.config.model.context, lead, names)
     chunk_scores.write(Path(options.out), done.values, corpus.fingerprint)
 
     quantiles = {name: chunk_scores.quantiles(done.values[name]) for name in names}
@@ -87,6 +88,10 @@ def main(options: argparse.Namespace) -> None:
                 "peak_memory_bytes": devices.peak_memory_bytes(),
             }
         )
+
+
+def _another(why: str) -> NoReturn:
+    raise UserError(f"{why}; --data=PATH scores any text")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from juliagpt_jax.ground import command, config, devices
+from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 
 # The largest sensible value of each flag that is a number, and the smallest.
@@ -47,33 +47,32 @@ def main(options: argparse.Namespace) -> None:
     for flag, (low, high) in RANGES.items():
         if not low <= getattr(options, flag) <= high:
             raise UserError(f"--{flag}={getattr(options, flag)} must be in {low} .. {high}")
-    command.Parser.check_ode_flags(options)
-    workdir = Path(options.workdir)
-    settings = config.read(workdir / "config.json")
-    devices.prepare(settings.mesh)
+    ode, workdir = command.ode_values(options), Path(options.workdir)
+
+    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.store.workdir import find
+
+    found = find(workdir, options.checkpoint, options.averaged, ode)
+    devices.prepare(found.config.mesh)
 
     try:
         from juliagpt_jax.serving import server
     except ModuleNotFoundError as error:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
-    from juliagpt_jax.inference import schedule
     from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.models import parameters, precision
+    from juliagpt_jax.models import parameters
     from juliagpt_jax.serving.completions import Limits
     from juliagpt_jax.serving.engine import Engine
-    from juliagpt_jax.store.workdir import open_run
 
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
-        run = open_run(workdir, options.checkpoint, options.averaged)
-        model, _ = schedule.choose(run, workdir, options)
-        word = options.precision or model.precision
-        model, params = precision.prepare(model, run.params, word)
-        name, count = options.name or workdir.resolve().name, parameters.count(run.params)
-        slots = f"{options.slots} slots of {settings.model.context} tokens"
-        about = f"{name}: step {run.step}, {count:,} parameters, {slots}, {word}"
+        opened = open_model(found, options.precision)
+        name, count = options.name or workdir.resolve().name, parameters.count(opened.run.params)
+        slots = f"{options.slots} slots of {found.config.model.context} tokens"
+        about = f"{name}: step {opened.run.step}, {count:,} parameters, {slots}, {opened.precision}"
         try:
-            engine = Engine(Generator(model, params), run.tokenizer, options.slots, options.queue, options.block)
+            generator = Generator(opened.model, opened.params)
+            engine = Engine(generator, opened.tokenizer, options.slots, options.queue, options.block)
             engine.batch.compile()
         except Exception as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):

@@ -313,7 +313,7 @@ def test_generate_from_a_text_without_line_ends(micro, tmp_path):
     [
         (["--workdir=/nowhere/at/all"], "is not the workdir of a run"),
         (["--workdir={clean}", "--promt=x"], "no flag is called --promt; did you mean --prompt"),
-        (["--workdir={clean}", "--prompt="], "is empty"),
+        (["--workdir={clean}", "--sinks=8"], "sinks=8 is outside 0 .. 7"),
         (["--workdir={clean}", "--temperature=nan"], "temperature"),
         (["--workdir={clean}", "--checkpoint=7"], "--checkpoint=7: it is newest, best, or one of 20, 30, 40"),
         (["--workdir={clean}", "--averaged"], "no averaged weights"),

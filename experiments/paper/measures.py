@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.names import modern_names
 from juliagpt_jax.study import runner, tables
 from juliagpt_jax.study.statistics import Difference, paired, spread, steps_to
 from juliagpt_jax.study.tables import Line
@@ -67,9 +68,10 @@ Holds = dict[str, tuple[str, Callable[[Results], bool]]]  # a sentence, and whet
 
 
 def dig(row: Mapping[str, Any], key: str) -> Any:
-    """row["a"]["b"] for "a.b". A config has its dots in its keys, and a curve is asked at a step: "curve.250"."""
+    """Return row["a"]["b"] for "a.b". A config has its dots in its keys, under the names of today, and a curve is asked
+    at a step: "curve.250"."""
     if key.startswith("config."):
-        return row["config"].get(key.removeprefix("config."))
+        return modern_names(row["config"]).get(key.removeprefix("config."))
     if key.startswith("curve."):
         return dict(map(tuple, row["curve"])).get(int(key.removeprefix("curve.")))
     return tables.dig(row, key)

@@ -53,7 +53,7 @@ def size(run: Any, kind: str, how: str, embedding: str, folder: Path) -> int:
 
     path = folder / "m"
     if kind == "safetensors":
-        export.export(run, kind, path, how, {}, False)
+        export.export(run, kind, path, how, {})
     else:
         export.pack(run, kind, path, how, embedding)
     found = path.stat().st_size

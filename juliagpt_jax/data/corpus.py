@@ -107,6 +107,20 @@ def load(data: config.Data, context: int) -> Corpus:
     return corpus
 
 
+def check(data: config.Data) -> None:
+    """Refuse at once a text or a tokenizer that is not there; nothing of the text is read.
+
+    Raises:
+        UserError: naming the path.
+    """
+    if data.path != "schoolroom" and not Path(data.path).exists():
+        raise UserError(
+            f"config.data.path: {data.path} does not exist; it is 'schoolroom', a folder, or a .txt or .jsonl file"
+        )
+    if data.tokenizer != "char":
+        tokenizers.load(Path(data.tokenizer))
+
+
 def _leaked(found: leaks.Leaks) -> str:
     return (
         f"of {found.passages:,} validation passages {found.exact:,} stand word for word in the training text too and "
@@ -140,11 +154,8 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
         sides = schoolroom.corpus()
         digest = schoolroom.digest(sides)
         return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides)
+    check(data)
     path = Path(data.path)
-    if not path.exists():
-        raise UserError(
-            f"config.data.path: {data.path} does not exist; it is 'schoolroom', a folder, or a .txt or .jsonl file"
-        )
     split, files = True, [path]
     if path.is_dir():
         sides = [_sides(path, name) for name in ("train", "val")]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,38 @@ from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.ground.words import near
 
 
-class CharTokenizer:
+class Prompt(NamedTuple):
+    """What a model reads before it writes.
+
+    Attributes:
+        ids: (n,) int32, at least one.
+        hidden: how many ids at their start are no part of the text.
+    """
+
+    ids: np.ndarray
+    hidden: int
+
+
+class Prompting:
+    """Prompts of every tokenizer."""
+
+    def prompt(self: Any, text: str, unknown: str = "error", begins: bool = False) -> Prompt:
+        """Return the ids of a prompt, the same for every command: the prefix, then the text's. Where both are nothing,
+        `lead` stands there, so that an empty prompt begins a text.
+
+        Args:
+            unknown: as `encode`.
+            begins: the prompt is the beginning of a text, not a place in it: without a prefix `lead` stands before it.
+
+        Raises:
+            UserError: characters that the tokenizer lacks.
+        """
+        own = self.encode(text, unknown)
+        before = self.prefix or ((self.lead,) if begins or not len(own) else ())
+        return Prompt(np.array([*before, *own.tolist()], np.int32), len(before))
+
+
+class CharTokenizer(Prompting):
     """One token a character; ids follow the sorted order of the characters. The round trip is exact.
 
     Attributes:
@@ -133,7 +164,7 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-class LibraryTokenizer:
+class LibraryTokenizer(Prompting):
     """A tokenizer of the library `tokenizers`: what the tokenizer.json of a model from outside says.
 
     All text is text: `<|endoftext|>` in it gets the ids of its letters, not the special one. The round trip is exact,

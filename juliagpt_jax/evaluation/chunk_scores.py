@@ -281,18 +281,6 @@ def score(model: Any, params: Any, chunks: Lines, context: int, lead: int, names
     return dataclasses.replace(done, values={name: scores[name] for name in (*names, "tokens")})
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results before they are computed.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from error
-
-
 def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
     """Write a scores file in one step: `chunk` (ids), an array for each name, the fingerprint of the text."""
     count = len(next(iter(values.values())))

@@ -13,7 +13,8 @@ from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, bucket_for
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.inference.scoring import lead_token, score_text, token_losses
+from juliagpt_jax.inference.scoring import score_text, token_losses
+from juliagpt_jax.inference.stops import cut, first_stop
 from juliagpt_jax.models.decoder import Decoder
 
 ROWS = 32  # requests that share a forward pass
@@ -65,8 +66,7 @@ class Adapter:
         return ids[-(most + 1) :], count
 
     def _ids(self, text: str) -> np.ndarray:
-        prefix = self.decoder.prefix or (lead_token(self.decoder),)
-        return np.concatenate([np.array(prefix, np.int32), self.decoder.encode(text, self.unknown).astype(np.int32)])
+        return self.decoder.prompt(text, self.unknown, begins=True).ids
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """For each (text,) the log-probability of all of it, each token scored once behind half to all the context, as
@@ -74,7 +74,7 @@ class Adapter:
         found = []
         for request in requests:
             tokens = self.decoder.encode(request.args[0], self.unknown)
-            score = score_text(self.model, self.params, tokens, lead_token(self.decoder)) if len(tokens) else None
+            score = score_text(self.model, self.params, tokens, self.decoder.lead) if len(tokens) else None
             found.append(-score.loss * score.scored_tokens if score else 0.0)
         return found
 
@@ -102,16 +102,15 @@ class Adapter:
         batch, so that one program serves all."""
         prompts = [self._ids(context) for context, _ in asked]
         until = [settings.get("until") or [] for _, settings in asked]
-        stops = [[one] if isinstance(one, str) else list(one) for one in until]
+        stops = [[one] if isinstance(one, str) else [stop for stop in one if stop] for one in until]
         prompts += [prompts[-1]] * (ROWS - len(prompts))
         shown = [len(self.decoder.decode(prompt)) for prompt in prompts]
         texts = [""] * len(asked)
         for piece in self._generator.stream(prompts, most, rule, self.seed):
             prompts = [np.concatenate(row) for row in zip(prompts, piece, strict=True)]
             texts = [self.decoder.decode(prompts[row])[shown[row] :] for row in range(len(asked))]
-            if all(any(stop in text for stop in own) for text, own in zip(texts, stops, strict=True)):
+            if all(first_stop(text, own) for text, own in zip(texts, stops, strict=True)):
                 break
-        cut = lambda text, stops: text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]
         return [cut(text, own) for text, own in zip(texts, stops, strict=True)]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation import memorisation, report
 from juliagpt_jax.inference.generate import Generator
-from juliagpt_jax.inference.scoring import lead_token
 
 PROMPTS = ("", "the nature of", "it follows that", "what is the")  # "" is the start of a line
 PICK_RULE = (
@@ -24,8 +23,7 @@ def write(
 ) -> list[dict[str, Any]]:
     """`new_tokens` behind each prompt with each of the seeds 0 .. seeds - 1, at the temperature of the report. In a
     prompt, characters that the tokenizer lacks are left out."""
-    ids = [[*tokenizer.prefix, *tokenizer.encode(prompt, "skip")] for prompt in prompts]
-    starts = [np.array(own or [lead_token(tokenizer)]) for own in ids]
+    starts = [tokenizer.prompt(prompt, "skip").ids for prompt in prompts]
     rows = []
     for seed in range(seeds):
         written = generator.generate(starts, new_tokens, report.RULE, seed)

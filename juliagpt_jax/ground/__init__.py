@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, devices, knobs, config, the frame of a command. Imports nothing of ours."""
+"""The ground that every room stands on: errors, files, devices, knobs, config, the frame of a command."""

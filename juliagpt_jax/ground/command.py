@@ -1,4 +1,4 @@
-"""What all commands share: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
+"""The frame of every command: flags in, one call, an exit code out. Imports nothing heavy, so that --help answers at
 once."""
 
 import argparse
@@ -26,32 +26,22 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
     def add_run_flags(self) -> None:
-        """Which weights of which run a command reads: the arguments of `store/workdir.open_run`."""
+        """Add what says which weights of which run a command reads: the arguments of `store.workdir.find`."""
         self.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
         self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
         self.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
 
     def add_precision_flag(self) -> None:
-        """--precision, a word of models/precision.py; without it a model computes as it was trained or packed."""
+        """Add --precision, a word of models/precision.py."""
         words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported
         self.add_argument("--precision", choices=words, help="default: as trained, or as packed")
 
     def add_ode_flags(self) -> None:
-        """On which steps a model with ODE layers is solved (`inference/schedule.py`)."""
+        """Add what says on which steps a model with ODE layers is solved; `ode_values` reads it."""
         self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")
         self.add_argument("--ode_rtol", type=float, metavar="R", help="on the schedule for this tolerance")
         self.add_argument("--ode_max_steps", type=int, metavar="N", help="where a tolerance gives up")
         self.add_argument("--ode_solver", metavar="NAME", help="with another solver of models/ode.py")
-
-    @staticmethod
-    def check_ode_flags(options: argparse.Namespace) -> None:
-        """Raises UserError when one is out of range, or two contradict each other."""
-        if options.ode_rtol is not None and not 0 < options.ode_rtol < 1:
-            raise UserError(f"--ode_rtol={options.ode_rtol:g} must be above 0 and below 1")
-        if options.ode_steps is not None and not 1 <= options.ode_steps <= 1024:
-            raise UserError(f"--ode_steps={options.ode_steps} must be in 1 .. 1024")
-        if options.ode_steps is not None and options.ode_rtol is not None:
-            raise UserError("--ode_steps and --ode_rtol: give one of them")
 
     def parse(self, arguments: list[str], overrides: bool = False) -> argparse.Namespace:
         """Parse; with `overrides`, collect --config.KEY=VALUE as `options.overrides`, a list of "KEY=VALUE".
@@ -69,6 +59,28 @@ class Parser(argparse.ArgumentParser):
                 names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
                 raise UserError(f"no flag is called {flag.partition('=')[0]}{near(flag.partition('=')[0], names)}")
         return options
+
+
+def ode_values(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the knobs of `config.model.ode` that the flags of `add_ode_flags` give: {"steps": 4}.
+
+    Raises:
+        UserError: one is out of range, or two contradict each other.
+    """
+    if options.ode_rtol is not None and not 0 < options.ode_rtol < 1:
+        raise UserError(f"--ode_rtol={options.ode_rtol:g} must be above 0 and below 1")
+    if options.ode_steps is not None and not 1 <= options.ode_steps <= 1024:
+        raise UserError(f"--ode_steps={options.ode_steps} must be in 1 .. 1024")
+    if options.ode_steps is not None and options.ode_rtol is not None:
+        raise UserError("--ode_steps and --ode_rtol: give one of them")
+    given = {name: getattr(options, f"ode_{name}") for name in ("solver", "steps", "rtol", "max_steps")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_seed(seed: int) -> None:
+    """Raise a UserError where --seed is none."""
+    if not 0 <= seed < 2**32:
+        raise UserError("--seed must be in [0, 2^32)")
 
 
 def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: bool = False) -> NoReturn:
@@ -120,7 +132,7 @@ class _Pipe(io.FileIO):
 
 
 def _output(descriptor: int, stream: Any) -> Any:
-    """The same stream, but neither a closed end nor a character outside the terminal's encoding ends the command."""
+    """Wrap a stream so that neither a closed end nor a character outside the terminal's encoding ends the command."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     buffer = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
@@ -134,7 +146,7 @@ def print_json(values: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with null for every float that JSON cannot hold."""
+    """Return a nested value with null for every float that JSON cannot hold."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -143,7 +155,7 @@ def finite(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for a reader: "3.2 hours"."""
+    """Say a length of time for a reader: "3.2 hours"."""
     for size, unit in [(86_400, "days"), (3_600, "hours"), (60, "minutes")]:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import constraints
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.knobs.data import Data as Data  # named here too: readers know the groups as config.Model, ...
 from juliagpt_jax.ground.knobs.model import Model as Model
 from juliagpt_jax.ground.knobs.names import MOVED, modern
@@ -87,15 +87,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:
-    """Field by field, "train.lr: 0.1 -> 0.2", what differs between two nested dicts, the keys in `free` aside."""
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Return {"train.lr": (0.1, 0.2)}, the values before and after, of what differs between two nested dicts, the keys
+    in `free` aside; "(absent)" stands for a value that one of them lacks."""
     before, after = flatten(old), flatten(new)
-    rows = []
-    for key in [*before, *(k for k in after if k not in before)]:
-        a, b = before[key] if key in before else "(absent)", after[key] if key in after else "(absent)"
-        if a != b and key not in free:
-            rows.append(f"{key}: {a!r} -> {b!r}")
-    return rows
+    both = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in {**before, **after}}
+    return {key: (a, b) for key, (a, b) in both.items() if a != b and key not in free}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:
+    """Return `changes` as lines for a message: "train.lr: 0.1 -> 0.2"."""
+    return [f"{key}: {a!r} -> {b!r}" for key, (a, b) in changes(old, new, free).items()]
 
 
 def of_dict(values: Any) -> Config:
@@ -122,7 +124,7 @@ def read(path: Path) -> Config:
         raise UserError(f"{path} does not exist: {path.parent} is not the workdir of a run") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a config: {error}") from error
 
 
@@ -132,8 +134,10 @@ def _of_file(path: Path) -> Config:
 
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            return of_dict(json.loads((file.metadata() or {})["config"]))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+            values = json.loads((file.metadata() or {})["config"])
+        with about(path):
+            return of_dict(values)
+    except UserError:
+        raise
     except Exception as error:  # whatever a file that is something else raises
         raise UserError(f"{path} is not the workdir of a run, and no packed model either: {error}"[:300]) from error

@@ -1,4 +1,4 @@
-"""From a config file and the command line to a `Config`.
+"""The way from a config file and the command line to a `Config`.
 
 A config file is Python that is run; it holds `get_config() -> ml_collections.ConfigDict`. Errors are `UserError`s of
 one line.
@@ -65,7 +65,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def run_name(path: str) -> str:
-    """What a run is called by its config file: "tiny", "dial-depth=6"."""
+    """Return the name that a run has by its config file: "tiny", "dial-depth=6"."""
     file, text = _file_and_arguments(path)
     return "-".join([Path(file).stem, *filter(None, text.split(","))])
 

@@ -1,4 +1,4 @@
-"""What must hold between two knobs."""
+"""Rules that hold between two knobs."""
 
 from collections.abc import Iterator
 

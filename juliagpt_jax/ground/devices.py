@@ -1,4 +1,4 @@
-"""What must be settled before JAX is imported, and the device mesh after it.
+"""Settings that XLA reads once, before JAX is imported, and the device mesh after it.
 
 `prepare` sets environment variables that XLA reads once, at start-up; a variable that is already set wins.
 """
@@ -17,13 +17,13 @@ MICRO_TOKENS = 512
 
 
 def cache_folder() -> Path:
-    """Where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder."""
+    """Return the folder where derived data and compiled programs: $JULIAGPT_CACHE, else the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("JULIAGPT_CACHE") or Path(base) / "juliagpt_jax")
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Count the processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -42,7 +42,7 @@ def limit_threads(threads: int) -> None:
 
 
 def prepare(mesh: config.Mesh) -> None:
-    """Before JAX is imported: host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
+    """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
     """

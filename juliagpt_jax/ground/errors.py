@@ -1,5 +1,9 @@
 """The failures that a command reports in one line, each with its exit code."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 
 class CommandError(Exception):
     """Ends a command with one line on stderr and `exit_code`; no traceback unless --debug is given."""
@@ -31,3 +35,12 @@ class Stopped(CommandError):
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def about(what: Any) -> Iterator[None]:
+    """Put `what`, a file or a flag, before the message of a UserError that is raised inside the `with`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error

@@ -35,6 +35,18 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results before they are computed.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, flag: str) -> Iterator[Path]:
     """A temporary folder to fill, `NAME.partial`, which gets the name `path` when the `with` ends well. After an error
@@ -68,12 +80,12 @@ def _sync(file: Path) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """`write_text` of a nested value; a number that is not finite becomes null."""
+    """Replace a file by a nested value as JSON, in one step; a number that is not finite becomes null."""
     write_text(path, json.dumps(finite(values), indent=1) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,11 +2,10 @@
 
 Prompts of different lengths share a batch: they are padded on the right, and each row gets what it would get alone.
 
-When a row has filled its cache, half a context of tokens is prefilled again and the row goes on: the newest ones or,
-with `sinks`, the first tokens of the text and the newest (the window of StreamingLLM, Xiao et al. 2023, arXiv
-2309.17453, with positions counted in the window). That paper keeps a ring of old keys; prefilling costs a token's share
-of one parallel pass for each token written, and in return the text is exactly what a forward pass over these tokens
-says, with every mixer and every kind of position.
+When a row has filled its cache, half a context of tokens is prefilled again and the row goes on (`window.py`).
+StreamingLLM keeps a ring of old keys instead; prefilling costs a token's share of one parallel pass for each token
+written, and in return the text is exactly what a forward pass over these tokens says, with every mixer and every kind
+of position.
 """
 
 import functools
@@ -20,6 +19,7 @@ import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule, draw
+from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.precision import cast
 
@@ -31,22 +31,22 @@ class Generator:
     """A model ready to write. Its weights are cast to its precision once, here.
 
     Attributes:
-        sinks: tokens from the start of a text that stay in sight when the window rolls.
+        window: of its cache, with the tokens from the start of a text that stay in sight when it rolls.
         slots: of the cache.
         compilations: the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill" for
             a batch size and prompt bucket.
     """
 
     def __init__(self, model: Decoder, params: Any, sinks: int = 0, slots: int = 0):
-        """Raises UserError when the sinks leave no room for newer tokens in half a context. `slots`: 0 for the model's
-        context."""
-        self.model, self.sinks = model, sinks
-        self.slots = slots or model.model.context
-        if not 0 <= sinks < self.slots // 2:
-            raise UserError(
-                f"sinks={sinks} is outside 0 .. {self.slots // 2 - 1}: with the newest they are half a context"
-            )
-        self.block = min(BLOCK, self.slots - self.slots // 2)  # so that a block fits behind a prefilled half
+        """Compile nothing yet. `slots`: 0 for the model's context.
+
+        Raises:
+            UserError: the sinks leave no room for newer tokens in half a context.
+        """
+        self.model, self.slots = model, slots or model.model.context
+        self.window = Window(self.slots, sinks)
+        self.window.check()
+        self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
         self._decode = jax.jit(self.decode_block, static_argnums=0, donate_argnums=(2,))
@@ -60,13 +60,13 @@ class Generator:
         return {"prefill": compiled_programs(self._prefill), "decode": compiled_programs(self._decode)}
 
     def decode_program(self, batch: int, rule: Rule) -> Any:
-        """The compiled program that writes a block, to ask the compiler about: its memory, its text."""
+        """Return the compiled program that writes a block, to ask the compiler about: its memory, its text."""
         state = jax.eval_shape(lambda: self.empty(batch))
         uniforms = jax.ShapeDtypeStruct((self.block, batch), jnp.float32)
         return self._decode.lower(rule, self.params, state, uniforms).compile()
 
     def empty(self, batch: int) -> Any:
-        """The state of rows that have not been started: the cache, the last logits, the number of tokens."""
+        """Return the state of rows that have not been started: the cache, the last logits, the number of tokens."""
         logits = jnp.zeros((batch, self.model.vocab), jnp.float32)
         return self.model.init_cache(batch, self.slots), logits, jnp.zeros(batch, jnp.int32)
 
@@ -83,7 +83,7 @@ class Generator:
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
     def decode_block(self, rule: Rule, params: Any, state: Any, uniforms: jax.Array) -> tuple[Any, jax.Array]:
-        """One token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
+        """Draw one token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
 
         def one(state, uniform):
             cache, logits, positions = state
@@ -110,32 +110,28 @@ class Generator:
         """
         if not prompts or any(len(p) == 0 for p in prompts):
             raise UserError("a prompt needs at least one character")
-        B, S = len(prompts), self.slots
+        B, window = len(prompts), self.window
         block = min(block, self.block)
         texts = [np.asarray(p, np.int32) for p in prompts]
-        windows = [text if len(text) <= S else self._in_sight(text) for text in texts]
+        windows = [window.begin(text) for text in texts]
         keys = _row_keys(prompts, seed)
         state = jax.device_put(self.empty(B), jax.devices()[0])
-        state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), S))
-        filled = np.array([len(window) for window in windows])
+        state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), self.slots))
+        filled = np.array([len(read) for read in windows])
         done = 0
         while done < new_tokens:
             needed = min(block, new_tokens - done)
-            full = filled + needed > S
+            full = window.rolls(filled, needed)
             if full.any():
-                windows = [self._in_sight(text) if f else text[:1] for text, f in zip(texts, full, strict=True)]
-                state = self._start(state, windows, full, S // 2)
-                filled = np.where(full, S // 2, filled)
+                windows = [window.in_sight(text) if f else text[:1] for text, f in zip(texts, full, strict=True)]
+                state = self._start(state, windows, full, window.half)
+                filled = np.where(full, window.half, filled)
             state, tokens = self._advance(rule, state, texts, keys, done, block)
             fresh = np.asarray(tokens).T[:, :needed]
             texts = [np.concatenate(row) for row in zip(texts, fresh, strict=True)]
             filled = filled + needed
             done += needed
             yield fresh
-
-    def _in_sight(self, text: np.ndarray) -> np.ndarray:
-        """Half a context of a text that is longer: its sinks and its newest tokens."""
-        return np.concatenate([text[: self.sinks], text[len(text) - (self.slots // 2 - self.sinks) :]])
 
     def _start(self, state: Any, windows: Sequence[np.ndarray], chosen: np.ndarray, bucket: int) -> Any:
         """The chosen rows with their windows, at most `bucket` tokens each, in the cache."""
@@ -151,21 +147,25 @@ class Generator:
         return self._prefill(self.params, tokens, lengths, state, chosen)
 
     def _advance(self, rule, state, texts, keys, done, count):
-        """`count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
+        """Write `count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
         return self._decode(rule, self.params, state, uniforms(keys, done, count))
 
     def generate(self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0) -> np.ndarray:
-        """All new tokens at once, (B, new_tokens) int32. See `stream`."""
+        """Return all new tokens at once, (B, new_tokens) int32. See `stream`."""
         return np.concatenate(list(self.stream(prompts, new_tokens, rule, seed)), axis=1)
 
 
 def compiled_programs(function: Any) -> int:
-    """How many programs a jitted function has been compiled to in this process."""
+    """Return how many programs a jitted function has been compiled to in this process.
+
+    JAX has no public count of one function's programs (`jax.monitoring` counts those of the whole process, and traces
+    are fewer than programs): this is the only place that reads its private one.
+    """
     return function._cache_size()
 
 
 def bucket_for(length: int, slots: int) -> int:
-    """The padded length of a prompt: a power of two from SMALLEST_BUCKET, at most `slots`; so few programs are
+    """Return the padded length of a prompt: a power of two from SMALLEST_BUCKET, at most `slots`; so few programs are
     compiled."""
     bucket = SMALLEST_BUCKET
     while bucket < length:
@@ -184,19 +184,20 @@ def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:
 
 
 def fingerprint(prompt: np.ndarray) -> int:
-    """What draws depend on of a prompt: the CRC-32 of its ids."""
+    """Return the CRC-32 of a prompt's ids: what its draws depend on."""
     return zlib.crc32(np.asarray(prompt, "<i4").tobytes())
 
 
 def row_key(seed: Any, prompt: Any, nth: Any) -> jax.Array:
-    """The key of a row's draws: of its seed, its prompt's fingerprint, and how many equal prompts stand before it."""
+    """Return the key of a row's draws: of its seed, its prompt's fingerprint, and how many equal prompts stand before
+    it."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), prompt), nth)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def uniforms(keys: jax.Array, first: Any, count: int, shape: tuple[int, ...] = ()) -> jax.Array:
-    """(count, B, *shape) numbers in [0, 1): row b's n-th depend on its key and on first + n alone, where `first` is one
-    number or (B,)."""
+    """Return (count, B, *shape) numbers in [0, 1): row b's n-th depend on its key and on first + n alone, where `first`
+    is one number or (B,)."""
     rows = jax.vmap(lambda key, n: jax.random.uniform(jax.random.fold_in(key, n), shape))
     first = jnp.broadcast_to(jnp.asarray(first, jnp.uint32), keys.shape)
     return jax.vmap(lambda n: rows(keys, first + n))(jnp.arange(count, dtype=jnp.uint32))

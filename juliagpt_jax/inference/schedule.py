@@ -1,4 +1,4 @@
-"""On which steps an ODE model is evaluated and decodes: as trained, as many equal ones as asked for, or a schedule.
+"""The steps on which an ODE model is evaluated and decodes: as trained, as many equal ones as asked for, or a schedule.
 
 A schedule is what a tolerance asks for, measured beforehand: the adaptive controller runs on windows of the training
 text, and the steps that it took are kept. Evaluation and decoding use them for every text, so nothing looks ahead.
@@ -7,25 +7,24 @@ text, and the steps that it took are kept. Evaluation and decoding use them for 
 import dataclasses
 import itertools
 import json
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json
-from juliagpt_jax.inference.scoring import lead_token, spread
+from juliagpt_jax.inference.scoring import spread
 from juliagpt_jax.models import build
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
+from juliagpt_jax.store.run import Run
 
 WINDOWS = 8  # of training text, solved together: one step size for all
-FLAGS = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")
 Schedule = tuple[tuple[float, ...], ...]
 
 
@@ -39,7 +38,7 @@ def _changed(model: config.Model, **changes: Any) -> config.Model:
 
 
 def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
-    """The times of the steps that a decoder with `ode_rtol` takes on windows (n, context); () for a plain layer.
+    """Return the times of the steps that a decoder with `ode_rtol` takes on windows (n, context); () for a plain layer.
 
     Raises:
         NumericalError: it doesn't arrive: too many steps, or numbers that are not finite.
@@ -67,7 +66,7 @@ def _why(decoder: Decoder, params: Any, windows: np.ndarray, layer: int) -> str:
 
 
 def why(decoder: Decoder) -> str:
-    """What a decoder whose numbers are not finite suffers from, as far as its settings tell."""
+    """Say what a decoder whose numbers are not finite suffers from, as far as its settings tell."""
     model = decoder.model
     if not adaptive(model, decoder.schedule):
         return "the weights or the field are not finite"
@@ -78,7 +77,7 @@ def why(decoder: Decoder) -> str:
 
 
 def leak(decoder: Decoder, params: Any, inputs: np.ndarray) -> dict[str, float]:
-    """How far a logit of inputs (B, T) moves when it must not: `leak_future` when all later tokens are changed,
+    """Measure how far a logit of inputs (B, T) moves when it must not: `leak_future` when all later tokens are changed,
     `leak_rows` when all other rows are. Exactly 0 on a schedule."""
     run = jax.jit(lambda tokens: decoder.apply({"params": params}, tokens)[0])
     half = inputs.shape[1] // 2
@@ -92,21 +91,23 @@ def leak(decoder: Decoder, params: Any, inputs: np.ndarray) -> dict[str, float]:
     }
 
 
-def training_windows(run: Any, corpus: Any) -> np.ndarray:
-    """The windows of a run's training text that a schedule is calibrated on.
+def training_windows(run: Run) -> np.ndarray:
+    """Return the windows (n, context) of a run's training text that a schedule is calibrated on.
 
     Raises:
         UserError: the text is another one by now.
     """
-    if corpus.fingerprint != run.meta["data"]:
-        path = run.config.data.path
-        raise UserError(f"a schedule is calibrated on the training text, and {path} is not what it was: put it back")
-    return spread(corpus.train, run.config.model.context, WINDOWS, lead_token(corpus.tokenizer))[0]
+
+    def other(why: str) -> NoReturn:
+        raise UserError(f"a schedule is calibrated on the training text, and {why}: put it back")
+
+    corpus = run.corpus(other)
+    return spread(corpus.train, run.config.model.context, WINDOWS, corpus.tokenizer.lead)[0]
 
 
 def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray) -> dict[str, Any]:
-    """What a report says of an ODE model: evaluations of blocks and the schedule on which it decodes, and the leak of
-    the decoder that was scored. Nothing for a stack."""
+    """Return what a report says of an ODE model: evaluations of blocks and the schedule on which it decodes, and the
+    leak of the decoder that was scored. Nothing for a stack."""
     if not decoder.model.has_ode:
         return {}
     return {
@@ -117,26 +118,26 @@ def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray)
     }
 
 
-def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | None]:
-    """The decoder that the --ode_ flags ask for, and beside it the adaptive one that its schedule stands for.
+def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Decoder, Decoder | None]:
+    """Return a run's decoder on the steps that are asked for, and beside it the adaptive one that its schedule stands
+    for, None without a tolerance.
 
-    A schedule is looked for in the workdir (schedules.json, by step, solver and tolerance), else calibrated on
-    training text, which is read only then, and kept there. The second is None without a tolerance.
+    A schedule is looked for in the checkpoint and in the workdir (schedules.json, by step, solver and tolerance), else
+    calibrated on training text, which is read only then, and kept in the workdir.
+
+    Args:
+        ode: knobs of `config.model.ode` to change: steps, or rtol; max_steps, solver. Without any it is as trained.
 
     Raises:
-        UserError: the flags don't go with each other or with the model.
+        UserError: the knobs don't go with each other or with the model.
         NumericalError: as `calibrate`.
     """
     decoder, model = run.model, run.config.model
-    asked = {name.removeprefix("ode_"): getattr(options, name) for name in FLAGS if getattr(options, name) is not None}
     if not model.has_ode:
-        if asked:
-            raise UserError(f"--ode_{next(iter(asked))}: no layer of this model is an ODE (model.depth={model.depth})")
         return decoder, None
-    flags = bool(asked)
-    if "steps" in asked:
+    asked = {**ode, "min_steps": 0}
+    if "steps" in ode:
         asked["rtol"] = 0.0
-    asked["min_steps"] = 0
     if asked.get("rtol", model.ode.rtol):
         asked["adjoint"] = "recursive"
     settled = dataclasses.replace(run.config, model=_changed(model, **asked))
@@ -145,33 +146,30 @@ def choose(run: Any, workdir: Path, options: Any) -> tuple[Decoder, Decoder | No
     found = decoder.clone(model=settled.model, schedule=(), parent=None)
     if not adaptive(found.model):
         return with_ode(found, adjoint=model.ode.adjoint), None
-    if not flags and not options.averaged and run.meta.get("schedule"):
+    if not ode and not run.averaged and run.meta.get("schedule"):
         schedule = _checked(run.meta["schedule"], model.layers)
     else:
-        schedule = _stored(run, workdir, options.averaged, found)
+        schedule = _stored(run, found)
     return with_ode(found, rtol=0.0).clone(schedule=schedule, parent=None), found
 
 
-def as_trained(run: Any, workdir: Path, averaged: bool = False) -> Decoder:
-    """What `choose` gives where no flag is set: the decoder on the steps that the run was trained with.
-
-    Args:
-        averaged: whether the run's weights are its averaged ones, which have a schedule of their own.
-    """
-    return choose(run, workdir, SimpleNamespace(**dict.fromkeys(FLAGS), averaged=averaged))[0]
+def as_trained(run: Run) -> Decoder:
+    """Return the decoder on the steps that the run was trained with."""
+    return choose(run)[0]
 
 
-def _stored(run: Any, workdir: Path, averaged: bool, found: Decoder) -> Schedule:
-    path = workdir / "schedules.json"
-    key = f"step {run.step}{' averaged' if averaged else ''}, {found.model.ode.solver}, {found.model.ode.rtol:g}"
+def _stored(run: Run, found: Decoder) -> Schedule:
+    if run.workdir.is_file():  # a packed model has no folder of its own to keep it in
+        return calibrate(found, run.params, training_windows(run))
+    path = run.workdir / "schedules.json"
+    key = f"step {run.step}{' averaged' if run.averaged else ''}, {found.model.ode.solver}, {found.model.ode.rtol:g}"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if key in known:
             return _checked(known[key], found.model.layers)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it, and the schedules are calibrated anew") from error
-    corpus = corpora.load(run.config.data, run.config.model.context)
-    schedule = calibrate(found, run.params, training_windows(run, corpus))
+    schedule = calibrate(found, run.params, training_windows(run))
     write_json(path, known | {key: schedule})
     return schedule
 

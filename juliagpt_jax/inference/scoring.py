@@ -95,7 +95,7 @@ def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.
 
 
 def lead_token(tokenizer: Tokenizer) -> int:
-    """What stands before the first token of a text; see the tokenizer's `lead`."""
+    """Return the id that stands before the first token of a text: the tokenizer's `lead`."""
     return tokenizer.lead
 
 
@@ -107,7 +107,7 @@ def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.A
 
 
 def compilations() -> int:
-    """How many programs of `window_losses` this process has compiled."""
+    """Count the programs of `window_losses` that this process has compiled."""
     return compiled_programs(window_losses)
 
 

@@ -34,8 +34,8 @@ class SpeculativeGenerator(Generator):
     def __init__(
         self, model: Decoder, params: Any, draft: Decoder, draft_params: Any, draft_tokens: int, sinks: int = 0
     ):
-        """Raises UserError when one of the two cannot go back, the draft has fewer learned positions than the model, or
-        it guesses fewer than 1 or more than 16 tokens a round."""
+        """Raise a UserError when one of the two cannot go back, the draft has fewer learned positions than the model,
+        or it guesses fewer than 1 or more than 16 tokens a round."""
         for name, decoder in (("model", model), ("draft", draft)):
             if not goes_back(decoder.model):
                 raise UserError(
@@ -144,7 +144,7 @@ class SpeculativeGenerator(Generator):
 
 
 def accept(p: jax.Array, q: jax.Array, guesses: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How many guesses (B, g) are kept, (B,), and the token (B,) that follows them.
+    """Count the guesses (B, g) that are kept, (B,), and draw the token (B,) that follows them.
 
     Guess i, drawn from q[:, i], is kept with probability min(1, p[:, i] / q[:, i]) if those before it are; the first
     that is not is drawn anew from what p has more than q, and behind g kept ones a token is drawn from p. So every
@@ -166,5 +166,5 @@ def accept(p: jax.Array, q: jax.Array, guesses: jax.Array, number: jax.Array) ->
 
 
 def goes_back(model: config.Model) -> bool:
-    """Whether tokens can be taken back from a model's cache by their positions alone."""
+    """Tell whether tokens can be taken back from a model's cache by their positions alone."""
     return all(MIXERS[word].goes_back for word in model.mixer.split())

@@ -20,7 +20,7 @@ class Cutter:
     """
 
     def __init__(self, stops: Sequence[str]):
-        """Raises UserError when a stop is empty."""
+        """Raise a UserError when a stop is empty."""
         if not all(stops):
             raise UserError("a stop string is empty: it would end every text before its first character")
         self.stops = stops
@@ -28,7 +28,7 @@ class Cutter:
         self._held = ""
 
     def push(self, text: str) -> str:
-        """What can be shown now: all but an end that a stop may begin with."""
+        """Return what can be shown now: all but an end that a stop may begin with."""
         if self.stopped:
             return ""
         text = self._held + text
@@ -41,14 +41,14 @@ class Cutter:
         return text[:at]
 
     def end(self) -> str:
-        """What was held back, when no more text comes."""
+        """Return what was held back, when no more text comes."""
         rest, self._held = self._held, ""
         return rest
 
 
 def first_stop(text: str, stops: Iterable[str], begin: int = 0, recent: int | None = None) -> tuple[int, int] | None:
-    """Start and end of the stop string in text[begin:] that is complete first, if any; among those that end together
-    the longest. All but the last `recent` characters are known to have none; None: nothing is known."""
+    """Return start and end of the stop string in text[begin:] that is complete first, if any; among those that end
+    together the longest. All but the last `recent` characters are known to have none; None: nothing is known."""
     known = 0 if recent is None else len(text) - recent
     found = []
     for stop in stops:
@@ -61,8 +61,14 @@ def first_stop(text: str, stops: Iterable[str], begin: int = 0, recent: int | No
     return start, end
 
 
+def cut(text: str, stops: Iterable[str]) -> str:
+    """Return a whole text up to the stop string that ends it."""
+    found = first_stop(text, stops)
+    return text[: found[0]] if found else text
+
+
 def begun(text: str, stops: Iterable[str]) -> int:
-    """How many characters at the end of the text may be the beginning of a stop string."""
+    """Count the characters at the end of the text that may be the beginning of a stop string."""
     return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
 

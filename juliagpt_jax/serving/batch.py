@@ -12,6 +12,7 @@ import numpy as np
 
 from juliagpt_jax.inference.generate import Generator, bucket_for, compiled_programs, fingerprint, row_key, uniforms
 from juliagpt_jax.inference.sampling import Rule, nucleus, pick
+from juliagpt_jax.inference.window import Window
 
 TOP = 20  # alternatives that are looked up for a token, where a request asks for any
 
@@ -100,11 +101,12 @@ class Batch:
             window can roll where Generator's does.
         stride: tokens between two places where a window may roll: Generator's block.
         slots: S of a row.
+        window: of a row.
     """
 
     def __init__(self, generator: Generator, rows: int, block: int):
         self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
-        self.stride = generator.block
+        self.stride, self.window = generator.block, Window(self.slots)
         self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
         self._start = jax.jit(self._start_row, donate_argnums=(1,))
         self._advance = jax.jit(self._advance_block, donate_argnums=(1,))

@@ -182,20 +182,19 @@ def _ids(prompt: str | list[int], tokenizer: Tokenizer, limits: Limits) -> tuple
     """The ids of a prompt behind those that stand before one, and how many these are."""
     if isinstance(prompt, str):
         try:
-            ids = tokenizer.encode(prompt).tolist()
+            ids, hidden = tokenizer.prompt(prompt)
         except UserError as error:
             raise Refused(400, f"prompt: {error}", "prompt", "unknown_characters") from error
-        before = tokenizer.prefix or (() if ids else (tokenizer.lead,))
     else:
-        ids, before = prompt, ()
-        wrong = [i for i in ids if not 0 <= i < tokenizer.vocab_size]
-        if wrong or not ids:
+        ids, hidden = np.array(prompt), 0
+        wrong = [i for i in prompt if not 0 <= i < tokenizer.vocab_size]
+        if wrong or not prompt:
             what = f"id {wrong[0]} is outside the vocabulary of {tokenizer.vocab_size}" if wrong else "has no ids"
             raise Refused(400, f"prompt: {what}", "prompt")
-    if len(ids) > limits.max_prompt:
-        says = f"the prompt has {len(ids)} tokens; this server reads up to {limits.max_prompt}"
+    if len(ids) - hidden > limits.max_prompt:
+        says = f"the prompt has {len(ids) - hidden} tokens; this server reads up to {limits.max_prompt}"
         raise Refused(400, says, "prompt", "context_length_exceeded")
-    return np.array([*before, *ids], np.int32), len(before)
+    return ids.astype(np.int32), hidden
 
 
 class Answer:

@@ -179,9 +179,9 @@ class Engine:
             self._join(place, job)
         live = [(place, job) for place, job in enumerate(self._rows) if job]
         for place, job in live:
-            S, left = self.batch.slots, job.request.max_tokens - job.done
-            if job.done % self.batch.stride == 0 and len(job.window) + min(self.batch.stride, left) > S:
-                self._prefill(place, job, job.window[-(S // 2) :], scored=False)
+            window, left = self.batch.window, job.request.max_tokens - job.done
+            if job.done % self.batch.stride == 0 and window.rolls(len(job.window), min(self.batch.stride, left)):
+                self._prefill(place, job, window.in_sight(job.window), scored=False)
         if live:
             rules = [job.request.rule for _, job in live]
             cut = any((rule.top_k or rule.top_p < 1) and not rule.greedy for rule in rules)
@@ -207,13 +207,11 @@ class Engine:
             return joining
 
     def _join(self, place: int, job: Job) -> None:
-        request, S = job.request, self.batch.slots
+        request = job.request
         job.joined = time.monotonic()
         prompt = request.prompt.tolist()
         if request.max_tokens or request.scores_prompt:
-            scores = self._prefill(
-                place, job, prompt if len(prompt) <= S else prompt[-(S // 2) :], request.scores_prompt
-            )
+            scores = self._prefill(place, job, self.batch.window.begin(prompt), request.scores_prompt)
             if scores:
                 job.note_prompt(scores)
         if (request.echo or not request.max_tokens) and job.add([], None):

@@ -3,13 +3,14 @@
 from typing import Any
 
 from juliagpt_jax.models.parameters import count
+from juliagpt_jax.store.run import Run
 
 
-def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> str:
-    """README.md of an exported folder.
+def text(run: Run, report: dict[str, Any], precision: str) -> str:
+    """Return the README.md of an exported folder.
 
     Args:
-        run: the run whose model it is (`training.workdir.Run`).
+        run: the run whose model it is.
         report: what the run reported at its end; {} where it has not ended. Its numbers are told of the weights that it
             was measured on, and of no others.
     """
@@ -24,7 +25,7 @@ def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> st
         ),
         (
             "weights",
-            f"after step {run.step} of {train.steps}" + (f", averaged{how}" if averaged else ""),
+            f"after step {run.step} of {train.steps}" + (f", averaged{how}" if run.averaged else ""),
         ),
         ("trained on", f"`{run.config.data.path}`" + (f", SHA-256 {facts['data']}" if facts.get("data") else "")),
         (
@@ -37,14 +38,14 @@ def text(run: Any, report: dict[str, Any], precision: str, averaged: bool) -> st
         rows.append(("imported from", f"{facts['imported']}, before step 0"))
     rows.append(("by", f"juliagpt_jax, commit {facts.get('commit', 'unknown')}, on {facts.get('device', 'unknown')}"))
     return _PAGE.format(
-        name=run.folder.parents[1].resolve().name,
+        name=run.workdir.resolve().name,
         facts="\n".join(f"| {name} | {value} |" for name, value in rows),
-        measured=_measured(run, report, averaged),
+        measured=_measured(run, report),
     )
 
 
-def _measured(run: Any, report: dict[str, Any], averaged: bool) -> str:
-    measured = report.get("averaged") if averaged else report
+def _measured(run: Run, report: dict[str, Any]) -> str:
+    measured = report.get("averaged") if run.averaged else report
     if measured and report.get("step") == run.step:
         characters = measured["characters"]
         lines = [
@@ -56,10 +57,10 @@ def _measured(run: Any, report: dict[str, Any], averaged: bool) -> str:
             + (f" (the corpus's own entropy: {report['entropy']:.4f})" if report.get("entropy") else ""),
         ]
         lines += [f"- {name}: perplexity {part['perplexity']:.4f}" for name, part in measured.get("phases", {}).items()]
-        if report.get("truth_share") is not None and not averaged:
+        if report.get("truth_share") is not None and not run.averaged:
             lines.append(f"- of {report['claims']} checkable statements it wrote, {report['truth_share']:.1%} are true")
         return "\n".join(lines)
-    if not averaged and run.meta.get("val_loss") is not None:
+    if not run.averaged and run.meta.get("val_loss") is not None:
         windows = run.config.train.eval_windows
         return f"Loss {run.meta['val_loss']:.4f} nats a token on {windows} windows of the validation text."
     return "Nothing was measured of these weights."

@@ -9,34 +9,26 @@ loads as a wrong number.)
 """
 
 import concurrent.futures
-import json
 import logging
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import sha256, sync_folder, write_json
+from juliagpt_jax.ground.files import sync_folder, write_json
 from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.store.manifest import FORMAT, MANIFEST, Damaged, hashes, read_meta, steps, verify
 
 logging.getLogger("absl").setLevel(
     logging.CRITICAL
 )  # Orbax logs the tracebacks of its threads; what they say is reported here
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name
-
-
-class Damaged(Exception):
-    """A checkpoint that must not be used; the text says why."""
 
 
 class Checkpoints:
@@ -106,7 +98,7 @@ class Checkpoints:
                 checkpointer.save(partial.absolute(), args=ocp.args.Composite(**each))
             meta = meta | {"format": FORMAT, "step": step, "tree": _shapes(items)}
             write_json(partial / "meta.json", meta)
-            write_json(partial / MANIFEST, {"files": _hashes(partial)})
+            write_json(partial / MANIFEST, {"files": hashes(partial)})
             verify(partial)
             if final.exists():
                 shutil.rmtree(final)
@@ -183,7 +175,7 @@ def _shapes(items: Items) -> dict[str, str]:
 
 
 def tree_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """What differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
+    """Return what differs between two {path: "dtype[shape]"}, at most eight entries and a count of the rest."""
     rows = [
         f"{k}: {old.get(k) or 'absent'} -> {new.get(k) or 'absent'}"
         for k in sorted({*old, *new})
@@ -242,65 +234,3 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
         raise
     except Exception as error:
         raise _unreadable(folder, error) from error
-
-
-def steps(folder: Path) -> list[int]:
-    """Steps in a `checkpoints` folder, sound or not, oldest first."""
-    named = [p for p in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", p.name)]
-    return sorted(int(p.name) for p in named if p.is_dir() and not p.is_symlink())
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """The meta.json of a step.
-
-    Raises:
-        Damaged: missing, torn, of another format, or of another step than the folder's name says.
-    """
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Damaged(f"meta.json: {type(error).__name__}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise Damaged(f"meta.json is not of format {FORMAT}")
-    if str(meta["step"]) != folder.name:
-        raise Damaged(f"it is a copy of step {meta['step']}")
-    return meta
-
-
-def verify(folder: Path) -> None:
-    """Hold every file of a step to its manifest: names, sizes, SHA-256.
-
-    Raises:
-        Damaged: a file is missing, added, cut or changed, or the manifest names something outside the folder.
-    """
-    try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        named = {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise Damaged(f"{MANIFEST} missing or torn") from error
-    for name in named:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
-            raise Damaged(f"{MANIFEST} names {name!r}, outside the folder")
-    there = {p.relative_to(folder).as_posix() for p in _files(folder)}
-    if there != set(named):
-        raise Damaged(f"files missing or added: {', '.join(sorted(there ^ set(named))[:3])}")
-    for name, (size, digest) in named.items():
-        path = folder / name
-        if path.is_symlink():
-            raise Damaged(f"{name} is a link")
-        try:
-            if path.stat().st_size != size:
-                raise Damaged(f"{name} has another size")
-            if sha256(path) != digest:
-                raise Damaged(f"{name} has other bytes")
-        except OSError as error:
-            raise Damaged(f"{name}: {error.strerror}") from error
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return (p for p in sorted(folder.rglob("*")) if not p.is_dir() and p != folder / MANIFEST)
-
-
-def _hashes(folder: Path) -> dict[str, list]:
-    return {p.relative_to(folder).as_posix(): [p.stat().st_size, sha256(p)] for p in _files(folder)}

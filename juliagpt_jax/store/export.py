@@ -10,20 +10,22 @@ from flax.traverse_util import flatten_dict
 
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import new_folder
 from juliagpt_jax.store import card, gguf, hf, packed, tensors
 from juliagpt_jax.store.families import Arrays
+from juliagpt_jax.store.run import Run
+
+LEAVES_NO_MORE = "has lost what other formats store; export from"
 
 
 class Leaving(NamedTuple):
-    """What every format is written from."""
+    """A model with all that any format writes of it."""
 
-    run: Any  # training.workdir.Run
+    run: Run
     params: Arrays  # by path
     precision: str
     report: dict[str, Any]  # what the run reported at its end; {} where it has not ended
-    averaged: bool
 
 
 class Given(NamedTuple):
@@ -41,7 +43,7 @@ class Given(NamedTuple):
     meta: dict[str, Any]
 
 
-def export(run: Any, kind: str, out: Path, precision: str, report: dict[str, Any], averaged: bool) -> None:
+def export(run: Run, kind: str, out: Path, precision: str, report: dict[str, Any]) -> None:
     """Write a run's model to `out` in a format of FORMATS.
 
     Args:
@@ -50,29 +52,24 @@ def export(run: Any, kind: str, out: Path, precision: str, report: dict[str, Any
     Raises:
         UserError: something is at `out`, or the format has no place for this model.
     """
-    _refuse_packed(run)
+    run.refuse_packed(LEAVES_NO_MORE)
     params = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.params, sep="/").items()}
-    FORMATS[kind](out, Leaving(run, params, precision, report, averaged))
+    FORMATS[kind](out, Leaving(run, params, precision, report))
 
 
-def pack(run: Any, kind: str, out: Path, packing: str, embedding: str) -> None:
+def pack(run: Run, kind: str, out: Path, packing: str, embedding: str) -> None:
     """Write a run's model to the file `out` in few bits a weight; see `packed.write`.
 
     Raises:
         UserError: something is at `out`, or the model cannot be had so.
     """
-    _refuse_packed(run)
+    run.refuse_packed(LEAVES_NO_MORE)
     packed.write(_new_file(out), run, packed.settled(run), kind, packing, embedding)
-
-
-def _refuse_packed(run: Any) -> None:
-    if run.model.int8:
-        raise UserError(f"{run.folder} is a packed model; export from the workdir that it was made of")
 
 
 def _write_hf(out: Path, leaving: Leaving) -> None:
     run, precision = leaving.run, leaving.precision
-    page = card.text(run, leaving.report, precision, leaving.averaged)
+    page = card.text(run, leaving.report, precision)
     with new_folder(out, "--out") as folder:
         hf.write(folder, leaving.params, run.config.model, run.tokenizer, precision, page)
 
@@ -96,7 +93,11 @@ def _write_safetensors(out: Path, leaving: Leaving) -> None:
 
 
 def _new_file(out: Path) -> Path:
-    """The same name, when nothing has it."""
+    """Return `out`, whose folder is there now.
+
+    Raises:
+        UserError: something is at `out`.
+    """
     if out.exists():
         raise UserError(f"--out={out} is there already; remove it, or choose another name")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def _new_file(out: Path) -> Path:
 
 
 def read(source: Path) -> Given:
-    """A model from outside: a folder as transformers writes it, or a file of `--format=safetensors`.
+    """Read a model from outside: a folder as transformers writes it, or a file of `--format=safetensors`.
 
     Raises:
         UserError: neither, or torn, or it contradicts itself.
@@ -119,23 +120,23 @@ def read(source: Path) -> Given:
         raise UserError(
             f"{source} has weights only; give the folder that has config.json and tokenizer.json beside them"
         )
-    try:
-        values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
-        tokenizer = tokenizers.from_dict(tokenizer)
-        model = config.build(values).model
-        kept = {key: meta[key] for key in ("schedule",) if key in meta}
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{source}: its metadata are damaged: {type(error).__name__}: {error}") from error
-    blocks = {path.split("/")[0] for path in arrays if path.startswith("block_")}
-    if len(blocks) != model.layers:  # seen here, before anything is built from the config
-        raise UserError(f"{source}: {len(blocks)} blocks, and its config says model.layers={model.layers}")
+    with about(source):
+        try:
+            values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
+            model, tokenizer = config.of_dict(values).model, tokenizers.from_dict(tokenizer)
+            kept = {key: meta[key] for key in ("schedule",) if key in meta}
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}") from error
+        blocks = {path.split("/")[0] for path in arrays if path.startswith("block_")}
+        if len(blocks) != model.layers:  # seen here, before anything is built from the config
+            raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
     return Given(dataclasses.asdict(model), arrays, tokenizer, kept)
 
 
 def with_context(settings: config.Config, given: Given, context: int) -> tuple[config.Config, Given]:
-    """The same model with a shorter context; learned positions are cut.
+    """Shorten the context of a model; learned positions are cut.
 
     Raises:
         UserError: it would be longer, or the model's weights are made for its context.

@@ -4,7 +4,6 @@
 our parameters lies. transformers' Linear is (out, in), ours (in, out); its GPT-2 has (in, out), too.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,12 +11,14 @@ import numpy as np
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.names import BEFORE
 from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
-# Knobs without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode_", "monarch_", "conv_", "filter_", "dropout", "zero_init")
-# What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported.
+# Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
+UNUSED = ("ode", "monarch", "dropout", "zero_init")
+# What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
+# unless it has the value that every model had before the knob existed.
 PLAIN = {
     "mixer": "attention",
     "depth": "stack",
@@ -31,7 +32,7 @@ BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
 class Place(NamedTuple):
-    """Where one of our parameters lies: in which tensor, turned or not, and which of how many parts of its last
+    """The place of one of our parameters: in which tensor, turned or not, and which of how many parts of its last
     axis."""
 
     ours: str
@@ -190,14 +191,14 @@ def _whole(facts: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def _hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises UserError where a setting is there and is none that is known."""
+    """Raise a UserError where a setting is there and is none that is known."""
     for key, value in known.items():
         if facts.get(key, value) not in (value, None):
             raise UserError(f"{key}={facts[key]!r} is not known here, only {value!r}")
 
 
 def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The family of a config.json and our knobs.
+    """Return the family of a config.json and our knobs.
 
     Raises:
         UserError: another family, or settings that it cannot have here.
@@ -214,7 +215,7 @@ def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def family_of(model: config.Model) -> Any:
-    """The family whose form a model of ours has.
+    """Return the family whose form a model of ours has.
 
     Raises:
         UserError: none; names what stands against the nearest.
@@ -230,21 +231,22 @@ def family_of(model: config.Model) -> Any:
 
 
 def _against(family: Any, model: config.Model) -> list[str]:
-    """The knobs of a model, "model.mixer=monarch", that a config.json of the family would not bring back."""
+    """Return the knobs of a model, "model.mixer=monarch", that a config.json of the family would not bring back."""
     known = family.fields(family.facts(model, 1))
     same_as = {"ffn_mult": model.hidden / model.width, "kv_heads": model.kv_heads % model.heads}
     rows = []
-    for field in dataclasses.fields(model):
-        value = same_as.get(field.name, getattr(model, field.name))
+    for key, own in config.flatten(config.to_dict(model)).items():
+        value = same_as.get(key, own)
         words = set(value.split()) if isinstance(value, str) else {value}
-        unused = field.name.startswith(UNUSED) or (field.name == "rope_base" and known["positions"] != "rotary")
-        if not unused and words != {known.get(field.name)}:  # a knob that no family knows is against it
-            rows.append(f"model.{field.name}={getattr(model, field.name)}")
+        unused = key.split(".")[0] in UNUSED or (key == "rope_base" and known["positions"] != "rotary")
+        as_before = f"model.{key}" in BEFORE and own == BEFORE[f"model.{key}"]
+        if not unused and not as_before and words != {known.get(key)}:  # a knob that no family knows is against it
+            rows.append(f"model.{key}={own}")
     return rows
 
 
 def to_tensors(family: Any, params: Arrays, model: config.Model) -> dict[str, np.ndarray]:
-    """Our parameters as the family's tensors."""
+    """Return our parameters as the family's tensors."""
     parts: dict[str, list[np.ndarray]] = {}
     for place in family.places(model.layers, model.tie):
         array = params[place.ours]
@@ -253,7 +255,7 @@ def to_tensors(family: Any, params: Arrays, model: config.Model) -> dict[str, np
 
 
 def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[str, np.ndarray]:
-    """The family's tensors as our parameters, by path. Their shapes are for the caller to check.
+    """Return the family's tensors as our parameters, by path. Their shapes are for the caller to check.
 
     Raises:
         UserError: a tensor is missing, left over, or not to be divided.

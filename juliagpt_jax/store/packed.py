@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,16 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.models import build, precision
 from juliagpt_jax.models.capture import is_linear
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.models.quantized import PACKINGS
 from juliagpt_jax.store import tensors
+from juliagpt_jax.store.run import Run
 
 FORMAT = "juliagpt_jax packed"
 TABLES = {"embedding": 0, "positions": 0, "head": 1}  # with the axis of their tokens
@@ -33,17 +35,7 @@ KERNEL = "kernel_int8"
 KEPT = ("step", "schedule", "val_loss", "data", "commit", "device")  # of a run's meta
 
 
-class Model(NamedTuple):
-    """What a packed file holds."""
-
-    config: config.Config
-    tokenizer: Any
-    decoder: Decoder
-    params: Any
-    meta: dict[str, Any]
-
-
-def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str, embedding: str) -> None:
+def write(path: Path, run: Run, settings: config.Config, kind: str, packing: str, embedding: str) -> None:
     """Write a run's model.
 
     Args:
@@ -68,8 +60,8 @@ def write(path: Path, run: Any, settings: config.Config, kind: str, packing: str
 
 
 def size(model: Decoder, params: Any) -> int:
-    """Bytes of the weights of a model stored to be used: two for a weight, and a quarter for one of a ternary kernel
-    that can be packed."""
+    """Return the bytes of the weights of a model stored to be used: two for a weight, and a quarter for one of a
+    ternary kernel that can be packed."""
     try:
         arrays = _stored(model, params, "ternary", "2bit", "f16")
     except UserError:
@@ -92,31 +84,28 @@ def _stored(model: Decoder, params: Any, kind: str, packing: str, embedding: str
     return arrays
 
 
-def read(path: Path) -> Model:
-    """The model in a file, ready to compute.
+def read(path: Path) -> Run:
+    """Return the model in a file, ready to compute.
 
     Raises:
         UserError: it is missing, torn, no such file, or contradicts itself.
     """
-    try:
-        with tensors.opened(path) as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise UserError(f"{path} is no packed model; a file of --format=safetensors is for import_model")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            settings, tokenizer, meta, packing, embedding = _about(metadata)
-            decoder, shapes = _expected(settings, tokenizer.vocab_size, arrays)
-            params = dict(_unpacked(arrays, shapes, packing, embedding))
-            if arrays:
-                raise UserError(
-                    f"{len(arrays)} tensors have no place in such a model: {', '.join(sorted(arrays)[:3])}"[:300]
-                )
-    except UserError as error:
-        raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from error
-    return Model(settings, tokenizer, decoder, unflatten_dict(params, sep="/"), meta)
+    with tensors.opened(path) as file, about(path):
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise UserError("this is no packed model; a file of --format=safetensors is for import_model")
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        settings, tokenizer, meta, packing, embedding = _described(metadata)
+        decoder, shapes = _expected(settings, tokenizer.vocab_size, arrays)
+        params = dict(_unpacked(arrays, shapes, packing, embedding))
+        if arrays:
+            raise UserError(
+                f"{len(arrays)} tensors have no place in such a model: {', '.join(sorted(arrays)[:3])}"[:300]
+            )
+    return Run(settings, tokenizer, decoder, unflatten_dict(params, sep="/"), meta["step"], meta, path)
 
 
-def _about(metadata: Mapping[str, str]) -> tuple[config.Config, Any, dict[str, Any], str, str]:
+def _described(metadata: Mapping[str, str]) -> tuple[config.Config, Tokenizer, dict[str, Any], str, str]:
     """Config, tokenizer, meta, packing and embedding."""
     try:
         values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
@@ -214,8 +203,8 @@ def _read_int8(name: str, shape: tuple[int, ...], take: Any) -> np.ndarray:
 EMBEDDINGS = {"f32": _store_as("f32"), "f16": _store_as("f16"), "int8": (_store_int8, _read_int8)}
 
 
-def settled(run: Any) -> config.Config:
-    """The config of what a run's model computes: before `train.ternary_from` that is no ternary one."""
+def settled(run: Run) -> config.Config:
+    """Return the config of what a run's model computes: before `train.ternary_from` that is no ternary one."""
     same = run.model.model.linear == run.config.model.linear
     if same:
         return run.config

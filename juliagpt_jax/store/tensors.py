@@ -69,7 +69,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def refuse_pickle(path: Path) -> None:
-    """Raises UserError where a file is a pickle, by its name or by its first bytes: reading one can run any code."""
+    """Raise a UserError where a file is a pickle, by its name or by its first bytes: reading one can run any code."""
     try:
         with open(path, "rb") as file:
             begins = file.read(4)

@@ -11,12 +11,17 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.ground.knobs.names import modern
+from juliagpt_jax.store.manifest import Damaged, read_meta, steps
+from juliagpt_jax.store.run import Run, refuse_packed
 
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
@@ -41,15 +46,20 @@ FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
 
 
 def free(wanted: config.Config) -> set[str]:
-    """The keys in which a resumed run may differ from what it was."""
+    """Return the keys in which a resumed run may differ from what it was."""
     return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
 
 
 def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
-    """What a run that goes on would change and must not: "train.lr: 0.1 -> 0.2". Of a model from outside that has not
-    `trained` here only the model is settled, not how it will train."""
-    changed = config.differences(modern(old), config.to_dict(wanted), free(wanted))
-    return [row for row in changed if trained or (row.startswith("model.") and not row.startswith("model.dropout:"))]
+    """Return what a run that goes on would change and must not: "train.lr: 0.1 -> 0.2".
+
+    Args:
+        old: the values of the config that it was begun with, as this or an older version saved them.
+        trained: false of a model from outside, of which only the model is settled, not how it will train.
+    """
+    settled = lambda key: trained or (key.startswith("model.") and key != "model.dropout")
+    changed = config.changes(modern(old), config.to_dict(wanted), free(wanted))
+    return [f"{key}: {a!r} -> {b!r}" for key, (a, b) in changed.items() if settled(key)]
 
 
 class Lock:
@@ -91,6 +101,17 @@ class Lock:
         self._file.close()
 
 
+def check(workdir: Path, wanted: config.Config) -> None:
+    """Refuse at once what `Lock` and `settle_config` would refuse, and begin nothing.
+
+    Raises:
+        UserError: another process holds the workdir, or it holds a run with another config.
+    """
+    if workdir.exists():
+        with Lock(workdir):
+            _refuse_other_config(workdir, wanted)
+
+
 def settle_config(workdir: Path, wanted: config.Config) -> None:
     """Write config.json; once there is a checkpoint, hold the config to the one that is there.
 
@@ -99,6 +120,11 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
     Raises:
         UserError: a key that is not `free` differs; the text lists old -> new, key by key.
     """
+    _refuse_other_config(workdir, wanted)
+    write_json(workdir / "config.json", config.to_dict(wanted))
+
+
+def _refuse_other_config(workdir: Path, wanted: config.Config) -> None:
     path = workdir / "config.json"
     begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
     if path.exists() and begun:
@@ -109,11 +135,10 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "
                 "give the old values back, or train in another --workdir"
             )
-    write_json(path, config.to_dict(wanted))
 
 
 def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
-    """Versions, commit, device and seed: what run.json and every checkpoint say about where numbers came from."""
+    """Return versions, commit, device and seed: where numbers came from, for run.json and every checkpoint."""
     names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
@@ -133,7 +158,7 @@ def _version(package: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -153,73 +178,97 @@ def _commit() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A trained model as its workdir holds it."""
+class Found:
+    """A trained model on the disk that was looked at and not loaded: what can be refused without JAX has been.
 
+    Attributes:
+        workdir: the folder or packed file.
+        tokenizer: None of a packed file, whose tokenizer is read with its weights.
+        folders: the checkpoints to try, one after the other; none of a packed file.
+        ode: knobs of `config.model.ode` to compute with in place of the model's own: {"steps": 4}, {"rtol": 0.01}.
+    """
+
+    workdir: Path
     config: config.Config
-    tokenizer: Any
-    model: Any
-    params: Any
-    step: int
-    meta: dict[str, Any]
-    folder: Path  # of the checkpoint, or the packed file
+    tokenizer: Tokenizer | None
+    checkpoint: str
+    averaged: bool
+    folders: tuple[Path, ...]
+    ode: Mapping[str, Any]
+
+    def refuse_packed(self) -> None:
+        """Raise a UserError where this is a packed file, whose weights have no gradients."""
+        if not self.folders:
+            refuse_packed(self.workdir)
 
 
-def open_run(workdir: Path, checkpoint: str = "newest", averaged: bool = False) -> Run:
-    """Open a workdir, or a packed model, for reading. It may be in use by a training process; nothing is changed.
+def find(
+    workdir: Path, checkpoint: str = "newest", averaged: bool = False, ode: Mapping[str, Any] = MappingProxyType({})
+) -> Found:
+    """Look for a model in a workdir, or in a packed file. Imports no JAX, so that a mistake is answered at once.
 
     Args:
         checkpoint: "newest", "best" (lowest validation loss) or a step.
-        averaged: take the averaged weights (train.ema or train.tail) instead of the raw ones.
+        averaged: take the average of the weights (train.ema or train.tail) instead of the raw ones.
+        ode: see `Found`.
 
     Raises:
-        UserError: not a workdir, no checkpoint yet, no such checkpoint, or one that does not fit.
+        UserError: not a workdir, no checkpoint yet, no such checkpoint, no average, or no ODE layer.
+    """
+    settings = config.read(workdir / "config.json")
+    if ode and not settings.model.has_ode:
+        flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
+        raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")
+    if workdir.is_file():
+        if checkpoint != "newest" or averaged:
+            raise UserError(f"--checkpoint and --averaged choose from a workdir; {workdir} holds one model")
+        return Found(workdir, settings, None, checkpoint, averaged, (), ode)
+    tokenizer = tokenizers.load(workdir / "tokenizer.json")
+    folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
+    if averaged and not (settings.train.ema or settings.train.tail):
+        raise UserError(f"{workdir}: was trained without --config.train.ema or .tail, so it has no averaged weights")
+    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
+
+
+def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = False) -> Run:
+    """Open a workdir, or a packed model, for reading. It may be in use by a training process; nothing is changed.
+
+    Args:
+        model: where it is, or what `find` found there with a checkpoint that was chosen.
+        checkpoint, averaged: as `find`.
+
+    Raises:
+        UserError: as `find`, or the checkpoint does not fit the config.
         StorageError: no sound checkpoint.
     """
     import jax
 
-    from juliagpt_jax.data import tokenizer as tokenizers
     from juliagpt_jax.models import build
-    from juliagpt_jax.models.build import at_step, build_model
-    from juliagpt_jax.store.checkpoint import Damaged, load_params, read_meta, steps
+    from juliagpt_jax.store import checkpoint as checkpoints
+    from juliagpt_jax.store import packed
 
-    if workdir.is_file():
-        return _open_file(workdir, checkpoint, averaged)
-    settings = config.read(workdir / "config.json")
+    found = model if isinstance(model, Found) else find(model, checkpoint, averaged)
+    if found.tokenizer is None:
+        return packed.read(found.workdir)
+    settings = found.config
     build.check(settings)
-    tokenizer = tokenizers.load(workdir / "tokenizer.json")
-    model = build_model(settings, tokenizer.vocab_size)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
-    folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
-    for folder in folders:
+    decoder = build.build_model(settings, found.tokenizer.vocab_size)
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
+    for folder in found.folders:
         try:
-            params = load_params(folder, target, averaged)
+            params = checkpoints.load_params(folder, target, found.averaged)
             meta = read_meta(folder)
-            return Run(settings, tokenizer, at_step(settings, model, meta["step"]), params, meta["step"], meta, folder)
+            trained = build.at_step(settings, decoder, meta["step"])
+            return Run(settings, found.tokenizer, trained, params, meta["step"], meta, folder, found.averaged)
         except (StorageError, Damaged) as error:
-            if checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
-                return open_run(workdir, checkpoint, averaged)
-            if folder == folders[-1]:
+            if found.checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
+                return open_run(found.workdir, found.checkpoint, found.averaged)
+            if folder == found.folders[-1]:
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
     raise AssertionError("unreachable: there is at least one folder")
-
-
-def _open_file(path: Path, checkpoint: str, averaged: bool) -> Run:
-    from juliagpt_jax.store import packed
-
-    if checkpoint != "newest" or averaged:
-        raise UserError(f"--checkpoint and --averaged choose from a workdir; {path} holds one model")
-    model = packed.read(path)
-    return Run(model.config, model.tokenizer, model.decoder, model.params, model.meta["step"], model.meta, path)
-
-
-def refuse_packed(run: Run) -> None:
-    """Raises UserError where the weights are bytes: they have no gradients."""
-    if run.model.int8:
-        raise UserError(f"{run.folder}: a packed model has no gradients; give the workdir that it was made of")
 
 
 def _checkpoints(workdir: Path, wanted: str, steps: list[int]) -> list[Path]:

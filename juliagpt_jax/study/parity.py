@@ -27,6 +27,7 @@ from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.ground.knobs.names import first_names
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
@@ -326,6 +327,6 @@ class Results:
 
 def recipe(settings: config.Config, corpus: Corpus) -> str:
     """Hash of all that a run's numbers depend on beside arm and seed."""
-    kept = config.to_dict(dataclasses.replace(settings, seed=0))
+    kept = first_names(config.flatten(config.to_dict(dataclasses.replace(settings, seed=0))))
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax", "torch")]
-    return hashlib.sha256(json.dumps([kept, corpus.fingerprint, versions]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([kept, corpus.fingerprint, versions], sort_keys=True).encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from juliagpt_jax.ground.knobs.names import modern_names
 from juliagpt_jax.study import tables
 from juliagpt_jax.study.tables import Line
 
@@ -106,7 +107,7 @@ def draw(lines: Sequence[Line], baseline: str, folder: Path) -> list[Path]:
 
 def _model(line: Line) -> str:
     """Return the knobs that decide the cost of an arm's model."""
-    knobs = line.rows[0].get("config", {})
+    knobs = modern_names(line.rows[0].get("config", {}))
     return str({key: value for key, value in sorted(knobs.items()) if key.startswith("model.")})
 
 

@@ -102,13 +102,13 @@ class Cell:
     def made_by(self, recipe: Mapping[str, Any]) -> bool:
         """True where what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that
         it does not know is newer than it, and must stand at its default, which is what the code did before."""
-        old = modern_names(recipe.get("config", {}))
         same = all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
-        return same and same_config(self.config, old, self.defaults)
+        return same and same_config(self.config, recipe.get("config", {}), self.defaults)
 
 
 def same_config(config: Mapping[str, Any], old: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
     """True where a config, all knobs by dotted name, is what an older version of the code knew as `old`."""
+    old = modern_names(old)
     return all(key in config and config[key] == value for key, value in old.items()) and all(
         key in old or value == defaults[key] for key, value in config.items()
     )

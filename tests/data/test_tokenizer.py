@@ -197,6 +197,26 @@ def test_library_tokenizer_with_a_prefix(bpe):
     begins = LibraryTokenizer(bpe.content | {"post_processor": template | {"special_tokens": special}}, 320, None)
     assert begins.prefix == (0,) and begins.lead == 0
     assert begins.encode("the").tolist() == bpe.encode("the").tolist(), "a text in itself has none"
+    for text in ("the", ""):
+        for whole in (False, True):
+            ids, hidden = begins.prompt(text, begins=whole)
+            assert ids.tolist() == [0, *bpe.encode(text).tolist()] and hidden == 1
+
+
+def test_prompts_of_a_tokenizer_without_a_prefix(bpe):
+    """All of a prompt is text; of an empty one the token that begins a text. What begins a text has it in any case."""
+    letters = CharTokenizer.train("\nab")
+    for tokenizer in (bpe, letters):
+        own = tokenizer.encode("ab").tolist()
+        prompt = tokenizer.prompt("ab")
+        assert prompt.ids.tolist() == own and prompt.hidden == 0 and prompt.ids.dtype == np.int32
+        begins = tokenizer.prompt("ab", begins=True)
+        assert begins.ids.tolist() == [tokenizer.lead, *own] and begins.hidden == 1
+        for nothing in (tokenizer.prompt(""), tokenizer.prompt("", begins=True), tokenizer.prompt("\ud800", "skip")):
+            assert nothing.ids.tolist() == [tokenizer.lead] and nothing.hidden == 1
+        with pytest.raises(UserError, match=r"U\+D800"):
+            tokenizer.prompt("a\ud800")
+    assert letters.prompt("a\tb", "skip").ids.tolist() == letters.encode("ab").tolist()
 
 
 def test_library_tokenizer_that_changes_the_text(bpe):

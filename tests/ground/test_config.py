@@ -257,6 +257,8 @@ LINES = [
         )
         for module, more in [("main", []), ("benchmark", ["--what=train"])]
     ],
+    ("main", [f"--config={BASE}", "--config.model.ode_steps=3"], "it is --config.model.ode.steps now"),
+    ("benchmark", [f"--config={BASE}", "--what=train", "--config.data.pacing=root"], "it is --config.data.curriculum."),
     ("main", [], "--config"),
     ("main", ["--config"], "--config"),
     ("main", ["--config=configs/bas.py"], "config file configs/bas.py does not exist; did you mean base.py"),
@@ -330,6 +332,10 @@ FILES = {
     "lacks a group": ("EDIT del c.mesh", "config.mesh: missing from the config file"),
     "unknown key": ("EDIT c.train.nesterov = 0.9", "config.train.nesterov: no such key; there are: "),
     "misspelt key": ("EDIT c.train.warm_up = 5", "config.train.warm_up: no such key; did you mean warmup"),
+    "a knob that has moved": (
+        "EDIT c.model.ode_steps = 6",
+        "config.model.ode_steps: has moved: it is config.model.ode.st",
+    ),
     "no group": ("EDIT c.mesh = 3", "config.mesh: is a group of keys, not the value 3"),
     "no value": ("EDIT c.train.lr = None", "config.train.lr: needs a number, not None"),
     "a list": ("EDIT c.train.lr = [1.0]", "config.train.lr: needs a number, not "),

@@ -1,5 +1,7 @@
 """Generation equals running the model again for every token, whatever shares the batch, and compiles little."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,12 @@ import pytest
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import generate
-from juliagpt_jax.inference.generate import SMALLEST_BUCKET, Generator, bucket_for
+from juliagpt_jax.inference.generate import SMALLEST_BUCKET, Generator, bucket_for, compiled_programs
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training.state import initial_state
 
+ROOT = Path(__file__).parents[2]
 VOCAB, SLOTS = 13, 32
 GREEDY, SAMPLED = Rule(greedy=True), Rule(temperature=1.5, top_p=0.95)
 
@@ -178,3 +181,16 @@ def test_compilations(generator):
     assert here.compilations == {"prefill": 2, "decode": 2}, "another rule"
     here.generate([prompt(4), prompt(9)], 50, GREEDY)
     assert here.compilations == {"prefill": 3, "decode": 3}, "another batch size"
+
+
+def test_programs_are_counted():
+    """One for each shape and dtype that a function was called with; by the one place that asks JAX for it."""
+    function = jax.jit(lambda x: x + 1)
+    counts = []
+    for x in (1.0, 2.0, np.zeros(3), np.ones(3), np.zeros(4), np.zeros(4, np.int32)):
+        function(np.asarray(x))
+        counts.append(compiled_programs(function))
+    assert counts == [1, 1, 2, 2, 3, 4]
+    files = [*ROOT.glob("juliagpt_jax/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("experiments/**/*.py")]
+    word = "_cache" + "_size"
+    assert [path.name for path in files if word in path.read_text("utf-8")] == ["generate.py"]

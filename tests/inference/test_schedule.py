@@ -1,5 +1,6 @@
 """ODE models at the front door: trained at a tolerance, evaluated and decoding on the schedule that it asks for."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import schedule
+from juliagpt_jax.store import export
 from juliagpt_jax.store.workdir import open_run
 
 ODE = ["model.depth=ode", "model.ode.solver=midpoint", "model.ode.steps=2", "model.ode.speed=2.0"]
@@ -35,10 +37,11 @@ def test_as_trained(trained, tmp_path):
     """On the checkpoint's own schedule; averaged weights have another, looked for beside them."""
     run = open_run(trained)
     (own,) = run.meta["schedule"]
-    assert schedule.as_trained(run, tmp_path).schedule == (tuple(own),)
+    run = dataclasses.replace(run, folder=tmp_path / "checkpoints" / "10")
+    assert schedule.as_trained(run).schedule == (tuple(own),)
     (tmp_path / "schedules.json").write_text('{"step 10 averaged, midpoint, 0.05": [[0, 0.25, 1]]}')
-    assert schedule.as_trained(run, tmp_path).schedule == (tuple(own),)
-    assert schedule.as_trained(run, tmp_path, averaged=True).schedule == ((0, 0.25, 1),)
+    assert schedule.as_trained(run).schedule == (tuple(own),)
+    assert schedule.as_trained(dataclasses.replace(run, averaged=True)).schedule == ((0, 0.25, 1),)
 
 
 def test_generate_needs_no_text(micro, trained):
@@ -49,7 +52,7 @@ def test_generate_needs_no_text(micro, trained):
         (sample,) = answer(micro.run("generate", *flags))["samples"]
         assert len(sample["text"]) == 8
         other = micro.run("generate", *flags, "--ode_rtol=0.01")  # not kept yet, and the text is another now
-        assert other.returncode == 2 and "a schedule is calibrated on the training text" in other.err
+        assert other.returncode == 2 and f"is not the text that {trained} was trained on: put it back" in other.err
     finally:
         micro.text.write_text(before)
 
@@ -67,9 +70,20 @@ def test_evaluate_says_what_leaks(micro, trained):
 def test_damaged_schedules_are_said_so(tmp_path):
     (tmp_path / "schedules.json").write_text('{"step 10, midpoint, 0.02": [[0, 0.5]]}')
     decoder = SimpleNamespace(model=SimpleNamespace(ode=SimpleNamespace(solver="midpoint", rtol=0.02), layers=1))
-    run = SimpleNamespace(step=10)  # has no text: a schedule calibrated anew would be an AttributeError
+    run = SimpleNamespace(step=10, workdir=tmp_path, averaged=False)  # has no text: to calibrate would fail otherwise
     with pytest.raises(UserError, match=r"schedules.json: damaged .* remove it"):
-        schedule._stored(run, tmp_path, False, decoder)
+        schedule._stored(run, decoder)
+
+
+def test_a_packed_model_is_calibrated_and_keeps_no_file(trained, tmp_path):
+    """On its own schedule as it is; at another tolerance on one that is measured each time."""
+    path = tmp_path / "small.safetensors"
+    export.pack(open_run(trained), "int8", path, "", "f32")
+    run = open_run(path)
+    assert schedule.as_trained(run).schedule == (tuple(run.meta["schedule"][0]),)
+    finer, adaptive = schedule.choose(run, {"rtol": 0.001})
+    assert len(finer.schedule[0]) > len(run.meta["schedule"][0]) and adaptive.model.ode.rtol == 0.001
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_stack_has_no_steps(micro, clean, says):

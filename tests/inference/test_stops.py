@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference import stops as stops_of
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import Cutter, stream_texts
 
@@ -73,3 +74,17 @@ def test_rows_stop_by_themselves_and_the_loop_ends_with_the_last(size):
     came = list(stream_texts(generator, tokenizer, [tokenizer.encode("c")] * 4, 8, Rule(), 0, ["..", "abca."]))  # pyright: ignore
     assert ["".join(piece[row][0] for piece in came) for row in range(4)] == ["ab.cabca", "abc", "", "abcabcab"]
     assert [end for _, end in came[-1]] == [False, True, True, False]
+
+
+def test_a_whole_text_is_cut_as_it_is_while_it_is_written():
+    """At the stop that is complete first, of several at once at the longest: as a `Cutter` cuts its pieces."""
+    for text, stops, rest in [
+        ("one two", ["two"], "one "),
+        ("one two", ["three"], "one two"),
+        ("one two", [], "one two"),
+        ("abcd", ["abcd", "b"], "a"),
+        ("abc", ["bc", "abc", "c"], ""),
+    ]:
+        assert stops_of.cut(text, stops) == rest
+        cutter = Cutter(stops)
+        assert "".join([*map(cutter.push, text), cutter.end()]) == rest

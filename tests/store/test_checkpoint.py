@@ -261,7 +261,7 @@ def test_a_sound_step_that_does_not_load_is_not_called_damaged(folder, monkeypat
     assert (folder / "20").is_dir() and (folder / "10").is_dir()
 
 
-@pytest.mark.parametrize("where", ["_hashes", "write_json", "sync_folder"])
+@pytest.mark.parametrize("where", ["hashes", "write_json", "sync_folder"])
 def test_a_failed_save_warns_leaves_the_older_steps_and_no_litter_and_is_tried_again(
     folder, monkeypatch, capsys, where
 ):

@@ -1,6 +1,7 @@
 """A model leaves and comes back: the same numbers, or one line that says why not. What the other programs make of the
 files is in test_outside.py, by hand."""
 
+import dataclasses
 import json
 import string
 import struct
@@ -56,7 +57,7 @@ def flat(run: Run) -> dict[str, np.ndarray]:
 
 
 def written(run: Run, kind: str, out: Path, precision: str = "f32", report=(), averaged=False) -> Path:
-    export.export(run, kind, out, precision, dict(report), averaged)
+    export.export(dataclasses.replace(run, averaged=averaged), kind, out, precision, dict(report))
     return out
 
 

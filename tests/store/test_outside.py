@@ -53,7 +53,7 @@ def greedy(run, prompt: str, count: int) -> str:
 def test_transformers_opens_it(run, tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
-    export.export(run, "hf", tmp_path / "hf", "f32", {}, False)
+    export.export(run, "hf", tmp_path / "hf", "f32", {})
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert theirs.dtype == torch.float32
@@ -74,7 +74,7 @@ def test_transformers_opens_it(run, tmp_path):
 def test_transformers_opens_half_precision(run, precision, tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
-    export.export(run, "hf", tmp_path / "hf", precision, {}, False)
+    export.export(run, "hf", tmp_path / "hf", precision, {})
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     assert theirs.dtype == {"f16": torch.float16, "bf16": torch.bfloat16}[precision]
     given = export.read(tmp_path / "hf")
@@ -142,7 +142,7 @@ def test_llama_cpp_opens_it(run, tmp_path):
     if run.form == "gpt2":
         pytest.skip("--format=gguf takes models of Llama's form")
     for precision in ("f32", "f16", "bf16"):
-        export.export(run, "gguf", tmp_path / precision, precision, {}, False)
+        export.export(run, "gguf", tmp_path / precision, precision, {})
         model = llama_cpp.Llama(
             str(tmp_path / precision), n_ctx=64, n_threads=1, logits_all=True, type_k=0, type_v=0, verbose=False
         )

@@ -20,7 +20,7 @@ from juliagpt_jax.models import precision
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import by_path, count
 from juliagpt_jax.store import export, packed
-from juliagpt_jax.store.workdir import Run, open_run, refuse_packed
+from juliagpt_jax.store.workdir import Run, open_run
 
 TOKENIZER = CharTokenizer.train("\n " + string.ascii_lowercase)
 SHAPE = ("model.width=22", "model.heads=1", "model.layers=1", "model.ffn_mult=1.5")  # no side divides by 4 or 5
@@ -111,9 +111,9 @@ def test_int8_of_any_model(tiny, tmp_path):
         again = open_run(tmp_path / f"{n}")
         assert_same_tree(again.params, params)
         assert again.model == decoder
-        with pytest.raises(UserError, match="packed model has no gradients"):
-            refuse_packed(again)
-        with pytest.raises(UserError, match="is a packed model; export from"):
+        with pytest.raises(UserError, match="is a packed model, which has no gradients; give the workdir"):
+            again.refuse_packed()
+        with pytest.raises(UserError, match=r"is a packed model, which has lost .*; export from the workdir"):
             export.pack(again, "int8", tmp_path / "again", "", "f32")
         with pytest.raises(UserError, match="is a packed model, which trains no further"):
             export.read(tmp_path / f"{n}")
@@ -165,7 +165,7 @@ def test_before_it_turns_ternary_a_run_is_dense(tiny, tmp_path):
         export.pack(early, "ternary", tmp_path / "a", "2bit", "f16")
     export.pack(early, "int8", tmp_path / "b", "", "f16")
     assert open_run(tmp_path / "b").config == subln
-    export.export(early, "safetensors", tmp_path / "c", "f32", {}, False)
+    export.export(early, "safetensors", tmp_path / "c", "f32", {})
     assert export.read(tmp_path / "c").fields["linear"] == "subln"
 
 
@@ -241,7 +241,7 @@ def test_metadata_that_are_damaged(sound, tmp_path):
     large = values | {"model": values["model"] | {"layers": 10**9}}
     for change, says in [
         ({"format": "pt"}, "is no packed model"),
-        ({"config": "{"}, "metadata are damaged"),
+        ({"config": "{"}, "no packed model either"),
         ({"config": "{}"}, "config.data: missing"),
         ({"config": json.dumps(large)}, "1 blocks, and its config says model.layers=1000000000"),
         ({"tokenizer": "5"}, "metadata are damaged"),

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from juliagpt_jax.evaluation.chunk_scores import lines
+from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.inference.scoring import lead_token
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.study.retraining import Retrainer, interval, lds, parts
@@ -32,7 +33,7 @@ def test_a_run_is_that_of_main(micro, clean):
         np.testing.assert_allclose(mine, theirs, atol=2e-4)
     some = chunks.take(np.arange(0, 200))
     ((_, other),) = retrainer.train(some, 5)
-    assert retrainer._step._cache_size() == 1
+    assert compiled_programs(retrainer._step) == 1
     assert np.abs(other["embedding"] - kept[-1][1]["embedding"]).max() > 0.01
     queries = chunks.take(np.arange(3))
     assert retrainer.losses(other, queries).shape == (3,)

@@ -235,13 +235,13 @@ loop.make_train_step = making
     saving = """
 import os, signal, time
 from juliagpt_jax.store import checkpoint
-hashes = checkpoint._hashes
+hashes = checkpoint.hashes
 def hashing(folder):
     if folder.name.startswith("40"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
     return hashes(folder)
-checkpoint._hashes = hashing
+checkpoint.hashes = hashing
 """
     stopped = micro.train(tmp_path / "w", code=143, before=saving)
     assert "stopped after step 40 of 40" in stopped.err and not (tmp_path / "w" / "DONE").exists()
@@ -320,12 +320,12 @@ def test_one_save_that_fails_is_tried_again_and_the_last_one_must_not_fail(micro
     failing = """
 import errno
 from juliagpt_jax.store import checkpoint
-hashes = checkpoint._hashes
+hashes = checkpoint.hashes
 def full(folder):
     if folder.name.split(".")[0] in {!r}:
         raise OSError(errno.ENOSPC, "No space left on device")
     return hashes(folder)
-checkpoint._hashes = full
+checkpoint.hashes = full
 """
     last = micro.train(tmp_path / "w", code=4, before=failing.format(["20", "40"]))
     assert (

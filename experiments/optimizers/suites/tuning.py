@@ -82,6 +82,7 @@ def arm(name: str, knobs: dict[str, float]) -> Arm:
 
 
 def get_suite(scale: str) -> Suite:
+    # Arms are named as the results are: "kfac_damping", of before the knobs had groups.
     label = lambda knobs: ", ".join(f"{knob.replace('.', '_')} {value:g}" for knob, value in knobs.items())
     return Suite(
         config=f"configs/{scale}.py",

@@ -7,7 +7,7 @@ from juliagpt_jax.ground.knobs import limits
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
-    """In which order windows come: `config.data.curriculum`."""
+    """The order in which windows come, from easy to hard."""
 
     by: str = limits.text(was="order_by")
     after: float = limits.at_least(0, was="order_after")
@@ -19,7 +19,7 @@ class Curriculum:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run trains on."""
+    """The text that a run trains on, and what is taken of it."""
 
     path: str = limits.text()
     tokenizer: str = limits.text()

@@ -1,4 +1,4 @@
-"""What a knob's field says of it: its limits, what runs had before it existed, and its name before it moved.
+"""Fields of knobs, each with its limits, what runs had before it existed, and its name before it moved.
 
 Nothing here has a default value: values, and what follows from them, live in the config files; `configs/base.py` names
 every knob with its why.

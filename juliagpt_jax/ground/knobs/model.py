@@ -7,7 +7,7 @@ from juliagpt_jax.ground.knobs import limits
 
 @dataclasses.dataclass(frozen=True)
 class ODE:
-    """Layers whose depth is "ode": `config.model.ode`."""
+    """Layers whose depth is "ode": a Neural ODE in place of a residual step."""
 
     solver: str = limits.text(was="ode_solver")
     steps: int = limits.within(1, 1024, was="ode_steps")
@@ -25,7 +25,7 @@ class ODE:
 
 @dataclasses.dataclass(frozen=True)
 class Monarch:
-    """Monarch Linears and the Monarch mixers: `config.model.monarch`."""
+    """Monarch Linears and the Monarch mixers."""
 
     blocks: int = limits.at_least(1, was="monarch_blocks")
     conv_width: int = limits.at_least(1, was="conv_width")

@@ -22,15 +22,20 @@ def walk(group: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclas
             yield prefix + field.name, field
 
 
-def _before_it_moved(key: str, field: dataclasses.Field) -> str:
-    return ".".join([*key.split(".")[:-2], field.metadata["was"]])
+def moved(knobs: Mapping[str, dataclasses.Field]) -> dict[str, str]:
+    """Return {"model.ode_steps": "model.ode.steps"} of every knob that moved."""
+    was = lambda key, field: ".".join([*key.split(".")[:-2], field.metadata["was"]])
+    return {was(key, field): key for key, field in knobs.items() if field.metadata["was"]}
+
+
+def before(knobs: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
+    """Return {name: what every run had before the knob existed} of every knob newer than the first version."""
+    return {key: field.metadata["before"] for key, field in knobs.items() if "before" in field.metadata}
 
 
 KNOBS = dict(walk())
-# {"model.ode_steps": "model.ode.steps"} of every knob that moved.
-MOVED = {_before_it_moved(key, field): key for key, field in KNOBS.items() if field.metadata["was"]}
-# {name: what every run had before the knob existed} of every knob that is newer than the first version.
-BEFORE = {key: field.metadata["before"] for key, field in KNOBS.items() if "before" in field.metadata}
+MOVED = moved(KNOBS)
+BEFORE = before(KNOBS)
 
 
 def modern(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +65,14 @@ def modern(values: Mapping[str, Any]) -> dict[str, Any]:
 def modern_names(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same for values by dotted name, {"model.ode_steps": 6}, as rows of results have them."""
     return BEFORE | {MOVED.get(key, key): value for key, value in flat.items()}
+
+
+def first_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `modern_names`: values by the names that knobs first had, without knobs that are newer and stand at what
+    every run had before them. A hash of these outlives knobs that move or are added."""
+    moved_from = {new: old for old, new in MOVED.items()}
+    as_before = lambda key, value: key in BEFORE and BEFORE[key] == value
+    return {moved_from.get(key, key): value for key, value in flat.items() if not as_before(key, value)}
 
 
 def _group(values: Any, key: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from juliagpt_jax.ground.knobs import limits
 
 @dataclasses.dataclass(frozen=True)
 class Muon:
-    """`config.train.muon`."""
+    """The optimizer Muon."""
 
     momentum: float = limits.below_one(was="muon_momentum")
     polar: str = limits.text(was="muon_polar")
@@ -15,7 +15,7 @@ class Muon:
 
 @dataclasses.dataclass(frozen=True)
 class Soap:
-    """`config.train.soap`."""
+    """The optimizer SOAP."""
 
     every: int = limits.at_least(1, was="soap_every")
     max_side: int = limits.at_least(1, was="soap_max_side")
@@ -23,7 +23,7 @@ class Soap:
 
 @dataclasses.dataclass(frozen=True)
 class KFac:
-    """`config.train.kfac`."""
+    """The optimizer K-FAC."""
 
     fisher: str = limits.one_of("sampled", "empirical", was="kfac_fisher")
     sharing: str = limits.one_of("expand", "reduce", was="kfac_sharing")
@@ -36,7 +36,7 @@ class KFac:
 
 @dataclasses.dataclass(frozen=True)
 class Ngram:
-    """The penalty beside the loss: `config.train.ngram`."""
+    """The penalty beside the loss that the corpus's n-grams set."""
 
     kind: str = limits.text(was="ngram")
     weight: float = limits.at_least(0, was="ngram_weight")
@@ -53,7 +53,7 @@ class DoReMi:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """How a model is trained."""
+    """The training of a model: budget, optimizer, measurements, checkpoints."""
 
     steps: int = limits.at_least(1)
     batch_size: int = limits.at_least(1)

@@ -10,7 +10,7 @@ from juliagpt_jax.ground.knobs.train import Train
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """Devices: `config.mesh`."""
+    """Devices that share the work."""
 
     data: int = limits.at_least(0)
     model: int = limits.at_least(1)
