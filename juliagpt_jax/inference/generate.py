@@ -20,7 +20,7 @@ import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule, draw
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.precision import cast
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
@@ -37,11 +37,11 @@ class Generator:
             a batch size and prompt bucket.
     """
 
-    def __init__(self, model: Decoder, params: Any, sinks: int = 0, slots: int = 0):
+    def __init__(self, model: Model, params: Any, sinks: int = 0, slots: int = 0):
         """Raises UserError when the sinks leave no room for newer tokens in half a context. `slots`: 0 for the model's
         context."""
         self.model, self.sinks = model, sinks
-        self.slots = slots or model.model.context
+        self.slots = slots or model.config.context
         if not 0 <= sinks < self.slots // 2:
             raise UserError(
                 f"sinks={sinks} is outside 0 .. {self.slots // 2 - 1}: with the newest they are half a context"

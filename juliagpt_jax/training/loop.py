@@ -25,7 +25,7 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters
 from juliagpt_jax.models.build import at_step, build_model
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.objectives import ngrams
 from juliagpt_jax.store import packed
@@ -162,7 +162,7 @@ class Trainer:
         """Note what compiling the step took, its FLOPs and memory: of `replicas` that it computes at once, one's
         share."""
         self.compile_s = seconds
-        flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.model)
+        flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.config)
         self.train_flops_step = flops * self.mesh.size / replicas
         self.step_memory_bytes = cost.memory_bytes(step_function) / replicas
 
@@ -262,7 +262,7 @@ class Trainer:
             helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
             if train.optimizer == "kfac":
                 helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac.damping"
-            if adaptive(self.model.model):
+            if adaptive(self.model.config):
                 helps += f". Or {schedule.why(self.model)}"
             raise NumericalError(
                 f"step {step}: {culprit} is not finite, for the {values['bad_in_row']}th step in a row; none was "
@@ -282,19 +282,19 @@ class Trainer:
             self.evaluations[name] = scoring.mean_loss(losses, targets)
         return self.evaluations
 
-    def _fixed(self, params: Any) -> Decoder:
+    def _fixed(self, params: Any) -> Model:
         """The model as it is evaluated and decodes: dense before `train.ternary_from`. Where training follows a
         tolerance that is on the schedule for these weights: the steps of training look ahead."""
         model = at_step(self.config, self.model, int(self.state.step))
-        if not adaptive(model.model):
+        if not adaptive(model.config):
             return model
-        windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self._lead)
+        windows, _ = scoring.spread(self.corpus.train, model.config.context, schedule.WINDOWS, self._lead)
         times = schedule.calibrate(model, params, windows)
         return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of_now(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that decoding starts from the workdir alone."""
-        return {"schedule": self._fixed(self.state.params).schedule} if adaptive(self.model.model) else {}
+        return {"schedule": self._fixed(self.state.params).schedule} if adaptive(self.model.config) else {}
 
     def _load_generator(self) -> Generator:
         """The generator with the weights, and on the schedule, of now."""

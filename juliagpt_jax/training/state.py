@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.training.optimizers import OPTIMIZERS
 
 INITIAL_SCALE = 2.0**15
@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     mixture: Any = ()  # DoReMi's weights of domains (training/doremi.py), or () elsewhere
 
 
-def initial_state(config: config.Config, model: Decoder, params: Any = None) -> TrainState:
+def initial_state(config: config.Config, model: Model, params: Any = None) -> TrainState:
     """Given parameters, or fresh ones from the seed, and the optimizer's empty state. Pure: may be jitted or only
     shaped."""
     if params is None:

@@ -16,9 +16,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference.scoring import token_losses
-from juliagpt_jax.models import capture
+from juliagpt_jax.models import capture, roles
 from juliagpt_jax.models.build import at_step
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.ngrams import Penalty
 from juliagpt_jax.training import kfac, schedules
@@ -32,7 +32,7 @@ GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 
 def make_train_step(
     config: config.Config,
-    model: Decoder,
+    model: Model,
     mesh: jax.sharding.Mesh,
     penalty: Penalty | None = None,
     weighted: bool = False,
@@ -59,7 +59,7 @@ def make_train_step(
 
 
 def make_joint_step(
-    config: config.Config, model: Decoder, mesh: jax.sharding.Mesh, seeds: Sequence[int], penalty: Penalty | None = None
+    config: config.Config, model: Model, mesh: jax.sharding.Mesh, seeds: Sequence[int], penalty: Penalty | None = None
 ):
     """The jitted step of several runs that differ in their seed alone, as one vmapped train step:
     `joint(states, batches) -> ((state, metrics), ...)`, of tuples with what `train_step` has for each seed.
@@ -78,7 +78,7 @@ def make_joint_step(
 
 def pure_step(
     config: config.Config,
-    model: Decoder,
+    model: Model,
     mesh: jax.sharding.Mesh,
     penalty: Penalty | None = None,
     weighted: bool = False,
@@ -124,7 +124,7 @@ def pure_step(
             loss = lambda p: sampled_loss_sum(model, p, inputs, targets, key, draws, scale)
         else:
             loss = lambda p: loss_sum(model, p, inputs, targets, key, scale)[0]
-        linears = [path for path in paths(params) if capture.is_linear(path)]
+        linears = [path for path in paths(params) if roles.of(path).tapped]
         return capture.moments(loss, params, linears, len(inputs), train.kfac.sharing == "reduce")
 
     # Sums over the batch, of the gradient times the scale and of the loss.
