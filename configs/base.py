@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     config.model = model = ml_collections.ConfigDict()
+    model.kind = "decoder"  # a name of models/build.py: what the parts below are put together to
     model.width = 384  # channels of the residual stream
     model.layers = 6  # blocks of a mixer and a channel mixer
     model.heads = 3  # 128 channels a head did better than 64 in the published speed runs
@@ -55,6 +56,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
+    model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
+    model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
+    model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone

@@ -71,7 +71,7 @@ def turned(micro, tmp_path_factory):
 
 
 def test_checkpoints_open_as_what_they_were_trained_for(turned):
-    linear = lambda checkpoint: open_run(turned, checkpoint).model.model.linear
+    linear = lambda checkpoint: open_run(turned, checkpoint).model.config.linear
     assert [linear(at) for at in ("3", "6", "newest", "best")] == ["subln", "ternary", "ternary", "ternary"]
     assert open_run(turned, "best").step > TURN
     rows = {row["step"]: row for row in metrics.read(turned / "metrics.jsonl") if "val_loss" in row}
@@ -160,7 +160,7 @@ def test_a_subln_model_goes_on_as_a_ternary_one(turned, micro, tmp_path):
     )
     bring("ternary", "again")
     again, before = open_run(tmp_path / "again"), open_run(turned, "3")
-    assert again.model.model.linear == "ternary" and again.step == 0
+    assert again.model.config.linear == "ternary" and again.step == 0
     for path, leaf in flatten_dict(before.params, sep="/").items():
         np.testing.assert_array_equal(flatten_dict(again.params, sep="/")[path], leaf)
     assert config.read(tmp_path / "again" / "config.json").model.linear == "ternary"

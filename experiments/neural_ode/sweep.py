@@ -66,7 +66,7 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
             decoder = schedule.with_ode(twin, rtol=0.0).clone(schedule=times, parent=None)
             row["schedule"] = times
         score = lambda m: scoring.score_text(m, run.params, text, lead, batch=ROWS)
-        row |= score(decoder).to_dict() | {"evaluations": sum(evaluations(decoder.model, decoder.schedule))}
+        row |= score(decoder).to_dict() | {"evaluations": sum(evaluations(decoder.config, decoder.schedule))}
         inputs = np.zeros((ROWS, context), np.int32)
         program = scoring.window_losses.lower(decoder, run.params, inputs, inputs).compile()
         times_s = []

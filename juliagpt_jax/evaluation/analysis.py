@@ -18,7 +18,7 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.evaluation import attention, report, samples
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import count
 
 MOST_WORDS = 60  # a field of words with more (titles) is no table
@@ -44,7 +44,7 @@ class Effort:
     new_tokens: int = 200
 
 
-def analyse(model: Decoder, params: Any, corpus: Corpus, schoolroom: bool, effort: Effort) -> dict[str, Any]:
+def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort: Effort) -> dict[str, Any]:
     """Plain values: `parts`, `places`, `contexts`, `attention`, `samples`, `picked`, `copied`, and the loss of the
     validation text."""
     lead = scoring.lead_token(corpus.tokenizer)
@@ -96,11 +96,11 @@ def by_position(lengths: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     return {"place": bins} if len(lengths) > 1 else {}
 
 
-def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) -> list[dict[str, float]]:
+def by_context(model: Model, params: Any, tokens: np.ndarray, targets: int) -> list[dict[str, float]]:
     """The mean loss of the same tokens, spread evenly over a text, when the model sees but the last 1, 2, 4, ... tokens
     before each, up to its context. `more` is what it loses more than with the whole context. `error` and `more_error`
     are standard errors; the second is the smaller one, since a token is hard or easy with any context."""
-    context = model.model.context
+    context = model.config.context
     ends = np.unique(np.linspace(context, len(tokens) - 1, targets).astype(np.int64))
     found = {}
     for size in [*(2**k for k in range(math.ceil(math.log2(context)))), context]:
@@ -117,10 +117,10 @@ def by_context(model: Decoder, params: Any, tokens: np.ndarray, targets: int) ->
     return rows
 
 
-def of_heads(model: Decoder, params: Any, tokens: np.ndarray, lead: int, windows: int) -> dict[str, Any]:
+def of_heads(model: Model, params: Any, tokens: np.ndarray, lead: int, windows: int) -> dict[str, Any]:
     """Measure how far each attention head looks back, beside a head that looks everywhere alike; empty for a model
     without attention, or with layers that are ODEs."""
-    layers, context = attention.layers_with_heads(model), model.model.context
+    layers, context = attention.layers_with_heads(model), model.config.context
     if not layers:
         return {}
     inputs, _ = scoring.spread(tokens, context, windows, lead)
@@ -322,10 +322,10 @@ def draw(runs: dict[str, dict[str, Any]], maps: dict[str, tuple[list[str], np.nd
     return written
 
 
-def map_of(model: Decoder, params: Any, corpus: Corpus) -> tuple[list[str], np.ndarray]:
+def map_of(model: Model, params: Any, corpus: Corpus) -> tuple[list[str], np.ndarray]:
     """The first MAP_TOKENS tokens of the validation text behind the lead, as texts, and the weights of every head."""
     lead = scoring.lead_token(corpus.tokenizer)
-    inputs, _ = scoring.strided(corpus.val[:MAP_TOKENS], min(MAP_TOKENS, model.model.context), 1, lead)
+    inputs, _ = scoring.strided(corpus.val[:MAP_TOKENS], min(MAP_TOKENS, model.config.context), 1, lead)
     shown = lambda text: text.replace("\n", r"\n").replace(" ", "_").replace("$", r"\$")
     letters = [shown(str(corpus.tokenizer.decode(np.array([token])))) for token in inputs[0]]
     return letters, np.asarray(attention.maps(model, params, inputs[:1]))[:, 0]

@@ -1,10 +1,11 @@
 """Attention weights of every head, and how far back their mass lies.
 
-A model does not hand out its attention weights. They are computed again here, from what comes into each attention
-mixer and from its parameters; a test holds them to what the mixer makes of them.
+A model does not hand out its attention weights. They are asked of each attention mixer where it attends, with the
+queries and keys that it has there.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,66 +13,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
-from juliagpt_jax.models.mixers import Attention, of_layers
+from juliagpt_jax.models.attention import Attention
+from juliagpt_jax.models.interface import Model
+from juliagpt_jax.models.mixers import of_layers
 
 NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many nearest tokens are reported
 
 
-def weights(mixer: Attention, params: Any, x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Attention weights of each head, by which it multiplies the values: x (B, T, D) -> (B, H, T, T), rows add up to 1.
-
-    Args:
-        params: the mixer's own.
-        positions: (B or 1, T).
-    """
-    model = mixer.model
-    H, K = model.heads, model.kv_heads or model.heads
-    apply = lambda part, name, given: part.apply({"params": params[name]}, given)
-    q = split_heads(apply(mixer.linear(model.width, parent=None), "query", x), H)
-    k = split_heads(apply(mixer.linear(K * model.width // H, parent=None), "key", x), K)
-    if model.qk_norm:
-        norm = RMSNorm(model.norm_eps, parent=None)
-        q, k = apply(norm, "query_norm", q), apply(norm, "key_norm", k)
-    if model.positions == "rotary":
-        q, k = rotary(q, positions, model.rope_base), rotary(k, positions, model.rope_base)
-    k = jnp.repeat(k, H // K, axis=1)
-    scores = jnp.einsum("bhtc,bhsc->bhts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    visible = positions[:, None, None, :] <= positions[:, None, :, None]
-    return jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
-
-
-def layers_with_heads(model: Decoder) -> list[int]:
-    """The layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
-    if model.model.has_ode:
-        return []
-    return [i for i, kind in enumerate(of_layers(model.model)) if kind is Attention]
-
-
-def of_windows(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
-    """The attention weights of tokens (B, T) in each of `layers_with_heads`: (layers, B, H, T, T)."""
+def seen(run: Callable[[], Any]) -> list[jax.Array]:
+    """Return what each head of every attention mixer multiplies the values with while `run` runs without a cache:
+    (B, H, T, T) each, rows that add up to 1."""
     found = []
 
     def watch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         mixer = context.module
-        if isinstance(mixer, Attention) and context.method_name == "__call__":
-            found.append(weights(mixer, mixer.variables["params"], args[0], args[1]))
+        if isinstance(mixer, Attention) and context.method_name == "attend":
+            q, k, _, positions, *_ = args
+            found.append(mixer.weights(q, k, positions))
         return call(*args, **kwargs)
 
-    with nn.intercept_methods(watch):  # without remat, which would trace the block a second time
-        model.clone(remat=False, parent=None).apply({"params": params}, tokens)
-    return jnp.stack(found)
+    with nn.intercept_methods(watch):
+        run()
+    return found
+
+
+def layers_with_heads(model: Model) -> list[int]:
+    """Return the layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
+    if model.config.has_ode:
+        return []
+    return [i for i, kind in enumerate(of_layers(model.config)) if kind is Attention]
+
+
+def of_windows(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
+    """Return the attention weights of tokens (B, T) in each of `layers_with_heads`: (layers, B, H, T, T)."""
+    plain = model.clone(remat=False, parent=None)  # which would trace the block a second time
+    return jnp.stack(seen(lambda: plain.apply({"params": params}, tokens)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def maps(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
+def maps(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
     """`of_windows`, compiled."""
     return of_windows(model, params, tokens)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
+def _mass(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
     T = tokens.shape[1]
     queries = jnp.arange(T // 2, T)
     back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> index
@@ -81,7 +67,7 @@ def _mass(model: Decoder, params: Any, tokens: jax.Array) -> jax.Array:
     return jnp.where(back[None, None, None] >= 0, looked, 0).sum(axis=(1, 3)) / (len(tokens) * len(queries))
 
 
-def mass(model: Decoder, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
+def mass(model: Model, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
     """(layers, H, T): the mean attention weight at each distance, 0 being the token itself, over windows (n, T),
     `batch` at a time.
 

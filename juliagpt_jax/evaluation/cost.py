@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from juliagpt_jax.ground import config
+from juliagpt_jax.models import roles
 from juliagpt_jax.models.depth import adaptive, evaluations
 from juliagpt_jax.models.mixers import of_layers
+from juliagpt_jax.models.parameters import paths
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -21,15 +21,14 @@ PEAKS = {
 
 
 def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
-    """Parameters that a forward pass multiplies with a token: each once, those of a block as often as its layer
-    evaluates it. What makes weights from time (`time`) costs nothing a token. nan where the steps are adaptive."""
+    """Return the parameters that a forward pass multiplies with a token: each once, those of a block as often as its
+    layer evaluates it. What makes weights from time (`time`) costs nothing a token. nan where steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
-    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
-    blocks = {f"block_{i}": count for i, count in enumerate(evaluations(model, schedule))}
-    once = {name: leaf for name, leaf in params.items() if name not in blocks}
-    used = {name: {k: v for k, v in params[name].items() if k != "time"} for name in blocks}
-    return size(once) + sum(count * size(used[name]) for name, count in blocks.items())
+    often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
+    used = {path: leaf.size for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    times = lambda layer: often[-1 if layer is None else layer]
+    return sum(times(roles.layer(path)) * size for path, size in used.items())
 
 
 def train_flops_per_token(

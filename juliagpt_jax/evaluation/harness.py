@@ -15,7 +15,7 @@ from juliagpt_jax.inference.generate import Generator, bucket_for
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.scoring import score_text, token_losses
 from juliagpt_jax.inference.stops import cut, first_stop
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 
 ROWS = 32  # requests that share a forward pass
 NEW_TOKENS = 256  # where a request says no max_gen_toks; the harness's own default
@@ -29,7 +29,7 @@ class Adapter:
         seed: of draws, for tasks that sample.
     """
 
-    def __init__(self, model: Decoder, params: Any, tokenizer: Tokenizer, unknown: str = "error", seed: int = 0):
+    def __init__(self, model: Model, params: Any, tokenizer: Tokenizer, unknown: str = "error", seed: int = 0):
         self.model, self.params, self.decoder = model, params, tokenizer
         self.unknown, self.seed = unknown, seed
         self._generator = Generator(model, params)
@@ -45,7 +45,7 @@ class Adapter:
         found: list[tuple[float, bool]] = []
         for at in range(0, len(pairs), ROWS):
             part = pairs[at : at + ROWS]
-            length = bucket_for(max(len(ids) for ids, _ in part) - 1, self.model.model.context)
+            length = bucket_for(max(len(ids) for ids, _ in part) - 1, self.model.config.context)
             inputs = np.zeros((ROWS, length), np.int32)
             targets = np.full((ROWS, length), IGNORED, np.int32)
             for row, (ids, count) in enumerate(part):
@@ -60,7 +60,7 @@ class Adapter:
         """At most context + 1 ids whose last `count` are the continuation's."""
         before = self._ids(context)
         ids = self._ids(context + continuation)
-        count, most = len(ids) - len(before), self.model.model.context
+        count, most = len(ids) - len(before), self.model.config.context
         if not 0 < count <= most:
             raise UserError(f"the continuation {continuation[:40]!r} has {count} tokens; the model takes 1 .. {most}")
         return ids[-(most + 1) :], count
@@ -115,7 +115,7 @@ class Adapter:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scored(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _scored(model: Model, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
     logits, *_ = model.apply({"params": params}, inputs)
     likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)

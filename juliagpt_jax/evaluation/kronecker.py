@@ -18,7 +18,7 @@ import numpy as np
 
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, Lines, sweep
 from juliagpt_jax.inference.scoring import spread
-from juliagpt_jax.models import capture
+from juliagpt_jax.models import capture, roles
 from juliagpt_jax.models.parameters import by_path, paths
 
 Factors = dict[str, tuple[Any, Any]]  # path of a kernel: (in, in) and (out, out)
@@ -33,7 +33,7 @@ def factors(model: Any, params: Any, tokens: jax.Array, key: jax.Array) -> Facto
         logits, *_ = model.apply({"params": params}, tokens)
         return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros(tokens.shape, int), key))
 
-    kernels = [path for path in paths(params) if path.split("/")[-1] == "kernel"]
+    kernels = [path for path in paths(params) if roles.of(path).kind == "kernel"]
     found = capture.moments(loss, params, kernels, len(tokens))
     return {path: (m.inputs, m.outputs) for path, m in found.items()}
 

@@ -66,6 +66,11 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
 def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
     m, t = config.model, config.train
     yield (
+        "none" not in m.mask.split(),
+        "model.mask",
+        "none shows a token the ones that it is to predict; causal, window and sinks do not",
+    )
+    yield (
         t.batch_size % (t.accumulate or 1) == 0,
         "train.accumulate",
         f"{t.accumulate} does not divide batch_size={t.batch_size}",

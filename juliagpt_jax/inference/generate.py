@@ -20,7 +20,7 @@ import numpy as np
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.precision import cast
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
@@ -37,13 +37,13 @@ class Generator:
             a batch size and prompt bucket.
     """
 
-    def __init__(self, model: Decoder, params: Any, sinks: int = 0, slots: int = 0):
+    def __init__(self, model: Model, params: Any, sinks: int = 0, slots: int = 0):
         """Compile nothing yet. `slots`: 0 for the model's context.
 
         Raises:
             UserError: the sinks leave no room for newer tokens in half a context.
         """
-        self.model, self.slots = model, slots or model.model.context
+        self.model, self.slots = model, slots or model.config.context
         self.window = Window(self.slots, sinks)
         self.window.check()
         self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half

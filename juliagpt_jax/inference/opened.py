@@ -11,7 +11,7 @@ from juliagpt_jax.store.run import Run
 from juliagpt_jax.store.workdir import Found, open_run
 
 if TYPE_CHECKING:
-    from juliagpt_jax.models.decoder import Decoder
+    from juliagpt_jax.models.interface import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Opened:
     """
 
     run: Run
-    model: "Decoder"
+    model: "Model"
     params: Any
     precision: str
-    adaptive: "Decoder | None"
+    adaptive: "Model | None"
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -20,24 +20,24 @@ from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.inference.scoring import spread
 from juliagpt_jax.models import build
-from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.store.run import Run
 
 WINDOWS = 8  # of training text, solved together: one step size for all
 Schedule = tuple[tuple[float, ...], ...]
 
 
-def with_ode(decoder: Decoder, **changes: Any) -> Decoder:
+def with_ode(decoder: Model, **changes: Any) -> Model:
     """Return the network with other knobs of `config.model.ode`, without its schedule."""
-    return decoder.clone(model=_changed(decoder.model, **changes), schedule=(), parent=None)
+    return decoder.clone(config=_changed(decoder.config, **changes), schedule=(), parent=None)
 
 
 def _changed(model: config.Model, **changes: Any) -> config.Model:
     return dataclasses.replace(model, ode=dataclasses.replace(model.ode, **changes))
 
 
-def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
+def calibrate(decoder: Model, params: Any, windows: np.ndarray) -> Schedule:
     """Return the times of the steps that a decoder with `ode_rtol` takes on windows (n, context); () for a plain layer.
 
     Raises:
@@ -46,8 +46,8 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
     decoder = with_ode(decoder, adjoint="recursive")  # the one that can say where its steps were
     *_, aux = jax.jit(decoder.apply)({"params": params}, jnp.asarray(windows))
     left, schedule = list(jax.device_get(aux["ode"])), []
-    for layer, kind in enumerate(layers(decoder.model)):
-        if kind is not ODE:
+    for layer, kind in enumerate(layers(decoder.config)):
+        if not isinstance(kind, ODE):
             schedule.append(())
             continue
         solve = left.pop(0)
@@ -58,16 +58,16 @@ def calibrate(decoder: Decoder, params: Any, windows: np.ndarray) -> Schedule:
     return tuple(schedule)
 
 
-def _why(decoder: Decoder, params: Any, windows: np.ndarray, layer: int) -> str:
+def _why(decoder: Model, params: Any, windows: np.ndarray, layer: int) -> str:
     one_step = with_ode(decoder, rtol=0.0, solver="euler", steps=1, min_steps=0)
     if not np.isfinite(jax.jit(one_step.apply)({"params": params}, jnp.asarray(windows))[0]).all():
         return f"layer {layer}: the field of the ODE is not finite"
     return f"layer {layer}: {why(decoder)}"
 
 
-def why(decoder: Decoder) -> str:
+def why(decoder: Model) -> str:
     """Say what a decoder whose numbers are not finite suffers from, as far as its settings tell."""
-    model = decoder.model
+    model = decoder.config
     if not adaptive(model, decoder.schedule):
         return "the weights or the field are not finite"
     return (
@@ -76,7 +76,7 @@ def why(decoder: Decoder) -> str:
     )
 
 
-def leak(decoder: Decoder, params: Any, inputs: np.ndarray) -> dict[str, float]:
+def leak(decoder: Model, params: Any, inputs: np.ndarray) -> dict[str, float]:
     """Measure how far a logit of inputs (B, T) moves when it must not: `leak_future` when all later tokens are changed,
     `leak_rows` when all other rows are. Exactly 0 on a schedule."""
     run = jax.jit(lambda tokens: decoder.apply({"params": params}, tokens)[0])
@@ -105,20 +105,20 @@ def training_windows(run: Run) -> np.ndarray:
     return spread(corpus.train, run.config.model.context, WINDOWS, corpus.tokenizer.lead)[0]
 
 
-def describe(decoder: Decoder, scored: Decoder, params: Any, inputs: np.ndarray) -> dict[str, Any]:
+def describe(decoder: Model, scored: Model, params: Any, inputs: np.ndarray) -> dict[str, Any]:
     """Return what a report says of an ODE model: evaluations of blocks and the schedule on which it decodes, and the
     leak of the decoder that was scored. Nothing for a stack."""
-    if not decoder.model.has_ode:
+    if not decoder.config.has_ode:
         return {}
     return {
-        "evaluations": sum(evaluations(decoder.model, decoder.schedule)),
-        "schedule": decoder.schedule or f"{decoder.model.ode.steps} equal steps",
-        "adaptive": adaptive(scored.model, scored.schedule),
+        "evaluations": sum(evaluations(decoder.config, decoder.schedule)),
+        "schedule": decoder.schedule or f"{decoder.config.ode.steps} equal steps",
+        "adaptive": adaptive(scored.config, scored.schedule),
         **leak(scored, params, inputs),
     }
 
 
-def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Decoder, Decoder | None]:
+def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Model, Model | None]:
     """Return a run's decoder on the steps that are asked for, and beside it the adaptive one that its schedule stands
     for, None without a tolerance.
 
@@ -143,8 +143,8 @@ def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Dec
     settled = dataclasses.replace(run.config, model=_changed(model, **asked))
     settled = config.build(config.to_dict(settled))
     build.check(settled)
-    found = decoder.clone(model=settled.model, schedule=(), parent=None)
-    if not adaptive(found.model):
+    found = decoder.clone(config=settled.model, schedule=(), parent=None)
+    if not adaptive(found.config):
         return with_ode(found, adjoint=model.ode.adjoint), None
     if not ode and not run.averaged and run.meta.get("schedule"):
         schedule = _checked(run.meta["schedule"], model.layers)
@@ -153,20 +153,20 @@ def choose(run: Run, ode: Mapping[str, Any] = MappingProxyType({})) -> tuple[Dec
     return with_ode(found, rtol=0.0).clone(schedule=schedule, parent=None), found
 
 
-def as_trained(run: Run) -> Decoder:
+def as_trained(run: Run) -> Model:
     """Return the decoder on the steps that the run was trained with."""
     return choose(run)[0]
 
 
-def _stored(run: Run, found: Decoder) -> Schedule:
+def _stored(run: Run, found: Model) -> Schedule:
     if run.workdir.is_file():  # a packed model has no folder of its own to keep it in
         return calibrate(found, run.params, training_windows(run))
     path = run.workdir / "schedules.json"
-    key = f"step {run.step}{' averaged' if run.averaged else ''}, {found.model.ode.solver}, {found.model.ode.rtol:g}"
+    key = f"step {run.step}{' averaged' if run.averaged else ''}, {found.config.ode.solver}, {found.config.ode.rtol:g}"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if key in known:
-            return _checked(known[key], found.model.layers)
+            return _checked(known[key], found.config.layers)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it, and the schedules are calibrated anew") from error
     schedule = calibrate(found, run.params, training_windows(run))

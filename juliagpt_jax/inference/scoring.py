@@ -13,7 +13,7 @@ import optax
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 
 
 def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -100,7 +100,7 @@ def lead_token(tokenizer: Tokenizer) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def window_losses(model: Decoder, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+def window_losses(model: Model, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Losses (B, T) of a batch of windows; compiled once for a model and a batch size."""
     logits, *_ = model.apply({"params": params}, inputs)
     return token_losses(logits, targets)
@@ -112,7 +112,7 @@ def compilations() -> int:
 
 
 def losses_of(
-    model: Decoder, params: Any, inputs: np.ndarray, targets: np.ndarray, batch: int, place: Any = None
+    model: Model, params: Any, inputs: np.ndarray, targets: np.ndarray, batch: int, place: Any = None
 ) -> np.ndarray:
     """Losses (n, T), 0 where IGNORED, in batches of one size; the last is filled up with ignored rows.
 
@@ -137,7 +137,7 @@ def mean_loss(losses: np.ndarray, targets: np.ndarray) -> float:
 
 
 def score_text(
-    model: Decoder,
+    model: Model,
     params: Any,
     tokens: np.ndarray,
     lead: int,
@@ -155,7 +155,7 @@ def score_text(
         windows: score only that many windows, evenly spread over the text; 0: all.
         characters_per_token: of the whole text; what a part of it has is taken to be in proportion.
     """
-    context = model.model.context
+    context = model.config.context
     stride = stride or context // 2
     inputs, targets = strided(tokens, context, stride, lead)
     valid = targets != IGNORED

@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, compiled_programs, uniforms
 from juliagpt_jax.inference.sampling import Rule, distribution, pick
-from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.interface import Model
+from juliagpt_jax.models.mixers import rewindable
 
 
 class SpeculativeGenerator(Generator):
@@ -31,22 +30,20 @@ class SpeculativeGenerator(Generator):
         accepted: how many of them the model kept.
     """
 
-    def __init__(
-        self, model: Decoder, params: Any, draft: Decoder, draft_params: Any, draft_tokens: int, sinks: int = 0
-    ):
+    def __init__(self, model: Model, params: Any, draft: Model, draft_params: Any, draft_tokens: int, sinks: int = 0):
         """Raise a UserError when one of the two cannot go back, the draft has fewer learned positions than the model,
         or it guesses fewer than 1 or more than 16 tokens a round."""
         for name, decoder in (("model", model), ("draft", draft)):
-            if not goes_back(decoder.model):
+            if not rewindable(decoder.config):
                 raise UserError(
-                    f"speculative decoding: the {name}'s mixer={decoder.model.mixer} has a cache that can't go back"
+                    f"speculative decoding: the {name}'s mixer={decoder.config.mixer} has a cache that can't go back"
                 )
         if draft.vocab != model.vocab:
             raise UserError(f"speculative decoding: the draft has {draft.vocab} tokens, the model {model.vocab}")
-        if draft.model.positions == "learned" and draft.model.context < model.model.context:
+        if draft.config.positions == "learned" and draft.config.context < model.config.context:
             raise UserError(
-                f"speculative decoding: the draft has learned {draft.model.context} positions, fewer than the model's "
-                f"context of {model.model.context}"
+                f"speculative decoding: the draft has learned {draft.config.context} positions, fewer than the model's "
+                f"context of {model.config.context}"
             )
         if not 1 <= draft_tokens <= 16:
             raise UserError(f"draft_tokens={draft_tokens} is outside 1 .. 16")
@@ -163,8 +160,3 @@ def accept(p: jax.Array, q: jax.Array, guesses: jax.Array, number: jax.Array) ->
     rest = jnp.maximum(rest, 0)
     rest = jnp.where(jnp.any(rest > 0, axis=1, keepdims=True), rest, whole)  # equal but for rounding
     return kept, pick(rest, number[:, g])
-
-
-def goes_back(model: config.Model) -> bool:
-    """Tell whether tokens can be taken back from a model's cache by their positions alone."""
-    return all(MIXERS[word].goes_back for word in model.mixer.split())

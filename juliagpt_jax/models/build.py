@@ -1,42 +1,42 @@
-"""From a config to the model that it describes."""
+"""From a config to the model that it describes: the kinds of models by name."""
 
 import dataclasses
-import math
-
-import jax
-import jax.numpy as jnp
 
 from juliagpt_jax.ground import config, words
+from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import DEPTHS
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.layers import LINEARS, NORMS
+from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 
-WORDS = {
-    "model.mixer": MIXERS,
-    "model.channel": CHANNELS,
-    "model.depth": DEPTHS,
-    "model.linear": LINEARS,
-    "model.norm": NORMS,
-    "model.ode.solver": ode.SOLVERS,
-    "model.ode.time": fields.TIMES,
-    "model.ode.adjoint": ode.ADJOINTS,
-}
+
+def build_model(config: config.Config, vocab: int) -> Model:
+    """Return the model of a run."""
+    return make(
+        config.model, vocab, config.train.precision, remat=config.train.remat, energy=config.train.ode_energy > 0
+    )
 
 
-def build_model(config: config.Config, vocab: int) -> Decoder:
-    """The model of a run."""
-    return Decoder(config.model, vocab, config.train.precision, config.train.remat, energy=config.train.ode_energy > 0)
+def make(model: knobs.Model, vocab: int, precision: str = "f32", **more: bool) -> Model:
+    """Return the model of the kind that its config names.
+
+    Args:
+        more: `remat`, recompute each block in the backward pass instead of keeping its activations; `energy`, measure
+            that of ODE layers; `int8`, kernels are kept as int8, as `models/precision.py` makes them.
+    """
+    return MODELS[model.kind](model, vocab, precision, **more)
 
 
-def at_step(config: config.Config, model: Decoder, step: int) -> Decoder:
-    """The model that weights were trained for in their first `step` steps: as it is, or dense where they have not yet
-    been through one that `train.ternary_from` has rounded. The parameters are the same."""
+def at_step(config: config.Config, model: Model, step: int) -> Model:
+    """Return the model that weights were trained for in their first `step` steps: as it is, or dense where they have
+    not yet been through one that `train.ternary_from` has rounded. The parameters are the same."""
     if not config.ternary_step or step > config.ternary_step:
         return model
-    return model.clone(model=dataclasses.replace(model.model, linear="subln"), parent=None)
+    return model.clone(config=dataclasses.replace(model.config, linear="subln"), parent=None)
 
 
 def check(config: config.Config) -> None:
@@ -46,8 +46,19 @@ def check(config: config.Config) -> None:
         UserError: naming the key, the word and the words there are; or what a part says.
     """
     words.check(config, WORDS)
-    model = config.model
-    different = math.lcm(len(model.mixer.split()), len(model.channel.split()))
-    key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, model.width), jnp.float32)
-    for block in Decoder(model, 2).blocks()[:different]:  # only shapes: no device is started for a bad config
-        jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))
+    make(config.model, 2).check()
+
+
+MODELS = {"decoder": Decoder}
+WORDS = {
+    "model.kind": MODELS,
+    "model.mixer": MIXERS,
+    "model.mask": MASKS,
+    "model.channel": CHANNELS,
+    "model.depth": DEPTHS,
+    "model.linear": LINEARS,
+    "model.norm": NORMS,
+    "model.ode.solver": ode.SOLVERS,
+    "model.ode.time": fields.TIMES,
+    "model.ode.adjoint": ode.ADJOINTS,
+}

@@ -1,4 +1,4 @@
-"""What the Linears of a model see: the second moments of their inputs a and of the gradients g by their outputs.
+"""Statistics of a model's Linears: the second moments of their inputs a and of the gradients g by their outputs.
 
 These are the factors of the Kronecker-factored Fisher matrix (K-FAC: Martens & Grosse 2015, arXiv 1503.05671), summed
 as weight sharing asks (Eschenhagen et al. 2023, arXiv 2311.00636): "expand" takes every position for an example of its
@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.models.layers import Linear, MonarchLinear, SubLNLinear, block_product, monarch
+from juliagpt_jax.models import roles
+from juliagpt_jax.models.layers import Linear
 
 WATCH = "watch"  # the name, beside a weight, of the dict of Moments of the weights in its module
 
@@ -33,29 +33,13 @@ class Moments(NamedTuple):
     number: jax.Array  # () how many a a' were added up
 
 
-def is_linear(path: str) -> bool:
-    """Whether a parameter is the weight of a product that the taps know: the kernel of a Linear, a Monarch factor of
-    a MonarchLinear, an untied head. (A tied head is not: as the embedding it is looked up, too.)"""
-    *_, parent, name = ["", *path.split("/")]
-    if "/time/" in path:  # what an ODE adds to weights
-        return False
-    return path == "head" or name == "kernel" or (name in ("left", "right") and parent != "mixer")
-
-
-def sides(path: str, weight: Any) -> tuple[int, int]:
-    """(in, out) of a weight."""
-    *_, a, b = weight.shape
-    return (b, a) if weight.ndim == 3 else (a, b)
-
-
 def moments(
     loss: Callable[[Any], jax.Array], params: Any, names: Iterable[str], rows: int, reduce: bool = False
 ) -> dict[str, Moments]:
     """{path: Moments} of the weights `names` in the scalar loss(params), which applies a model to `rows` rows.
 
-    The weights must be ones that `is_linear` names; of a ternary Linear the inputs are those before their rounding.
-    "expand" unless `reduce`, whose a is a row's mean over positions
-    and whose g is its sum.
+    The weights must be ones whose role is `tapped`; of a ternary Linear the inputs are those before their rounding.
+    "expand" unless `reduce`, whose a is a row's mean over positions and whose g is its sum.
     """
     weights: dict[str, Any] = dict(flatten_dict(params, sep="/"))
 
@@ -63,7 +47,7 @@ def moments(
         weight, blocks = weights[name], weights[name].shape[:-2]
         shape = lambda side: (*blocks, rows if reduce else side, side)
         new = lambda shape: jnp.zeros_like(weight, shape=shape)  # on as many devices as the weight
-        a, g = sides(name, weight)
+        a, g = roles.of(name).sides(weight.shape)
         return Moments(new(shape(a)), new(shape(g)), new(()))
 
     def beside(seeds: dict[str, Moments]) -> Any:
@@ -71,7 +55,7 @@ def moments(
         return unflatten_dict(weights | keys, sep="/")
 
     # The backward pass inside it, too: a hand-written adjoint calls the modules there.
-    with nn.intercept_methods(functools.partial(_intercept, reduce)):
+    with nn.intercept_methods(functools.partial(_intercept, rows, reduce)):
         found = jax.grad(lambda seeds: loss(beside(seeds)))({name: zeros(name) for name in names})
     if not reduce:
         return found
@@ -80,28 +64,21 @@ def moments(
     return {name: Moments(outer(mean(m)), outer(m.outputs), jnp.full_like(m.number, rows)) for name, m in found.items()}
 
 
-def _intercept(reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    """Put the taps on a method of a module that has Moments beside its weights."""
+def _intercept(rows: int, reduce: bool, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Put the taps on a product of a module that has Moments beside its weights: a method `product(x, weight, name)`,
+    or the baseline's Linear, which is nothing else."""
     module, method = context.module, context.method_name
-    if not module.has_variable("params", WATCH):
+    if method == "product":
+        name = args[2]
+    elif isinstance(module, Linear) and method == "__call__":
+        name = "kernel"
+    else:
         return call(*args, **kwargs)
-    watch = module.get_variable("params", WATCH)
-    x = args[0]
-    if isinstance(module, Linear) or (type(module), method) in ((Decoder, "unembed"), (SubLNLinear, "product")):
-        (m,) = watch.values()
-        return _output(call(_input(x, m, len(x), reduce), *args[1:]), m, len(x), reduce)
-    if isinstance(module, MonarchLinear):
-        both = iter([watch["right"], watch["left"]])
-
-        def product(x_of_blocks: jax.Array, factor: jax.Array) -> Any:
-            m = next(both)
-            y = block_product(_input(x_of_blocks, m, len(x), reduce), factor)
-            return _output(y, m, len(x), reduce)
-
-        right, left = (module.get_variable("params", name).astype(x.dtype) for name in ("right", "left"))
-        y = monarch(x.reshape(-1, x.shape[-1]), right, left, product)
-        return y.reshape(*x.shape[:-1], module.features)
-    return call(*args, **kwargs)
+    watch = module.get_variable("params", WATCH) if module.has_variable("params", WATCH) else {}
+    if name not in watch:
+        return call(*args, **kwargs)
+    m = watch[name]
+    return _output(call(_input(args[0], m, rows, reduce), *args[1:], **kwargs), m, rows, reduce)
 
 
 # The taps pass x on as it is. Of rows * positions vectors in x, (..., D) or (blocks, N, D), they keep the sums.

@@ -1,43 +1,49 @@
-"""What happens to one token: a module `y = channel(x)` on x (..., D), built from the model's config, the gain of its
-last projection and the maker of its Linears."""
+"""What happens to one token: a module `y, aux = channel(x, real)` on x (B, T, D), built from the model's config, the
+gain of its last projection and the maker of its Linears.
+
+`real` (B or 1, T) bool marks tokens that exist: a pad must not count where tokens share something, as the places of an
+expert. `aux` is a dict of what there is to say beside y, arrays of floating-point numbers of fixed shapes, such as a
+balance loss: they are gathered by name over the layers (see `Decoder`). None of these channels has any.
+"""
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.layers import linears
 
 
 class SwiGLU(nn.Module):
     """down(silu(gate x) * up x) (Shazeer 2020, arXiv 2002.05202, eq. 6)."""
 
-    model: config.Model
+    model: knobs.Model
     gain: float
     linear: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, real: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         gate = self.linear(self.model.hidden, name="gate")(x)
         up = self.linear(self.model.hidden, name="up")(x)
-        return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.silu(gate) * up)
+        return self.linear(x.shape[-1], gain=self.gain, name="down")(jax.nn.silu(gate) * up), {}
 
 
 class MLP(nn.Module):
     """down(activation(up x)): two matrices where SwiGLU has three, so 3/2 of its ffn_mult has as many parameters."""
 
-    model: config.Model
+    model: knobs.Model
     gain: float
     linear: Callable[..., nn.Module]
     activation: Callable[[jax.Array], jax.Array]
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, real: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         up = self.linear(self.model.hidden, name="up")(x)
-        return self.linear(x.shape[-1], gain=self.gain, name="down")(self.activation(up))
+        return self.linear(x.shape[-1], gain=self.gain, name="down")(self.activation(up)), {}
 
 
 def relu2(x: jax.Array) -> jax.Array:
@@ -46,12 +52,12 @@ def relu2(x: jax.Array) -> jax.Array:
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The tanh form of GELU (Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2), which GPT-2 has."""
+    """GELU in its tanh form (Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2), which GPT-2 has."""
     return jax.nn.gelu(x, approximate=True)
 
 
-def monarch_swiglu(model: config.Model, gain: float, linear: Callable[..., nn.Module], **names) -> SwiGLU:
-    """SwiGLU with Monarch matrices, whatever the other Linears of the model are."""
+def monarch_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], **names: Any) -> SwiGLU:
+    """Make a SwiGLU of Monarch matrices, whatever the other Linears of the model are."""
     return SwiGLU(model, gain, linears(model, "monarch"), **names)
 
 

@@ -4,6 +4,7 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models import masks, mixers, roles
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import evaluations, layers
 from juliagpt_jax.models.layers import NORMS, linears
-from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.parameters import paths
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 
@@ -30,20 +33,31 @@ class Block(nn.Module):
     residual: bool = True
 
     @nn.compact
-    def __call__(self, x, positions, cache=None):
+    def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any, dict[str, Any]]:
+        """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say."""
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
+        real = positions < self._end(x, cache)
         y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache)
         y = drop(y)
         x = x + y
-        z = drop(self.channel(self.norm(name="channel_norm")(x)))
-        return (x if self.residual else y) + z, cache
+        z, aux = self.channel(self.norm(name="channel_norm")(x), real)
+        return (x if self.residual else y) + drop(z), cache, aux
+
+    @nn.nowrap
+    def _end(self, x: jax.Array, cache: Any) -> Any:
+        """The position from which on tokens are pads, () or (B, 1): behind the last slot, and without a cache every
+        token has one."""
+        if cache is None:
+            return x.shape[1]
+        slots = self.mixer.slots(cache)  # pyright: ignore[reportAttributeAccessIssue]
+        return slots[:, None] if jnp.ndim(slots) else slots
 
 
 class Decoder(nn.Module):
     """Token ids to next-token logits.
 
     Attributes:
-        model: the model's part of the config.
+        config: the model's part of the config.
         vocab: V.
         precision: of activations and matrix products; parameters, norms, softmax and logits are float32.
         remat: recompute each block in the backward pass instead of keeping its activations.
@@ -52,7 +66,7 @@ class Decoder(nn.Module):
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
     """
 
-    model: config.Model
+    config: knobs.Model
     vocab: int
     precision: str = "f32"
     remat: bool = False
@@ -65,24 +79,25 @@ class Decoder(nn.Module):
         self, tokens: jax.Array, positions: jax.Array | None = None, cache: tuple | None = None
     ) -> tuple[jax.Array, tuple | None, dict[str, Any]]:
         """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V), the continued cache
-        (None without one), and what else there is to say of the pass: "ode", a `Solve` for each ODE layer that was
-        solved without a cache."""
+        (None without one), and what else there is to say of the pass, by name: a tuple of one entry for each layer that
+        has such a thing. "ode" is a `Solve` of each ODE layer that was solved without a cache; the others are what
+        channels have to say."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
-        width, dtype = self.model.width, DTYPES[self.precision]
+        width, dtype = self.config.width, DTYPES[self.precision]
         embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
-        if self.model.positions == "learned":
+        if self.config.positions == "learned":
             x = x + self._learned(positions).astype(dtype)
-        x = start = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))(x)
+        x = start = nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        solves, continued = [], []
-        schedule = self.schedule or ((),) * self.model.layers
-        for i, (block, layer, times) in enumerate(zip(self.blocks(), layers(self.model), schedule, strict=True)):
-            if self.model.x0_skip:
+        continued, said = [], {}
+        kinds = layers(self.config, self.schedule, self.energy)
+        for i, (block, layer) in enumerate(zip(self.blocks(), kinds, strict=True)):
+            if self.config.x0_skip:
                 kept, fed = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0])).astype(dtype)
                 x = kept * x + fed * start
-            init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"], self.model)
+            init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"])
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
@@ -92,30 +107,45 @@ class Decoder(nn.Module):
             run = jax.checkpoint(run) if self.remat else run
             caches = None
             if cache is not None:
-                caches = cache[len(continued) :][: layer.evaluations(self.model, times)]
-            x, more = layer.run(run, params, x, positions, caches, keys, self.model, times, self.energy)
-            continued += more if caches else []
-            solves += [] if caches or more is None else [more]
+                caches = cache[len(continued) :][: layer.evaluations]
+            x, more, aux = layer.run(run, params, x, positions, caches, keys)
+            continued += more
+            for what, value in aux.items():
+                said[what] = (*said.get(what, ()), value)
 
-        x = NORMS[self.model.norm](self.model)(name="norm")(x)
+        x = NORMS[self.config.norm](self.config)(name="norm")(x)
         head = (
             embedding.T
-            if self.model.tie
+            if self.config.tie
             else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
         )
-        logits = self.unembed(x, head.astype(dtype))
-        if self.model.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
-            logits = self.model.softcap * jnp.tanh(logits / self.model.softcap)
-        return logits, None if cache is None else tuple(continued), {"ode": tuple(solves)} if solves else {}
+        logits = self.product(x, head.astype(dtype), "head")
+        if self.config.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
+            logits = self.config.softcap * jnp.tanh(logits / self.config.softcap)
+        return logits, None if cache is None else tuple(continued), said
 
-    def unembed(self, x: jax.Array, head: jax.Array) -> jax.Array:
+    @nn.nowrap
+    def apply(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        variables: Any,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        cache: Any = None,
+        *,
+        rngs: dict[str, jax.Array] | None = None,
+    ) -> tuple[jax.Array, Any, dict[str, Any]]:
+        """Flax's `apply`, of which a reader and a type checker know here what it takes and gives."""
+        given: Any = super().apply(variables, tokens, positions, cache, rngs=rngs)
+        return given
+
+    def product(self, x: jax.Array, head: jax.Array, name: str) -> jax.Array:
         """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""
         logits = jnp.matmul(x.reshape(-1, x.shape[-1]), head, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], -1)
 
     def _learned(self, positions: jax.Array) -> jax.Array:
         """GPT-2's vectors of the positions, half as large as a token's; a pad, past the end, gets the last."""
-        context, width = self.model.context, self.model.width
+        context, width = self.config.context, self.config.width
         if positions.shape[1] > context:
             raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
         table = self.param("positions", nn.initializers.normal(0.5 * width**-0.5), (context, width))
@@ -123,32 +153,57 @@ class Decoder(nn.Module):
 
     @nn.nowrap
     def blocks(self) -> list[Block]:
-        """The block of each layer, without parameters; `model.mixer` and `model.channel` are repeated over them."""
-        mixers, channels = self.model.mixer.split(), self.model.channel.split()
-        kinds = layers(self.model)
+        """Return the block of each layer, without parameters; `model.mixer`, `model.mask` and `model.channel` are
+        repeated over them.
+
+        Raises:
+            UserError: a mixer does not take its mask.
+        """
+        channels, kinds = self.config.channel.split(), layers(self.config)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
-        gain = (2 * sum(kind.blocks_worth(self.model) for kind in kinds)) ** -0.5
-        gain *= not self.model.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        parts = (self.model, gain, linears(self.model, int8=self.int8))
+        gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
+        gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
+        parts = (self.config, gain, linears(self.config, int8=self.int8))
         return [
             Block(
-                MIXERS[mixers[i % len(mixers)]](*parts, name="mixer", parent=None),
+                mixer(*parts, **mask, name="mixer", parent=None),
                 CHANNELS[channels[i % len(channels)]](*parts, name="channel", parent=None),
-                NORMS[self.model.norm](self.model),
-                self.model.dropout,
+                NORMS[self.config.norm](self.config),
+                self.config.dropout,
                 kind.residual,
                 parent=None,
             )
-            for i, kind in enumerate(kinds)
+            for i, (kind, (mixer, mask)) in enumerate(zip(kinds, mixers.makers(self.config), strict=True))
         ]
 
     @nn.nowrap
-    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
-        """An empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a block.
+    def check(self) -> None:
+        """Refuse parts that do not go together, a width that one cannot be built for, and parameters without a role.
 
         Raises:
-            UserError: a layer is an adaptive ODE: its steps look ahead, so nothing can be cached.
+            UserError: what a part says.
         """
+        different = math.lcm(len(self.config.mixer.split()), len(self.config.channel.split()))
+        key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
+        for block in self.blocks()[:different]:  # only shapes: no device is started for a bad config
+            made = jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))
+            for path in paths(made["params"]):
+                roles.of(path)
+
+    @nn.nowrap
+    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
+        """Return an empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a
+        block.
+
+        Raises:
+            UserError: a layer is an adaptive ODE, whose steps look ahead, or has a mask that does: nothing can be
+                cached.
+        """
+        if not masks.causal(self.config):
+            raise UserError(
+                f"config.model.mask: {self.config.mask} lets tokens see later ones, so nothing can be cached: such "
+                "a model writes no text"
+            )
         dtype = DTYPES[self.precision]
-        counted = zip(self.blocks(), evaluations(self.model, self.schedule), strict=True)
+        counted = zip(self.blocks(), evaluations(self.config, self.schedule), strict=True)
         return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))

@@ -4,81 +4,95 @@
 layer is an ODE, "stack ode stack" one ODE between two plain blocks. A kind says what parameters a layer has, how often
 it evaluates its block (each evaluation has a cache of its own), and runs it.
 
-The block comes detached, a pure function (params, x, positions, cache, keys) -> (x, cache), so `jax.checkpoint`,
-`jax.lax.scan`, `jax.vmap` and diffrax take it as it is. `keys` are Flax's random keys, {} without dropout.
+The block comes detached, a pure function (params, x, positions, cache, keys) -> (x, cache, aux), so `jax.checkpoint`,
+`jax.lax.scan`, `jax.vmap` and diffrax take it as it is. `keys` are Flax's random keys, {} without dropout. What a block
+has to say, `aux`, is a dict of floating-point arrays; that of a layer is the sum over its evaluations.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import fields, ode
 
-Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array]], tuple[jax.Array, Any]]
+Aux = dict[str, Any]
+Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array]], tuple[jax.Array, Any, Aux]]
 
 
+@dataclasses.dataclass(frozen=True)
 class Stack:
-    """The block, once: as in every transformer."""
+    """The block, once: as in every transformer.
 
-    residual = True  # the block adds its input to what it gives
+    Attributes:
+        model: the model's config.
+        times: those of an ODE's steps, 0 .. 1; () for those of the config, and here.
+        energy: an ODE measures its kinetic energy.
+    """
 
-    @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> Any:
-        """The layer's parameters, from those of its block."""
+    model: knobs.Model
+    times: Sequence[float] = ()
+    energy: bool = False
+    residual: ClassVar[bool] = True  # the block adds its input to what it gives
+
+    def init(self, key: jax.Array, params: Any) -> Any:
+        """Return the layer's parameters, from those of its block."""
         return params
 
-    @staticmethod
-    def blocks_worth(model: config.Model) -> float:
+    @property
+    def blocks_worth(self) -> float:
         """How many plain blocks add as much to the residual stream, for the scale of the initial weights."""
         return 1.0
 
-    @staticmethod
-    def evaluations(model: config.Model, times: Sequence[float]) -> int:
+    @property
+    def evaluations(self) -> int:
         """How often the block is evaluated, and so how many caches the layer has."""
         return 1
 
-    @staticmethod
     def run(
+        self,
         block: Block,
         params: Any,
         x: jax.Array,
         positions: jax.Array,
         caches: Sequence[Any] | None,
         keys: dict[str, jax.Array],
-        model: config.Model,
-        times: Sequence[float],
-        energy: bool,
-    ) -> tuple[jax.Array, Any]:
-        """x after the layer and the continued caches; without caches in their place what there is to say of it."""
-        x, cache = block(params, x, positions, caches[0] if caches else None, keys)
-        return x, (cache,) if caches else None
+    ) -> tuple[jax.Array, Sequence[Any], Aux]:
+        """Return x after the layer, the continued caches, () without any, and what there is to say of it."""
+        x, cache, aux = block(params, x, positions, caches[0] if caches else None, keys)
+        return x, (cache,) if caches else (), aux
 
 
-class ODE:
-    """dx/dt = ode_speed * (what the block adds to x), from t = 0 to t = 1. See `ode.py`.
+@dataclasses.dataclass(frozen=True)
+class ODE(Stack):
+    """dx/dt = ode.speed * (what the block adds to x), from t = 0 to t = 1. See `ode.py`.
 
-    The schedule is `times`, or without any `ode_steps` equal steps; with `ode_rtol` above 0 and no times the solve is
+    The schedule is `times`, or without any `ode.steps` equal steps; with `ode.rtol` above 0 and no times the solve is
     adaptive. Its state is float32 at least, so that many small steps add up; the block computes in the dtype of x.
     Dropout has one mask for all evaluations: the field is the same everywhere on the way.
+
+    What the block has to say is solved beside x, d aux/dt = ode.speed * (the block's aux): under Euler with as many
+    steps as `ode.speed` that is the sum over its evaluations, as in a stack. So it has a gradient under every adjoint;
+    under a tolerance the step size heeds its error, too.
     """
 
-    residual = False
+    residual: ClassVar[bool] = False
 
-    @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> Any:
-        time = fields.TIMES[model.ode.time].init(jax.random.fold_in(key, 1), params, model)
+    def init(self, key: jax.Array, params: Any) -> Any:
+        time = fields.TIMES[self.model.ode.time].init(jax.random.fold_in(key, 1), params, self.model)
         return params | ({"time": time} if time else {})
 
-    @staticmethod
-    def blocks_worth(model: config.Model) -> float:
-        return model.ode.speed
+    @property
+    def blocks_worth(self) -> float:
+        return self.model.ode.speed
 
-    @staticmethod
-    def evaluations(model: config.Model, times: Sequence[float]) -> int:
+    @property
+    def evaluations(self) -> int:
+        model, times = self.model, self.times
         if not times and model.ode.rtol:
             raise UserError(
                 "an adaptive ODE has no cache, since its steps look ahead: decode on a schedule "
@@ -87,32 +101,30 @@ class ODE:
         steps = len(times) - 1 if times else model.ode.steps
         return steps * ode.tableau(model.ode.solver).stages * (2 if model.ode.adjoint == "reversible" else 1)
 
-    @staticmethod
     def run(
+        self,
         block: Block,
         params: Any,
         x: jax.Array,
         positions: jax.Array,
         caches: Sequence[Any] | None,
         keys: dict[str, jax.Array],
-        model: config.Model,
-        times: Sequence[float],
-        energy: bool,
-    ) -> tuple[jax.Array, Any]:
+    ) -> tuple[jax.Array, Sequence[Any], Aux]:
+        """As a stack's; in what there is to say without caches "ode" is the `Solve`."""
+        model, times = self.model, self.times
         wide = jnp.promote_types(x.dtype, jnp.float32)
+        energy = self.energy and not caches
         continued = []
 
-        def slope(args, x_t, t):
+        def field(args, y, t):
             weights, shift = fields.TIMES[model.ode.time].at(args["weights"], args["time"], t)
-            given = (x_t + jnp.reshape(shift, (1, 1, -1))).astype(x.dtype)
+            given = (y[0] + jnp.reshape(shift, (1, 1, -1))).astype(x.dtype)
             cache = caches[len(continued)] if caches else None
-            change, cache = block(weights, given, args["positions"], cache, args["keys"])
+            change, cache, aux = block(weights, given, args["positions"], cache, args["keys"])
             continued.append(cache)
-            return model.ode.speed * change.astype(wide)
-
-        def with_energy(args, y, t):
-            change = slope(args, y[0], t)
-            return change, jnp.mean(change * change)
+            change = model.ode.speed * change.astype(wide)
+            said = [model.ode.speed * value.astype(wide) for value in jax.tree.leaves(aux)]
+            return change, *([jnp.mean(change * change)] if energy else []), *said
 
         args = {
             "weights": {name: leaf for name, leaf in params.items() if name != "time"},
@@ -122,13 +134,13 @@ class ODE:
         }
         grid = times or [i / model.ode.steps for i in range(model.ode.steps + 1)]
         solver, adjoint = model.ode.solver, model.ode.adjoint
+        silence, structure = self._silence(block, args, x, caches)
+        y = x.astype(wide)
+        y = y, *([jnp.mean(0 * y)] if energy else []), *silence  # diffrax wants no empty branches in its state
         if caches:
-            y = ode.unrolled(slope, solver, args, x.astype(wide), grid, adjoint == "reversible")
-            return y.astype(x.dtype), tuple(continued)
+            y, *said = ode.unrolled(field, solver, args, y, grid, adjoint == "reversible")
+            return y.astype(x.dtype), tuple(continued), jax.tree.unflatten(structure, said)
 
-        field, y = slope, x.astype(wide)
-        if energy:
-            field, y = with_energy, (y, jnp.mean(0 * y))
         if model.ode.rtol and not times:
             y, grid, arrived = ode.adaptive(field, solver, args, y, model.ode.rtol, model.ode.max_steps, adjoint)
         else:
@@ -140,28 +152,53 @@ class ODE:
             # Times are given for evaluation, which needs no gradient; diffrax's backsolve wants equal steps.
             way = "direct" if times and adjoint == "backsolve" else adjoint
             y = ode.ADJOINTS[way](field, solver, args, y, grid)
-        y, spent = y if energy else (y, jnp.zeros((), wide))
-        return y.astype(x.dtype), ode.Solve(grid, arrived, spent)
+        y, *said = y
+        spent = said.pop(0) if energy else jnp.zeros((), wide)
+        return y.astype(x.dtype), (), jax.tree.unflatten(structure, said) | {"ode": ode.Solve(grid, arrived, spent)}
+
+    def _silence(self, block: Block, args: Any, x: jax.Array, caches: Any) -> tuple[list[jax.Array], Any]:
+        """Zeros of the shapes of a block's aux, float32 at least, and its structure.
+
+        Raises:
+            UserError: something in it cannot be added up over time.
+        """
+        cache = caches[0] if caches else None
+        _, _, shapes = jax.eval_shape(block, args["weights"], x, args["positions"], cache, args["keys"])
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise UserError(
+                    f"config.model.depth: an ODE adds up over time what its block has to say, and {name} is "
+                    f"{leaf.dtype}: only floating-point numbers can be"
+                )
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        leaves, structure = jax.tree.flatten(shapes)
+        return [jnp.zeros_like(x, wide, leaf.shape) for leaf in leaves], structure
 
 
-def layers(model: config.Model) -> list[type]:
-    """The kind of each layer, of DEPTHS."""
+def layers(model: knobs.Model, schedule: Sequence[Sequence[float]] = (), energy: bool = False) -> list[Stack]:
+    """Return each layer by its kind, of DEPTHS.
+
+    Args:
+        schedule: for each layer the times of an ODE's steps; () for all as configured.
+        energy: ODEs measure their kinetic energy.
+    """
     words = model.depth.split()
-    return [DEPTHS[words[i % len(words)]] for i in range(model.layers)]
+    schedule = schedule or ((),) * model.layers
+    return [DEPTHS[words[i % len(words)]](model, times, energy) for i, times in enumerate(schedule)]
 
 
-def evaluations(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> list[int]:
-    """How often each layer evaluates its block.
+def evaluations(model: knobs.Model, schedule: Sequence[Sequence[float]] = ()) -> list[int]:
+    """Return how often each layer evaluates its block.
 
     Raises:
         UserError: a layer is an adaptive ODE, whose steps are not known beforehand.
     """
-    schedule = schedule or ((),) * model.layers
-    return [kind.evaluations(model, times) for kind, times in zip(layers(model), schedule, strict=True)]
+    return [layer.evaluations for layer in layers(model, schedule)]
 
 
-def adaptive(model: config.Model, schedule: Sequence[Sequence[float]] = ()) -> bool:
-    """Whether some layer's steps follow a tolerance, so that tokens see ahead."""
+def adaptive(model: knobs.Model, schedule: Sequence[Sequence[float]] = ()) -> bool:
+    """Some layer's steps follow a tolerance, so that tokens see ahead."""
     return model.ode.rtol > 0 and not schedule and model.has_ode
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models import roles
 from juliagpt_jax.models.parameters import by_path, paths
 
 DOT = "."  # in the paths of a block's parameters, which are names in a tree here
@@ -19,7 +20,7 @@ class Autonomous:
     """f(x): the same weights at all times."""
 
     @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
+    def init(key: jax.Array, params: Any, model: knobs.Model) -> dict[str, Any]:
         return {}
 
     @staticmethod
@@ -34,10 +35,10 @@ def _waves(count: int, t: jax.Array) -> jax.Array:
 
 class Embedded:
     """A vector b(t) is added to the block's input and each norm's scale is multiplied by 1 + s(t): sums of
-    `ode_modes` cosines, 0 at the start."""
+    `ode.modes` cosines, 0 at the start."""
 
     @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
+    def init(key: jax.Array, params: Any, model: knobs.Model) -> dict[str, Any]:
         zeros = lambda leaf: jnp.zeros((model.ode.modes, *leaf.shape))
         norms = {path: zeros(leaf) for path, leaf in paths(params, DOT).items() if _is_scale(path)}
         return norms | {"shift": jnp.zeros((model.ode.modes, model.width))}
@@ -51,10 +52,10 @@ class Embedded:
 
 
 class LowRank:
-    """W(t) = W + sum_e cos(pi e t) U_e V_e for every matrix W, U_e V_e of rank `ode_rank` and 0 at the start."""
+    """W(t) = W + sum_e cos(pi e t) U_e V_e for every matrix W, U_e V_e of rank `ode.rank` and 0 at the start."""
 
     @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
+    def init(key: jax.Array, params: Any, model: knobs.Model) -> dict[str, Any]:
         time = {}
         for i, (path, leaf) in enumerate(_matrices(params).items()):
             *blocks, rows, columns = leaf.shape
@@ -78,11 +79,11 @@ class LowRank:
 
 class Generated:
     """W(t) = W + sum_e h_e(t) P_e for every matrix and scale(t) = scale (1 + sum_e h_e(t) s_e) for every norm, each
-    with an h = MLP(`wave_embedding`(t)) of its own of width `ode_modes` (Neural ODE Transformer, arXiv 2503.01329,
+    with an h = MLP(`wave_embedding`(t)) of its own of width `ode.modes` (Neural ODE Transformer, arXiv 2503.01329,
     section 3.1)."""
 
     @staticmethod
-    def init(key: jax.Array, params: Any, model: config.Model) -> dict[str, Any]:
+    def init(key: jax.Array, params: Any, model: knobs.Model) -> dict[str, Any]:
         time, E = {}, model.ode.modes
         for i, (path, leaf) in enumerate(paths(params, DOT).items()):
             if leaf.ndim < 2 and not _is_scale(path):
@@ -126,7 +127,7 @@ def generator(weights: dict[str, jax.Array], t: jax.Array) -> jax.Array:
 
 
 def _is_scale(path: str) -> bool:
-    return path.split(".")[-1] == "scale"
+    return roles.of(path.replace(DOT, "/")).kind == "scale"
 
 
 def _matrices(params: Any) -> dict[str, jax.Array]:

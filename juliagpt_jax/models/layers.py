@@ -1,5 +1,9 @@
-"""What the parts of `decoder.py` are made of. The norms, the rotary embedding and the dense Linear are the baseline's
-own."""
+"""The pieces that the parts of a model are made of: Linears, norms, a short convolution. RMSNorm, the rotary embedding
+and the dense Linear are the baseline's own.
+
+A Linear whose weights `models/capture.py` can tap computes each of its products in a method `product(x, weight, name)`,
+name being the weight's.
+"""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models.gpt import Linear, RMSNorm, attend, rotary, split_heads
+from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models.gpt import Linear, RMSNorm, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
 
 __all__ = [
@@ -24,7 +28,6 @@ __all__ = [
     "RMSNorm",
     "ShortConv",
     "SubLNLinear",
-    "attend",
     "block_product",
     "linears",
     "monarch",
@@ -103,8 +106,14 @@ class MonarchLinear(nn.Module):
         p, q, s = fan_in // n, inner // n, self.features // n
         right = self.param("right", normal(p, 1.0), (n, q, p))
         left = self.param("left", normal(q, self.gain), (n, s, q))
-        y = monarch(x.reshape(-1, fan_in), right.astype(x.dtype), left.astype(x.dtype))
+        names = iter(("right", "left"))
+        product = lambda x, factor: self.product(x, factor, next(names))
+        y = monarch(x.reshape(-1, fan_in), right.astype(x.dtype), left.astype(x.dtype), product)
         return y.reshape(*x.shape[:-1], self.features)
+
+    def product(self, x: jax.Array, factor: jax.Array, name: str) -> jax.Array:
+        """Return x (blocks, N, in) times the factor of that name (blocks, out, in): (blocks, N, out)."""
+        return block_product(x, factor)
 
 
 class SubLNLinear(nn.Module):
@@ -124,17 +133,17 @@ class SubLNLinear(nn.Module):
         """x (..., D) -> (..., features)."""
         x = RMSNorm(self.eps, name="norm")(x)
         init = nn.initializers.normal(self.gain * x.shape[-1] ** -0.5)
-        return self.product(x, self.param("kernel", init, (x.shape[-1], self.features)))
+        return self.product(x, self.param("kernel", init, (x.shape[-1], self.features)), "kernel")
 
-    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Behind the norm: x (..., D) times the kernel."""
+    def product(self, x: jax.Array, kernel: jax.Array, name: str) -> jax.Array:
+        """Return x (..., D), behind the norm, times the kernel."""
         flat = x.reshape(-1, x.shape[-1])
         y = ternary_product(flat, kernel) if self.ternary else flat @ kernel.astype(x.dtype)
         return y.reshape(*x.shape[:-1], self.features)
 
 
 class Int8Linear(nn.Module):
-    """What a Linear becomes when its kernel is kept as int8 (`models/precision.py`): for inference alone.
+    """A Linear whose kernel is kept as int8 (`models/precision.py`): for inference, and for adapters beside it.
 
     `kernel_int8` (D, features) are levels, `kernel_scale` is the size of one: for each output, or, of `ternary`
     weights, one number for all. Where the Linear has a norm of its own, `eps` is that norm's; else 0.
@@ -170,8 +179,8 @@ class ShortConv(nn.Module):
         x = jnp.concatenate([past, x], axis=1)
         for j in range(self.width):
             y = y + taps[j][None, None] * x[:, j : j + T]
-        place = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
-        return y, jnp.take_along_axis(x, place[:, :, None], axis=1)
+        last = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
+        return y, jnp.take_along_axis(x, last[:, :, None], axis=1)
 
 
 class Biased(nn.Module):
@@ -189,17 +198,17 @@ class Biased(nn.Module):
         return inner(x) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _monarch_linear(model: config.Model) -> Callable[..., nn.Module]:
+def _monarch_linear(model: knobs.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch.blocks)
 
 
-def _subln(model: config.Model, ternary: bool) -> Callable[..., nn.Module]:
+def _subln(model: knobs.Model, ternary: bool) -> Callable[..., nn.Module]:
     return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary)
 
 
-def linears(model: config.Model, word: str = "", int8: bool = False) -> Callable[..., nn.Module]:
-    """What makes the Linears of a model, of the kind `word` or `model.linear`, with biases where it has them; with
-    `int8` what those become whose kernels are kept so."""
+def linears(model: knobs.Model, word: str = "", int8: bool = False) -> Callable[..., nn.Module]:
+    """Return the maker of a model's Linears, of the kind `word` or `model.linear`, with biases where it has them; with
+    `int8` of those whose kernels are kept so."""
     linear = (INT8 if int8 else LINEARS)[word or model.linear](model)
     return functools.partial(_biased, linear) if model.bias else linear
 
@@ -215,7 +224,7 @@ LINEARS = {
     "subln": lambda model: _subln(model, ternary=False),
     "monarch": _monarch_linear,
 }
-# The same when their kernels are int8. Monarch factors stay as they are.
+# ... and here those whose kernels are int8. Monarch factors stay as they are.
 INT8 = {
     "dense": lambda model: Int8Linear,
     "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),

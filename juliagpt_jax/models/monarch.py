@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.layers import ShortConv
 
 
@@ -103,7 +103,7 @@ class LongFilter(nn.Module):
     such that each channel's filter has energy 1.
     """
 
-    model: config.Model
+    model: knobs.Model
     width: int
 
     @nn.compact
@@ -134,12 +134,12 @@ class LongFilter(nn.Module):
 
 class Gated(nn.Module):
     """out(gate * (mix(v) + skip * v)), v = gate' * value, where gate', gate and value are short convolutions of
-    projections. What `mix` is, the subclasses say."""
+    projections. `mix` is the subclass's."""
 
-    model: config.Model
+    model: knobs.Model
     gain: float
     linear: Callable[..., nn.Module]
-    goes_back: ClassVar[bool] = False  # the short convolution keeps the last tokens, whichever they are
+    rewindable: ClassVar[bool] = False  # the short convolution keeps the last tokens, whichever they are
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:
@@ -167,6 +167,11 @@ class Gated(nn.Module):
         """`past`: what the short convolution needs; `slots`: the position from which on a token is a pad, a row."""
         past = jnp.zeros((batch, self.model.monarch.conv_width - 1, 3 * self.model.width), dtype)
         return {"past": past, "slots": jnp.full(batch, slots, jnp.int32)}
+
+    @staticmethod
+    def slots(cache: dict[str, jax.Array]) -> jax.Array:
+        """Return the number of slots of each row of a cache, (B,)."""
+        return cache["slots"]
 
 
 class MonarchMixer(Gated):
@@ -197,8 +202,8 @@ class MonarchMixer(Gated):
         return super().init_cache(batch, slots, dtype) | {"inputs": inputs}
 
     @staticmethod
-    def flops(model: config.Model) -> float:
-        """Of the DFT and its inverse, see `split`."""
+    def flops(model: knobs.Model) -> float:
+        """Return the cost of the DFT and its inverse, see `split`."""
         n1, n2 = split(2 * model.context - 1)
         return 2 * n1 * n2 * (n1 + 4 * n2) / model.context * model.width
 
@@ -233,18 +238,18 @@ class MonarchHeads(Gated):
             y, _ = masked_monarch(x, right[:, :used], left[:, :, :used, :used])
             return y[:, :T].reshape(B, T, D), {}
         sums, rows = cache["sums"].reshape(B, blocks, n, H, D // H), jnp.arange(B)
-        place = jnp.where(positions < cache["slots"][:, None], positions, blocks * n)  # past the end: dropped
+        slot = jnp.where(positions < cache["slots"][:, None], positions, blocks * n)  # past the end: dropped
         if T == 1:
-            s, l = place[:, 0] // n, place[:, 0] % n  # noqa: E741
+            s, l = slot[:, 0] // n, slot[:, 0] % n  # noqa: E741
             share = right.at[:, s, :, l].get(mode="clip")[..., None] * v.astype(jnp.float32)[:, 0, :, None]
             where = rows[:, None], s[:, None], slice(None), jnp.arange(H)[None]
             sums = sums.at[where].add(share, mode="drop")
             weights = left.at[:, l, s].get(mode="clip") * (jnp.arange(blocks)[None] <= s[:, None])[None]
             y = jnp.einsum("hbk,bkhc->bhc", weights, sums[rows, :, l]).reshape(B, 1, D)
         else:
-            x = jnp.zeros((B, blocks * n, *v.shape[2:]), v.dtype).at[rows[:, None], place].set(v, mode="drop")
+            x = jnp.zeros((B, blocks * n, *v.shape[2:]), v.dtype).at[rows[:, None], slot].set(v, mode="drop")
             y, sums = masked_monarch(x, right, left, sums)
-            y = y.at[rows[:, None], place].get(mode="clip").reshape(B, T, D)
+            y = y.at[rows[:, None], slot].get(mode="clip").reshape(B, T, D)
         return y, {"sums": sums.reshape(cache["sums"].shape)}
 
     @nn.nowrap
@@ -254,8 +259,8 @@ class MonarchHeads(Gated):
         return super().init_cache(batch, min(slots, self.model.context), dtype) | {"sums": sums}
 
     @staticmethod
-    def flops(model: config.Model) -> float:
-        """Of the two block-diagonal products, the first taken with and without the mask."""
+    def flops(model: knobs.Model) -> float:
+        """Return the cost of the two block-diagonal products, the first taken with and without the mask."""
         n, blocks = block_shape(model.context)
         return 2.0 * (2 * n + blocks) * model.width
 
@@ -270,8 +275,8 @@ def exponential_averages(n: int, blocks: int, heads: int, context: int) -> tuple
     """right (heads, k, l, p) and left (heads, l, s, k) whose causal product is c exp(-(i - j) / tau), of energy 1, with
     tau from n / 2 to the context over the heads."""
     tau = np.geomspace(n / 2, context, heads)[:, None, None, None]
-    place, block = np.arange(n), np.arange(blocks)
-    right = np.exp((place[None, :] - place[:, None] - n)[None, None] / tau) * np.ones((1, blocks, 1, 1))
+    token, block = np.arange(n), np.arange(blocks)
+    right = np.exp((token[None, :] - token[:, None] - n)[None, None] / tau) * np.ones((1, blocks, 1, 1))
     apart = (block[:, None] - block[None, :])[None, None]
     left = np.where(apart >= 0, np.exp((1 - apart.clip(0)) * n / tau), 0) * np.ones((1, n, 1, 1))
     return right, left * np.sqrt(1 - np.exp(-2 / tau))

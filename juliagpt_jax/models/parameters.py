@@ -5,21 +5,22 @@ from typing import Any
 
 import jax
 
+from juliagpt_jax.models import roles
+
 
 def paths(tree: Any, separator: str = "/") -> dict[str, Any]:
-    """{"block_0/mixer/query/kernel": leaf, ...} in the tree's own order."""
+    """Return {"block_0/mixer/query/kernel": leaf, ...} in the tree's own order."""
     flat = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator=separator): leaf for path, leaf in flat}
 
 
 def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") -> Any:
-    """The tree with rule(path, leaf) in the place of each leaf."""
+    """Return the tree with rule(path, leaf) in the place of each leaf."""
     return jax.tree.unflatten(
         jax.tree.structure(tree), [rule(path, leaf) for path, leaf in paths(tree, separator).items()]
     )
 
 
 def count(params: Any) -> int:
-    """Number of parameters; a tied head counts once, and the scales of kernels that are kept as int8 not at all."""
-    leaves = paths(params)
-    return sum(leaf.size for path, leaf in leaves.items() if not path.endswith("/kernel_scale"))
+    """Return the number of parameters; a tied head counts once, and the scales of kernels kept as int8 not at all."""
+    return sum(leaf.size for path, leaf in paths(params).items() if roles.of(path).counted)

@@ -46,11 +46,33 @@ def int8_product(x: jax.Array, weights: jax.Array) -> jax.Array:
     return jax.lax.dot_general(x, weights.astype(jnp.int8), summed, preferred_element_type=jnp.int32)[:rows]
 
 
+@jax.custom_vjp
 def levels_product(x: jax.Array, weights: jax.Array, scale: jax.Array) -> jax.Array:
     """x (N, D), rounded to levels, times the kernel that weights (D, F), int8, and scale, () or (F,), stand for ->
-    (N, F) in the dtype of x."""
+    (N, F) in the dtype of x.
+
+    The gradient by x passes its rounding as if it were not there, as that of `ternary_product`; the one by the scale is
+    exact; whole numbers have none.
+    """
+    return _levels_forward(x, weights, scale)[0]
+
+
+def _levels_forward(x, weights, scale):
     levels, unit = token_levels(x)
-    return _scaled(int8_product(levels, weights), scale, unit).astype(x.dtype)
+    y = _scaled(int8_product(levels, weights), scale, unit).astype(x.dtype)
+    return y, (levels, unit, weights, scale)
+
+
+def _levels_backward(kept, gradient):
+    levels, unit, weights, scale = kept
+    kernel = weights.astype(jnp.float32) * jnp.reshape(scale, (1, -1))
+    dx = gradient @ kernel.T.astype(gradient.dtype)
+    by_output = jnp.sum(gradient * (int8_product(levels, weights) / unit), axis=0)
+    dscale = jnp.sum(by_output) if scale.ndim == 0 else by_output
+    return dx, None, dscale.astype(scale.dtype)
+
+
+levels_product.defvjp(_levels_forward, _levels_backward)
 
 
 def _scaled(product: jax.Array, scale: jax.Array, unit: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import ngrams
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
@@ -13,7 +13,7 @@ OBJECTIVES: dict[str, type[Objective]] = {"next_token": NextToken, "doremi": DoR
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 
-def build_objective(config: config.Config, model: Decoder, chosen: Selection | None = None) -> Objective:
+def build_objective(config: config.Config, model: Model, chosen: Selection | None = None) -> Objective:
     """Return the objective of a run.
 
     Args:

@@ -19,7 +19,7 @@ from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Apply, Memo
 from juliagpt_jax.store.workdir import FREE, Run, open_run
@@ -85,7 +85,7 @@ class DoReMi(NextToken):
     The plan draws by the shares in `data.phase_weights`, one domain a ring; `train.doremi` says the rest.
     """
 
-    def __init__(self, config: config.Config, model: Decoder, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
         super().__init__(config, model, chosen)
         if config.ternary_step:
             raise UserError("config.train.ternary_from: DoReMi's proxy is of one kind from the first step to the last")

@@ -9,7 +9,7 @@ from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference.scoring import token_losses
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import penalties
 from juliagpt_jax.objectives.objective import Apply, Memo, Objective, Terms
 
@@ -18,7 +18,7 @@ class NextToken(Objective):
     """The mean loss of the scored targets, by their weights, in nats; and the penalties that the config asks for, which
     are minimised with it and not logged as loss."""
 
-    def __init__(self, config: config.Config, model: Decoder, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
         super().__init__(config, model, chosen)
         self.penalties = penalties.make(config, model, chosen)
 

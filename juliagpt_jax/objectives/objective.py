@@ -16,7 +16,7 @@ from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.sampler import Windows
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 
 # apply(trained, *inputs, key=None) -> what the model gives: logits, cache, aux. `trained` are the parameters that are
 # trained; those that are not are added by the step. With a key there is dropout, and random steps of ODE layers.
@@ -70,7 +70,7 @@ class Objective:
     before: Any = None
     sampled: Any = None
 
-    def __init__(self, config: config.Config, model: Decoder, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
         self.config, self.model, self.chosen = config, model, chosen
 
     def frozen(self) -> Any:

@@ -15,13 +15,13 @@ from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import ngrams
 
 Penalty = Callable[[jax.Array, dict[str, Any], Batch], jax.Array]
 
 
-def ngram(config: config.Config, model: Decoder, chosen: Selection | None) -> Penalty | None:
+def ngram(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
     """Return `train.ngram.kind`, from n-grams of the training text, times `train.ngram.weight`.
 
     Raises:
@@ -36,7 +36,7 @@ def ngram(config: config.Config, model: Decoder, chosen: Selection | None) -> Pe
     return lambda logits, aux, batch: own.weight * of(logits, batch.inputs, batch.targets)
 
 
-def ode_energy(config: config.Config, model: Decoder, chosen: Selection | None) -> Penalty | None:
+def ode_energy(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
     """Return the kinetic energy of ODE layers times `train.ode_energy`: fields that move little need few steps (Finlay
     et al. 2020, arXiv 2002.02798). It is a mean over the rows at hand, so that a batch may be cut into parts with
     unequal numbers of scored targets only nearly without a change."""
@@ -54,7 +54,7 @@ def ode_energy(config: config.Config, model: Decoder, chosen: Selection | None) 
 PENALTIES = {"train.ngram.weight": ngram, "train.ode_energy": ode_energy}  # by the knob that weighs it
 
 
-def make(config: config.Config, model: Decoder, chosen: Selection | None) -> list[Penalty]:
+def make(config: config.Config, model: Model, chosen: Selection | None) -> list[Penalty]:
     """Return the penalties that a config asks for.
 
     Raises:

@@ -12,6 +12,7 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import new_folder
+from juliagpt_jax.models import roles
 from juliagpt_jax.store import card, gguf, hf, packed, tensors
 from juliagpt_jax.store.families import Arrays
 from juliagpt_jax.store.run import Run
@@ -129,7 +130,7 @@ def read(source: Path) -> Given:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}") from error
-        blocks = {path.split("/")[0] for path in arrays if path.startswith("block_")}
+        blocks = {roles.layer(path) for path in arrays} - {None}
         if len(blocks) != model.layers:  # seen here, before anything is built from the config
             raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
     return Given(dataclasses.asdict(model), arrays, tokenizer, kept)

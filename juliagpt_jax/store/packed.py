@@ -21,17 +21,14 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
-from juliagpt_jax.models import build, precision
-from juliagpt_jax.models.capture import is_linear
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models import build, interface, precision, roles
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.models.quantized import PACKINGS
 from juliagpt_jax.store import tensors
 from juliagpt_jax.store.run import Run
 
 FORMAT = "juliagpt_jax packed"
-TABLES = {"embedding": 0, "positions": 0, "head": 1}  # with the axis of their tokens
-KERNEL = "kernel_int8"
+KERNEL = "kernel_int8"  # the end of the name of a kernel's levels
 KEPT = ("step", "schedule", "val_loss", "data", "commit", "device")  # of a run's meta
 
 
@@ -59,7 +56,7 @@ def write(path: Path, run: Run, settings: config.Config, kind: str, packing: str
     tensors.save(path, arrays, metadata)
 
 
-def size(model: Decoder, params: Any) -> int:
+def size(model: interface.Model, params: Any) -> int:
     """Return the bytes of the weights of a model stored to be used: two for a weight, and a quarter for one of a
     ternary kernel that can be packed."""
     try:
@@ -69,7 +66,7 @@ def size(model: Decoder, params: Any) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _stored(model: Decoder, params: Any, kind: str, packing: str, embedding: str) -> dict[str, np.ndarray]:
+def _stored(model: interface.Model, params: Any, kind: str, packing: str, embedding: str) -> dict[str, np.ndarray]:
     """The arrays of a file by name."""
     _, params = precision.prepare(model, params, kind)
     arrays: dict[str, np.ndarray] = {}
@@ -77,7 +74,7 @@ def _stored(model: Decoder, params: Any, kind: str, packing: str, embedding: str
         array = np.asarray(leaf)
         if word := _stored_as(name, embedding):
             arrays |= dict(EMBEDDINGS[word][0](name, array))
-        elif name.endswith(KERNEL) and kind == "ternary":
+        elif roles.of(name).stored == "levels" and kind == "ternary":
             arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
         else:
             arrays[name] = array
@@ -124,14 +121,14 @@ def _described(metadata: Mapping[str, str]) -> tuple[config.Config, Tokenizer, d
     return settings, tokenizer, meta | {"step": meta["step"], "data": meta.get("data")}, packing, embedding
 
 
-def _expected(settings: config.Config, vocab: int, arrays: Mapping[str, Any]) -> tuple[Decoder, dict[str, Any]]:
+def _expected(settings: config.Config, vocab: int, arrays: Mapping[str, Any]) -> tuple[interface.Model, dict[str, Any]]:
     """The model of a config, and the shapes of its parameters by path; nothing is computed."""
     model = settings.model
-    blocks = {name.split("/")[0] for name in arrays if name.startswith("block_")}
+    blocks = {roles.layer(name) for name in arrays} - {None}
     if len(blocks) != model.layers:  # seen before anything is built from the config
         raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
     build.check(settings)
-    decoder = Decoder(model, vocab, settings.train.precision, int8=True)
+    decoder = build.make(model, vocab, settings.train.precision, int8=True)
     shapes = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     return decoder, flatten_dict(shapes, sep="/")
 
@@ -155,7 +152,7 @@ def _unpacked(
     for name, want in shapes.items():
         if word := _stored_as(name, embedding):
             made = EMBEDDINGS[word][1](name, want.shape, take)
-        elif name.endswith(KERNEL) and packing in PACKINGS:
+        elif roles.of(name).stored == "levels" and packing in PACKINGS:
             rows, columns = want.shape
             stored = f"{name.removesuffix(KERNEL)}kernel_{packing}"
             packed = take(stored, np.uint8, (PACKINGS[packing].rows(rows), columns))
@@ -170,9 +167,8 @@ def _unpacked(
 
 def _stored_as(name: str, embedding: str) -> str:
     """The word of EMBEDDINGS for an array, "" for one that is stored as it is."""
-    factor = is_linear(name) and not name.endswith("kernel")  # of a Monarch matrix
     half = "f32" if embedding == "f32" else "f16"
-    return embedding if name in TABLES else half if factor else ""
+    return {"table": embedding, "half": half}.get(roles.of(name).stored, "")
 
 
 # How a table is stored, (name, array) -> named arrays, and read, (name, shape, take) -> array.
@@ -187,7 +183,7 @@ def _store_as(precision: str) -> Any:
 
 def _store_int8(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Levels, and the size of one for each token (absmax)."""
-    tokens = TABLES[name]
+    tokens = roles.of(name).axes.index("token")
     largest = np.abs(array).max(axis=1 - tokens, keepdims=True)
     scale = np.maximum(largest, np.finfo(np.float32).tiny * 127) / np.float32(127)
     yield f"{name}_int8", np.round(array / scale).astype(np.int8)
@@ -195,7 +191,7 @@ def _store_int8(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]
 
 
 def _read_int8(name: str, shape: tuple[int, ...], take: Any) -> np.ndarray:
-    tokens = TABLES[name]
+    tokens = roles.of(name).axes.index("token")
     scale = take(f"{name}_scale", np.float32, (shape[tokens],))
     return take(f"{name}_int8", np.int8, shape) * np.expand_dims(scale, 1 - tokens)
 
@@ -205,9 +201,9 @@ EMBEDDINGS = {"f32": _store_as("f32"), "f16": _store_as("f16"), "int8": (_store_
 
 def settled(run: Run) -> config.Config:
     """Return the config of what a run's model computes: before `train.ternary_from` that is no ternary one."""
-    same = run.model.model.linear == run.config.model.linear
+    same = run.model.config.linear == run.config.model.linear
     if same:
         return run.config
     train = dataclasses.replace(run.config.train, ternary_from=0.0)
-    model = dataclasses.replace(run.config.model, linear=run.model.model.linear)
+    model = dataclasses.replace(run.config.model, linear=run.model.config.linear)
     return dataclasses.replace(run.config, model=model, train=train)

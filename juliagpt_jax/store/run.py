@@ -11,7 +11,7 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 
 if TYPE_CHECKING:
-    from juliagpt_jax.models.decoder import Decoder
+    from juliagpt_jax.models.interface import Model
 
 
 NO_GRADIENTS = "has no gradients; give"
@@ -41,7 +41,7 @@ class Run:
 
     config: config.Config
     tokenizer: Tokenizer
-    model: "Decoder"
+    model: "Model"
     params: Any
     step: int
     meta: dict[str, Any]

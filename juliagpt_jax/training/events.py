@@ -23,8 +23,8 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters
 from juliagpt_jax.models.build import at_step
-from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import adaptive
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.training import metrics as log
 from juliagpt_jax.training.mesh import batch_sharding
@@ -50,7 +50,7 @@ class Events:
     def __init__(
         self,
         config: Config,
-        model: Decoder,
+        model: Model,
         corpus: Corpus,
         workdir: Path,
         checkpoints: Checkpoints,
@@ -127,7 +127,7 @@ class Events:
         helps = "A lower --config.train.lr helps, or --config.train.precision=f32"
         if self.config.train.optimizer == "kfac":
             helps += ". Where K-FAC's step is what is not finite, so does a larger --config.train.kfac.damping"
-        if adaptive(self.model.model):
+        if adaptive(self.model.config):
             helps += f". Or {schedule.why(self.model)}"
         return f"step {step}: {culprit} is not finite, for the {in_row}th step in a row; none was applied. {helps}"
 
@@ -182,19 +182,19 @@ class Events:
             measured[name] = scoring.mean_loss(losses, targets)
         return measured
 
-    def fixed(self, params: Any, step: int) -> Decoder:
+    def fixed(self, params: Any, step: int) -> Model:
         """Return the model as it is evaluated and decodes after a step: dense before `train.ternary_from`. Where
         training follows a tolerance that is on the schedule for these weights: the steps of training look ahead."""
         model = at_step(self.config, self.model, step)
-        if not adaptive(model.model):
+        if not adaptive(model.config):
             return model
-        windows, _ = scoring.spread(self.corpus.train, model.model.context, schedule.WINDOWS, self.lead)
+        windows, _ = scoring.spread(self.corpus.train, model.config.context, schedule.WINDOWS, self.lead)
         times = schedule.calibrate(model, params, windows)
         return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
 
     def _schedule_of(self, state: TrainState) -> dict[str, Any]:
         """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
-        return {"schedule": self.fixed(state.params, int(state.step)).schedule} if adaptive(self.model.model) else {}
+        return {"schedule": self.fixed(state.params, int(state.step)).schedule} if adaptive(self.model.config) else {}
 
     def generator(self, state: TrainState) -> Generator:
         """Return the generator with the weights, and on the schedule, of a state."""

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models.capture import Moments, sides
+from juliagpt_jax.models import roles
+from juliagpt_jax.models.capture import Moments
 from juliagpt_jax.models.parameters import by_path
 
 
@@ -83,7 +84,8 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> State:
         def square(make: Callable[[int], jax.Array]) -> Any:
             def one(path: str, weight: jax.Array) -> Factors:
-                wide = [jnp.broadcast_to(make(n), (*weight.shape[:-2], n, n)) for n in sides(path, weight)]
+                sides = roles.of(path).sides(weight.shape)
+                wide = [jnp.broadcast_to(make(n), (*weight.shape[:-2], n, n)) for n in sides]
                 return Factors(*(jnp.asarray(m, weight.dtype) for m in wide))
 
             return by_path(params, one)

@@ -138,7 +138,7 @@ class Trainer:
         """Note what compiling the step took, its FLOPs and memory: of `replicas` that it computes at once, one's
         share."""
         self.compile_s = seconds
-        flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.model)
+        flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.config)
         self.train_flops_step = flops * self.mesh.size / replicas
         self.step_memory_bytes = cost.memory_bytes(step_function) / replicas
 

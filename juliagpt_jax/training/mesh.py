@@ -1,4 +1,4 @@
-"""The devices that share a step: which they are, and what lies where."""
+"""The devices that share a step, and the place of every array on them."""
 
 import dataclasses
 from typing import Any
@@ -8,6 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models import roles
+from juliagpt_jax.models.parameters import by_path
 
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
@@ -27,23 +29,22 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
 
 
 def diffrax_loops(model: config.Model) -> bool:
-    """Whether an ODE layer is solved by diffrax in training; all others run on our own loop."""
+    """An ODE layer is solved by diffrax in training; all others run on our own loop."""
     return model.has_ode and (model.ode.rtol > 0 or model.ode.adjoint == "backsolve")
 
 
 def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
-    """Where each array of a state lives: cut along its longest axis that the "model" axis of the mesh divides, else
-    whole."""
+    """Return where each array of a state lives: cut over the "model" axis of the mesh as its role says
+    (`roles.cut`), by default along its longest axis that this divides, else whole."""
 
-    def place(leaf):
+    def sharding(path, leaf):
         spec: list[str | None] = [None] * leaf.ndim
-        size = mesh.shape["model"]
-        fitting = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % size == 0]
-        if size > 1 and fitting:
-            spec[max(fitting, key=lambda axis: leaf.shape[axis])] = "model"
+        axis = roles.cut(path, leaf.shape, mesh.shape["model"])
+        if axis is not None:
+            spec[axis] = "model"
         return NamedSharding(mesh, PartitionSpec(*spec))
 
-    return jax.tree.map(place, state)
+    return by_path(state, sharding)
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -11,49 +11,28 @@ import jax.numpy as jnp
 import optax
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models.capture import is_linear
+from juliagpt_jax.models import roles
 from juliagpt_jax.models.parameters import by_path, count, paths
 from juliagpt_jax.training.kfac import scale_by_kfac
 from juliagpt_jax.training.muon import POLAR, scale_by_muon
 from juliagpt_jax.training.soap import scale_by_soap
 
 
-def decayed(path: str) -> bool:
-    """Whether weight decay acts on a parameter: on matrices, Monarch factors, the embedding and learned positions;
-    not on norm scales, biases, the taps of a convolution, what describes a filter, or how the time of an ODE acts on
-    scales."""
-    return path.split("/")[-1] in ("kernel", "left", "right", "embedding", "positions", "head")
-
-
-def is_matrix(path: str) -> bool:
-    """Whether a parameter is a matrix, or several along its leading axes, that maps channels to channels: what the
-    rules for matrices take.
-
-    These are the kernels and Monarch factors of Linears, and what the time of an ODE adds to those (modes, low-rank
-    factors). Embedding and head are not: their one side counts characters. Nor are what describes a filter, the taps
-    of a convolution, the network that makes an ODE's h(t), and the masked matrices over positions of MonarchHeads.
-    """
-    *_, parent, name = ["", *path.split("/")]
-    if "/time/" in path:
-        return name in ("left", "right", "modes") and is_matrix(parent.replace(".", "/"))
-    return is_linear(path) and path != "head"
-
-
 def rules(train: config.Train, params: Any) -> dict[str, str]:
     """{path: the name of the rule that updates it}: that of `train.optimizer` has what it `TAKES`, AdamW the rest."""
     takes = TAKES[train.optimizer]
-    return {path: train.optimizer if takes(path) else "adamw" for path in paths(params)}
+    return {path: train.optimizer if takes(roles.of(path)) else "adamw" for path in paths(params)}
 
 
 def rates(train: config.Train, params: Any) -> dict[str, float]:
     """{path: its highest learning rate}: `train.adam_lr`, if there is one, for what another rule leaves to AdamW, and
     under AdamW itself for what is no matrix, so that it can be compared with the others at two rates as well."""
-    mine = is_matrix if train.optimizer == "adamw" else TAKES[train.optimizer]
-    return {path: train.lr if mine(path) or not train.adam_lr else train.adam_lr for path in paths(params)}
+    mine = _matrix if train.optimizer == "adamw" else TAKES[train.optimizer]
+    return {path: train.lr if mine(roles.of(path)) or not train.adam_lr else train.adam_lr for path in paths(params)}
 
 
 def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, decay: jax.Array) -> Any:
-    """The parameters after a step: p - lr direction - decay p, the decay where `decayed` says.
+    """The parameters after a step: p - lr direction - decay p, the decay where the parameter's role says.
 
     `lr` and `decay` are this step's for a parameter whose highest rate is `train.lr`; another's are in proportion. With
     `train.cautious` only those numbers decay that the step itself draws towards zero (Chen et al. 2025, arXiv
@@ -63,7 +42,7 @@ def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, de
     def moved(path, p, direction):
         share = rate[path] / train.lr
         after = p - share * lr * direction
-        if not (decayed(path) and train.weight_decay):
+        if not (roles.of(path).decay and train.weight_decay):
             return after
         lost = share * decay * p
         return after - (jnp.where(direction * p > 0, lost, 0) if train.cautious else lost)
@@ -93,8 +72,7 @@ def muon(train: config.Train, params: Any) -> optax.GradientTransformation:
     are."""
 
     def scaled(path, direction):
-        rows, columns = direction.shape[-2:]
-        fan_in, fan_out = (rows, columns) if _maps_rows(path) else (columns, rows)
+        fan_in, fan_out = roles.of(path).sides(direction.shape)
         return direction * max(1, fan_out / fan_in) ** 0.5
 
     dtype = jnp.bfloat16 if train.precision == "bf16" else jnp.float32
@@ -114,14 +92,12 @@ def kfac(train: config.Train, params: Any) -> optax.GradientTransformation:
     return beside_adam(train, params, scale_by_kfac(train))
 
 
-def _maps_rows(path: str) -> bool:
-    """Whether a matrix maps its rows to its columns, as kernels do; Monarch factors map columns to rows."""
-    *_, parent, name = path.split("/")
-    return (parent.split(".")[-1] if "/time/" in path else name) == "kernel"
+def _matrix(role: roles.Role) -> bool:
+    return role.matrix
 
 
-# The parameters that a rule updates, by path; AdamW has the rest.
-TAKES = {"adamw": lambda path: True, "muon": is_matrix, "soap": is_matrix, "kfac": is_linear}
+# The parameters that a rule updates, by their role; AdamW has the rest.
+TAKES = {"adamw": lambda role: True, "muon": _matrix, "soap": _matrix, "kfac": lambda role: role.tapped}
 OPTIMIZERS = {"adamw": adamw, "muon": muon, "soap": soap, "kfac": kfac}
 WORDS = {"train.optimizer": OPTIMIZERS, "train.muon.polar": POLAR}
 
@@ -132,7 +108,7 @@ def parameter_table(train: config.Train, params: Any) -> str:
     rows = [("parameter", "shape", "count", "rule", "lr", "decay")]
     rule, rate = rules(train, params), rates(train, params)
     for path, leaf in paths(params).items():
-        decay = f"{train.weight_decay:g}" if decayed(path) else "0"
+        decay = f"{train.weight_decay:g}" if roles.of(path).decay else "0"
         rows.append((path, " x ".join(map(str, leaf.shape)), f"{leaf.size:,}", rule[path], f"{rate[path]:g}", decay))
     rows.append(("total", "", f"{count(params):,}", "", "", ""))
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -18,7 +18,7 @@ from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.ground import command, config, devices, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json, write_text
-from juliagpt_jax.models import build
+from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
@@ -143,7 +143,7 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
     train, context = settings.train, settings.model.context
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
-    scaling = sum(leaf.size for path, leaf in leaves.items() if optimizers.is_matrix(path) or path == head)
+    scaling = sum(leaf.size for path, leaf in leaves.items() if roles.of(path).matrix or path == head)
     rates = sorted({*zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)})
     tokens = train.steps * batch
     rows = [

@@ -14,7 +14,7 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import new_folder, write_json
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import describe_run
@@ -57,7 +57,7 @@ def begin(
             raise StorageError(f"{workdir}: the weights could not be written: {checkpoints.failed}")
 
 
-def check(model: Decoder, params: Mapping[str, np.ndarray]) -> None:
+def check(model: Model, params: Mapping[str, np.ndarray]) -> None:
     """Hold weights (by path) to the names and shapes of a model's parameters; nothing of the model is computed.
 
     Raises:

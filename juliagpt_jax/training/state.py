@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives.objective import Memo
 from juliagpt_jax.training.mesh import batch_sharding, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS
@@ -36,7 +36,7 @@ class Frozen(NamedTuple):
     own: Any = ()  # of the objective, such as the parameters of a reference model
 
 
-def initial_state(config: config.Config, model: Decoder, params: Any = None, memo: Memo | None = None) -> TrainState:
+def initial_state(config: config.Config, model: Model, params: Any = None, memo: Memo | None = None) -> TrainState:
     """Given parameters, or fresh ones from the seed, the optimizer's empty state, and an objective's memo, if it has
     one. Pure: may be jitted or only shaped."""
     if params is None:

@@ -15,9 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
-from juliagpt_jax.models import capture
+from juliagpt_jax.models import capture, roles
 from juliagpt_jax.models.build import at_step
-from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.objective import Memo, Objective
@@ -37,7 +37,7 @@ class Fixed(NamedTuple):
     """What a step is compiled for."""
 
     config: config.Config
-    model: Decoder
+    model: Model
     mesh: jax.sharding.Mesh
     objective: Objective
     merge: Merge
@@ -68,7 +68,7 @@ def all_trained(trained: Any, base: Any) -> Any:
 
 def make_train_step(
     config: config.Config,
-    model: Decoder,
+    model: Model,
     mesh: jax.sharding.Mesh,
     objective: Objective | None = None,
     state: TrainState | None = None,
@@ -100,7 +100,7 @@ def make_train_step(
 
 def make_joint_step(
     config: config.Config,
-    model: Decoder,
+    model: Model,
     mesh: jax.sharding.Mesh,
     seeds: Sequence[int],
     objective: Objective | None = None,
@@ -197,31 +197,31 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
 # What is summed over the rows of a batch: functions (fixed, model, same, rows) -> (a tree of sums, a tree by row).
 
 
-def gradients(fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+def gradients(fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
     """Return the gradient of what is minimised, times the scale, with what is logged; and the new rows of the memo."""
     grads, (sums, kept) = jax.grad(_scaled_total, has_aux=True)(same.trained, fixed, model, same, rows)
     return (grads, sums), kept
 
 
-def _scaled_total(trained: Any, fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[jax.Array, Any]:
+def _scaled_total(trained: Any, fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[jax.Array, Any]:
     apply = functools.partial(applied, fixed, model, same.frozen.base)
     memo = Memo(rows.memo, same.whole)
     terms = fixed.objective.loss(apply, trained, same.frozen.own, memo, rows.batch, same.key)
     return terms.total * same.scale, (terms.sums, terms.rows)
 
 
-def curvature(fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+def curvature(fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
     """Return what K-FAC's factors are made of."""
     own = fixed.config.train.kfac
     if own.fisher == "sampled":
         loss = functools.partial(_scaled_sampled, fixed=fixed, model=model, same=same, rows=rows)
     else:
         loss = lambda trained: _scaled_total(trained, fixed, model, same, rows)[0]
-    linears = [path for path in paths(same.trained) if capture.is_linear(path)]
+    linears = [path for path in paths(same.trained) if roles.of(path).tapped]
     return capture.moments(loss, same.trained, linears, rows.batch.rows, own.sharing == "reduce"), ()
 
 
-def _scaled_sampled(trained: Any, fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> jax.Array:
+def _scaled_sampled(trained: Any, fixed: Fixed, model: Model, same: Same, rows: Rows) -> jax.Array:
     apply = functools.partial(applied, fixed, model, same.frozen.base)
     memo = Memo(rows.memo, same.whole)
     return same.scale * fixed.objective.sampled(apply, trained, same.frozen.own, memo, rows.batch, same.key, rows.draws)
@@ -254,7 +254,7 @@ def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *g
     return jax.lax.cond(step < fixed.config.ternary_step, before, now, *given)
 
 
-def in_parts(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+def in_parts(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
     """Return the sums of one model, one micro-batch at a time.
 
     Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
@@ -269,7 +269,7 @@ def in_parts(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same,
     return jax.shard_map(on_each, mesh=fixed.mesh, in_specs=(whole, cut), out_specs=(whole, cut))(same, rows)
 
 
-def on_device(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+def on_device(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
     """Return the sums over all devices from what one of them sees, and its own rows."""
     axes = tuple(fixed.mesh.axis_names)
     same = jax.lax.pcast(same, axes, to="varying")
@@ -278,7 +278,7 @@ def on_device(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same
     return jax.lax.psum(total, axes), kept
 
 
-def one_by_one(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows) -> tuple[Any, Any]:
+def one_by_one(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
     """Return the sums over micro-batches, added up in turn, and their rows together again."""
     parts = fixed.config.train.accumulate
     micro = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows), jnp.arange(parts)
@@ -294,14 +294,14 @@ def one_by_one(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Sam
     return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept)
 
 
-def _one_part(sums: Callable[..., Any], fixed: Fixed, model: Decoder, same: Same, rows: Rows, i: jax.Array) -> Any:
+def _one_part(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows, i: jax.Array) -> Any:
     return sums(fixed, model, same._replace(key=jax.random.fold_in(same.key, i)), rows)
 
 
 # The model and the objective.
 
 
-def applied(fixed: Fixed, model: Decoder, base: Any, trained: Any, *inputs: Any, key: jax.Array | None = None) -> Any:
+def applied(fixed: Fixed, model: Model, base: Any, trained: Any, *inputs: Any, key: jax.Array | None = None) -> Any:
     """Return what the model gives: an objective's `apply`."""
     rngs = {}
     if key is not None:
@@ -310,9 +310,7 @@ def applied(fixed: Fixed, model: Decoder, base: Any, trained: Any, *inputs: Any,
     return model.apply({"params": fixed.merge(trained, base)}, *inputs, rngs=rngs)
 
 
-def prepared(
-    fixed: Fixed, model: Decoder, trained: Any, frozen: Frozen, memo: Memo, batch: Batch
-) -> tuple[Batch, Memo]:
+def prepared(fixed: Fixed, model: Model, trained: Any, frozen: Frozen, memo: Memo, batch: Batch) -> tuple[Batch, Memo]:
     """Return what the objective makes of the whole batch and its memo, before the batch is cut."""
     apply = functools.partial(applied, fixed, model, frozen.base)
     return fixed.objective.before(apply, trained, frozen.own, memo, batch)

@@ -50,7 +50,7 @@ def test_weighted_values_are_what_the_mixer_gives(overrides, tiny):
     def run(key):
         params = mixer.init(key, x, positions)["params"]
         params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(key, p.shape), params)  # biases and scales, too
-        found = attention.weights(mixer, params, x, positions)
+        (found,) = attention.seen(lambda: mixer.apply({"params": params}, x, positions))
         kv_heads = model.kv_heads or model.heads
         linear = lambda name, width, y: mixer.linear(width, parent=None).apply({"params": params[name]}, y)
         v = split_heads(linear("value", kv_heads * model.width // model.heads, x), kv_heads)
@@ -78,10 +78,10 @@ def test_the_weights_are_of_what_enters_each_layer(mixed):
     tokens = jax.random.randint(jax.random.key(0), (2, 16), 0, VOCAB)
     found = attention.maps(model, params, tokens)
     assert found.shape == (2, 2, 2, 16, 16)
-    mixer = Attention(model.model, 1.0, linears(model.model))
+    mixer = Attention(model.config, 1.0, linears(model.config))
     own = params["block_0"]
-    x = RMSNorm(model.model.norm_eps).apply({"params": own["mixer_norm"]}, params["embedding"][tokens])
-    first = attention.weights(mixer, own["mixer"], x, jnp.arange(16)[None])
+    x = RMSNorm(model.config.norm_eps).apply({"params": own["mixer_norm"]}, params["embedding"][tokens])
+    (first,) = attention.seen(lambda: mixer.apply({"params": own["mixer"]}, x, jnp.arange(16)[None]))
     np.testing.assert_allclose(found[0], first, atol=1e-5)
     assert np.abs(found[1] - first).max() > 0.01
 

@@ -29,7 +29,7 @@ def adapter(tiny):
     model = Decoder(tiny("model.width=16", "model.layers=1", "model.heads=1").model, TOKENIZER.vocab_size)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     params = jax.tree.map(lambda p: 2 * p, params)  # sharper
-    assert model.model.context == CONTEXT
+    assert model.config.context == CONTEXT
     return harness.Adapter(model, params, TOKENIZER)
 
 

@@ -69,7 +69,7 @@ def test_evaluate_says_what_leaks(micro, trained):
 
 def test_damaged_schedules_are_said_so(tmp_path):
     (tmp_path / "schedules.json").write_text('{"step 10, midpoint, 0.02": [[0, 0.5]]}')
-    decoder = SimpleNamespace(model=SimpleNamespace(ode=SimpleNamespace(solver="midpoint", rtol=0.02), layers=1))
+    decoder = SimpleNamespace(config=SimpleNamespace(ode=SimpleNamespace(solver="midpoint", rtol=0.02), layers=1))
     run = SimpleNamespace(step=10, workdir=tmp_path, averaged=False)  # has no text: to calibrate would fail otherwise
     with pytest.raises(UserError, match=r"schedules.json: damaged .* remove it"):
         schedule._stored(run, decoder)

@@ -11,9 +11,9 @@ from scipy import stats
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule, distribution
-from juliagpt_jax.inference.speculative import SpeculativeGenerator, accept, goes_back
+from juliagpt_jax.inference.speculative import SpeculativeGenerator, accept
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.mixers import MIXERS, rewindable
 
 SLOTS = 16
 GREEDY, SAMPLED = Rule(greedy=True), Rule(temperature=1.5, top_p=0.95)
@@ -130,7 +130,7 @@ def test_which_caches_go_back(word, tiny):
         clean, cache = feed(jnp.array([[token]]), jnp.array([[position]]), cache)
         logits, spoiled = feed(jnp.array([[token]]), jnp.array([[position]]), spoiled)
         changed |= bool((clean != logits).any())
-    assert changed != MIXERS[word].goes_back == goes_back(model.model)
+    assert changed != MIXERS[word].rewindable == rewindable(model.config)
 
 
 def test_what_is_refused(tiny, large, small):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.models import capture
+from juliagpt_jax.models import capture, roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.layers import Linear
 from juliagpt_jax.models.parameters import paths
@@ -158,7 +158,7 @@ def test_every_linear_is_seen_and_its_gradient_is_true(words, tiny):
         params = jax.jit(lambda: initial_state(config, model).params)()
         params = jax.tree.map(lambda p: p + 0.01, params)  # some start at 0
         tokens = jnp.array([[3]])
-        names = [path for path in paths(params) if capture.is_linear(path)]
+        names = [path for path in paths(params) if roles.of(path).tapped]
         assert {path.split("/")[-1] for path in names} >= ({"left", "right"} if "monarch" in words[0] else {"kernel"})
         assert ("head" in names) == ("model.tie=false" in words)
         loss = lambda p: jnp.sum(jax.nn.log_softmax(model.apply({"params": p}, tokens)[0])[..., 5])
@@ -184,7 +184,7 @@ def test_an_ode_is_seen_through_each_adjoint(adjoint, tiny):
         model = build_model(config, 11)
         params = jax.jit(lambda: initial_state(config, model).params)()
         tokens = jax.random.randint(jax.random.key(0), (2, 3), 0, 11)
-        names = [path for path in paths(params) if capture.is_linear(path)]
+        names = [path for path in paths(params) if roles.of(path).tapped]
         loss = lambda p: jnp.sum(jax.nn.log_softmax(model.apply({"params": p}, tokens)[0])[..., 5])
         found = jax.jit(lambda p: capture.moments(loss, p, names, 2))(params)
         assert {float(m.number) for m in found.values()} == {2 * 3 * 2 * (2 if adjoint == "reversible" else 1)}

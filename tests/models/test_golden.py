@@ -57,7 +57,7 @@ def test_logits(given):
 
 def test_logits_at_the_positions_of_a_left_padded_batch(given):
     """Theirs are padded on the left; the same tokens at the same positions, padded on the right, must give the same."""
-    mask, slots = given.io["leftpad_attention_mask"].astype(bool), given.model.model.context
+    mask, slots = given.io["leftpad_attention_mask"].astype(bool), given.model.config.context
     assert not mask.all()
     for row, kept in enumerate(mask):
         tokens, positions = (
@@ -78,7 +78,7 @@ def test_loss(given, labels, wanted):
 def test_gradients(given):
     grads = jax.jit(jax.grad(lambda p: loss_of(given, p, given.io["input_ids"])))(given.params)
     flat = {path: np.asarray(grad) for path, grad in flatten_dict(grads, sep="/").items()}
-    ours = families.to_tensors(given.family, flat, given.model.model)
+    ours = families.to_tensors(given.family, flat, given.model.config)
     assert set(ours) == set(given.grads.files)
     for name, grad in ours.items():
         wanted = given.grads[name]

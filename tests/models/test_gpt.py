@@ -46,7 +46,7 @@ def test_same_logits_and_gradients(pair):
 
     def run(model):
         def loss(params):
-            logits, cache = model.apply({"params": params}, tokens)
+            logits, cache, *_ = model.apply({"params": params}, tokens)
             assert cache is None
             return jnp.sum(jnp.sin(logits * 3)), logits
 
@@ -66,7 +66,7 @@ def test_same_decode_steps(pair):
         cache, outputs = model.init_cache(2, SLOTS), []
         apply = jax.jit(model.apply)
         for at in range(4):
-            logits, cache = apply({"params": params}, tokens[:, at : at + 1], jnp.full((2, 1), at), cache)
+            logits, cache, *_ = apply({"params": params}, tokens[:, at : at + 1], jnp.full((2, 1), at), cache)
             outputs.append(logits)
         return outputs, cache
 

@@ -273,7 +273,7 @@ def test_laws(name, make):
     np.testing.assert_array_equal(after[[0, 2]], logits[[0, 2]])
     np.testing.assert_array_equal(after[1, :6], logits[1, :6])
     assert (after[1, 6:] != logits[1, 6:]).any()
-    for i, block in enumerate(params[f"block_{i}"] for i in range(model.model.layers)):
+    for i, block in enumerate(params[f"block_{i}"] for i in range(model.config.layers)):
         if "time" in block:
             still = params | {f"block_{i}": block | {"time": jax.tree.map(jnp.zeros_like, block["time"])}}
             assert np.abs(apply({"params": still}, tokens)[0] - logits).max() > 1e-3, "time acts"

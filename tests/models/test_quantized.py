@@ -118,7 +118,6 @@ def test_kfac_sees_it(tiny):
     linear = linears(tiny("model.linear=ternary", "model.bias=true").model)(4)
     x, last = jax.random.normal(jax.random.key(0), (2, 3, 8)), jax.random.normal(jax.random.key(1), (2, 3, 4))
     params = linear.init(jax.random.key(2), x)["params"]
-    assert capture.is_linear("block_0/mixer/query/kernel") and not capture.is_linear("block_0/mixer/query/norm/scale")
     seen = capture.moments(lambda p: jnp.sum(linear.apply({"params": p}, x) * last), params, ["kernel"], 2)["kernel"]
     a, g = (
         np.asarray(RMSNorm(1e-5).apply({"params": params["norm"]}, x)).reshape(-1, 8),

@@ -53,13 +53,13 @@ def test_qk_norm_stands_before_the_rotation(tiny):
     mixer, own = model.blocks()[0].mixer, params["block_0"]["mixer"]
     own["query_norm"]["scale"] = own["query_norm"]["scale"] * jnp.linspace(0.5, 2, own["query_norm"]["scale"].size)
     x = jax.random.normal(jax.random.key(1), (1, 5, 24))
-    H, C = model.model.heads, 24 // model.model.heads
+    H, C = model.config.heads, 24 // model.config.heads
     heads = lambda name: np.asarray(x[0] @ own[name]["kernel"]).reshape(5, H, C)
 
     def turned(name):
         z = heads(name)
         z = z / np.sqrt((z * z).mean(-1, keepdims=True) + 1e-5) * np.asarray(own[f"{name}_norm"]["scale"])
-        angles = np.arange(5)[:, None, None] * model.model.rope_base ** (-np.arange(C // 2) * 2 / C)
+        angles = np.arange(5)[:, None, None] * model.config.rope_base ** (-np.arange(C // 2) * 2 / C)
         waves = (z[..., : C // 2] + 1j * z[..., C // 2 :]) * np.exp(1j * angles)
         return np.concatenate([waves.real, waves.imag], axis=-1)
 
@@ -104,7 +104,7 @@ def test_x0_skip(tiny):
     x = x0 = params["embedding"][TOKENS]
     for i, block in enumerate(model.blocks()):
         a, b = numbers[f"skip_{i}"]
-        x, _ = block.apply({"params": params[f"block_{i}"]}, a * x + b * x0, jnp.arange(12)[None])
+        x, *_ = block.apply({"params": params[f"block_{i}"]}, a * x + b * x0, jnp.arange(12)[None])
     wanted = RMSNorm().apply({"params": params["norm"]}, x) @ params["head"]
     np.testing.assert_allclose(skipping(params | numbers), wanted, atol=1e-5)
 
@@ -114,4 +114,4 @@ def test_relu2(tiny):
     own, x = params["block_0"]["channel"], jax.random.normal(jax.random.key(1), (2, 3, 24))
     assert {name: leaf["kernel"].shape for name, leaf in own.items()} == {"up": (24, 144), "down": (144, 24)}
     wanted = np.maximum(np.asarray(x @ own["up"]["kernel"]), 0) ** 2 @ np.asarray(own["down"]["kernel"])
-    np.testing.assert_allclose(model.blocks()[0].channel.apply({"params": own}, x), wanted, atol=1e-5)
+    np.testing.assert_allclose(model.blocks()[0].channel.apply({"params": own}, x, True)[0], wanted, atol=1e-5)

@@ -40,6 +40,7 @@ class Monarch:
 class Model:
     """A model by its parts."""
 
+    kind: str = limits.text(since="0.2", before="decoder")
     width: int = limits.at_least(2)
     layers: int = limits.at_least(1)
     heads: int = limits.at_least(1)
@@ -58,6 +59,9 @@ class Model:
     x0_skip: bool = limits.knob()
     softcap: float = limits.at_least(0)
     mixer: str = limits.text()
+    mask: str = limits.text(since="0.2", before="causal")
+    window: int = limits.at_least(1, since="0.2", before=128)
+    sink_tokens: int = limits.at_least(0, since="0.2", before=4)
     channel: str = limits.text()
     depth: str = limits.text()
     linear: str = limits.text()

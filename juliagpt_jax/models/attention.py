@@ -1,0 +1,108 @@
+"""Attention of the kit: the baseline's (`gpt.py`), with a mask of MASKS, Linears of any kind, and options."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
+from juliagpt_jax.models.masks import MASKS
+
+Visible = Callable[[jax.Array, jax.Array], jax.Array]  # (slots, positions) -> bool, as `models/masks.py` says
+
+
+def scores(
+    q: jax.Array, k: jax.Array, slots: jax.Array, positions: jax.Array, visible: Visible
+) -> tuple[jax.Array, jax.Array]:
+    """Return what each query weighs the values with, (B, K, G, T, S) float32, before the division by its sum
+    (B, K, G, T); the largest weight of a query is 1."""
+    B, H, T, C = q.shape
+    K = k.shape[1]
+    q = (q * C**-0.5).reshape(B, K, H // K * T, C)
+    scores = jnp.einsum("bkmc,bksc->bkms", q, k, preferred_element_type=jnp.float32).reshape(B, K, H // K, T, -1)
+    scores = jnp.where(visible(slots, positions)[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    return weights, jnp.sum(weights, axis=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention under a mask; `qk_norm` and the kind of positions as options."""
+
+    model: knobs.Model
+    gain: float
+    linear: Callable[..., nn.Module]
+    mask: str = "causal"
+    rewindable: ClassVar[bool] = True
+    masks: ClassVar[tuple[str, ...]] = tuple(MASKS)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:
+        """x (B, T, D), positions (B or 1, T) -> (B, T, D) and the continued cache."""
+        D, H, K = x.shape[-1], self.model.heads, self.model.kv_heads or self.model.heads
+        q = split_heads(self.linear(D, name="query")(x), H)
+        k = split_heads(self.linear(K * D // H, name="key")(x), K)
+        v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        eps = self.model.norm_eps
+        if self.model.qk_norm:  # (Henry et al. 2020, arXiv 2010.04245; with RMSNorm and its scale as in Qwen3)
+            q, k = RMSNorm(eps, name="query_norm")(q), RMSNorm(eps, name="key_norm")(k)
+        if self.model.positions == "rotary":
+            q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
+        drop = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))
+        y, cache = self.attend(q, k, v, positions, cache, drop)
+        return self.linear(D, gain=self.gain, name="out")(y), cache
+
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, cache: Any, drop: Callable[[Any], Any]
+    ) -> Any:
+        """Return softmax(q k' / sqrt(C)) v over the tokens that the mask shows, (B, T, H * C), and the continued cache.
+
+        As `gpt.attend`, whose docstring says what makes it fast: q (B, H, T, C), k and v (B, K, T, C), the softmax in
+        float32, `drop` applied to its weights.
+        """
+        B, H, T, C = q.shape
+        K = k.shape[1]
+        slots = positions
+        if cache is not None:
+            index = jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], positions[:, None, :]
+            k = cache["k"].at[index].set(k, mode="drop")
+            v = cache["v"].at[index].set(v, mode="drop")
+            cache = {"k": k, "v": v}
+            slots = jnp.arange(k.shape[2])[None, :]
+        weights, total = scores(q, k, slots, positions, self.visible)
+        weights = drop(weights).astype(v.dtype).reshape(B, K, H // K * T, -1)
+        y = jnp.einsum("bkms,bksc->bkmc", weights, v, preferred_element_type=jnp.float32)
+        y = (y / total.reshape(B, K, -1, 1)).astype(v.dtype)
+        return y.reshape(B, H, T, C).swapaxes(1, 2).reshape(B, T, H * C), cache
+
+    @nn.nowrap
+    def visible(self, slots: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return which keys in `slots` the queries at `positions` see."""
+        return MASKS[self.mask].visible(self.model, slots, positions)
+
+    @nn.nowrap
+    def weights(self, q: jax.Array, k: jax.Array, positions: jax.Array) -> jax.Array:
+        """Return what each head multiplies the values with where there is no cache, (B, H, T, T): rows that add up to
+        1. Given what `attend` is given."""
+        weights, total = scores(q, k, positions, positions, self.visible)
+        return (weights / total[..., None]).reshape(*q.shape[:3], -1)
+
+    @nn.nowrap
+    def init_cache(self, batch: int, slots: int, dtype: Any) -> dict[str, jax.Array]:
+        """Return an empty cache: a key and a value for each slot."""
+        H, K = self.model.heads, self.model.kv_heads or self.model.heads
+        shape = (batch, K, slots, self.model.width // H)
+        return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
+
+    @staticmethod
+    def slots(cache: dict[str, jax.Array]) -> int:
+        """Return the number of slots of a cache."""
+        return cache["k"].shape[2]
+
+    @staticmethod
+    def flops(model: knobs.Model) -> float:
+        """Return the cost of scores and weighted values over all of the context, counted in full under every mask, as
+        it is computed."""
+        return 4.0 * model.width * model.context

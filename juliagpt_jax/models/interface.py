@@ -1,0 +1,67 @@
+"""What the rest of the package may ask of a model, of whichever kind in MODELS (`models/build.py`) it is."""
+
+from typing import Any, Protocol, Self
+
+import jax
+
+from juliagpt_jax.ground.knobs import model as knobs
+
+
+class Model(Protocol):
+    """A model without its parameters: an immutable value that can be compared, hashed, and so compiled for.
+
+    Attributes:
+        config: the model's part of the config.
+        vocab: V.
+        precision: of activations and matrix products; parameters, norms, softmax and logits are float32.
+        schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
+        int8: the kernels of Linears are kept as int8; for inference.
+    """
+
+    @property
+    def config(self) -> knobs.Model: ...
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def schedule(self) -> tuple[tuple[float, ...], ...]: ...
+    @property
+    def int8(self) -> bool: ...
+
+    def init(self, rngs: Any, tokens: jax.Array) -> Any:
+        """Return {"params": fresh parameters} from a key."""
+        ...
+
+    def apply(
+        self,
+        variables: Any,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        cache: Any = None,
+        *,
+        rngs: dict[str, jax.Array] | None = None,
+    ) -> tuple[jax.Array, Any, dict[str, Any]]:
+        """Return float32 logits (B, T, V), the continued cache, None without one, and what else there is to say of the
+        pass, by name. {"params": ...} and tokens (B, T); for positions see `gpt.py`."""
+        ...
+
+    def init_cache(self, batch: int, slots: int) -> Any:
+        """Return an empty cache for `batch` sequences of at most `slots` tokens.
+
+        Raises:
+            UserError: the model cannot have one, because tokens see ahead.
+        """
+        ...
+
+    def check(self) -> None:
+        """Refuse a config that the model's parts cannot be built for; nothing is computed.
+
+        Raises:
+            UserError: what a part says.
+        """
+        ...
+
+    def clone(self, *, parent: None = None, **changes: Any) -> Self:
+        """Return the model with other attributes."""
+        ...

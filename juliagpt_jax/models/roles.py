@@ -1,0 +1,183 @@
+"""What each parameter is, by its path: the one place that tells a kernel from a norm's scale.
+
+Whoever treats parameters differently asks for the role here: the optimizers (decay, rules for matrices), K-FAC's taps,
+casting, storing in few bits, cutting over devices, counting. A new part declares its leaves as rows of the table at the
+end; a path that no row knows is an error that names it.
+"""
+
+import functools
+import re
+from typing import NamedTuple
+
+from juliagpt_jax.ground.errors import UserError
+
+
+class Role(NamedTuple):
+    """What a parameter is to the rest of the package.
+
+    Attributes:
+        kind: what it is, in a word.
+        axes: the names of its axes.
+        decay: weight decay acts on it.
+        matrix: it maps channels to channels, or several such matrices along its leading axes do: what Muon and SOAP
+            take. Embedding and head do not, whose one side counts tokens; nor does what describes a filter.
+        tapped: it is the weight of a product whose inputs and output gradients `models/capture.py` can see: what K-FAC
+            takes.
+        cast: it computes in the model's precision, and is cast to it once for inference; else it stays float32.
+        trained: gradients move it. Whole numbers are for inference alone.
+        counted: it is one of the model's parameters.
+        stored: how a packed file may keep it: "table" in a word of `packed.EMBEDDINGS`, "half" in float16, "levels" in
+            bytes or less, "exact" as it is.
+        shard: the axis that is cut over the devices of the mesh's "model" axis where it can be; "longest" for the
+            longest that can.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    decay: bool
+    matrix: bool
+    tapped: bool
+    cast: bool
+    trained: bool
+    counted: bool
+    stored: str
+    shard: str
+
+    @property
+    def turned(self) -> bool:
+        """A matrix (..., rows, columns) that maps its columns to its rows, as Monarch factors do, not rows to
+        columns."""
+        return self.axes[-2] == "out" or self.axes[-1] == "in"
+
+    def sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return (in, out) of a matrix, or of each along its leading axes."""
+        *_, rows, columns = shape
+        return (columns, rows) if self.turned else (rows, columns)
+
+
+@functools.cache
+def of(path: str) -> Role:
+    """Return the role of a parameter, "block_0/mixer/query/kernel"; a path within a block, "mixer/query/kernel", does
+    as well.
+
+    Raises:
+        UserError: no row of the table is for it.
+    """
+    found = [(row, match) for row in ROLES if (match := _pattern(row[0]).fullmatch(path))]
+    if not found:
+        raise UserError(f"{path}: no role is known of such a parameter; a new part declares its own in models/roles.py")
+    if len(found) > 1:
+        raise ValueError(f"{path}: {' and '.join(row[0] for row, _ in found)} of models/roles.py are both for it")
+    ((_, kind, axes, words), match) = found[0]
+    flags = set(words.split())
+    weight = match.groupdict().get("weight")
+    if weight is None:
+        named, matrix = axes, "matrix" in flags
+    else:
+        theirs = of(weight.replace(".", "/"))
+        named, matrix = _of_time(axes, theirs.axes), "matrix" in flags and theirs.matrix
+    (stored,) = flags & {"table", "half", "levels"} or {"exact"}
+    return Role(
+        kind=kind,
+        axes=tuple(named.split()),
+        decay="decay" in flags,
+        matrix=matrix,
+        tapped="tapped" in flags,
+        cast="cast" in flags,
+        trained="fixed" not in flags,
+        counted="uncounted" not in flags,
+        stored=stored,
+        shard=next((word.removeprefix("by-") for word in flags if word.startswith("by-")), "longest"),
+    )
+
+
+def _of_time(axes: str, weight: tuple[str, ...]) -> str:
+    """The names of axes with those of the weight in the places of ALL, ROWS (all but the last), BATCH (all but two)
+    and LAST."""
+    parts = {"ALL": weight, "ROWS": weight[:-1], "BATCH": weight[:-2], "LAST": weight[-1:]}
+    return " ".join(" ".join(parts.get(name, (name,))) for name in axes.split())
+
+
+@functools.cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """The regular expression of a row's path, see ROLES."""
+    wild = {"**/": r"(?:[^/.]+/)*", "*": r"[^/.]+", "#": r"\d+", "<weight>": r"(?P<weight>[^/]+\.[^/]+)"}
+    parts = re.split(r"(\*\*/|\*|#|<weight>|\{[^}]*\})", text)
+
+    def one(part: str) -> str:
+        if part.startswith("{"):
+            return f"(?:{'|'.join(map(one, part[1:-1].split(',')))})"
+        return wild.get(part, re.escape(part))
+
+    return re.compile("".join(map(one, parts)))
+
+
+def layer(path: str) -> int | None:
+    """Return the number of the layer that a parameter belongs to; None where it belongs to the whole model."""
+    found = re.match(r"block_(\d+)(?:/|$)", path)
+    return int(found[1]) if found else None
+
+
+def cut(path: str, shape: tuple[int, ...], parts: int) -> int | None:
+    """Return the axis along which an array of a training state is cut into as many parts, None for one that stays
+    whole.
+
+    Args:
+        path: of the array in the state. It may be a parameter or what an optimizer keeps of one under its path; what
+            is neither is cut along its longest axis that can be.
+    """
+    fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    if parts == 1 or not fitting:
+        return None
+    names = path.split("/")
+    for start in range(len(names)):
+        try:
+            role = of("/".join(names[start:]))
+        except UserError:
+            continue
+        if len(role.axes) == len(shape) and role.shard in role.axes and role.axes.index(role.shard) in fitting:
+            return role.axes.index(role.shard)
+        break
+    return max(fitting, key=lambda axis: shape[axis])
+
+
+# fmt: off
+# A path: `**/` is any names before it, `*` one name, `#` a number, {a,b} one of several, <weight> the path of another
+# parameter with dots, on which the time of an ODE acts. Its axes. What is true of it: `decay`, `matrix`, `tapped`,
+# `cast`, `fixed` (not trained), `uncounted`; `table`, `half` or `levels` as it is stored; `by-AXIS` as it is cut. A
+# matrix of time is one if its weight is; ALL, ROWS, BATCH and LAST are axes of that.
+ROLES = (
+    # path                               kind           axes                       what is true of it
+    ("embedding",                        "embedding",   "token width",             "decay cast table"),
+    ("positions",                        "positions",   "token width",             "decay cast table"),
+    ("head",                             "head",        "in token",                "decay tapped cast table"),
+    ("skip_#",                           "skip",        "source",                  ""),
+    # Linears of any kind, wherever they are, and norms
+    ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
+    ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
+    ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
+    ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
+    ("**/bias",                          "bias",        "out",                     ""),
+    ("**/scale",                         "scale",       "width",                   ""),
+    # what mixers have beside them
+    ("**/mixer/{left,right}",            "averages",    "heads group to from",     "decay cast"),
+    ("**/mixer/skip",                    "skip",        "width",                   ""),
+    ("**/mixer/short/taps",              "taps",        "lag width",               "cast"),
+    ("**/mixer/filter/frequency",        "filter",      "hidden",                  ""),
+    ("**/mixer/filter/bias_#",           "filter",      "hidden",                  ""),
+    ("**/mixer/filter/weight_{#,out}",   "filter",      "from to",                 ""),
+    # how the time of an ODE acts on its block
+    ("**/time/shift",                    "time",        "modes width",             "cast"),
+    ("**/time/<weight>",                 "time",        "modes width",             "cast"),
+    ("**/time/<weight>/left",            "time",        "modes ROWS rank",         "decay matrix cast"),
+    ("**/time/<weight>/right",           "time",        "modes BATCH rank LAST",   "decay matrix cast"),
+    ("**/time/<weight>/modes",           "time",        "modes ALL",               "matrix cast"),
+    ("**/time/<weight>/{in,out}",        "time",        "from to",                 "cast"),
+    ("**/time/<weight>/{in,out}_bias",   "time",        "to",                      ""),
+    # what is added to a Linear, and trained while the rest is frozen (`models/adapters.py`)
+    ("**/lora/a",                        "adapter",     "in rank",                 "decay cast"),
+    ("**/lora/b",                        "adapter",     "rank out",                "decay cast"),
+    # matrices of which a token goes through some
+    ("**/experts/*",                     "experts",     "expert in out",           "decay matrix cast by-expert"),
+)
+# fmt: on

@@ -1,0 +1,189 @@
+"""One table of roles: each parameter of every config and of every word of the tables has one, and the right one."""
+
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from juliagpt_jax.ground import config_file
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models import precision, roles
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.models.channels import CHANNELS
+from juliagpt_jax.models.depth import DEPTHS
+from juliagpt_jax.models.fields import TIMES
+from juliagpt_jax.models.layers import LINEARS, NORMS
+from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.parameters import count, paths
+from juliagpt_jax.training.mesh import shardings
+from juliagpt_jax.training.state import initial_state
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+# What is true of every parameter there is, and how it is stored: with * for a number, L for a Linear of a block, N for
+# a norm. `turned`: a matrix that maps its columns to its rows.
+EXPECTED = {
+    "matrix cast turned exact": """
+        time/L.left/modes time/L.right/modes
+    """,
+    "matrix cast exact": """
+        time/L.kernel/modes
+    """,
+    "exact": """
+        L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
+        mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
+        skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
+        time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
+        time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
+        time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
+        time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
+        time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
+        time/mixer.short.taps/out_bias
+    """,
+    "decay tapped cast table": """
+        head
+    """,
+    "decay matrix tapped cast turned half": """
+        L/left L/right
+    """,
+    "decay matrix tapped cast exact": """
+        L/kernel
+    """,
+    "decay matrix cast turned exact": """
+        time/L.left/left time/L.left/right time/L.right/left time/L.right/right
+    """,
+    "decay matrix cast exact": """
+        time/L.kernel/left time/L.kernel/right
+    """,
+    "decay cast table": """
+        embedding positions
+    """,
+    "decay cast exact": """
+        mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
+        time/mixer.filter.weight_out/left time/mixer.filter.weight_out/right time/mixer.left/left
+        time/mixer.left/right time/mixer.right/left time/mixer.right/right time/mixer.short.taps/left
+        time/mixer.short.taps/right
+    """,
+    "cast exact": """
+        mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
+        time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
+        time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
+        time/N.scale/out time/mixer.filter.weight_*/in time/mixer.filter.weight_*/modes
+        time/mixer.filter.weight_*/out time/mixer.filter.weight_out/in
+        time/mixer.filter.weight_out/modes time/mixer.filter.weight_out/out time/mixer.left/in
+        time/mixer.left/modes time/mixer.left/out time/mixer.right/in time/mixer.right/modes
+        time/mixer.right/out time/mixer.short.taps/in time/mixer.short.taps/modes
+        time/mixer.short.taps/out time/shift
+    """,
+    "levels": """
+        L/kernel_int8
+    """,
+}
+EXPECTED = {path: words for words, listed in EXPECTED.items() for path in listed.split()}
+TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no table makes yet
+
+ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
+ALL_PARTS += [f"model.layers={math.lcm(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
+SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
+
+
+def general(path: str) -> str:
+    """The path as EXPECTED has it."""
+    path = re.sub(r"(skip|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"\b(mixer|channel)[/.](query|key|value|in|out|gate|up|down)(?=[/.])", "L", path)
+    norm = r"^norm/|\b(?:mixer[/.])?(?:mixer|channel|query|key)_norm\b/?"
+    path = re.sub(norm, lambda m: "N/" if "/" in m[0][-1:] else "N", path)
+    return path
+
+
+def described(path: str) -> str:
+    role = roles.of(path)
+    words = [word for word in ("decay", "matrix", "tapped", "cast") if getattr(role, word)]
+    return " ".join([*words, *(["turned"] if role.matrix and role.turned else []), role.stored])
+
+
+def models():
+    """Every config's model, and those of all mixers, channels and Linears with each kind of depth, time and norm."""
+    for file in CONFIGS:
+        settings = config_file.load(str(file))
+        yield build_model(settings, 19), settings
+    depths = [[f"model.depth={word}"] for word in DEPTHS if word != "ode"]
+    depths += [["model.depth=ode", f"model.ode.time={word}"] for word in TIMES]
+    for linear in LINEARS:
+        for depth in depths:
+            for norm in NORMS:
+                flags = [*ALL_PARTS, f"model.linear={linear}", *depth, f"model.norm={norm}"]
+                flags += SWITCHES if norm == "layer" else []
+                settings = config_file.load(str(CONFIGS[0].parent / "base.py"), flags)
+                model = build_model(settings, 19)
+                yield model, settings
+                if depth[-1].split("=")[-1] in ("stack", "none", "embedded"):
+                    yield model.clone(int8=True, parent=None), settings
+
+
+def test_each_parameter_has_the_one_role_that_it_had():
+    seen, rows = set(), set()
+    for model, _ in models():
+        shapes = jax.eval_shape(lambda model=model: model.init(jax.random.key(0), jnp.zeros((1, 2), int)))["params"]
+        for path, leaf in paths(shapes).items():
+            (row,) = [row[0] for row in roles.ROLES if roles._pattern(row[0]).fullmatch(path)]
+            rows.add(row)
+            seen.add(general(path))
+            assert described(path) == EXPECTED[general(path)], path
+            role = roles.of(path)
+            assert role.trained == jnp.issubdtype(leaf.dtype, jnp.floating) or role.kind == "unit", path
+            assert role.shard == "longest", path
+            assert len(role.axes) == leaf.ndim or role.kind == "unit", path
+    assert seen == {*EXPECTED}, "the lists name what there is"
+    assert {row[0] for row in roles.ROLES} - rows == TO_COME
+
+
+def test_casting_follows_roles():
+    """To bfloat16: exactly what the lists say, whatever its shape; matrices only."""
+    *_, (model, settings) = (pair for pair in models() if pair[1].model.ode.time == "generated")
+    shapes = jax.eval_shape(lambda: initial_state(settings, model).params)
+    half = jax.eval_shape(lambda params: precision.cast(params, "bf16"), shapes)
+    for path, leaf in paths(half).items():
+        assert (leaf.dtype == jnp.bfloat16) == ("cast" in EXPECTED[general(path)].split()), path
+        assert leaf.ndim > 1 or leaf.dtype == jnp.float32, path
+
+
+def test_what_no_row_knows_is_refused_by_its_path(tiny, monkeypatch):
+    for path in ("block_0/mixer/rates", "head/kernel_2bit", "block_0/channel/gate/lora/c", ""):
+        with pytest.raises(UserError, match=rf"{path}: no role is known .* declares its own in models/roles\.py"):
+            roles.of(path)
+    with pytest.raises(UserError, match="rates: no role"):
+        count({"rates": np.ones(3)})
+    monkeypatch.setattr(roles, "ROLES", (*roles.ROLES, ("**/query/kernel", "other", "in out", "")))
+    roles.of.cache_clear()
+    with pytest.raises(ValueError, match=r"\*\*/kernel and \*\*/query/kernel .* are both for it"):
+        roles.of("block_0/mixer/query/kernel")
+    roles.of.cache_clear()
+
+
+def test_layers():
+    assert [roles.layer(path) for path in ("block_12/mixer/skip", "block_3", "head", "blocks/a")] == [12, 3, None, None]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap", "kfac"])
+def test_a_state_is_cut_along_longest_axes(optimizer, tiny):
+    """Over two devices, every array of it: the longest axis that two divides, the first of equals; experts by
+    expert."""
+    settings = tiny(f"train.optimizer={optimizer}", "train.ema=0.9", "model.mixer=monarch attention")
+    model = build_model(settings, 19)
+    state = jax.eval_shape(lambda: initial_state(settings, model))
+    mesh = jax.make_mesh((1, 2), ("data", "model"), devices=jax.devices()[:2])
+    found = paths(jax.tree.map(lambda s: s.spec, shardings(state, mesh), is_leaf=lambda s: hasattr(s, "spec")))
+    for path, leaf in paths(state).items():
+        even = [size if size % 2 == 0 else 0 for size in leaf.shape]
+        wanted = [None] * leaf.ndim
+        if any(even):
+            wanted[even.index(max(even))] = "model"
+        assert tuple(found[path]) == tuple(wanted), path
+    assert roles.cut("params/block_0/channel/experts/gate", (4, 8, 32), 2) == 0
+    assert roles.cut("opt_state/0/mu/block_0/channel/experts/gate", (4, 8, 32), 2) == 0
+    assert roles.cut("params/block_0/channel/experts/gate", (3, 8, 32), 2) == 2, "where experts do not divide"
+    assert roles.cut("params/block_0/channel/experts/gate", (4, 8, 32), 1) is None
