@@ -21,7 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--stride", type=int, default=0, metavar="N", help="new characters a window; 0: half the context"
     )
-    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated characters")
     flags.add_ode_flags()
@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.data import selection
+    from juliagpt_jax.data import folding, selection
     from juliagpt_jax.evaluation import cost, report
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
@@ -60,21 +60,21 @@ def main(options: argparse.Namespace) -> None:
     if options.ode_adaptive and looking_ahead:
         scored, _ = precision.prepare(looking_ahead, run.params, word)
     parts: dict = {}
+    corpus = None
     if options.data:
         text, entropy = corpora.read_text(Path(options.data), settings.data), math.nan
-        tokens, source = run.tokenizer.encode(text, options.unknown), options.data
+        source = options.data
     else:
         corpus = corpora.load(settings.data, settings.model.context)
         if corpus.fingerprint != run.meta["data"]:
             print(f"note: {settings.data.path} is not what this model was trained on", file=sys.stderr)
         text = corpus.tokenizer.decode(corpus.val)
-        tokens, source, entropy = (
-            run.tokenizer.encode(text, options.unknown),
-            f"validation part of {settings.data.path}",
-            corpus.entropy,
-        )
-        if len(tokens) == len(corpus.val):  # else characters were left out, and the chunks are shorter
-            parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
+        source, entropy = f"validation part of {settings.data.path}", corpus.entropy
+    if options.unknown == "fold":
+        text = folding.fold(run.tokenizer, text)[0]
+    tokens = folding.encode(run.tokenizer, text, options.unknown)
+    if corpus is not None and len(tokens) == len(corpus.val):  # else characters were left out, and chunks are shorter
+        parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 

@@ -4,12 +4,16 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 """
 
 import argparse
+import contextlib
+import select
 import sys
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import command, config, devices
 from juliagpt_jax.ground.errors import UserError
+
+PATIENCE = 1.0  # seconds for which a silent stdin is waited for without a word
 
 
 def parser() -> command.Parser:
@@ -26,7 +30,7 @@ def parser() -> command.Parser:
     flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_argument(
         "--sinks", type=int, default=0, metavar="K", help="past the context, keep the text's first K tokens in sight"
@@ -48,6 +52,7 @@ def main(options: argparse.Namespace) -> None:
     settings = config.read(Path(options.workdir) / "config.json")
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed must be in [0, 2^32)")
+    asked = options.prompt or _piped()
     devices.prepare(settings.mesh)
 
     import numpy as np
@@ -67,7 +72,6 @@ def main(options: argparse.Namespace) -> None:
     model, params = precision.prepare(model, run.params, options.precision or model.precision)
 
     begin = np.array([lead_token(run.tokenizer)])
-    asked = options.prompt or _piped()
     texts = [text for text in asked or [run.tokenizer.decode(begin)] for _ in range(options.num_samples)]
     prompts = [_ids(run.tokenizer, text, options.unknown) for text in texts] if asked else [begin] * len(texts)
     context = run.config.model.context
@@ -103,9 +107,9 @@ def main(options: argparse.Namespace) -> None:
             command.print_json(values)
             return
         for number, (text, continued) in enumerate(zip(texts, new, strict=True), 1):
-            print(f"--- {number} of {len(texts)}\n{text.lstrip()}{continued}")
+            print(f"--- {number} of {len(texts)}\n{text if asked else ''}{continued}")
         return
-    print(texts[0].lstrip(), end="", flush=True)
+    print(texts[0] if asked else "", end="", flush=True)
     for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
@@ -128,16 +132,22 @@ def _draft(options: argparse.Namespace, run: Any, precision: str) -> tuple[Any, 
 
 def _ids(tokenizer: Any, text: str, unknown: str) -> Any:
     """The ids of a prompt, behind those that the tokenizer puts before one."""
-    ids = tokenizer.encode(text, unknown)
+    from juliagpt_jax.data import folding
+
+    ids = folding.encode(tokenizer, text, unknown)
     if not len(ids):
         raise UserError(f"the prompt {text!r} is empty; leave --prompt out to begin with a new line")
     return [*tokenizer.prefix, *ids]
 
 
 def _piped() -> list[str]:
-    """The lines of stdin that are not blank, when something is piped in."""
+    """Return the lines of stdin that are not blank, when something is piped in; one that stays open is waited for, and
+    after a second this is said."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
+    with contextlib.suppress(OSError, ValueError):  # what `select` does not know is a file, which is there
+        if not select.select([sys.stdin], [], [], PATIENCE)[0]:
+            print("note: reading prompts from stdin, one a line, to its end; --prompt=TEXT gives one", file=sys.stderr)
     try:
         return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
     except UnicodeDecodeError as error:

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from juliagpt_jax.ground.errors import CommandError, UserError
 from juliagpt_jax.ground.words import near
 
+UNKNOWN = "characters the tokenizer lacks; fold: as it has them, small or composed otherwise"
+
 
 class Parser(argparse.ArgumentParser):
     """Mistakes are `UserError`s; every command has --debug."""

@@ -3,7 +3,9 @@
 `prepare` sets environment variables that XLA reads once, at start-up; a variable that is already set wins.
 """
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,22 @@ MICRO_TOKENS = 512
 
 
 def cache_folder() -> Path:
-    """Where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("JULIAGPT_CACHE") or Path(base) / "juliagpt_jax")
+    """Return where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder. A user
+    without a home (a container's, which no passwd names) has one among the temporary files, for nobody else: compiled
+    programs are run."""
+    base = os.environ.get("JULIAGPT_CACHE")
+    if base:
+        return Path(base)
+    with contextlib.suppress(RuntimeError):
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "juliagpt_jax"
+    folder = Path(tempfile.gettempdir()) / f"juliagpt_jax-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid == os.getuid() and not folder.is_symlink():
+            return folder
+    except OSError as error:
+        raise UserError(f"no folder for the cache ({error}): set JULIAGPT_CACHE to one") from error
+    raise UserError(f"{folder} is somebody else's: set JULIAGPT_CACHE to a folder for the cache")
 
 
 def cores() -> int:

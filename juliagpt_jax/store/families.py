@@ -16,7 +16,7 @@ from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode_", "monarch_", "conv_", "filter_", "dropout", "zero_init")
+UNUSED = {"ode", "monarch", "dropout", "zero_init"}
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported.
 PLAIN = {
     "mixer": "attention",
@@ -237,7 +237,7 @@ def _against(family: Any, model: config.Model) -> list[str]:
     for field in dataclasses.fields(model):
         value = same_as.get(field.name, getattr(model, field.name))
         words = set(value.split()) if isinstance(value, str) else {value}
-        unused = field.name.startswith(UNUSED) or (field.name == "rope_base" and known["positions"] != "rotary")
+        unused = field.name in UNUSED or (field.name == "rope_base" and known["positions"] != "rotary")
         if not unused and words != {known.get(field.name)}:  # a knob that no family knows is against it
             rows.append(f"model.{field.name}={getattr(model, field.name)}")
     return rows
