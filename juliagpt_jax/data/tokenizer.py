@@ -147,6 +147,8 @@ class LibraryTokenizer:
     Attributes:
         prefix: the ids that the tokenizer puts before a prompt.
         lead: the id that stands before the first token of a text.
+        marks_start: whether the ids of a text begin with a sign of its start, as those of SentencePiece do: then the
+            ids of two texts, one behind the other, are not those of both.
     """
 
     type = "library"
@@ -170,12 +172,18 @@ class LibraryTokenizer:
         self.content, self.first, self.vocab_size = content, first, vocab_size
         self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
         self._returns: dict[str, bool] = {}  # whether a character comes back
+        letters = sorted(token for token in self._library.get_vocab(with_added_tokens=False) if len(token) == 1)
+        self._known = next(filter(self._gives_back, letters), "")
+        twice = [*self._library.encode(self._known, add_special_tokens=False).ids] * 2
+        self.marks_start = self._library.decode(twice, skip_special_tokens=False) != self._known * 2
         self.lead = self.prefix[0] if self.prefix else first if first is not None else max(0, self.newline)
 
     @property
     def newline(self) -> int:
         """The id of the end of a line; -1 where it is not one token."""
         ids = [] if self.unknown("\n") else self._library.encode("\n", add_special_tokens=False).ids
+        while len(ids) > 1 and not self.decode(np.array(ids[:1])):  # a sign that stands for the start of a text
+            ids = ids[1:]
         return ids[0] if len(ids) == 1 else -1
 
     def encode(self, text: str, unknown: str = "error") -> np.ndarray:
@@ -195,14 +203,18 @@ class LibraryTokenizer:
         return ids
 
     def unknown(self, text: str) -> str:
-        """The characters of the text that do not come back when they are encoded alone, sorted."""
+        """Return the characters of the text that come back neither when they are encoded alone nor behind another,
+        sorted. (A tokenizer that marks the start of a word drops the blank before the first.)"""
         for character in set(text) - set(self._returns):
-            try:
-                ids = self._library.encode(character, add_special_tokens=False).ids
-                self._returns[character] = self._library.decode(ids, skip_special_tokens=False) == character
-            except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
-                self._returns[character] = False
+            self._returns[character] = self._gives_back(character) or self._gives_back(self._known + character * 2)
         return "".join(sorted(c for c in set(text) if not self._returns[c]))
+
+    def _gives_back(self, text: str) -> bool:
+        try:
+            ids = self._library.encode(text, add_special_tokens=False).ids
+            return self._library.decode(ids, skip_special_tokens=False) == text
+        except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
+            return False
 
     describe = staticmethod(CharTokenizer.describe)
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -70,6 +71,16 @@ def prepare(mesh: config.Mesh) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
+    logging.getLogger("jax._src.xla_bridge").addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Cut what JAX logs of a plugin that does not start, before it takes another device, to one line."""
+    if record.exc_info and record.exc_info[1]:
+        reason = next(iter(str(record.exc_info[1]).splitlines()), type(record.exc_info[1]).__name__)
+        record.msg, record.args = f"{record.getMessage()}: {reason}; going on without it", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
