@@ -21,7 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
     )
-    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()
@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> None:
         corpora.check(settings.data)
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.data import selection
+    from juliagpt_jax.data import folding, selection
     from juliagpt_jax.evaluation import cost, reading, report, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
@@ -62,16 +62,17 @@ def main(options: argparse.Namespace) -> None:
     scored = (opened.adaptive if options.ode_adaptive else None) or model
     parts, source, entropy = {}, options.data, math.nan
     counted, unit = {}, "token"
-    if options.data:
-        tokens = run.tokenizer.encode(text, options.unknown)
-    else:
+    corpus = None
+    if not options.data:
         corpus = run.corpus(lambda why: print(f"note: {why}", file=sys.stderr))
         source, entropy = f"validation part of {settings.data.path}", corpus.entropy
         text = corpus.tokenizer.decode(corpus.val)
-        tokens = run.tokenizer.encode(text, options.unknown)
         counted, unit = yardsticks.of(corpus), corpus.unit
-        if len(tokens) == len(corpus.val):  # else characters were left out, and the passages are shorter
-            parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
+    if options.unknown == "fold":
+        text = folding.fold(run.tokenizer, text)[0]
+    tokens = folding.encode(run.tokenizer, text, options.unknown)
+    if corpus is not None and len(tokens) == len(corpus.val):  # else characters were left out: passages are shorter
+        parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 

@@ -4,12 +4,16 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 """
 
 import argparse
+import contextlib
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
+
+PATIENCE = 1.0  # seconds for which a silent stdin is waited for without a word
 
 if TYPE_CHECKING:
     from juliagpt_jax.inference.opened import Opened
@@ -29,7 +33,7 @@ def parser() -> command.Parser:
     flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--unknown", choices=["error", "skip"], default="error", help="characters the tokenizer lacks")
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_argument(
         "--sinks", type=int, default=0, metavar="K", help="past the context, keep the text's first K tokens in sight"
@@ -60,6 +64,7 @@ def main(options: argparse.Namespace) -> None:
     context = found.config.model.context
     Window(context, options.sinks).check()
     smaller = find(Path(options.draft)) if options.draft else None
+    asked = options.prompt or _piped()
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.inference.generate import Generator
@@ -68,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
 
     opened = open_model(found, options.precision)
     begin = opened.tokenizer.prompt("").ids
-    texts = options.prompt or _piped() or [""]
+    texts = asked or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]
     prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
     texts = [text or opened.tokenizer.decode(begin) for text in texts]
@@ -109,9 +114,9 @@ def main(options: argparse.Namespace) -> None:
             command.print_json(values)
             return
         for number, (text, continued) in enumerate(zip(texts, new, strict=True), 1):
-            print(f"--- {number} of {len(texts)}\n{text.lstrip()}{continued}")
+            print(f"--- {number} of {len(texts)}\n{text if asked else ''}{continued}")
         return
-    print(texts[0].lstrip(), end="", flush=True)
+    print(texts[0] if asked else "", end="", flush=True)
     for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
@@ -128,9 +133,13 @@ def _check_draft(opened: "Opened", draft: "Opened") -> None:
 
 
 def _piped() -> list[str]:
-    """Return the lines of stdin that are not blank, when something is piped in."""
+    """Return the lines of stdin that are not blank, when something is piped in; one that stays open is waited for, and
+    after a second this is said."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
+    with contextlib.suppress(OSError, ValueError):  # what `select` does not know is a file, which is there
+        if not select.select([sys.stdin], [], [], PATIENCE)[0]:
+            print("note: reading prompts from stdin, one a line, to its end; --prompt=TEXT gives one", file=sys.stderr)
     try:
         return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
     except UnicodeDecodeError as error:

@@ -1,10 +1,11 @@
 """Serve a trained model over HTTP: OpenAI's completions, and a page to write with at /.
 
-python -m juliagpt_jax.serve --workdir=runs/tiny [--port=8000] [--slots=8]
+python -m juliagpt_jax.serve --workdir=runs/tiny [--port=8000] [--rows=8]
 """
 
 import argparse
 import signal
+import socket
 from pathlib import Path
 
 from juliagpt_jax.ground import command, devices
@@ -13,7 +14,7 @@ from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 # The largest sensible value of each flag that is a number, and the smallest.
 RANGES = {
     "port": (0, 65_535),
-    "slots": (1, 1_024),
+    "rows": (1, 1_024),
     "queue": (0, 1_000_000),
     "block": (1, 1_024),
     "max_tokens": (1, 10_000_000),
@@ -29,7 +30,11 @@ def parser() -> command.Parser:
     flags.add_argument("--host", default="127.0.0.1", help="whom to answer; 0.0.0.0: everyone who reaches this machine")
     flags.add_argument("--port", type=int, default=8000, help="0: a free one")
     flags.add_argument("--name", help="of the model, as clients ask for it; default: the workdir's")
-    flags.add_argument("--slots", type=int, default=8, metavar="B", help="requests that share a step")
+    flags.add_argument("--allow_host", action="append", default=[], metavar="NAME", help="another name it is asked by")
+    flags.add_argument(
+        "--origin", action="append", default=[], metavar="URL", help="whose pages may ask too; *: everyone's"
+    )
+    flags.add_argument("--rows", "--slots", type=int, default=8, metavar="B", help="requests that share a step")
     flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
     flags.add_argument("--block", type=int, default=8, metavar="N", help="tokens between two visits to the host")
     flags.add_argument("--max_tokens", type=int, default=4096, metavar="N", help="that a request may ask for")
@@ -38,6 +43,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--drain", type=int, default=30, metavar="S", help="seconds in which a stop finishes what was taken"
     )
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_ode_flags()
     return flags
@@ -63,26 +69,29 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models import parameters
     from juliagpt_jax.serving.completions import Limits
+    from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
 
+    origins = origins_of(options.origin)
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
         opened = open_model(found, options.precision)
         name, count = options.name or workdir.resolve().name, parameters.count(opened.run.params)
-        slots = f"{options.slots} slots of {found.config.model.context} tokens"
-        about = f"{name}: step {opened.run.step}, {count:,} parameters, {slots}, {opened.precision}"
+        rows = f"{options.rows} rows of {found.config.model.context} tokens"
+        about = f"{name}: step {opened.run.step}, {count:,} parameters, {rows}, {opened.precision}"
         try:
             generator = Generator(opened.model, opened.params)
-            engine = Engine(generator, opened.tokenizer, options.slots, options.queue, options.block)
+            engine = Engine(generator, opened.tokenizer, options.rows, options.queue, options.block)
             engine.batch.compile()
         except Exception as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
                 raise
             says = next(iter(str(error).splitlines()), "no more")
-            ways = "fewer --slots, --precision=bf16 or a model of a shorter context"
+            ways = "fewer --rows, --precision=bf16 or a model of a shorter context"
             raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
-        texts = options.slots + options.queue
+        texts = options.rows + options.queue
         limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
-        app = server.application(engine, name, limits)
+        names = [options.host, socket.gethostname(), *options.allow_host]
+        app = server.application(engine, name, limits, names, origins, options.unknown)
         listener.listen(1024)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host

@@ -292,11 +292,20 @@ def _bad_offset(content: bytes) -> int:
 
 
 def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of a text, and how many of them each line has. Lines are encoded one by one where a token may hold more than
-    one character, so that none reaches over the end of a passage."""
-    if isinstance(tokenizer, CharTokenizer):
+    """Return the ids of a text, and how many of them each line has. Lines are encoded one by one where a token may
+    hold more than one character, so that none reaches over the end of a passage.
+
+    Raises:
+        UserError: a tokenizer that marks the start of a text (so only a whole one can be encoded) has tokens that do.
+    """
+    if isinstance(tokenizer, CharTokenizer) or tokenizer.marks_start:
         tokens = tokenizer.encode(text, data.unknown)
-        return tokens, metadata.line_lengths(tokens, tokenizer.newline)
+        lengths = metadata.line_lengths(tokens, tokenizer.newline)
+        lines = text.count("\n") + (not text.endswith("\n"))
+        if not isinstance(tokenizer, CharTokenizer) and text and len(lengths) != lines:
+            says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
+            raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
+        return tokens, lengths
     lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
     lengths = np.array([len(line) for line in lines], np.int64)
     return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.data import folding
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.ground.words import near
@@ -32,13 +33,13 @@ class Prompting:
         `lead` stands there, so that an empty prompt begins a text.
 
         Args:
-            unknown: as `encode`.
+            unknown: as of `folding.encode`.
             begins: the prompt is the beginning of a text, not a place in it: without a prefix `lead` stands before it.
 
         Raises:
             UserError: characters that the tokenizer lacks.
         """
-        own = self.encode(text, unknown)
+        own = folding.encode(self, text, unknown)
         before = self.prefix or ((self.lead,) if begins or not len(own) else ())
         return Prompt(np.array([*before, *own.tolist()], np.int32), len(before))
 
@@ -105,11 +106,7 @@ class CharTokenizer(Prompting):
         """The characters of the text that are not in the vocabulary, sorted."""
         return "".join(sorted(set(text) - set(self.characters)))
 
-    @staticmethod
-    def describe(characters: str) -> str:
-        """Characters for an error message: "'é' (U+00E9), '\\t' (U+0009)", at most ten."""
-        names = [f"{c!r} (U+{ord(c):04X})" for c in characters[:10]]
-        return ", ".join(names) + (f" and {len(characters) - 10} more" if len(characters) > 10 else "")
+    describe = staticmethod(folding.describe)
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of a one-dimensional array of ids.
@@ -178,6 +175,8 @@ class LibraryTokenizer(Prompting):
     Attributes:
         prefix: the ids that the tokenizer puts before a prompt.
         lead: the id that stands before the first token of a text.
+        marks_start: whether the ids of a text begin with a sign of its start, as those of SentencePiece do: then the
+            ids of two texts, one behind the other, are not those of both.
     """
 
     type = "library"
@@ -201,12 +200,18 @@ class LibraryTokenizer(Prompting):
         self.content, self.first, self.vocab_size = content, first, vocab_size
         self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
         self._returns: dict[str, bool] = {}  # whether a character comes back
+        letters = sorted(token for token in self._library.get_vocab(with_added_tokens=False) if len(token) == 1)
+        self._known = next(filter(self._gives_back, letters), "")
+        twice = [*self._library.encode(self._known, add_special_tokens=False).ids] * 2
+        self.marks_start = self._library.decode(twice, skip_special_tokens=False) != self._known * 2
         self.lead = self.prefix[0] if self.prefix else first if first is not None else max(0, self.newline)
 
     @property
     def newline(self) -> int:
         """The id of the end of a line; -1 where it is not one token."""
         ids = [] if self.unknown("\n") else self._library.encode("\n", add_special_tokens=False).ids
+        while len(ids) > 1 and not self.decode(np.array(ids[:1])):  # a sign that stands for the start of a text
+            ids = ids[1:]
         return ids[0] if len(ids) == 1 else -1
 
     def encode(self, text: str, unknown: str = "error") -> np.ndarray:
@@ -226,14 +231,18 @@ class LibraryTokenizer(Prompting):
         return ids
 
     def unknown(self, text: str) -> str:
-        """The characters of the text that do not come back when they are encoded alone, sorted."""
+        """Return the characters of the text that come back neither when they are encoded alone nor behind another,
+        sorted. (A tokenizer that marks the start of a word drops the blank before the first.)"""
         for character in set(text) - set(self._returns):
-            try:
-                ids = self._library.encode(character, add_special_tokens=False).ids
-                self._returns[character] = self._library.decode(ids, skip_special_tokens=False) == character
-            except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
-                self._returns[character] = False
+            self._returns[character] = self._gives_back(character) or self._gives_back(self._known + character * 2)
         return "".join(sorted(c for c in set(text) if not self._returns[c]))
+
+    def _gives_back(self, text: str) -> bool:
+        try:
+            ids = self._library.encode(text, add_special_tokens=False).ids
+            return self._library.decode(ids, skip_special_tokens=False) == text
+        except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
+            return False
 
     describe = staticmethod(CharTokenizer.describe)
 

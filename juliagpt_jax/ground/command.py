@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from juliagpt_jax.ground.errors import CommandError, UserError
 from juliagpt_jax.ground.words import near
 
+UNKNOWN = "characters the tokenizer lacks; fold: as it has them, small or composed otherwise"
+
 
 class Parser(argparse.ArgumentParser):
     """Mistakes are `UserError`s; every command has --debug."""
@@ -99,21 +101,44 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
-        if not out_of_memory and not isinstance(error, OSError):
+        says, code = _one_line(error, overrides)
+        if not code:
             raise
         if debug:
             traceback.print_exc()
-        if not out_of_memory:
-            print(f"{parser.prog.split('.')[-1]}: storage: {error}", file=sys.stderr)
-            sys.exit(4)
-        print(
-            f"{parser.prog.split('.')[-1]}: out of memory: {str(error).splitlines()[0]}; try a larger "
-            "--config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size",
-            file=sys.stderr,
-        )
-        sys.exit(4)
+        print(f"{parser.prog.split('.')[-1]}: {says}", file=sys.stderr)
+        sys.exit(code)
     sys.exit(0)
+
+
+def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
+    """Say what an exception of a library means to the user, with its exit code; 0 for one that is a fault of ours."""
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+    if failed := _start_of_jax(error):
+        if out_of_memory or "out of memory" in str(error).lower():
+            return f"JAX does not start: {first}; another process has the device's memory: end it, or wait", 4
+        if failed == "import":
+            return f"JAX cannot be imported: {first}; pip install -c constraints.txt has versions that go together", 2
+        asked = os.environ.get("JAX_PLATFORMS")
+        why = f"no device of JAX_PLATFORMS={asked} is there" + (f" ({first})" if str(error) else "") if asked else first
+        return f"JAX does not start: {why}; JAX_PLATFORMS=cpu runs on the processor", 2
+    if out_of_memory:
+        ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
+        return f"out of memory: {first}; try {ways if trains else 'a smaller model, text or batch'}", 4
+    return (f"storage: {error}", 4) if isinstance(error, OSError) else ("", 0)
+
+
+def _start_of_jax(error: Exception) -> str:
+    """Return "import" of an exception that JAX raised while it was imported, "device" while it looked for its devices,
+    else "". Where it came from tells this: classes and texts vary."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_name == "<module>" and module.partition(".")[0] in ("jax", "jaxlib"):
+            return "import"
+        if module == "jax._src.xla_bridge":
+            return "device"
+    return ""
 
 
 class _Pipe(io.FileIO):

@@ -117,7 +117,7 @@ def read(path: Path) -> Config:
         UserError: the file is missing or not a config of this version.
     """
     try:
-        return of_dict(json.loads(path.read_text(encoding="utf-8")))
+        return _moved(of_dict(json.loads(path.read_text(encoding="utf-8"))), path.parent)
     except NotADirectoryError:
         return _of_file(path.parent)
     except FileNotFoundError as error:
@@ -126,6 +126,15 @@ def read(path: Path) -> Config:
         raise UserError(f"{path}: {error.strerror}: {path.parent} is not the workdir of a run") from error
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a config: {error}") from error
+
+
+def _moved(config: Config, workdir: Path) -> Config:
+    """Return the config with the tokenizer that lies in its workdir, where the one that it names is no longer there:
+    the workdir has another name now."""
+    own = workdir / "tokenizer.json"
+    if config.data.tokenizer == "char" or Path(config.data.tokenizer).exists() or not own.exists():
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(own)))
 
 
 def _of_file(path: Path) -> Config:

@@ -3,7 +3,10 @@
 `prepare` sets environment variables that XLA reads once, at start-up; a variable that is already set wins.
 """
 
+import contextlib
+import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +20,22 @@ MICRO_TOKENS = 512
 
 
 def cache_folder() -> Path:
-    """Return the folder where derived data and compiled programs: $JULIAGPT_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("JULIAGPT_CACHE") or Path(base) / "juliagpt_jax")
+    """Return where derived data and compiled programs are kept: $JULIAGPT_CACHE, else the user's cache folder. A user
+    without a home (a container's, which no passwd names) has one among the temporary files, for nobody else: compiled
+    programs are run."""
+    base = os.environ.get("JULIAGPT_CACHE")
+    if base:
+        return Path(base)
+    with contextlib.suppress(RuntimeError):
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "juliagpt_jax"
+    folder = Path(tempfile.gettempdir()) / f"juliagpt_jax-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid == os.getuid() and not folder.is_symlink():
+            return folder
+    except OSError as error:
+        raise UserError(f"no folder for the cache ({error}): set JULIAGPT_CACHE to one") from error
+    raise UserError(f"{folder} is somebody else's: set JULIAGPT_CACHE to a folder for the cache")
 
 
 def cores() -> int:
@@ -55,6 +71,16 @@ def prepare(mesh: config.Mesh) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
+    logging.getLogger("jax._src.xla_bridge").addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Cut what JAX logs of a plugin that does not start, before it takes another device, to one line."""
+    if record.exc_info and record.exc_info[1]:
+        reason = next(iter(str(record.exc_info[1]).splitlines()), type(record.exc_info[1]).__name__)
+        record.msg, record.args = f"{record.getMessage()}: {reason}; going on without it", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def new_folder(path: Path, flag: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     sync_folder(path.parent)
+
+
+def check_name(path: Path, flag: str) -> None:
+    """Refuse a path that other libraries would write under another name than Python: they take UTF-8 for it, and the
+    locale has something else.
+
+    Raises:
+        UserError: `flag` is the command line's name for it.
+    """
+    try:
+        same = str(path.absolute()).encode() == os.fsencode(path.absolute())
+    except UnicodeEncodeError:
+        same = False
+    if not same:
+        raise UserError(
+            f"{flag}={os.fsencode(path).decode('utf-8', 'replace')}: with this locale ({sys.getfilesystemencoding()}) "
+            "its name is not UTF-8, as Orbax takes it; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or choose a name in ASCII"
+        )
 
 
 def _sync(file: Path) -> None:

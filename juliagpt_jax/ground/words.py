@@ -30,8 +30,12 @@ def check(config: Any, words: Words) -> None:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """'; did you mean ...?' with the nearest names, or '; there are: ...' when none is near. For error messages."""
-    matches = difflib.get_close_matches(name, list(names), n=3)
+    """Return '; did you mean ...?' with the nearest names, '; there are: ...' when none is near, '; there is none' when
+    there are no names. For error messages."""
+    names = list(names)
+    if not names:
+        return "; there is none"
+    matches = difflib.get_close_matches(name, names, n=3)
     if matches:
         return f"; did you mean {' or '.join(matches)}?"
     return f"; there are: {', '.join(sorted(names))}"

@@ -99,8 +99,8 @@ class Batch:
     Attributes:
         block: tokens of a block: the largest number up to the one asked for that divides the stride, so that a row's
             window can roll where Generator's does.
-        stride: tokens between two places where a window may roll: Generator's block.
-        slots: S of a row.
+        stride: tokens between two points where a window may roll: Generator's block.
+        slots: S, tokens that the cache of one row holds.
         window: of a row.
     """
 
@@ -133,12 +133,12 @@ class Batch:
     def compilations(self) -> dict[str, int]:
         return {"prefill": compiled_programs(self._start), "decode": compiled_programs(self._advance)}
 
-    def start(self, place: int, tokens: np.ndarray, row: Row, scored: bool) -> Scores | None:
-        """Put a row of 1 .. S tokens in place of what was there; with `scored`, the scores of all but the first."""
+    def start(self, index: int, tokens: np.ndarray, row: Row, scored: bool) -> Scores | None:
+        """Begin the row at `index` anew with 1 .. S tokens; with `scored`, return the scores of all but the first."""
         padded = np.zeros((1, bucket_for(len(tokens), self.slots)), np.int32)
         padded[0, : len(tokens)] = tokens
-        place_, length = np.int32(place), np.int32(len(tokens))
-        self._state, scores = self._start(self.params, self._state, place_, padded, length, row, np.bool_(scored))
+        at, length = np.int32(index), np.int32(len(tokens))
+        self._state, scores = self._start(self.params, self._state, at, padded, length, row, np.bool_(scored))
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(tokens) - 1], scores) if scored else None
 
     def advance(self, cut: bool, scored: bool) -> tuple[np.ndarray, Scores | None]:
@@ -146,15 +146,15 @@ class Batch:
         self._state, tokens, scores = self._advance(self.params, self._state, np.bool_(cut), np.bool_(scored))
         return np.asarray(tokens), jax.tree.map(np.asarray, scores) if scored else None
 
-    def _start_row(self, params, state, place, tokens, length, row, scored):
-        """Only this row is computed: prefilling the others' places, too, would cost B times as much."""
+    def _start_row(self, params, state, index, tokens, length, row, scored):
+        """Compute this row only: prefilling the others, too, would cost B times as much."""
         at = jnp.arange(tokens.shape[1])[None, :]
         positions = jnp.where(at < length, at, self.slots)
         logits, cache, _ = self.model.apply({"params": params}, tokens, positions, self.model.init_cache(1, self.slots))
         scores = score(scored, logits[0, :-1], tokens[0, 1:])
         last = jax.lax.dynamic_slice_in_dim(logits, length - 1, 1, axis=1)[:, 0]
         one = State(cache, last, length[None], jax.tree.map(lambda value: value[None], row))
-        put = lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), place, axis=0)
+        put = lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), index, axis=0)
         return jax.tree.map(put, state, one), scores
 
     def _advance_block(self, params, state, cut, scored):

@@ -22,7 +22,21 @@ from juliagpt_jax.serving.batch import TOP
 from juliagpt_jax.serving.job import Piece, Request, Token
 
 MOST_STOPS, LONGEST_STOP = 16, 256
-NEUTRAL = {"suffix": "", "presence_penalty": 0, "frequency_penalty": 0, "logit_bias": {}}
+# What clients send without meaning it: fields that are not supported, and the value of each that has no effect.
+NEUTRAL = {
+    "suffix": "",
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    # of other servers of this API
+    "repetition_penalty": 1,
+    "repeat_penalty": 1,
+    "length_penalty": 1,
+    "typical_p": 1,
+    "min_p": 0,
+    "min_tokens": 0,
+    "use_beam_search": False,
+}
 
 
 class Refused(Exception):
@@ -73,11 +87,11 @@ class Completion(BaseModel):
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None  # -1, as 0: all
     n: Annotated[int, Field(ge=1)] | None = None
     best_of: int | None = None
     stop: str | list[str] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    seed: Annotated[int, Field(ge=-1, lt=2**32)] | None = None  # -1, as null: another one each time
     logprobs: Annotated[int, Field(ge=0, le=TOP)] | None = None
     echo: bool | None = None
     stream: bool | None = None
@@ -87,6 +101,13 @@ class Completion(BaseModel):
     presence_penalty: Any = None
     frequency_penalty: Any = None
     logit_bias: Any = None
+    repetition_penalty: Any = None
+    repeat_penalty: Any = None
+    length_penalty: Any = None
+    typical_p: Any = None
+    min_p: Any = None
+    min_tokens: Any = None
+    use_beam_search: Any = None
 
     @classmethod
     def read(cls, body: bytes) -> "Completion":
@@ -112,8 +133,12 @@ class Completion(BaseModel):
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-    def requests(self, tokenizer: Tokenizer, limits: Limits) -> list[Request]:
-        """For each prompt n texts to write. The draws are those of `generate` with this seed for all the prompts.
+    def requests(self, tokenizer: Tokenizer, limits: Limits, unknown: str = "error") -> list[Request]:
+        """Return for each prompt n texts to write. The draws are those of `generate` with this seed for all the
+        prompts.
+
+        Args:
+            unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
 
         Raises:
             Refused: a prompt is empty, too long, or has what the tokenizer lacks; or more is asked for than `limits`
@@ -129,12 +154,12 @@ class Completion(BaseModel):
             raise Refused(400, f"{len(prompts)} prompts x n={n}: this server takes 1 .. {limits.texts} texts", "n")
         greedy = self.temperature == 0
         temperature = 1.0 if self.temperature is None or greedy else self.temperature
-        rule = Rule(temperature, self.top_k or 0, 1.0 if self.top_p is None else self.top_p, greedy)
-        seed = secrets.randbits(32) if self.seed is None else self.seed
+        rule = Rule(temperature, max(0, self.top_k or 0), 1.0 if self.top_p is None else self.top_p, greedy)
+        seed = secrets.randbits(32) if self.seed in (None, -1) else self.seed
         seen: dict[bytes, int] = {}
         requests = []
         for prompt in prompts:
-            ids, hidden = _ids(prompt, tokenizer, limits)
+            ids, hidden = _ids(prompt, tokenizer, limits, unknown)
             scored = bool(self.echo) and self.logprobs is not None
             if scored and len(ids) > limits.context:
                 says = f"a prompt of {len(ids)} tokens cannot be scored: the model's context is {limits.context}"
@@ -178,11 +203,11 @@ def _refusal(error: ValidationError) -> Refused:
     return Refused(400, f"{param}: {first['msg'].lower().removeprefix('input ')}, not {given}", param)
 
 
-def _ids(prompt: str | list[int], tokenizer: Tokenizer, limits: Limits) -> tuple[np.ndarray, int]:
-    """The ids of a prompt behind those that stand before one, and how many these are."""
+def _ids(prompt: str | list[int], tokenizer: Tokenizer, limits: Limits, unknown: str) -> tuple[np.ndarray, int]:
+    """Return the ids of a prompt behind those that stand before one, and how many these are."""
     if isinstance(prompt, str):
         try:
-            ids, hidden = tokenizer.prompt(prompt)
+            ids, hidden = tokenizer.prompt(prompt, unknown)
         except UserError as error:
             raise Refused(400, f"prompt: {error}", "prompt", "unknown_characters") from error
     else:
@@ -200,7 +225,10 @@ def _ids(prompt: str | list[int], tokenizer: Tokenizer, limits: Limits) -> tuple
 class Answer:
     """Shapes what requests are delivered: all at once, or piece by piece."""
 
-    def __init__(self, model: str, requests: Sequence[Request]):
+    def __init__(self, model: str, requests: Sequence[Request], usage_asked: bool = False):
+        """`usage_asked`: a stream ends with the usage, and says null before, as `stream_options.include_usage` has
+        it."""
+        self.usage_asked = usage_asked
         self._head = {
             "id": f"cmpl-{secrets.token_hex(12)}",
             "object": "text_completion",
@@ -223,7 +251,8 @@ class Answer:
     def chunk(self, number: int, piece: Piece) -> dict[str, Any]:
         """What is streamed of a piece."""
         self._completion[number] = piece.completion
-        return {**self._head, "choices": [self._choice(number, piece.text, piece.tokens, piece.finish)]}
+        choices = [self._choice(number, piece.text, piece.tokens, piece.finish)]
+        return {**self._head, "choices": choices} | ({"usage": None} if self.usage_asked else {})
 
     def whole(self) -> dict[str, Any]:
         parts = zip(self._texts, self._tokens, self._finish, strict=True)

@@ -41,7 +41,7 @@ class Engine:
     """The batch, the queue before it and the thread that runs them.
 
     Args:
-        slots: rows of the batch: requests that are served at the same time.
+        rows: of the batch: requests that are served at the same time.
         queue: requests that may wait for a row.
         block: tokens between two visits to the host, where requests join, leave and stream; see `Batch`.
         broken: called from the engine's thread when it cannot go on.
@@ -51,15 +51,15 @@ class Engine:
         self,
         generator: Generator,
         tokenizer: Tokenizer,
-        slots: int,
+        rows: int,
         queue: int,
         block: int,
         broken: Callable[[Exception], Any] = lambda error: None,
     ):
-        self.batch, self.tokenizer = Batch(generator, slots, block), tokenizer
-        self.slots, self.limit, self.broken = slots, queue, broken
+        self.batch, self.tokenizer = Batch(generator, rows, block), tokenizer
+        self.rows, self.limit, self.broken = rows, queue, broken
         self._name = functools.cache(lambda token: tokenizer.decode(np.array([token])))
-        self._rows: list[Job | None] = [None] * slots
+        self._rows: list[Job | None] = [None] * rows
         self._queue: collections.deque[Job] = collections.deque()
         self._changed = threading.Condition()
         self._closed = self._stopped = False
@@ -93,14 +93,14 @@ class Engine:
             if self._closed:
                 raise Closed("the server is stopping")
             before = self.busy + len(self._queue)
-            if before + len(jobs) > self.slots + self.limit:
-                raise Busy(max(1, math.ceil(self._seconds * before / self.slots)))
+            if before + len(jobs) > self.rows + self.limit:
+                raise Busy(max(1, math.ceil(self._seconds * before / self.rows)))
             self._queue.extend(jobs)
             self._changed.notify_all()
         return jobs
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Nobody waits for these any more: their places are free after the block that is being computed."""
+        """Nobody waits for these any more: their rows are free after the block that is being computed."""
         with self._changed:
             for job in jobs:
                 job.cancelled = True
@@ -165,7 +165,7 @@ class Engine:
         """Tell those in the batch, or everyone, that there is no more."""
         with self._changed:
             lost = [job for job in self._rows if job and not job.cancelled]
-            self._rows = [None] * self.slots
+            self._rows = [None] * self.rows
             if everyone:
                 lost += self._queue
                 self._queue.clear()
@@ -175,22 +175,22 @@ class Engine:
 
     def step(self) -> None:
         """Let requests join, write one block of tokens, deliver it, and let those leave that are done."""
-        for place, job in self._joining():
-            self._join(place, job)
-        live = [(place, job) for place, job in enumerate(self._rows) if job]
-        for place, job in live:
+        for index, job in self._joining():
+            self._join(index, job)
+        live = [(index, job) for index, job in enumerate(self._rows) if job]
+        for index, job in live:
             window, left = self.batch.window, job.request.max_tokens - job.done
             if job.done % self.batch.stride == 0 and window.rolls(len(job.window), min(self.batch.stride, left)):
-                self._prefill(place, job, window.in_sight(job.window), scored=False)
+                self._prefill(index, job, window.in_sight(job.window), scored=False)
         if live:
             rules = [job.request.rule for _, job in live]
             cut = any((rule.top_k or rule.top_p < 1) and not rule.greedy for rule in rules)
             scored = any(job.request.logprobs is not None for _, job in live)
             tokens, scores = self.batch.advance(cut, scored)
-            for place, job in live:
-                own = Scores(*(leaf[:, place] for leaf in scores)) if scores else None
-                if not job.cancelled and job.add(tokens[:, place].tolist(), own):
-                    self._leave(place, job)
+            for index, job in live:
+                own = Scores(*(leaf[:, index] for leaf in scores)) if scores else None
+                if not job.cancelled and job.add(tokens[:, index].tolist(), own):
+                    self._leave(index, job)
         with self._changed:
             self._changed.notify_all()
 
@@ -198,30 +198,30 @@ class Engine:
         """Take the rows of those who left, and give free rows to those who wait longest."""
         with self._changed:
             joining = []
-            for place, row in enumerate(self._rows):
+            for index, row in enumerate(self._rows):
                 if row and row.cancelled:
-                    self._rows[place] = row = None
+                    self._rows[index] = row = None
                 if row is None and self._queue:
-                    self._rows[place] = job = self._queue.popleft()
-                    joining.append((place, job))
+                    self._rows[index] = job = self._queue.popleft()
+                    joining.append((index, job))
             return joining
 
-    def _join(self, place: int, job: Job) -> None:
+    def _join(self, index: int, job: Job) -> None:
         request = job.request
         job.joined = time.monotonic()
         prompt = request.prompt.tolist()
         if request.max_tokens or request.scores_prompt:
-            scores = self._prefill(place, job, self.batch.window.begin(prompt), request.scores_prompt)
+            scores = self._prefill(index, job, self.batch.window.begin(prompt), request.scores_prompt)
             if scores:
                 job.note_prompt(scores)
         if (request.echo or not request.max_tokens) and job.add([], None):
-            self._leave(place, job)
+            self._leave(index, job)
 
-    def _prefill(self, place: int, job: Job, window: list[int], scored: bool) -> Scores | None:
+    def _prefill(self, index: int, job: Job, window: list[int], scored: bool) -> Scores | None:
         request, job.window = job.request, window
         row = Row.of(request.rule, request.prompt, request.seed, request.nth)
-        return self.batch.start(place, np.array(window, np.int32), row._replace(drawn=np.uint32(job.done)), scored)
+        return self.batch.start(index, np.array(window, np.int32), row._replace(drawn=np.uint32(job.done)), scored)
 
-    def _leave(self, place: int, job: Job) -> None:
-        self._rows[place] = None
+    def _leave(self, index: int, job: Job) -> None:
+        self._rows[index] = None
         self._seconds += 0.1 * (time.monotonic() - job.joined - self._seconds)

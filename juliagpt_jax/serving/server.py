@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.serving.completions import Answer, Completion, Limits, Refused, error_body
+from juliagpt_jax.serving.door import Connection, Door
 from juliagpt_jax.serving.engine import Busy, Closed, Engine
 from juliagpt_jax.serving.job import Job, Piece
 from juliagpt_jax.serving.job import Request as Text
@@ -30,11 +31,20 @@ CLIENT_LEFT = 499  # nginx's status for a request whose sender is gone
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
-def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
-    """The routes, for an engine whose thread runs.
+def application(
+    engine: Engine,
+    name: str,
+    limits: Limits,
+    names: Iterable[str] = (),
+    origins: Iterable[str] = (),
+    unknown: str = "error",
+) -> Door:
+    """Return the routes behind their door, for an engine whose thread runs.
 
     Args:
         name: of the model, as clients ask for it.
+        names, origins: who may ask; see `Door`.
+        unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -56,8 +66,8 @@ def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
     @app.get("/health")
     async def health() -> Response:
         status = "stopping" if engine.closed else "ok"
-        places = {"queued": engine.queued, "queue": engine.limit, "busy": engine.busy, "slots": engine.slots}
-        return JSONResponse({"status": status, "model": name, **places}, 503 if engine.closed else 200)
+        load = {"queued": engine.queued, "queue": engine.limit, "busy": engine.busy, "rows": engine.rows}
+        return JSONResponse({"status": status, "model": name, **load}, 503 if engine.closed else 200)
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -70,13 +80,14 @@ def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
+        _check_kind(request.headers.get("content-type", ""))
         asked = Completion.read(await _body(request, limits.max_body))
         _check_name(asked.model, name)
-        texts = asked.requests(engine.tokenizer, limits)
+        texts = asked.requests(engine.tokenizer, limits, unknown)
         delivery = Delivery(engine, texts)
-        answer = Answer(name, texts)
+        answer = Answer(name, texts, asked.include_usage)
         if asked.stream:
-            return EventStream(delivery, answer, asked.include_usage)
+            return EventStream(delivery, answer)
         async with contextlib.aclosing(delivery.pieces(request.receive)) as pieces:
             async for number, piece in pieces:
                 if piece.error:
@@ -98,7 +109,15 @@ def application(engine: Engine, name: str, limits: Limits) -> FastAPI:
     async def failed(_: Request, error: Exception) -> Response:
         return JSONResponse(error_body(500, f"{type(error).__name__} in the server"), 500)
 
-    return app
+    return Door(app, names, origins)
+
+
+def _check_kind(content_type: str) -> None:
+    """Refuse a body that is declared to be something else than JSON. curl's default, the type of a form, passes: from
+    a form of a foreign page it does not get here (`Door`)."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("", "application/json", "application/x-www-form-urlencoded") and not kind.endswith("+json"):
+        raise Refused(415, f"Content-Type is {kind[:80]!r}; the body must be application/json")
 
 
 def _check_name(asked: str | None, name: str) -> None:
@@ -174,10 +193,10 @@ class Delivery:
 class EventStream(Response):
     """Server-sent events: a `data:` line for each piece, and `data: [DONE]`."""
 
-    def __init__(self, delivery: Delivery, answer: Answer, usage: bool):
+    def __init__(self, delivery: Delivery, answer: Answer):
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
-        self._delivery, self._answer, self._usage = delivery, answer, usage
+        self._delivery, self._answer = delivery, answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -190,7 +209,7 @@ class EventStream(Response):
                 if piece.error:
                     return await write(json.dumps(error_body(500, piece.error)), more=False)
                 await write(json.dumps(finite(self._answer.chunk(number, piece))))
-        if self._usage:
+        if self._answer.usage_asked:
             await write(json.dumps(self._answer.last_chunk()))
         await write("[DONE]", more=False)
 
@@ -221,7 +240,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(app: FastAPI, engine: Engine, listener: socket.socket, drain: float) -> int:
+def run(app: Door, engine: Engine, listener: socket.socket, drain: float) -> int:
     """Serve until SIGTERM or Ctrl-C, and return which. Then those who come are refused (503), what was taken is
     finished, for at most `drain` seconds, and the rest ends with an error. A second signal ends the process at once.
 
@@ -230,7 +249,7 @@ def run(app: FastAPI, engine: Engine, listener: socket.socket, drain: float) -> 
     """
     settings = uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_level="error",

@@ -36,9 +36,11 @@ def write(
     settings = {"architectures": [family.architecture], "dtype": DTYPES[precision], "eos_token_id": None}
     settings["bos_token_id"] = tokenizer.first
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
+    write_json(folder / "generation_config.json", {"max_length": model.context})  # else a pipeline writes past it
     write_json(folder / "tokenizer.json", tokenizer.to_huggingface())
     named_class = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    write_json(folder / "tokenizer_config.json", named_class | {"model_max_length": model.context})
+    takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
+    write_json(folder / "tokenizer_config.json", named_class | takes)
     write_text(folder / "README.md", card)
 
 

@@ -18,7 +18,7 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.files import check_name, write_json
 from juliagpt_jax.ground.knobs.names import modern
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps
 from juliagpt_jax.store.run import Run, refuse_packed
@@ -26,6 +26,7 @@ from juliagpt_jax.store.run import Run, refuse_packed
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
 # exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
 FREE = {
+    "data.path",  # where it lies; its hash is held to the checkpoint
     "data.tokenizer",  # where it lies; what it says is held to the checkpoint
     "data.max_leak",
     "train.log_every",
@@ -73,6 +74,7 @@ class Lock:
     """
 
     def __init__(self, workdir: Path, flag: str = "--workdir"):
+        check_name(workdir, flag)
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             self._file = open(workdir / ".lock", "a+", encoding="utf-8")
@@ -133,8 +135,19 @@ def _refuse_other_config(workdir: Path, wanted: config.Config) -> None:
         if changed:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(changed)}); "
-                "give the old values back, or train in another --workdir"
+                f"give the old values back, or train in another --workdir{_to_train_on(workdir)}"
             )
+
+
+def _to_train_on(workdir: Path) -> str:
+    """Say how a finished model learns more: its schedule has ended, so it begins another run."""
+    if not (workdir / "DONE").exists():
+        return ""
+    out = workdir.with_name(f"{workdir.name}.safetensors")
+    return (
+        f". This run is done; its model trains on in a run of its own: export --workdir={workdir} --format=safetensors "
+        f"--out={out}, then import_model --source={out} --workdir=NEW --config=FILE, then the line that this prints"
+    )
 
 
 def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.objectives import build as objectives
+from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
 from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
 from juliagpt_jax.training import metrics, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
@@ -88,7 +89,29 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
         return {workdir: results[workdir] for workdir in settings}
 
 
+def _hold_moved_text(settings: config.Config, workdir: Path) -> None:
+    """Refuse another text than the run was begun with before its path is written down. The hash decides: the same text
+    may lie elsewhere now.
+
+    Raises:
+        UserError: it is another text, or not readable.
+    """
+    path, begun = workdir / "config.json", steps(workdir / "checkpoints")
+    if not begun or not path.exists() or config.read(path).data.path == settings.data.path:
+        return
+    try:
+        held = read_meta(workdir / "checkpoints" / str(begun[-1]))["data"]
+    except Damaged:
+        return  # the trainer tries the one before, and holds the text to it
+    if held not in (None, corpora.load(settings.data, settings.model.context).fingerprint):
+        raise UserError(
+            f"{workdir} was trained on another text than {settings.data.path}: the hash is not that of "
+            f"{config.read(path).data.path}; put the old text back, or train in another --workdir"
+        )
+
+
 def _is_done(settings: config.Config, workdir: Path) -> bool:
+    _hold_moved_text(settings, workdir)
     settle_config(workdir, settings)
     (workdir / "FAILED").unlink(missing_ok=True)
     if (workdir / "DONE").exists():
