@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import prepare
-from juliagpt_jax.books import parsers, pipeline, scorer, sources
+from juliagpt_jax.books import archives, pipeline, reading, scorer, sources
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "data" / "books.py")
+spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "books" / "books.py")
 books = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(books)
 FILES = {"train.txt", "val.txt", "train_enriched.jsonl", "val_enriched.jsonl", "manifest.json", "report.md", "plots"}
@@ -153,7 +153,7 @@ def test_one_work_alone(tmp_path):
 
 def test_a_work_is_compressed_with_the_text_of_others(shelf):
     works, _ = sources.local(shelf)
-    read = [pipeline.read(work, pipeline.Options(), parsers.Budget())[0] for work in works]
+    read = [reading.read(work, pipeline.Options(), archives.Budget())[0] for work in works]
     pipeline.score(read, pipeline.Options(), map)
     for book in read:
         others = [text for other in read if other is not book for text in other.chunks]
@@ -218,9 +218,9 @@ def test_no_text_takes_for_ever(tmp_path, unit):
     (tmp_path / "a.txt").write_text(books.prose(1, 1)[0] + "\n\n" + unit * (60_000 // len(unit)))
     (work,), _ = sources.local(tmp_path)
     started = time.process_time()
-    (book,) = pipeline.read(work, pipeline.Options(), parsers.Budget())
+    (book,) = reading.read(work, pipeline.Options(), archives.Budget())
     assert time.process_time() - started < 5
-    assert book.kept + book.dropped.total() == book.characters
+    assert book.kept + book.ledger.counts.total() == book.characters
 
 
 def test_failures_in_other_processes(tmp_path, monkeypatch):
@@ -268,7 +268,7 @@ def test_killed(prepared, shelf, tmp_path, micro, when):
     """A command killed while it writes leaves the old corpus; the next one clears up and ends with the same bytes."""
     out = tmp_path / "out"
     shutil.copytree(prepared, out)
-    body = "import os, signal\nfrom juliagpt_jax.data import summary, writer\n"
+    body = "import os, signal\nfrom juliagpt_jax.books import summary, writer\n"
     body += "kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     if when == "while writing":
         body += "summary.write = kill"

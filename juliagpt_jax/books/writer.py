@@ -19,7 +19,7 @@ FORMAT = 1  # of the folder; raised when its files change their meaning
 MANIFEST = "manifest.json"
 SETS = ("train", "val")
 _OWN = {MANIFEST, "report.md", "plots", *(f"{s}.txt" for s in SETS), *(f"{s}_enriched.jsonl" for s in SETS)}
-_LIBRARIES = ("ftfy", "num2words", "rensa", "numpy", "matplotlib")
+_LIBRARIES = ("ftfy", "lxml", "num2words", "rensa", "numpy", "matplotlib")
 
 
 def check(out: Path, source: str, options: pipeline.Options, force: bool) -> None:
@@ -157,10 +157,12 @@ def _manifest(
                 },
                 "sha256": book.sha256,
                 "characters": book.characters,
-                "apparatus": {k: v for k, v in sorted(book.dropped.items()) if v},
+                "apparatus": {k: v for k, v in sorted(book.ledger.counts.items()) if v},
+                "spared": {k: v for k, v in sorted((book.ledger.spared + book.cleaned.spared).items()) if v},
                 "kept": book.kept,
                 "replaced": book.replaced,
-                "cleaner": {"seen": book.changes.seen, "lost": book.changes.lost, "added": book.changes.added},
+                "cleaner": {"seen": book.changes.seen, "lost": book.changes.lost, "added": book.changes.added}
+                | {"left out": {k: v for k, v in sorted(book.cleaned.counts.items()) if v}},
                 "short": book.short,
                 "chunks": {fate: len(book.indices(fate)) for fate in pipeline.FATES},
             }

@@ -29,15 +29,15 @@ def test_headers_and_footers(how):
     result = strip(books.wrapped("\n\n".join(PROSE), how))
     assert [p for section in result.sections for p in section] == ONE_LINE
     assert result.facts == {"title": "On Measure", "author": "Ann Author", "translator": "T. Turner"}
-    assert result.dropped["header and footer"] > 100
+    assert result.ledger.counts["header and footer"] > 100
 
 
 @settings(max_examples=100)
 @given(st.text(" \n\n\nabcABC.,*[]0123456789-|_:", max_size=400), st.sampled_from(["", *sorted(books.HEADERS)]))
 def test_characters_add_up(text, how):
     result = strip(books.wrapped(text, how) if how else text)
-    assert result.kept + result.dropped.total() == len(books.wrapped(text, how) if how else text)
-    assert result.kept >= 0 and all(n >= 0 for n in result.dropped.values()), result.dropped
+    assert result.kept + result.ledger.counts.total() == len(books.wrapped(text, how) if how else text)
+    assert result.kept >= 0 and all(n >= 0 for n in result.ledger.counts.values()), result.ledger.counts
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_index_goes_to_the_end():
     index = ["INDEX", "Lamps, 3, 7;\n  their oil, 12", "Tables, 14", "OTHER BOOKS BY THE AUTHOR", "On Tables."]
     result = strip("\n\n".join([*PROSE, *index]))
     assert [p for section in result.sections for p in section] == ONE_LINE
-    assert result.dropped["index"] > 0
+    assert result.ledger.counts["index"] > 0
 
 
 def test_speakers_get_a_colon_and_their_name():

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from juliagpt_jax.books.parsers import HEADING, Budget, parse, read
+from juliagpt_jax.books.archives import Budget
+from juliagpt_jax.books.pages import HEADING
+from juliagpt_jax.books.parsers import parse, read
 from juliagpt_jax.ground.errors import UserError
 
 CONTAINER = '<?xml version="1.0"?><container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
