@@ -19,8 +19,9 @@ from juliagpt_jax.books.pages import HEADING
 
 _NOTE_WORDS = re.compile(
     r"transcriber|proofread|project gutenberg|\be-?text\b|\bebook\b|https?://|\bwww\.|"
-    r"produced by .{3,60}\n?.*(?:team|http)|archaic spelling|spelling and punctuation|digital (?:file|data|copy)|was scanned|page images|html version|"
-    r"html file|\bascii\b|character set|distributed proof|obvious (?:errors|misprints)|google book|"
+    r"produced by .{3,60}\n?.*(?:team|http)|archaic spelling|spelling and punctuation|"
+    r"digital (?:file|data|copy)|was scanned|page images|html version|html file|\bascii\b|character set|"
+    r"distributed proof|obvious (?:errors|misprints)|google book|"
     r"internet (?:classics )?archive|transcribed (?:by|from) the|amended to|in (?:the )?original,? amended|\be-?mail:?",
     re.I,
 )

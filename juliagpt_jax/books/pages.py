@@ -21,9 +21,13 @@ _BLOCKS = frozenset(
     "p div li ul ol dl dt dd blockquote pre section article header footer main aside hr tr figure body address "
     "fieldset details summary center form".split()
 )
+_TELLING = frozenset("math figcaption caption noscript nav footer sup".split())  # without an attribute too
 _NO_TEXT = frozenset(
     "head script style template svg canvas audio video object iframe noframes select button textarea map".split()
 )
+_HEADINGS = frozenset(f"h{level}" for level in range(1, 7))
+# Tags that only dress a text up; old pages leave them open by the thousand.
+_DRESS = re.compile(r"</?(?:font|b|i|u|s|big|small|tt|em|strong|center|nobr|blink)(?=[\s>])[^<>]*>", re.I)
 _MARK = re.compile(r"\s*[\[(]?\s*(\d{1,4}|[a-z]|[ivxlc]+|[*†‡§¶]+)\s*[\])]?\s*", re.I)
 _PAGE = re.compile(r"\W*(?:p(?:g|age)?\.?\s*)?(?:\d{1,4}|[ivxlc]+)\W*", re.I)
 _MENU = re.compile(
@@ -76,13 +80,20 @@ def read(name: str, page: str) -> tuple[str, Ledger, str]:
     """
     off: set[str] = set()
     spared = Ledger()
+    dressed = True
     while True:
-        reader = _Reader(name, frozenset(off))
+        reader = _Reader(frozenset(off))
         parser = etree.HTMLParser(target=reader, huge_tree=True, remove_comments=True, remove_pis=True)
         try:
             for begin in range(0, len(page), 1 << 16):  # in pieces: an error of the reader ends the work at once
                 parser.feed(page[begin : begin + (1 << 16)])
             parser.close()
+        except _TooDeep as error:
+            if not dressed:
+                message = f"{name}: tags nested more than {DEEPEST:,} deep: not a sound page"
+                raise UserError(message) from error
+            page, dressed = _DRESS.sub("", page), False
+            continue
         except (etree.LxmlError, AssertionError) as error:  # "no element found": a page without one tag or letter
             if page.strip() and not reader.seen:
                 raise UserError(f"{name}: not a page that can be read: {error}") from error
@@ -97,14 +108,18 @@ def read(name: str, page: str) -> tuple[str, Ledger, str]:
             off.add(rule)
 
 
+class _TooDeep(Exception):
+    """Ends the reading of a page."""
+
+
 class _Reader:
     """The events of libxml2's parser to text."""
 
-    def __init__(self, name: str, off: frozenset[str]) -> None:
+    def __init__(self, off: frozenset[str]) -> None:
         self.ledger = Ledger()
         self.title = ""
         self.seen = False
-        self._name, self._off = name, off
+        self._off = off
         self._open: list[tuple[str, str]] = []  # each with what is written at its end
         self._frames = [_Frame("", -1, [])]
         self._silent = 0  # depth at which an element without text began, counted from 1
@@ -120,18 +135,18 @@ class _Reader:
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self.seen = True
         tag = tag.rpartition(":")[2].lower()
-        heading = re.fullmatch("h[1-6]", tag)
+        heading = tag in _HEADINGS
         if self._silent and self._open[self._silent - 1][0] == "head" and (tag in _BLOCKS or heading):
             self._silent = 0  # a head that was never closed
         self._open.append((tag, ""))
         if len(self._open) > DEEPEST:
-            raise UserError(f"{self._name}: tags nested more than {DEEPEST:,} deep: not a sound page")
+            raise _TooDeep
         if self._silent:
             return
         if tag in _NO_TEXT:
             self._silent = len(self._open)
             return
-        words = _words(attributes)
+        words = _words(attributes) if attributes else set()
         if tag == "a":
             self._links += 1
             if attributes.get("href", "").startswith("#"):
@@ -158,6 +173,8 @@ class _Reader:
         """Return the rule by which an element may be left out, or ""; what it holds decides."""
         if tag == "table":
             return "layout"
+        if not attributes and tag not in _TELLING:
+            return ""
         if tag in ("math", "figcaption", "caption"):
             return {"math": "formulas"}.get(tag, "captions")
         if "hidden" in attributes or re.search(r"display\s*:\s*none", attributes.get("style", "")):

@@ -27,10 +27,11 @@ _ARCHIVE_START = re.compile(
 )
 _ARCHIVE_END = re.compile(r"^(?:THE END\s+)?-{20,}\s+Copyright statement:\s+The Internet Classics Archive", re.M)
 _BOOK_BEGINS = re.compile(
-    r"^[ \t\ufeff*]*(?:The )?Project Gutenberg(?:'s|’s)? (?:E-?(?:text|book)|of\b|[^\n]{0,60}, by\b).*$|"
+    r"^[ \t\ufeff*]*(?:The )?Project Gutenberg(?:'s|’s)? (?:E-?(?:text|book)\b|of\b|[^\n]{0,60}, by\b).*$|"
     r"^Provided by The Internet Classics Archive.*$",
     re.M | re.I,
 )
+_HEADED = re.compile(rf"^Title\s*:|^By \S|{_START.pattern}|{_SMALL_PRINT.pattern}", re.M)
 
 
 class Body(NamedTuple):
@@ -50,39 +51,34 @@ class Body(NamedTuple):
 def split(text: str) -> list[str]:
     """Return the books of a file, each with its header and footer; joined they are the text.
 
-    A book begins at the first header after the last book's START and END lines.
+    A book begins at the first header after the end of the last one. A header has a title or a border after it.
     """
     cuts = [0]
-    at = 0
-    while (begin := _begin(text, at)) is not None and (end := _END.search(text, begin)):
-        following = _next_start(text, end.end())
-        if following is None:
+    while end := _END.search(text, _begin(text, cuts[-1]) or cuts[-1]):
+        following = (
+            m.start()
+            for m in _BOOK_BEGINS.finditer(text, end.end())
+            if not _END.match(text, m.start()) and _HEADED.search(text, m.end(), m.end() + 3_000)
+        )
+        begin = next(following, None)
+        if begin is None:
             break
-        headers = [m.start() for m in _BOOK_BEGINS.finditer(text, end.end(), following)]
-        headers = [h for h in headers if not _END.match(text, h)]
-        cuts.append(headers[0] if headers else text.rfind("\n", 0, following) + 1)
-        at = cuts[-1]
+        cuts.append(begin)
     return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
-def _next_start(text: str, at: int) -> int | None:
-    """Return the end of the next book's header, if there is one; small print must have an END line after it."""
-    if match := _START.search(text, at):
-        return match.end()
-    small = _SMALL_PRINT.search(text, at)
-    return small.end() if small and _END.search(text, small.end()) else None
-
-
 def _begin(text: str, at: int) -> int | None:
-    """Return where a book's text begins: after its START line, or after small print that no END line precedes."""
-    begin = None
-    if match := _START.search(text, at):
-        begin = match.end()
-    end = _END.search(text, begin or at)
-    small = _SMALL_PRINT.search(text, begin or at, end.start() if end else len(text))
-    if small and small.start() - (begin or at) < 30_000:
-        begin = small.end()  # some old files have the small print after the START line
-    return begin
+    """Return where a book's text begins: after the border that stands before its END line, else after its header's
+    lines. A border is a START line or the end of the small print."""
+    end = _END.search(text, at)
+    limit = end.start() if end else len(text)
+    if border := _START.search(text, at, limit) or _SMALL_PRINT.search(text, at, limit):
+        small = _SMALL_PRINT.search(text, border.end(), limit)  # some old files have it after the START line
+        return small.end() if small and small.start() - border.end() < 30_000 else border.end()
+    if "project gutenberg" in text[at : at + 1_000].lower():
+        lines = list(_HEADER_LINE.finditer(text, at, min(at + 8_000, limit)))
+        return lines[-1].end() if lines else None
+    return None
 
 
 def inside(text: str, ledger: Ledger) -> Body:
@@ -94,10 +90,6 @@ def inside(text: str, ledger: Ledger) -> Body:
         begin = archive.end()
     elif known and (found := _begin(text, 0)) is not None:
         begin = found
-    elif known and "project gutenberg" in text[:1_000].lower():
-        first_end = _END.search(text)
-        lines = list(_HEADER_LINE.finditer(text, 0, min(8_000, first_end.start() if first_end else 8_000)))
-        begin = lines[-1].end() if lines else 0
     patterns = [_ARCHIVE_END] if archive else [_END, _SMALL_PRINT_BEGINS, _LICENCE] if known else []
     for pattern in patterns:
         if match := pattern.search(text, begin):
