@@ -262,7 +262,7 @@ LICENCE = (
 @pytest.mark.parametrize(
     "before, after",
     [
-        ("*** START OF THIS PROJECT GUTENBERG EBOOK LAMPS\n\n", "\n\n*** END OF THIS PROJECT GUTENBERG EBOOK LAMPS ***\n"),
+        ("*** START OF THIS PROJECT GUTENBERG EBOOK X\n\n", "\n\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***\n"),
         ("START OF THE PROJECT GUTENBERG EBOOK LAMPS\n\n", "\n\nEnd of Project Gutenberg's Lamps\n"),
         ("*** START OF THE PROJECT GUTENBERG EBOOK LAMPS ***\n\n", "\n\n" + LICENCE),
         ("Title: Lamps\n\nRelease Date: June, 2003  [Etext #4999]\n\n***This file should be named l10.txt***\n\n",
