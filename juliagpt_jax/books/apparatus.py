@@ -1,4 +1,4 @@
-"""What stands around an author's text in a published file, taken away: licence, title page, contents, headings, notes,
+"""Take away what stands around an author's text in a published file: licence, title page, contents, headings, notes,
 page numbers, tables, index.
 
 A text is cut into blocks at blank lines. Each block is prose (or verse), which stays, or one kind of apparatus, which

@@ -46,7 +46,7 @@ Member = tuple[str, Callable[[], bytes]]  # a path in the archive, and what read
 
 @dataclasses.dataclass
 class Budget:
-    """How much may still be read.
+    """Bytes and files that may still be read.
 
     Attributes:
         total_bytes: over all files, after decompression.

@@ -1,4 +1,4 @@
-"""What a block of lines looks like: a heading, a label, prose beyond doubt, or a table. And a block as one line."""
+"""The look of a block of lines: a heading, a label, prose beyond doubt, or a table. And a block as one line."""
 
 import re
 from collections.abc import Collection

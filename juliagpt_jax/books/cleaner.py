@@ -165,7 +165,7 @@ def small(text: str, alphabet: str) -> str:
 
 
 def _repair(text: str) -> str:
-    """Mojibake, ligatures, typographic signs, accents, Greek."""
+    """Return a text with its mojibake, ligatures, typographic signs, accents and Greek put right."""
     text = text.replace("\x00", "")
     if not text.isascii():
         text = ftfy.fix_text(
@@ -218,7 +218,7 @@ def _long(match: re.Match[str]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Spacing and punctuation as a printer would have them. A dash is a hyphen between spaces."""
+    """Return a text spaced and punctuated as a printer would have it. A dash is a hyphen between spaces."""
     text = _TIGHT_DASH.sub(_dash, text)
     text = re.sub(r"(?<=[a-z])- (?=[A-Za-z])(?!(?:and|or)\b)| -(?=[a-z]{2})", " - ", text)
     text = re.sub(r" ?--[- ]*| -(?: -)* ", " - ", text)
@@ -234,7 +234,8 @@ def _tidy(text: str) -> str:
 
 
 def _dash(match: re.Match[str]) -> str:
-    """Some archives print a dash as one hyphen: "in general-as changes". "out-of-the-way" has none."""
+    """Return a hyphen, or the dash that some archives print as one: "in general-as changes". "out-of-the-way" has
+    none."""
     start = match.start()
     word = re.search(r"[\w-]*$", match.string[max(0, start - 30) : start])
     return "-" if word and "-" in word[0] else " - "

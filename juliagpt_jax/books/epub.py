@@ -5,7 +5,7 @@ import zipfile
 from typing import Any
 from urllib.parse import unquote
 
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without a stub)
 
 from juliagpt_jax.books import archives
 from juliagpt_jax.ground.errors import UserError

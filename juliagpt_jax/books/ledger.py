@@ -1,5 +1,5 @@
-"""What was left out of a work, rule by rule: how many characters, what they were, and what a rule was not allowed to
-take.
+"""A list of all that was left out of a work, rule by rule: how many characters, some of them, and what a rule was not
+allowed to take.
 
 A rule that drops text is bounded: where it would take more than its share of a work, it was tuned on other works than
 this one, and the text stays. Both are written into the report.
@@ -43,7 +43,7 @@ def allowed(rule: str, size: int) -> float:
 
 @dataclasses.dataclass
 class Ledger:
-    """What was left out of one work.
+    """All that was left out of one work.
 
     Attributes:
         counts: characters, by rule.

@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without a stub)
 
 from juliagpt_jax.books.ledger import Ledger, allowed
 from juliagpt_jax.ground.errors import UserError

@@ -36,7 +36,7 @@ FATES = {
 
 @dataclasses.dataclass
 class Corpus:
-    """The outcome.
+    """A corpus as it comes out of all stages.
 
     Attributes:
         books: with every chunk's fate.
@@ -121,7 +121,7 @@ def _pool(jobs: int) -> Iterator[Callable[[Callable[[Any], Any], list[Any]], Ite
 
 
 def _within(books: list[Book], budget: archives.Budget) -> list[Book]:
-    """Each process has the whole budget; here it is counted over all of them."""
+    """Return the books, once the budget is counted over all processes: each of them has the whole."""
     budget.total_bytes -= sum(book.characters for book in books)
     budget.files -= len(books)
     if budget.total_bytes < 0 or budget.files < 0:
@@ -130,7 +130,7 @@ def _within(books: list[Book], budget: archives.Budget) -> list[Book]:
 
 
 def _name(books: list[Book]) -> None:
-    """Works of one archive get ids of their own."""
+    """Give works of one archive ids of their own."""
     seen: Counter[str] = Counter()
     for book in books:
         seen[book.work.id] += 1
@@ -165,7 +165,7 @@ def score(
 
 
 def _sample(book: Book, seed: int) -> list[str]:
-    """At most 300 chunks of a book, spread over it."""
+    """Return at most 300 chunks of a book, spread over it."""
     order = random.Random(f"sample {seed} {book.work.id}").sample(range(len(book.chunks)), min(300, len(book.chunks)))
     return [book.chunks[i] for i in sorted(order)]
 
@@ -182,7 +182,7 @@ def _score_task(task: tuple[list[str], bytes, tuple[dict[str, int], int]]) -> li
 
 
 def deduplicate(books: list[Book], options: Options) -> None:
-    """Of chunks that are the same, or nearly, the first stays."""
+    """Mark the chunks that are the same as an earlier one, or nearly: the first stays."""
     places = [(book, i) for book in books for i in book.indices("")]
     exact, near = deduplication.repeated([book.chunks[i] for book, i in places], options.similarity)
     for fate, found in [("exact", exact), ("near", near)]:

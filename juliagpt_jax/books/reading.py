@@ -12,7 +12,7 @@ from juliagpt_jax.ground.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What makes the result what it is, beside the sources. Limits are checked by `prepare`.
+    """Options that the result depends on, beside the sources. Limits are checked by `prepare`.
 
     Attributes:
         alphabet: a name of `cleaner.ALPHABETS`.
@@ -75,7 +75,7 @@ class Book:
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def indices(self, *fates: str) -> list[int]:
-        """Indices of the chunks with one of the fates, in reading order."""
+        """Return the indices of the chunks with one of the fates, in reading order."""
         return [i for i, fate in enumerate(self.fates) if fate in fates]
 
 

@@ -1,4 +1,4 @@
-"""Which works there are: the project's own list of classics, or a folder.
+"""The works that there are: the project's own list of classics, or a folder.
 
 `classics.json` names public-domain works with their pinned place on GitHub and two hashes: `source_sha256` of the
 file as published there, and `sha256` of the same text as UTF-8 with \\n line ends (and, for one work, without the
@@ -216,7 +216,7 @@ def _identifier(name: str) -> str:
 
 
 def _check_inside(file: Path, folder: Path) -> None:
-    """Fault 22: a link is followed only as far as it stays in the folder."""
+    """Refuse a link that leads out of the folder (fault 22), and what is no file."""
     if not file.is_file():
         raise UserError(
             f"{file}: missing, though {folder / MANIFEST} names it" if not file.exists() else f"{file}: not a file"

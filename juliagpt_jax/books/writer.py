@@ -1,4 +1,4 @@
-"""A prepared corpus to the disk, whole or not at all.
+"""A prepared corpus written to the disk, whole or not at all.
 
 Everything is written into a folder beside the wanted one, which takes its place by a rename: a command that is killed
 leaves either the old corpus or the new one.
@@ -98,7 +98,7 @@ def _beside(out: Path, what: str) -> Path:
 
 
 def _write_set(folder: Path, name: str, corpus: pipeline.Corpus) -> None:
-    """NAME.txt, one chunk a line, and NAME_enriched.jsonl, whose line i describes the same chunk."""
+    """Write NAME.txt, one chunk a line, and NAME_enriched.jsonl, whose line i describes the same chunk."""
     with (
         open(folder / f"{name}.txt", "w", encoding="utf-8", newline="\n") as plain,
         open(folder / f"{name}_enriched.jsonl", "w", encoding="utf-8", newline="\n") as enriched,
@@ -134,7 +134,7 @@ def _options(options: pipeline.Options) -> dict[str, Any]:
 def _manifest(
     folder: Path, source: str, corpus: pipeline.Corpus, options: pipeline.Options, notes: list[str]
 ) -> dict[str, Any]:
-    """What the corpus is made of: no time and no path, so that the same input gives the same bytes."""
+    """Return what the corpus is made of: no time and no path, so that the same input gives the same bytes."""
     works = []
     for book in corpus.books:
         work = book.work
