@@ -227,8 +227,9 @@ class _Reading:
         result = set(sure)
         times = Counter(self.titles)
         listed = {_key(line) for lines in self.lines for line in lines if names_a_page(line)}
+        alone = {i for i in range(len(self.looks)) if not all(self.looks[max(0, i - 2) : i + 3])}  # not of a list
         for look in ("capitals", "title"):
-            group = [i for i, other in enumerate(self.looks) if other == look and times[self.titles[i]] < 4]
+            group = [i for i in sorted(alone) if self.looks[i] == look and times[self.titles[i]] < 4]
             followed = sum(self._text_follows(i) for i in group)
             confirmed = len(group) > 2 and followed > 0.6 * len(group)
             if confirmed and sum(len(self.blocks[i]) for i in group) < allowed("headings", self.size):

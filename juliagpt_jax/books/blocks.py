@@ -14,6 +14,11 @@ _DIVISION = re.compile(
     rf"(?:{ROMAN}\b|\d+|[A-Z]{{3,}}|"
     rf"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|First|Second|Third|Fourth|Fifth)\b)[.:]?"
 )
+_ORDINAL = re.compile(
+    r"(?:The )?(?:First|Second|Third|Fourth|Fifth|Sixth|Seventh|Eighth|Ninth|Tenth|Eleventh|Twelfth|Last) "
+    r"(?:Book|Part|Chapter|Canto|Act|Scene|Letter|Lecture|Essay|Section)\W*",
+    re.I,
+)
 _PART_NAMES = re.compile(
     r"(?:The )?(?:Introduction|Preface|Foreword|Contents|Conclusion|Exercises|Definitions?|Axioms?|Postulates|"
     r"Propositions|Appendix|Summary|Prologue|Epilogue|Index|Notes?|Argument|Examples|Observations?|Dedication|Postscript|"
@@ -48,7 +53,7 @@ def heading(block: str, lines: list[str]) -> str:
     division = _DIVISION.match(text)
     if division and len(text) < 160 and len(text) - len(division[0]) < 120 and not _goes_on(text[division.end() :]):
         return "numbered"
-    if _PART_NAMES.fullmatch(text):
+    if _PART_NAMES.fullmatch(text) or _ORDINAL.fullmatch(text):
         return "numbered"
     if sum(c.isupper() for c in letters) > 0.8 * len(letters) and len(letters) > 1 and not re.search(r"[=+]", text):
         return "capitals" if len(text) < 200 else ""
@@ -71,7 +76,7 @@ def is_label(lines: list[str]) -> bool:
     """Tell whether short lines are a label and no sentence: most of their longer words begin with a capital."""
     words = [w for line in lines for w in re.findall(r"[^\W\d_][\w'’]*", line) if len(w) > 3]
     capitals = sum(w[0].isupper() for w in words)
-    return all(len(line) < 90 for line in lines) and capitals >= 0.6 * len(words)
+    return bool(words) and all(len(line) < 90 for line in lines) and capitals >= 0.6 * len(words)
 
 
 def is_prose(block: str, lines: list[str]) -> bool:

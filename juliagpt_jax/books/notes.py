@@ -140,7 +140,7 @@ def without_line_numbers(text: str, ledger: Ledger) -> str:
     for strict, pattern in enumerate(patterns):
         matches = list(re.finditer(pattern, text, re.M))
         values = [int(m[1]) for m in matches]
-        if len(values) < 4:
+        if len(values) < 3:
             continue
         steps = Counter(b - a for a, b in itertools.pairwise(values) if b > a)
         if not steps:

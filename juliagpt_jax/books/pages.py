@@ -78,6 +78,7 @@ def read(name: str, page: str) -> tuple[str, Ledger, str]:
     Raises:
         UserError: tags are nested deeper than a sound page has them.
     """
+    page = _mended(page)
     off: set[str] = set()
     spared = Ledger()
     dressed = True
@@ -106,6 +107,21 @@ def read(name: str, page: str) -> tuple[str, Ledger, str]:
         for rule in over:
             spared.spared[rule] += reader.ledger.counts[rule]
             off.add(rule)
+
+
+def _mended(page: str) -> str:
+    """Return a page in which what was left open takes no text with it: a comment, a title, a style or script in the
+    head."""
+    closed, sign, rest = page.rpartition("-->")
+    page = closed + sign + rest.replace("<!--", "")
+    for tag in ("title", "style", "script"):
+        opened = [m.end() for m in re.finditer(rf"<{tag}\b[^<>]*>", page, re.I)]
+        if len(opened) > len(re.findall(rf"</{tag}\b", page, re.I)):
+            last = opened[-1]
+            following = re.compile(r"<(?:body|p|h[1-6]|div|/head)\b" if tag == "title" else r"<(?:body|/head)\b", re.I)
+            if match := following.search(page, last):
+                page = f"{page[: match.start()]}</{tag}>{page[match.start() :]}"
+    return page
 
 
 class _TooDeep(Exception):

@@ -59,7 +59,14 @@ _ZIPPED = [  # what a zip archive holds near its beginning, and what it then is
     (b"word/", "a Word document (.docx)"),
     (b"[Content_Types].xml", "an Office document (.docx, .xlsx, .pptx)"),
 ]
-ARCHIVES = ("a zip archive", "an EPUB book", "a gzip archive", "a tar archive", "a bzip2 archive", "an xz archive")
+_ARCHIVES = {  # what `prepare` reads, under such a name
+    "a zip archive": ".zip",
+    "an EPUB book": ".epub",
+    "a gzip archive": ".gz",
+    "a tar archive": ".tar",
+    "a bzip2 archive": ".bz2",
+    "an xz archive": ".xz",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +164,8 @@ def decode(name: str, content: bytes, errors: str = "strict", flag: str = "--err
     """
     if what := kind(content):
         advice = (
-            "python -m juliagpt_jax.prepare makes a corpus of the texts in it"
-            if what in ARCHIVES
+            f"python -m juliagpt_jax.prepare reads it under a name that ends in {_ARCHIVES[what]}"
+            if what in _ARCHIVES
             else "save its text as plain text (.txt, UTF-8) and give that"
         )
         raise UserError(f"{name}: {what}, not plain text; {advice}")

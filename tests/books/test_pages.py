@@ -26,8 +26,23 @@ def blocks(page):
         "<p>One.</p><script>if (a < b) document.write('<p>no</p>')</script><style>p {}</style><p>Two.",
         "<p>One.<!-- no --><![CDATA[no]]><?php no ?></p><p>Two.",
         "<p><o:p>One.</o:p></p><p>Two.<font><font></p>",
+        "<html><head><title>x<body><p>One.<p>Two.",
+        "<html><head><style>p {}</head><body><p>One.<p>Two.",
+        "<p>One.</p><!-- a --><!-- <p>Two.</p>",
     ],
-    ids=["head not closed", "p in the head", "no html", "breaks", "layout table", "script", "comments", "prefixes"],
+    ids=[
+        "head not closed",
+        "p in the head",
+        "no html",
+        "breaks",
+        "layout table",
+        "script",
+        "comments",
+        "prefixes",
+        "title open",
+        "style open",
+        "comment open",
+    ],
 )
 def test_text_that_every_browser_shows(page):
     found = blocks(page)
