@@ -196,6 +196,7 @@ def test_numbers_of_lines_in_the_margin(place):
     "cut, joined",
     [
         ("an extra\u00ad\nordinary lamp", "an extraordinary lamp"),
+        ("a car and a pet and a car\u00ad\npet", "a car and a pet and a carpet"),
         ("of gene\u2010\nrosity", "of generosity"),
         ("a demon\u00ac\nstration", "a demonstration"),
         ("a demon\u00ac stration", "a demonstration"),

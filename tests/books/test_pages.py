@@ -77,6 +77,7 @@ def test_what_a_page_marks_as_no_text_goes_and_is_counted(rule):
         ("<p>mc<sup>2</sup> and the 5<sup>th</sup></p>", "mc^2 and the 5th"),
         ("<footer><p>He put the lamp at the foot of his bed, and slept until the morning came.</p></footer>", None),
         ("<p>a &lt; b &amp; c <3 d</p>", "a < b & c <3 d"),
+        ("<p>lamp<sup>light of the</sup> night</p>", "lamplight of the night"),
         ("<h2>Of lamps</h2>", f"{HEADING}Of lamps"),
     ],
 )
