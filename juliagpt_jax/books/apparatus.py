@@ -33,6 +33,11 @@ _LICENCE = re.compile(
     r"rights? of the author|terms of use|\bcc[ -]by\b|generations on library shelves",
     re.I,
 )
+# Words of the two lists that a story may have, even two of them in one sentence.
+_IN_NOVELS_TOO = {
+    "copyright", "reproduced", "published by", "first published", "public domain", "printed in", "trademark",
+    "terms of use", "http://", "https://", "www.", "ebook", "etext", "ascii", "email", "e-mail", "email:", "e-mail:",
+}  # fmt: skip
 _PUBLISHER = re.compile(
     r"copyright|publish(?:ing|ers)|printed (?:for|by|at)|\b(?:London|New York|Oxford|Boston|Chicago|Dublin)\s*:|"
     r"^_?Author of|^Reprinted from|^price \d|& (?:sons|co\.?)\b|\b1[5-9]\d\d\b",
@@ -192,7 +197,13 @@ class _Reading:
             return "notes"
         if is_table(block, lines) and (not self.looks[i] or all(map(names_a_page, lines))):
             return "tables"
-        if front and not self.prose[i] and is_label(lines) and place * self.size < max(0.05 * self.size, 2_000):
+        if (
+            front
+            and not self.prose[i]
+            and is_label(lines)
+            and len(block) < 300
+            and place * self.size < max(0.05 * self.size, 2_000)
+        ):
             return "front matter"
         return "prose"
 
@@ -208,7 +219,8 @@ class _Reading:
             return True
         if self.published:
             return len(signs) > 1 or (edge and len(block) < 700)
-        return edge and len(signs) > 1 and len(block) < 1_500 and not re.match(r"\s*[\"“'‘]", block)
+        told = len(signs) > 1 and bool(signs - _IN_NOVELS_TOO)
+        return edge and told and len(block) < 1_500 and not re.match(r"\s*[\"“'‘]", block)
 
     def _is_licence(self, block: str, lines: list[str], place: float) -> bool:
         """Tell whether a block at an edge of the work says who may copy it."""
@@ -217,7 +229,9 @@ class _Reading:
         if not near or not (signs := {match[0].lower() for match in _LICENCE.finditer(block[:3_000])}):
             return False
         strong = re.search(r"all rights reserved|\bisbn\b[ :]*[\d-]{9}|(?:copyright|©).{0,20}\b\d{4}|©", block, re.I)
-        return len(signs) > 1 or (bool(strong) and (is_label(lines) or len(block) < 200))
+        if strong:
+            return len(signs) > 1 or is_label(lines) or len(block) < 200
+        return len(signs) > 1 and (is_label(lines) or bool(signs - _IN_NOVELS_TOO))
 
     def _headings(self) -> set[int]:
         """Return the headings. Those known by their look alone need the work's own structure to confirm them: there are

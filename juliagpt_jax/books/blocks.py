@@ -111,7 +111,9 @@ def is_table(block: str, lines: list[str]) -> bool:
     figures = len(re.findall(r"\d", block))
     if figures > 0.25 * solid and len(lines) > 1:
         return True
-    if figures + len(re.findall(r"[=+<>|^/\\]", block)) > 0.4 * solid:
+    signs = len(re.findall(r"[=+<>|^/\\]", block))
+    words = len(lines) == 1 and re.search(r"[A-Za-z]{4}", block)  # "12 March 1911" is none
+    if signs + (0 if words else figures) > 0.4 * solid:
         return True
     odd = sum(
         bool("|" in line or re.search(r"\S\s{3,}\S+\s{3,}\S|-{4,}|_{4,}|={4,}", line) or _LEADER.search(line))

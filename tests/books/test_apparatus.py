@@ -104,6 +104,7 @@ NOT_CONFIRMED = {
     "brackets": "[Music was playing, and nobody heard it.]",
     "an editor": "[Editors are patient people, he thought.]",
     "a part of a sentence": "Part Two was over before he knew it.",
+    "a date": "12 March 1911",
     "a copyright": "He asked about the copyright of the letter.",
     "a scene": "Scene of the crime: the old harbour.",
 }
@@ -280,6 +281,22 @@ def test_headers_of_every_age(before, after):
 def test_an_author_may_name_the_publisher():
     text = "\n\n".join([*PROSE[:3], "End of Project Gutenberg, he thought, and of all the lamps.", *PROSE[3:]])
     assert sum(map(len, strip(text).sections)) == 7
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "He had the copyright, she said, and it was reproduced in every paper of the town.",
+        "Visit www.example.com, she said, and read the ebook.",
+    ],
+)
+def test_the_last_words_of_a_story_are_no_licence(end):
+    for blocks in ([end, *PROSE], [*PROSE, end]):
+        assert sum(map(len, strip("\n\n".join(blocks)).sections)) == 7
+
+
+def test_a_text_in_capitals_is_no_title_page():
+    assert sum(map(len, strip("\n\n".join(p.upper() for p in PROSE * 4)).sections)) == 24
 
 
 @pytest.mark.parametrize(
