@@ -9,10 +9,9 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import command
+from juliagpt_jax.ground import command, texts
 from juliagpt_jax.ground.devices import cache_folder, cores
 from juliagpt_jax.ground.errors import UserError
 
@@ -25,7 +24,7 @@ def parser() -> command.Parser:
         "--source",
         required=True,
         metavar="WHAT",
-        help="classics: the project's list, downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .gz",
+        help="classics: the project's list, downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .tar, .gz",
     )
     flags.add_argument("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
     flags.add_argument(
@@ -58,9 +57,9 @@ def parser() -> command.Parser:
     flags.add_argument("--seed", type=int, default=0, help="of the split")
     flags.add_argument(
         "--errors",
-        choices=["strict", "replace"],
+        choices=["strict", "replace", "skip"],
         default="strict",
-        help="bytes that are not UTF-8: refuse, or replace and count",
+        help="files that are not text in UTF-8: refuse; replace such bytes and count; skip such files and name them",
     )
     flags.add_argument(
         "--max_bytes", type=int, default=1 << 30, metavar="N", help="read from all files, after decompression"
@@ -92,12 +91,12 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     _check(options)
-    out = Path(options.out)
+    out = texts.path(options.out)
 
-    from juliagpt_jax.books import download, parsers, pipeline, sources, writer
+    from juliagpt_jax.books import archives, download, pipeline, sources, summary, writer
 
     settings = pipeline.Options(**{name: getattr(options, name) for name in pipeline.Options.__dataclass_fields__})
-    budget = parsers.Budget(options.max_bytes, options.max_file_bytes, options.max_files)
+    budget = archives.Budget(options.max_bytes, options.max_file_bytes, options.max_files)
     if options.source == "classics":
         works, notes = sources.classics(options.tier)
         source = "classics"
@@ -106,34 +105,26 @@ def main(options: argparse.Namespace) -> None:
         fetch = lambda work: download.fetch(work, folder, options.mirror, options.timeout)
         works = [dataclasses.replace(work, path=fetch(work)) for work in _progress("download", len(works), works)]
     else:
-        works, notes = sources.local(Path(options.source), options.tier)
+        works, notes = sources.local(texts.path(options.source), options.tier)
         source = sources.fingerprint(works)
         writer.check(out, source, settings, options.force)
     corpus = pipeline.run(works, settings, budget, min(options.jobs or cores(), len(works)), _progress)
-    manifest = writer.write(out, source, corpus, settings, notes)
-    _show(manifest, out, time.perf_counter() - begun)
+    manifest = writer.write(out, source, corpus, settings, [*notes, *corpus.notes])
+    seconds = time.perf_counter() - begun
+    print("\n".join(summary.told(manifest, out, seconds)))
     if options.json:
         command.print_json(manifest)
 
 
 def _check(options: argparse.Namespace) -> None:
     """Every number within its limits, before anything is read."""
-    for name, low, high in [
-        ("shortest", 1, 10_000),
-        ("longest", 3 * options.shortest, 1_000_000),
-        ("min_quality", 0, 1),
-        ("similarity", 0.1, 1),
-        ("val_share", 0.001, 0.5),
-        ("passage", 1, 10_000),
-        ("guard", 0, 1_000),
-        ("leak_limit", 0, 1),
-        ("seed", 0, 2**32 - 1),
-        ("max_bytes", 1, 1 << 40),
-        ("max_file_bytes", 1, 1 << 40),
-        ("max_files", 1, 10**9),
-        ("timeout", 0.1, 3_600),
-        ("jobs", 0, 1_024),
-    ]:
+    limits = [
+        ("shortest", 1, 10_000), ("longest", 3 * options.shortest, 1_000_000), ("min_quality", 0, 1),
+        ("similarity", 0.1, 1), ("val_share", 0.001, 0.5), ("passage", 1, 10_000), ("guard", 0, 1_000),
+        ("leak_limit", 0, 1), ("seed", 0, 2**32 - 1), ("max_bytes", 1, 1 << 40), ("max_file_bytes", 1, 1 << 40),
+        ("max_files", 1, 10**9), ("timeout", 0.1, 3_600), ("jobs", 0, 1_024),
+    ]  # fmt: skip
+    for name, low, high in limits:
         value = getattr(options, name)
         if not (math.isfinite(value) and low <= value <= high):
             raise UserError(f"--{name}={value} must be from {low:,} to {high:,}")
@@ -146,20 +137,6 @@ def _progress(stage: str, steps: int, items: Iterable[Any]) -> Iterable[Any]:
     from tqdm import tqdm
 
     return tqdm(items, desc=stage, total=steps, leave=False)
-
-
-def _show(manifest: dict[str, Any], out: Path, seconds: float) -> None:
-    chunks = manifest["chunks"]
-    characters = sum(w["characters"] for w in manifest["works"])
-    print(f"{len(manifest['works'])} works, {characters:,} characters, read and prepared in {seconds:.1f} s")
-    for note in manifest["notes"]:
-        print(f"note: {note}")
-    from juliagpt_jax.books.pipeline import FATES
-
-    for fate, name in FATES.items():
-        print(f"{chunks[fate]:>9,} chunks: {name}")
-    sizes = manifest["characters"]
-    print(f"{out}: train.txt ({sizes['train']:,} characters), val.txt ({sizes['val']:,}), manifest.json, report.md")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import prepare
-from juliagpt_jax.books import parsers, pipeline, scorer, sources
+from juliagpt_jax.books import archives, pipeline, reading, scorer, sources, summary
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -153,7 +153,7 @@ def test_one_work_alone(tmp_path):
 
 def test_a_work_is_compressed_with_the_text_of_others(shelf):
     works, _ = sources.local(shelf)
-    read = [pipeline.read(work, pipeline.Options(), parsers.Budget())[0] for work in works]
+    read = [reading.read(work, pipeline.Options(), archives.Budget())[0] for work in works]
     pipeline.score(read, pipeline.Options(), map)
     for book in read:
         others = [text for other in read if other is not book for text in other.chunks]
@@ -212,15 +212,109 @@ def test_fault_19_two_editions_of_one_work(tmp_path):
     assert sum(g in train for g in val) < 0.5 * len(val)
 
 
-@pytest.mark.parametrize("unit", ["a", "I. ", "[Footnote ", ". ", "A. B\n\n", "-", "(a"])
+# Files and texts as other people have them.
+
+
+def test_files_as_people_have_them(tmp_path, capsys):
+    """Capitals in names, hidden files, another encoding; what is not read is mentioned."""
+    (tmp_path / "A.TXT").write_text(books.book(1, 30))
+    (tmp_path / "._A.TXT").write_bytes(b"\0\x05\x16\x07 Mac OS X")
+    (tmp_path / ".draft.txt").write_text("secret " * 500)
+    (tmp_path / "b.txt").write_bytes(books.book(2, 30).encode("utf-16"))
+    for name in ("notes.md", "paper.pdf"):
+        (tmp_path / name).write_text("x")
+    manifest = run(tmp_path, tmp_path / "out")
+    assert [w["id"] for w in manifest["works"]] == ["a", "b"]
+    assert manifest["notes"] == ["2 other files of the folder are not read: notes.md, paper.pdf"]
+    assert "notes.md, paper.pdf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("jobs", ["--jobs=1", "--jobs=2"])
+def test_all_bad_files_are_named_and_can_be_left_out(tmp_path, jobs):
+    (tmp_path / "a.txt").write_text(books.book(1, 30))
+    (tmp_path / "b.txt").write_bytes(books.book(2, 3).encode() + b" caf\xe9")
+    (tmp_path / "c.txt").write_bytes(b"%PDF-1.4\n" + books.book(3, 3).encode())
+    with pytest.raises(UserError, match=r"2 of 3 files .*b\.txt: byte \d+.*c\.txt: a PDF document") as error:
+        run(tmp_path, tmp_path / "out", jobs)
+    assert "--errors=skip" in str(error.value)
+    manifest = run(tmp_path, tmp_path / "out", jobs, "--errors=skip")
+    assert [w["id"] for w in manifest["works"]] == ["a"] and str(tmp_path) not in json.dumps(manifest)
+    assert [note[:17] for note in manifest["notes"]] == ["left out: b.txt: ", "left out: c.txt: "]
+
+
+def test_home_behind_an_equals_sign(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(shelf, tmp_path / "texts")
+    prepare.main(prepare.parser().parse(["--source=~/texts", "--out=~/made", "--jobs=1"]))
+    assert (tmp_path / "made" / "train.txt").is_file()
+
+
+def test_a_text_in_another_alphabet(tmp_path):
+    """Alone it is refused with the reason; a part of it in a book is left out and said."""
+    russian = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопярстувшхыз")
+    (tmp_path / "a.txt").write_text(books.book(1, 30).lower().translate(russian), encoding="utf-8")
+    with pytest.raises(UserError, match=r"outside the alphabet a-z.*--config\.data\.path"):
+        run(tmp_path, tmp_path / "out")
+    mixed = books.book(2, 30) + "\n\n" + "\n\n".join(books.prose(4, 4)).lower().translate(russian)
+    (tmp_path / "a.txt").write_text(mixed, encoding="utf-8")
+    work = run(tmp_path, tmp_path / "out")["works"][0]
+    assert work["cleaner"]["left out"]["other alphabet"] > 1_000
+    assert summary.losses(work)["other alphabet"] > 0.05
+
+
+def test_what_goes_is_said(tmp_path, capsys):
+    """By rule, with samples, in the report; on the terminal where it is more than a few per cent."""
+    blocks = books.book(1, 40).split("\n\n")
+    notes = [b for k, b in enumerate(blocks) for b in (f"{b}[{k}]", f"[{k}] See the oldest lamp of all, {k} times.")]
+    (tmp_path / "noted.txt").write_text("\n\n".join(notes))
+    (tmp_path / "plain.txt").write_text("\n\n".join(books.prose(2, 40)))
+    manifest = run(tmp_path, tmp_path / "out")
+    report = (tmp_path / "out" / "report.md").read_text()
+    noted = manifest["works"][0]
+    assert f"notes, {noted['apparatus']['notes']:,} characters:" in report
+    assert "- noted: `` [0] See the oldest lamp of all, 0 times. ``" in report
+    said = capsys.readouterr().out
+    assert "left out of noted: " in said and "notes" in said and "of plain:" not in said
+
+
+def test_what_stays_on_suspicion_is_said(tmp_path, capsys):
+    notes = [b for k, p in enumerate(books.prose(3, 40)) for b in (f"The lamp{k} burns.[{k}]", f"[{k}] {p}")]
+    (tmp_path / "a.txt").write_text("\n\n".join(notes))
+    work = run(tmp_path, tmp_path / "out")["works"][0]
+    assert work["spared"]["notes"] > 5_000 and "notes" not in work["apparatus"]
+    assert "characters that look like notes" in capsys.readouterr().out
+    assert "look like notes and stayed" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_several_books_in_one_file(tmp_path):
+    text = books.wrapped(books.book(1, 30)) + "\n\n" + books.wrapped(books.book(2, 30), "small print")
+    (tmp_path / "both.txt").write_text(text)
+    manifest = run(tmp_path, tmp_path / "out")
+    assert [w["id"] for w in manifest["works"]] == ["both", "both_2"]
+    assert sum(w["characters"] for w in manifest["works"]) == len(text)
+    assert not any("gutenberg" in t for name in ("train", "val") for t, _ in lines(tmp_path / "out", name))
+
+
+def test_letters_that_the_alphabet_lacks(tmp_path):
+    odd = "In \u0141\u00f3d\u017a the \u0167all sailor of \u0126amrun met \u00deorsteinn and the na\u00efve \u0259cho. "
+    (tmp_path / "a.txt").write_text("\n\n".join([*books.prose(1, 30), odd + books.prose(7, 1)[0]]), encoding="utf-8")
+    run(tmp_path, tmp_path / "out", "--min_quality=0")
+    text = " ".join(t for name in ("train", "val") for t, _ in lines(tmp_path / "out", name))
+    assert "in lodz the tall sailor of hamrun met thorsteinn and the naive echo." in text
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", "I. ", "[Footnote ", ". ", "A. B\n\n", "-", "(a", "*a ", "[1] ", "  5\n", "a-\n", "([", "CONTENTS\n\n"],
+)
 def test_no_text_takes_for_ever(tmp_path, unit):
     """60 kB of nothing but one unit, on one line where it has no line end: linear in time, not quadratic (a minute)."""
     (tmp_path / "a.txt").write_text(books.prose(1, 1)[0] + "\n\n" + unit * (60_000 // len(unit)))
     (work,), _ = sources.local(tmp_path)
     started = time.process_time()
-    (book,) = pipeline.read(work, pipeline.Options(), parsers.Budget())
+    (book,) = reading.read(work, pipeline.Options(), archives.Budget())
     assert time.process_time() - started < 5
-    assert book.kept + book.dropped.total() == book.characters
+    assert book.kept + book.ledger.counts.total() == book.characters
 
 
 def test_failures_in_other_processes(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
-"""What a block of lines looks like: a heading, prose beyond doubt, or a table. And a block as one line."""
+"""The look of a block of lines: a heading, a label, prose beyond doubt, or a table. And a block as one line."""
 
 import re
+from collections.abc import Collection
 
-from juliagpt_jax.books.parsers import HEADING
+from juliagpt_jax.books import numerals
+from juliagpt_jax.books.pages import HEADING
 
 ROMAN = r"(?:[IVXLC]+|[ivxlc]+)"
 _DIVISION = re.compile(
@@ -12,6 +14,11 @@ _DIVISION = re.compile(
     rf"(?:{ROMAN}\b|\d+|[A-Z]{{3,}}|"
     rf"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|First|Second|Third|Fourth|Fifth)\b)[.:]?"
 )
+_ORDINAL = re.compile(
+    r"(?:The )?(?:First|Second|Third|Fourth|Fifth|Sixth|Seventh|Eighth|Ninth|Tenth|Eleventh|Twelfth|Last) "
+    r"(?:Book|Part|Chapter|Canto|Act|Scene|Letter|Lecture|Essay|Section)\W*",
+    re.I,
+)
 _PART_NAMES = re.compile(
     r"(?:The )?(?:Introduction|Preface|Foreword|Contents|Conclusion|Exercises|Definitions?|Axioms?|Postulates|"
     r"Propositions|Appendix|Summary|Prologue|Epilogue|Index|Notes?|Argument|Examples|Observations?|Dedication|Postscript|"
@@ -19,41 +26,61 @@ _PART_NAMES = re.compile(
     re.I,
 )
 _SPEECH = re.compile(r"^[A-Z][A-Z .]{2,30}: .*[a-z]")
+_MARKDOWN = re.compile(r"#{1,6} +\S")
 _LEADER = re.compile(
     r"(?:\.\s?){4,}\s*[\divxlc$]{1,8}[\d./-]*\s*$|(?:\. ?){7,}|\S\s{3,}(?:_?[Pp]age )?(?:\d{1,3}|[ivxlc]{1,7})_?\.?\s*$"
 )
 
 
-def is_heading(block: str, lines: list[str]) -> bool:
-    """A block that names what follows: marked by the format, in capitals, "Chapter 3 ...", or a short title."""
+def heading(block: str, lines: list[str]) -> str:
+    """Return how a block names what follows, or "" if it does not.
+
+    "marked" by the format (HTML, Markdown), "numbered" ("Chapter 3 ...", "XIV.", "Preface"), in "capitals", or a short
+    "title" in Title Case. The last two are a look that a line of verse or a speaker's name may have too.
+    """
     if block.lstrip().startswith(HEADING):
-        return True
+        return "marked"
     text = " ".join(lines)
     if len(lines) > 5 or len(text) > 240:
-        return False
+        return ""
+    if len(lines) == 1 and _MARKDOWN.match(text):
+        return "marked"
     letters = [c for c in text if c.isalpha()]
-    if not letters:
-        return False
-    if _SPEECH.match(text):
-        return False
-    if sum(c.isupper() for c in letters) > 0.8 * len(letters) and len(letters) > 1 and not re.search(r"[=+]", text):
-        return len(text) < 200
-    if _PART_NAMES.fullmatch(text):
-        return True
+    if not letters or _SPEECH.match(text):
+        return ""
+    if len(text) < 15 and re.fullmatch(rf"\W*{ROMAN}\W*", text) and numerals.roman(re.sub(r"\W", "", text)):
+        return "numbered"
     division = _DIVISION.match(text)
-    if division and len(text) < 160 and len(text) - len(division[0]) < 120:
-        return True
+    if division and len(text) < 160 and len(text) - len(division[0]) < 120 and not _goes_on(text[division.end() :]):
+        return "numbered"
+    if _PART_NAMES.fullmatch(text) or _ORDINAL.fullmatch(text):
+        return "numbered"
+    if sum(c.isupper() for c in letters) > 0.8 * len(letters) and len(letters) > 1 and not re.search(r"[=+]", text):
+        return "capitals" if len(text) < 200 else ""
     if len(text) > 70 or text[-1] in ",;?!\"'”’-":
-        return False
+        return ""
     words = [w for w in re.findall(r"[^\W\d_][\w'’]*", text) if len(w) > 3]
     title_case = sum(w[0].isupper() for w in words) >= 0.6 * len(words) if words else text[0].isupper()
     if text[-1] == ".":
-        return len(text) < 50 and len(words) > 1 and "," not in text and all(w[0].isupper() for w in words)
-    return text[0].isupper() and title_case and len(lines) <= 2
+        short = len(text) < 50 and len(words) > 1 and "," not in text
+        return "title" if short and all(w[0].isupper() for w in words) else ""
+    return "title" if text[0].isupper() and title_case and len(lines) <= 2 else ""
+
+
+def _goes_on(rest: str) -> bool:
+    """Tell whether what follows "Part two" is a sentence: it begins small, without a stop before it, and ends."""
+    return bool(re.match(r"\s+(?!the\b|of\b|and\b|to\b)[a-z]", rest)) and rest.rstrip()[-1:] in ".?!,;"
+
+
+def is_label(lines: list[str]) -> bool:
+    """Tell whether short lines are a label and no sentence: most of their longer words begin with a capital."""
+    words = [w for line in lines for w in re.findall(r"[^\W\d_][\w'’]*", line) if len(w) > 3]
+    capitals = sum(w[0].isupper() for w in words)
+    return bool(words) and all(len(line) < 90 for line in lines) and capitals >= 0.6 * len(words)
 
 
 def is_prose(block: str, lines: list[str]) -> bool:
-    """Running text beyond doubt: some full lines, or a sentence that ends."""
+    """Tell whether a block is running text beyond doubt: some full lines, or a sentence that ends."""
     if _LEADER.search(lines[-1]) or is_table(block, lines) or re.search(r"\bpage \d+_?$", block.strip(), re.I):
         return False
     full = [len(line) for line in lines[:-1]]
@@ -73,13 +100,20 @@ def is_prose(block: str, lines: list[str]) -> bool:
     )
 
 
+def names_a_page(line: str) -> bool:
+    """Tell whether a line ends like one of a table of contents: with leaders or, far from its words, a number."""
+    return bool(_LEADER.search(line))
+
+
 def is_table(block: str, lines: list[str]) -> bool:
-    """Columns, rules, leaders or mostly figures."""
+    """Tell whether a block is columns, rules, leaders or mostly figures."""
     solid = len(re.sub(r"\s+", "", block))
     figures = len(re.findall(r"\d", block))
     if figures > 0.25 * solid and len(lines) > 1:
         return True
-    if figures + len(re.findall(r"[=+<>|^/\\]", block)) > 0.4 * solid:
+    signs = len(re.findall(r"[=+<>|^/\\]", block))
+    words = len(lines) == 1 and re.search(r"[A-Za-z]{4}", block)  # "12 March 1911" is none
+    if signs + (0 if words else figures) > 0.4 * solid:
         return True
     odd = sum(
         bool("|" in line or re.search(r"\S\s{3,}\S+\s{3,}\S|-{4,}|_{4,}|={4,}", line) or _LEADER.search(line))
@@ -88,14 +122,33 @@ def is_table(block: str, lines: list[str]) -> bool:
     return odd >= 0.4 * len(lines) and odd > 0
 
 
-def join(block: str, words: set[str]) -> str:
-    """One line. A hyphen at a line's end goes where the word without it is one that the book also uses."""
+_CUT = re.compile(r"(?<![^\W\d_])([^\W\d_]+)([-\u2010\u00ad\u00ac])[ \t]*\n[ \t]*([^\W\d_]+)")
+
+
+def words(text: str) -> set[str]:
+    """Return the words of a text and its compounds, without the halves of words that are cut at a line's end."""
+    whole = _CUT.sub(" ", text)
+    return set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", whole)) | set(re.findall(r"[^\W\d_]+", whole))
+
+
+def join(block: str, known: Collection[str]) -> str:
+    """Return a block as one line.
+
+    A hyphen at a line's end goes (a soft one, U+2010 and the sign ¬ that OCR makes of it too), unless the book has the
+    compound elsewhere, or has both halves as words and not the whole.
+    """
 
     def mend(match: re.Match[str]) -> str:
-        left, right = match[1], match[2]
-        if left + right in words or not (left in words and right in words):
+        left, sign, right = match.groups()
+        if sign in "\u00ad\u00ac":
+            return left + right
+        if f"{left}-{right}" in known or not right[0].islower():
+            return f"{left}-{right}"
+        if left + right in known or (left + right).lower() in known or not (left in known and right in known):
             return left + right
         return f"{left}-{right}"
 
-    block = re.sub(r"(?<![A-Za-z])([A-Za-z]+)-[ \t]*\n[ \t]*([a-z]+)", mend, block)
+    if re.search(r"[-\u2010\u00ad\u00ac][ \t]*\n", block):
+        block = _CUT.sub(mend, block)
+    block = re.sub(r"(?<=[^\W\d_])\u00ac ?(?=[^\W\d_])", "", block)
     return " ".join(block.replace(HEADING, " ").split())

@@ -29,7 +29,7 @@ class Limits:
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph whose capitals are still there. Joined by spaces they are the paragraph."""
+    """Return the sentences of a paragraph whose capitals are still there. Joined by spaces they are the paragraph."""
     result, begin = [], 0
     for match in _END.finditer(paragraph):
         if _ABBREVIATION.search(paragraph[max(begin, match.start() - 12) : match.start() + 1]):
@@ -41,7 +41,7 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def chunks(sections: list[list[list[str]]], limits: Limits = Limits()) -> list[str]:
-    """Chunks of a work, given as sections of paragraphs of sentences.
+    """Return the chunks of a work, given as sections of paragraphs of sentences.
 
     Their words, in order, are those of the sentences. Every chunk has `shortest` to `longest` characters, but for a
     work shorter than that, whose one chunk is what there is, and for words longer than a chunk, which are cut. No
@@ -51,7 +51,7 @@ def chunks(sections: list[list[list[str]]], limits: Limits = Limits()) -> list[s
 
 
 def _parts(paragraphs: list[list[str]], limits: Limits) -> Iterator[str]:
-    """At most `longest` characters each; some may be too short."""
+    """Yield parts of at most `longest` characters; some may be too short."""
     current = ""
     for paragraph in paragraphs:
         for piece in (p for sentence in paragraph for p in _cut(sentence, limits)):
@@ -69,7 +69,7 @@ def _parts(paragraphs: list[list[str]], limits: Limits) -> Iterator[str]:
 
 
 def _cut(sentence: str, limits: Limits) -> Iterator[str]:
-    """Pieces of at most `longest` characters."""
+    """Yield pieces of at most `longest` characters."""
     if len(sentence) <= limits.longest:
         yield sentence
         return
@@ -79,8 +79,8 @@ def _cut(sentence: str, limits: Limits) -> Iterator[str]:
 
 
 def _middle(text: str, limits: Limits) -> int:
-    """Where to cut a text that is too long: after the clause or word that ends nearest its middle, both parts long
-    enough."""
+    """Return the place to cut a text that is too long: after the clause or word that ends nearest its middle, both
+    parts long enough."""
     half, low, high = len(text) / 2, limits.shortest, len(text) - limits.shortest
     parts = -(-len(text) // limits.longest)
     reach = max(half - len(text) / (2 * parts) + 20, half / 2)  # a clause may be this far from the middle
@@ -94,7 +94,8 @@ def _middle(text: str, limits: Limits) -> int:
 
 
 def _even(parts: list[str], limits: Limits) -> Iterator[str]:
-    """The same words, where a part that is too short is put to the one before or after it, cut anew if need be."""
+    """Yield the words in parts of which none is too short: such a one is put to the one before or after it, and cut
+    anew if need be."""
     held = ""
     for part in parts:
         if held and (len(held) < limits.shortest or len(part) < limits.shortest):

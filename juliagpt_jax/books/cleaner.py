@@ -1,4 +1,4 @@
-"""A paragraph of a book to the project's alphabet.
+"""A paragraph of a book in the project's alphabet.
 
     plain   a-z and .,;:?!'"-() and the space: numbers become words, capitals small letters
     full    also A-Z and 0-9
@@ -10,12 +10,12 @@ numbers, then what has no place in the alphabet goes. How much of a text changed
 import dataclasses
 import re
 import string
-import unicodedata
 from collections import Counter
 
 import ftfy
 
-from juliagpt_jax.books import numerals
+from juliagpt_jax.books import letters, numerals
+from juliagpt_jax.books.ledger import Ledger
 
 _PUNCTUATION = " .,;:?!'\"-()"
 ALPHABETS = {
@@ -23,37 +23,11 @@ ALPHABETS = {
     "full": frozenset(string.ascii_letters + string.digits + _PUNCTUATION),
 }
 
-_GREEK = dict(
-    zip("αβγδεζηθικλμνξοπρσςτυφχψω", "a b g d e z e th i k l m n x o p r s s t y ph ch ps o".split(), strict=True)
-)
-_GREEK_NAMES = dict(
-    zip(
-        "αβγδεζηθικλμνξοπρστυφχψω",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi "
-        "chi psi omega".split(),
-        strict=True,
-    )
-)
-_LETTERS = str.maketrans(
-    {
-        "æ": "ae",
-        "Æ": "Ae",
-        "œ": "oe",
-        "Œ": "Oe",
-        "ß": "ss",
-        "ø": "o",
-        "Ø": "O",
-        "ð": "d",
-        "þ": "th",
-        "ł": "l",
-        "đ": "d",
-        "ı": "i",
-    }
-)
 _SIGNS = str.maketrans(
     {
         "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "′": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"',
-        "«": '"', "»": '"', "″": '"', "‐": "-", "‑": "-", "‒": "-", "–": "--", "—": "--", "―": "--", "−": " minus ",
+        "«": '"', "»": '"', "‹": "'", "›": "'", "‟": '"', "〝": '"', "〞": '"',
+        "⸺": "--", "⁓": "--", "″": '"', "‐": "-", "‑": "-", "‒": "-", "–": "--", "—": "--", "―": "--", "−": " minus ",
         "…": "...", "\u00a0": " ", "\u00ad": "",
         "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8",
         "⅞": " 7/8",
@@ -75,6 +49,7 @@ _SPOKEN = [
         ("&", r"&c\b\.?", "etc."),
         ("&", r" ?& ?", " and "),
         ("£", r"(?<![\w.])£(\d[\d,]*(?:\.\d+)?)", r"\1 pounds"),
+        ("€", r"(?<![\w.])€ ?(\d[\d,]*(?:\.\d+)?)", r"\1 euros"),
         ("$", r"(?<![\w.])\$(\d[\d,]*(?:\.\d+)?)", r"\1 dollars"),
         ("%", r"(\d) ?%", r"\1 percent"),
         ("=", r" ?= ?(?=\S)", " equals "),
@@ -140,12 +115,31 @@ class Changes:
         self.added += (new - old).total()
 
 
-def clean(text: str, alphabet: str = "plain", changes: Changes | None = None) -> str:
-    """A paragraph in the alphabet, capitals kept (`small` takes them away once sentences are found), without double
-    spaces."""
+def clean(
+    text: str,
+    alphabet: str = "plain",
+    changes: Changes | None = None,
+    ledger: Ledger | None = None,
+    references: bool = True,
+) -> str:
+    """Return a paragraph in the alphabet, capitals kept (`small` takes them away once sentences are found), without
+    double spaces. One that is mostly of other letters (Cyrillic, Hebrew, ...) is left out: its commas are no text.
+
+    Args:
+        changes: counts what the cleaner did.
+        ledger: gets what it left out as a whole: references, words and paragraphs of other letters.
+        references: take references to pages and works away; False where a work has more of them than can be.
+    """
     before = text
     text = _repair(text)
-    text = _drop_references(text)
+    text, foreign = letters.without_others(text, ledger)
+    if foreign:
+        if changes is not None:
+            changes.count(before, "")
+        return ""
+    if references:
+        text = _drop_references(text, ledger)
+    text = text.replace("[", "").replace("]", "")
     for sign, pattern, spoken in _SPOKEN:
         if sign in text:
             text = pattern.sub(spoken, text)
@@ -165,20 +159,19 @@ def clean(text: str, alphabet: str = "plain", changes: Changes | None = None) ->
 
 
 def small(text: str, alphabet: str) -> str:
-    """The last step, once sentences are known: small letters, where the alphabet has no capitals."""
+    """Return a clean text in small letters, where the alphabet has no capitals: the last step, once sentences are
+    known."""
     return text.lower() if alphabet == "plain" else text
 
 
 def _repair(text: str) -> str:
-    """Mojibake, ligatures, typographic signs, accents, Greek."""
+    """Return a text with its mojibake, ligatures, typographic signs, accents and Greek put right."""
     text = text.replace("\x00", "")
     if not text.isascii():
         text = ftfy.fix_text(
             text, uncurl_quotes=True, fix_latin_ligatures=True, fix_character_width=True, normalization="NFC"
         )
-        text = text.translate(_SIGNS).translate(_LETTERS)
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-        text = re.sub(r"[α-ωΑ-Ω]+", _greek, text).translate(_SIGNS)
+        text = letters.plain(text.translate(_SIGNS)).translate(_SIGNS)
     text = re.sub(r"(?<=[a-z])_(?=[a-z]+_)|[_*#~{}]+|(?<!\w)\^", "", text.replace("`", "'"))
     text = re.sub(r"(?<![\w)] )(?<!\w)=([A-Za-z][^=]*)=(?=$|[\s.,;:)!?])", r"\1", text)  # =small capitals=
     text = re.sub(r"\b0 (?=[A-Z][a-z])", "O ", text.replace("''", '"'))
@@ -187,19 +180,21 @@ def _repair(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def _greek(match: re.Match[str]) -> str:
-    word = match[0].lower()
-    if len(word) == 1:
-        return f" {_GREEK_NAMES.get(word, 'sigma')} "
-    return "".join(_GREEK.get(c, "") for c in word)
+def _drop_references(text: str, ledger: Ledger | None) -> str:
+    def take(match: re.Match[str]) -> str:
+        if not _is_reference(match[1]):
+            return match[0]
+        if ledger is not None:
+            ledger.drop("references", match[0])
+        return ""
 
-
-def _drop_references(text: str) -> str:
-    text = _REFERENCE.sub(lambda m: "" if _is_reference(m[1]) else m[0], text)
-    return _ENUMERATION.sub("", text).replace("[", "").replace("]", "")
+    return _ENUMERATION.sub("", _REFERENCE.sub(take, text))
 
 
 def _is_reference(inside: str) -> bool:
+    """Tell whether brackets hold a reference: nothing but names and numbers, and one sign more than a capital letter
+    before a number, which "(Boeing 747)" has too: a word of references, a shortened name, a Roman number, several
+    numbers."""
     if not re.search(r"\d|\b[ivxlcIVXLC]+\b", inside) or len(inside) < 2:
         return False
     tokens = re.findall(r"[A-Za-z\d]+", inside)
@@ -207,7 +202,12 @@ def _is_reference(inside: str) -> bool:
         len(tokens) == 1 and tokens[0] == "I"
     ):
         return False
-    return all(_REFERENCE_WORD.fullmatch(t) for t in tokens) and not re.search(r"[=+]", inside)
+    if not all(_REFERENCE_WORD.fullmatch(t) for t in tokens) or re.search(r"[=+]", inside):
+        return False
+    if len(tokens) == 1 and re.fullmatch(r"1\d{3}|20\d\d", inside.strip()):
+        return False  # a year
+    plain = [t for t in tokens if not re.fullmatch(r"[A-Z][a-z]+", t)]
+    return len(plain) > 1 or len(tokens) == 1 or bool(re.search(r"[a-z]\.", inside)) or not plain[0].isdigit()
 
 
 def _long(match: re.Match[str]) -> str:
@@ -218,7 +218,7 @@ def _long(match: re.Match[str]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Spacing and punctuation as a printer would have them. A dash is a hyphen between spaces."""
+    """Return a text spaced and punctuated as a printer would have it. A dash is a hyphen between spaces."""
     text = _TIGHT_DASH.sub(_dash, text)
     text = re.sub(r"(?<=[a-z])- (?=[A-Za-z])(?!(?:and|or)\b)| -(?=[a-z]{2})", " - ", text)
     text = re.sub(r" ?--[- ]*| -(?: -)* ", " - ", text)
@@ -234,7 +234,8 @@ def _tidy(text: str) -> str:
 
 
 def _dash(match: re.Match[str]) -> str:
-    """Some archives print a dash as one hyphen: "in general-as changes". "out-of-the-way" has none."""
+    """Return a hyphen, or the dash that some archives print as one: "in general-as changes". "out-of-the-way" has
+    none."""
     start = match.start()
     word = re.search(r"[\w-]*$", match.string[max(0, start - 30) : start])
     return "-" if word and "-" in word[0] else " - "

@@ -1,4 +1,4 @@
-"""The same passage twice: word for word, nearly so (MinHash), or inside another (word n-grams)."""
+"""Passages that come twice: word for word, nearly so (MinHash), or inside another (word n-grams)."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _GRAM = 8  # words in a row that two passages hardly share by chance
 
 
 def repeated(texts: Sequence[str], similarity: float) -> tuple[dict[int, int], dict[int, int]]:
-    """Chunks that come again, each with the earlier one that stays: exact, and near, by index.
+    """Return the chunks that come again, each with the earlier one that stays: exact, and near, by index.
 
     Near are chunks whose sets of three-word sequences have a Jaccard index of `similarity` or more. MinHash only finds
     the candidates; the index itself decides.
@@ -67,7 +67,7 @@ def _jaccard(a: set[str], b: set[str]) -> float:
 
 
 def _mix(rows: np.ndarray) -> np.ndarray:
-    """One number for the last axis; wraps around."""
+    """Return one number for the last axis; wraps around."""
     result = np.zeros(rows.shape[:-1], np.uint64)
     for k in range(rows.shape[-1]):
         result = (result ^ rows[..., k]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(k + 1)
@@ -76,7 +76,7 @@ def _mix(rows: np.ndarray) -> np.ndarray:
 
 
 def leaks(train: Sequence[str], val: Sequence[str], share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Validation chunks that the training text gives away, and the training chunks that do it, as indices.
+    """Return the validation chunks that the training text gives away, and the training chunks that do it, as indices.
 
     A validation chunk has leaked if `share` of its eight-word sequences, or all of its words if it has fewer, stand in
     a training chunk. The training chunks are all that hold one of those sequences; without them nothing has leaked.
@@ -93,15 +93,15 @@ def leaks(train: Sequence[str], val: Sequence[str], share: float = 0.5) -> tuple
 
 
 def _codes(texts: Sequence[str], vocabulary: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """All words of the texts as numbers, and each text's number of words."""
+    """Return all words of the texts as numbers, and each text's number of words."""
     found = [words(text) for text in texts]
     codes = [vocabulary.setdefault(word, len(vocabulary)) for tokens in found for word in tokens]
     return np.asarray(codes, np.uint64), np.asarray([len(t) for t in found], np.int64)
 
 
 def _grams(codes: np.ndarray, lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of the word sequences inside each text, and the text of each. A text of fewer words than a sequence has
-    one: all of it."""
+    """Return hashes of the word sequences inside each text, and the text of each. A text of fewer words than a
+    sequence has one: all of it."""
     chunk = np.repeat(np.arange(count), lengths)
     place = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     left = np.repeat(lengths, lengths) - place

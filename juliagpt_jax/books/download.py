@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 def url(work: Work, mirror: str = MIRROR) -> str:
-    """Where a work's file lies, at its pinned commit.
+    """Return the address of a work's file, at its pinned commit.
 
     Raises:
         UserError: the manifest does not say, or not GitHub.
@@ -53,7 +53,7 @@ def fetch(
     pause: float = 1.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """The work's file as published, in `folder`; downloaded unless it is there and has the right hash.
+    """Return the work's file as published, in `folder`; downloaded unless it is there and has the right hash.
 
     Args:
         timeout: seconds without a byte after which a connection counts as stalled.
@@ -126,7 +126,7 @@ def fetch(
 
 
 def _go_on(address: str, part: Path, size: int, timeout: float) -> None:
-    """One connection: append to the part what is missing, or begin anew where the server knows no ranges."""
+    """Open one connection: append to the part what is missing, or begin anew where the server knows no ranges."""
     begin = part.stat().st_size if part.exists() else 0
     if begin >= size > 0:
         part.unlink()

@@ -43,7 +43,7 @@ _NUMBER = re.compile(
 
 
 def roman(text: str) -> int | None:
-    """The value of a well-formed Roman numeral, else None."""
+    """Return the value of a well-formed Roman numeral, else None."""
     text = text.upper()
     if not text or not _ROMAN.fullmatch(text):
         return None
@@ -53,7 +53,7 @@ def roman(text: str) -> int | None:
 
 @functools.lru_cache(maxsize=20_000)
 def words(number: int, kind: str = "cardinal") -> str:
-    """A number in words without commas: "one thousand two hundred and six". Kinds: cardinal, ordinal, year."""
+    """Return a number in words without commas: "one thousand two hundred and six". Kinds: cardinal, ordinal, year."""
     if number >= 10**15:  # a row of figures, not a number that is said
         return " ".join(num2words(int(d)) for d in str(number))
     return num2words(number, to=kind).replace(",", "")
@@ -92,7 +92,7 @@ def _figures(match: re.Match[str]) -> str:
 
 
 def spell(text: str) -> str:
-    """Every figure and every unmistakable Roman numeral in a text as words. The pronoun I stays.
+    """Return a text with every figure and every unmistakable Roman numeral as words. The pronoun I stays.
 
     Roman numerals are read as ordinals after a name ("Charles II" is "Charles the second") and as numbers after a
     division ("Book IV") and where nothing else can be meant ("XIV", "viii").

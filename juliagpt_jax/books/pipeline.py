@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.books import apparatus, chunker, cleaner, deduplication, parsers, scorer
-from juliagpt_jax.books.sources import Work, digest
+from juliagpt_jax.books import archives, deduplication, reading, scorer
+from juliagpt_jax.books.ledger import Ledger
+from juliagpt_jax.books.reading import Book, Options
+from juliagpt_jax.books.sources import Work
 from juliagpt_jax.books.split import passages, smallest
+from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import StorageError, UserError
 
 FATES = {
@@ -32,121 +34,75 @@ FATES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What makes the result what it is, beside the sources. Limits are checked by `prepare`.
-
-    Attributes:
-        alphabet: a name of `cleaner.ALPHABETS`.
-        shortest, longest: characters of a chunk.
-        min_quality: chunks below it are left out.
-        similarity: Jaccard index from which two chunks count as the same.
-        val_share: of each work's chunks.
-        passage: chunks of a validation passage.
-        guard: chunks left out on each side of a validation passage.
-        leak_limit: share of leaked validation chunks from which the split is refused.
-        seed: of the split and the compressor's dictionaries.
-        errors: "strict" or "replace", for bytes that are no text.
-        tier: of the works.
-    """
-
-    alphabet: str = "plain"
-    shortest: int = chunker.SHORTEST
-    longest: int = chunker.LONGEST
-    min_quality: float = 0.5
-    similarity: float = 0.6
-    val_share: float = 0.1
-    passage: int = 32
-    guard: int = 1
-    leak_limit: float = 0.05
-    seed: int = 0
-    errors: str = "strict"
-    tier: str = "all"
-
-
-@dataclasses.dataclass
-class Book:
-    """One work on its way through the stages.
-
-    Attributes:
-        work: what is known of it; title, author and translator filled in from the file where no manifest names them.
-        sha256: of the file.
-        characters: of the file's text, with header and footer.
-        replaced: bytes that were no text.
-        dropped: characters of apparatus, by kind; with `kept` they are all `characters`.
-        changes: what the cleaner did to the characters that were kept.
-        short: characters of text that did not make a chunk of the shortest length.
-        chunks: in reading order. A chunk's index in the work is its place in this list.
-        scores, fates: one a chunk.
-        counts: words.
-    """
-
-    work: Work
-    sha256: str
-    characters: int
-    replaced: int
-    dropped: Counter[str]
-    kept: int
-    changes: cleaner.Changes
-    short: int
-    chunks: list[str]
-    scores: list[scorer.Scores] = dataclasses.field(default_factory=list)
-    fates: list[str] = dataclasses.field(default_factory=list)
-    counts: Counter[str] = dataclasses.field(default_factory=Counter)
-
-    def indices(self, *fates: str) -> list[int]:
-        """Indices of the chunks with one of the fates, in reading order."""
-        return [i for i, fate in enumerate(self.fates) if fate in fates]
-
-
 @dataclasses.dataclass
 class Corpus:
-    """The outcome.
+    """A corpus as it comes out of all stages.
 
     Attributes:
         books: with every chunk's fate.
         difficulty: of each book's chunks, nan for those that are in neither set.
         leaked: validation chunks that leaked before the training chunks that gave them away were left out.
         leaked_after: the same, after. Nothing but 0 is ever written.
+        notes: files and members of archives that were left out.
     """
 
     books: list[Book]
     difficulty: list[list[float]]
     leaked: int
     leaked_after: int
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 Progress = Callable[[str, int, Iterable[Any]], Iterable[Any]]  # (stage, steps, iterable) -> the same iterable
 
 
-def run(works: list[Work], options: Options, budget: parsers.Budget, jobs: int, progress: Progress) -> Corpus:
-    """All stages.
+def run(works: list[Work], options: Options, budget: archives.Budget, jobs: int, progress: Progress) -> Corpus:
+    """Take the works through all stages.
 
     Raises:
-        UserError: nothing to read, too little text to split (fault 14), or too much of the validation text in the
-            training text (fault 19).
+        UserError: a file that cannot be read (all of them are named), nothing to read, too little text to split
+            (fault 14), or too much of the validation text in the training text (fault 19).
     """
     with _pool(jobs) as spread:
         tasks = [(work, options, budget) for work in works]
-        books = [
-            book for part in progress("read", len(works), spread(_read_task, tasks)) for book in _within(part, budget)
-        ]
+        books, notes, faults = [], [], []
+        for part, said, fault in progress("read", len(works), spread(reading.attempt, tasks)):
+            books += _within(part, budget)
+            notes += said
+            faults += [fault] if fault else []
+        if faults and (options.errors != "skip" or not books):
+            go_on = "--errors=skip leaves such files out" if len(faults) < len(works) else ""
+            raise texts.refused(faults, len(works), go_on)
         _name(books)
         score(books, options, lambda f, tasks: progress("score", len(tasks), spread(f, tasks)))
     if not any(book.chunks for book in books):
-        raise UserError(
-            f"--source: no running text: {sum(b.characters for b in books):,} characters read, not one chunk of "
-            f"{options.shortest} made"
-        )
+        raise UserError(_no_text(books, options))
     deduplicate(books, options)
     split(books, options)
     leaked, leaked_after = unleak(books, options)
-    return Corpus(books, _difficulty(books), leaked, leaked_after)
+    return Corpus(books, _difficulty(books), leaked, leaked_after, notes)
+
+
+def _no_text(books: list[Book], options: Options) -> str:
+    """Return why nothing is left."""
+    characters = sum(b.characters for b in books)
+    message = f"--source: no running text: {characters:,} characters read, not one chunk of {options.shortest} made"
+    if sum(b.cleaned.counts["other alphabet"] for b in books) > 0.5 * sum(b.kept for b in books):
+        sample = next(s for b in books for s in b.cleaned.samples("other alphabet"))
+        return (
+            f"{message}; most of its letters are outside the alphabet a-z ({sample[:30]}...), and prepare makes "
+            "English text; main's --config.data.path takes a .txt file as it is"
+        )
+    ledger = Ledger()
+    for book in books:
+        ledger.add(book.ledger)
+    most = [f"{rule} {n:,}" for rule, n in ledger.counts.most_common(3) if n]
+    return f"{message}{'; left out: ' if most else ''}{', '.join(most)}"
 
 
 @contextlib.contextmanager
 def _pool(jobs: int) -> Iterator[Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]]:
-    """A `map` in order, over processes or in this one. Processes are spawned: forking one with threads may hang.
+    """Return a `map` in order, over processes or in this one. Processes are spawned: forking one with threads may hang.
 
     Raises:
         StorageError: a process was killed from outside, most likely because the memory was full.
@@ -164,8 +120,8 @@ def _pool(jobs: int) -> Iterator[Callable[[Callable[[Any], Any], list[Any]], Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _within(books: list[Book], budget: parsers.Budget) -> list[Book]:
-    """Each process has the whole budget; here it is counted over all of them."""
+def _within(books: list[Book], budget: archives.Budget) -> list[Book]:
+    """Return the books, once the budget is counted over all processes: each of them has the whole."""
     budget.total_bytes -= sum(book.characters for book in books)
     budget.files -= len(books)
     if budget.total_bytes < 0 or budget.files < 0:
@@ -174,7 +130,7 @@ def _within(books: list[Book], budget: parsers.Budget) -> list[Book]:
 
 
 def _name(books: list[Book]) -> None:
-    """Works of one archive get ids of their own."""
+    """Give works of one archive ids of their own."""
     seen: Counter[str] = Counter()
     for book in books:
         seen[book.work.id] += 1
@@ -182,51 +138,6 @@ def _name(books: list[Book]) -> None:
             book.work = dataclasses.replace(book.work, id=f"{book.work.id}_{seen[book.work.id]}")
     if len({b.work.id for b in books}) < len(books):
         raise UserError("--source: two works would have the same id; rename a file")
-
-
-def _read_task(task: tuple[Work, Options, parsers.Budget]) -> list[Book]:
-    return read(*task)
-
-
-def read(work: Work, options: Options, budget: parsers.Budget) -> list[Book]:
-    """The book in a file, or those in an archive: parsed, freed of apparatus, cleaned and cut into chunks."""
-    sha256 = digest(work.path)
-    documents = parsers.read(work.path, dataclasses.replace(budget), options.errors)
-    return [_book(work, sha256, document, options) for document in documents]
-
-
-def _book(work: Work, sha256: str, document: parsers.Document, options: Options) -> Book:
-    text = apparatus.strip(document.text)
-    facts = text.facts | document.facts
-    work = dataclasses.replace(
-        work,
-        title=work.title or facts.get("title", "") or Path(document.name).stem.replace("_", " "),
-        author=work.author or facts.get("author", ""),
-        translator=work.translator or facts.get("translator", ""),
-    )
-    limits = chunker.Limits(options.shortest, options.longest)
-    changes = cleaner.Changes()
-    speakers = apparatus.speakers(text.sections)
-    sections = []
-    for section in text.sections:
-        paragraphs = [cleaner.clean(apparatus.name_speaker(p, speakers), options.alphabet, changes) for p in section]
-        sections.append([[cleaner.small(s, options.alphabet) for s in chunker.sentences(p)] for p in paragraphs if p])
-    made = chunker.chunks(sections, limits)
-    chunks = [chunk for chunk in made if len(chunk) >= options.shortest]
-    short = sum(map(len, made)) - sum(map(len, chunks))
-    counts = Counter(word for chunk in chunks for word in scorer.words(chunk))
-    return Book(
-        work,
-        sha256,
-        len(document.text),
-        document.replaced,
-        text.dropped,
-        text.kept,
-        changes,
-        short,
-        chunks,
-        counts=counts,
-    )
 
 
 def score(
@@ -254,7 +165,7 @@ def score(
 
 
 def _sample(book: Book, seed: int) -> list[str]:
-    """At most 300 chunks of a book, spread over it."""
+    """Return at most 300 chunks of a book, spread over it."""
     order = random.Random(f"sample {seed} {book.work.id}").sample(range(len(book.chunks)), min(300, len(book.chunks)))
     return [book.chunks[i] for i in sorted(order)]
 
@@ -271,7 +182,7 @@ def _score_task(task: tuple[list[str], bytes, tuple[dict[str, int], int]]) -> li
 
 
 def deduplicate(books: list[Book], options: Options) -> None:
-    """Of chunks that are the same, or nearly, the first stays."""
+    """Mark the chunks that are the same as an earlier one, or nearly: the first stays."""
     places = [(book, i) for book in books for i in book.indices("")]
     exact, near = deduplication.repeated([book.chunks[i] for book, i in places], options.similarity)
     for fate, found in [("exact", exact), ("near", near)]:

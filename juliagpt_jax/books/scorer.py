@@ -1,4 +1,4 @@
-"""How hard a chunk is to read, and how much it looks like running text.
+"""Measures of a chunk: how hard it is to read, and how much it looks like running text.
 
 Both are measured against the rest of the corpus: the text of other works for compression, the words of all other
 chunks for quality.
@@ -65,7 +65,7 @@ def words(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=200_000)
 def syllables(word: str) -> int:
-    """Syllables of an English word by rule: groups of vowels, less a silent e, plus what the rule misses.
+    """Return the syllables of an English word by rule: groups of vowels, less a silent e, plus what the rule misses.
 
     Own rule; on the words of its test it is right nine times in ten.
     """
@@ -75,7 +75,7 @@ def syllables(word: str) -> int:
 
 
 def flesch(text: str) -> float:
-    """206.835 - 1.015 words per sentence - 84.6 syllables per word (Flesch 1948)."""
+    """Return 206.835 - 1.015 words per sentence - 84.6 syllables per word (Flesch 1948)."""
     found = words(text)
     if not found:
         return 0.0
@@ -84,8 +84,8 @@ def flesch(text: str) -> float:
 
 
 def mtld(found: Sequence[str], threshold: float = MTLD_THRESHOLD) -> float:
-    """Mean length of runs whose type-token ratio stays above the threshold, forwards and backwards (McCarthy and
-    Jarvis 2010). The last run counts as the part of a run that its ratio has come down to.
+    """Return the mean length of runs whose type-token ratio stays above the threshold, forwards and backwards
+    (McCarthy and Jarvis 2010). The last run counts as the part of a run that its ratio has come down to.
 
     A text too short to come down at all is taken to repeat itself with its next word: so the measure stays finite and
     grows with the length.
@@ -189,7 +189,7 @@ def _stretch(value: float, poor: float, good: float) -> float:
 
 
 def ranks(values: Iterable[float]) -> np.ndarray:
-    """Ranks in [0, 1], ties sharing their mean; 0.5 for a single value."""
+    """Return ranks in [0, 1], ties sharing their mean; 0.5 for a single value."""
     array = np.asarray(list(values), np.float64)
     if len(array) < 2:
         return np.full(len(array), 0.5)
@@ -199,8 +199,8 @@ def ranks(values: Iterable[float]) -> np.ndarray:
 
 
 def difficulty(scores: Sequence[Scores]) -> np.ndarray:
-    """In [0, 1], for each chunk: the mean of three ranks among all chunks, of compression, of MTLD and of Flesch from
-    easy to hard."""
+    """Return a number in [0, 1] for each chunk: the mean of three ranks among all chunks, of compression, of MTLD and
+    of Flesch from easy to hard."""
     if not scores:
         return np.zeros(0)
     assert all(math.isfinite(s.mtld) for s in scores)

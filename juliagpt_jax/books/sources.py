@@ -1,4 +1,4 @@
-"""Which works there are: the project's own list of classics, or a folder.
+"""The works that there are: the project's own list of classics, or a folder.
 
 `classics.json` names public-domain works with their pinned place on GitHub and two hashes: `source_sha256` of the
 file as published there, and `sha256` of the same text as UTF-8 with \\n line ends (and, for one work, without the
@@ -13,13 +13,13 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from juliagpt_jax.books import parsers
+from juliagpt_jax.books.parsers import SUFFIXES
+from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import sha256
 
 MANIFEST = "source_manifest.json"
 CLASSICS = Path(__file__).parent / "classics.json"
-SUFFIXES = (*parsers.TEXTS, ".epub", ".zip", ".gz")
 _LARGEST_MANIFEST = 16 << 20
 _TEXT_FIELDS = (
     "file",
@@ -66,7 +66,7 @@ class Work:
 
 
 def classics(tier: str = "all") -> tuple[list[Work], list[str]]:
-    """The project's own list, to be downloaded, and notes on what was left out.
+    """Return the project's own list, to be downloaded, and notes on what was left out.
 
     Args:
         tier: "core", the main reading list, or "all" of it.
@@ -78,10 +78,11 @@ def classics(tier: str = "all") -> tuple[list[Work], list[str]]:
 
 
 def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
-    """The works in a folder (or the one in a file), and notes on what was left out.
+    """Return the works in a folder (or the one in a file), and notes on what was left out.
 
-    With a `source_manifest.json` in the folder the works are those that it names; without one, every .txt, .html,
-    .epub, .zip and .gz file in it, at any depth, in the order of their paths.
+    With a `source_manifest.json` in the folder the works are those that it names; without one, every file in it that
+    `parsers` reads (.txt, .html, .epub, .zip, .tar, .gz, ...), at any depth, in the order of their paths. Hidden files
+    are no works.
 
     Raises:
         UserError: no such folder, nothing in it that can be read, a bad manifest (fault 13), a path or link that leads
@@ -103,7 +104,7 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
                     "names; get it again, or take the hash out of the manifest"
                 )
         named = {work.path.resolve() for work in works}
-        others = [f for f in _files(path) if f.resolve() not in named]
+        others = [f for f in texts.listed(path, SUFFIXES, deep=True)[0] if f.resolve() not in named]
         left = (
             [f"{len(others)} files of the folder are not in its manifest (or of another tier) and were not read"]
             if others
@@ -112,7 +113,7 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
         return works, left
     if tier != "all":
         raise UserError(f"--tier={tier}: {path} has no {MANIFEST} that says which tier a work is of")
-    files = _files(path)
+    files, others = texts.listed(path, SUFFIXES, deep=True)
     if not files:
         raise UserError(f"--source: {path} holds no {', '.join(SUFFIXES)}")
     names = [_identifier(f.relative_to(path).with_suffix("").as_posix()) for f in files]
@@ -124,11 +125,11 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
     if len({w.id for w in works}) < len(works):
         twice = next(w.id for i, w in enumerate(works) if w.id in {v.id for v in works[:i]})
         raise UserError(f"--source: {path}: two files would both be called {twice!r}; rename one")
-    return works, []
+    return works, texts.not_read(path, others)
 
 
 def read_manifest(file: Path, folder: Path) -> list[Work]:
-    """The works that a manifest names: a JSON list of objects with "file" and what is known of the work.
+    """Return the works that a manifest names: a JSON list of objects with "file" and what is known of the work.
 
     Raises:
         UserError: not such a list; the message says which entry and field.
@@ -153,13 +154,13 @@ def read_manifest(file: Path, folder: Path) -> list[Work]:
 
 
 def fingerprint(works: list[Work]) -> str:
-    """SHA-256 over the ids and files of the works."""
+    """Return the SHA-256 over the ids and files of the works."""
     lines = "".join(f"{work.id} {digest(work.path)}\n" for work in works)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     try:
         return sha256(file)
     except OSError as error:
@@ -214,17 +215,8 @@ def _identifier(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "work"
 
 
-def _files(folder: Path) -> list[Path]:
-    found = (
-        f
-        for f in folder.rglob("*")
-        if f.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in f.relative_to(folder).parts)
-    )
-    return sorted((f for f in found if f.is_file()), key=lambda f: f.relative_to(folder).as_posix())
-
-
 def _check_inside(file: Path, folder: Path) -> None:
-    """Fault 22: a link is followed only as far as it stays in the folder."""
+    """Refuse a link that leads out of the folder (fault 22), and what is no file."""
     if not file.is_file():
         raise UserError(
             f"{file}: missing, though {folder / MANIFEST} names it" if not file.exists() else f"{file}: not a file"

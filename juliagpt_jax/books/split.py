@@ -1,11 +1,11 @@
-"""Which chunks of a work are for validation: neighbours in passages, spread over the work, by a seed."""
+"""The chunks of a work that are for validation: neighbours in passages, spread over the work, by a seed."""
 
 import random
 
 
 def passages(count: int, val_share: float, passage: int, guard: int, seed: str) -> list[tuple[int, int]]:
-    """Validation passages among `count` chunks, as (begin, end), in order and never touching: one at a random place
-    in each of as many equal stretches as are needed. Each has `guard` chunks around it that no other has."""
+    """Return validation passages among `count` chunks, as (begin, end), in order and never touching: one at a random
+    place in each of as many equal stretches as are needed. Each has `guard` chunks around it that no other has."""
     wanted = round(count * val_share)
     if count < smallest(val_share, guard) or wanted == 0:
         return []
@@ -24,5 +24,5 @@ def passages(count: int, val_share: float, passage: int, guard: int, seed: str) 
 
 
 def smallest(val_share: float, guard: int) -> int:
-    """Chunks of the smallest work that is split: one for validation, its guards, and as many for training."""
+    """Return the chunks of the smallest work that is split: one for validation, its guards, as many for training."""
     return max(round(1 / val_share), 2 * (1 + 2 * guard))

@@ -1,4 +1,5 @@
-"""The report of a prepared corpus: a page of numbers and two plots. Every number that says what went, and why."""
+"""The report of a prepared corpus: a page of numbers and two plots. It says of everything that went why, and shows some
+of it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,10 @@ from typing import Any
 import numpy as np
 
 from juliagpt_jax.books import pipeline
+from juliagpt_jax.books.ledger import SHOWN
+
+WORTH_SAYING = 0.03  # share of a work's text whose loss is said on the terminal, not only in the report
+_NO_LOSS = ("blank", "header and footer")  # white space between blocks; a publisher's, beyond doubt
 
 
 def write(folder: Path, manifest: dict[str, Any], corpus: pipeline.Corpus) -> None:
@@ -16,7 +21,7 @@ def write(folder: Path, manifest: dict[str, Any], corpus: pipeline.Corpus) -> No
 
 
 def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     works = manifest["works"]
     chunks, made = manifest["chunks"], sum(manifest["chunks"].values())
     characters = sum(w["characters"] for w in works)
@@ -49,6 +54,7 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         f"signs written out). {sum(w['replaced'] for w in works):,} bytes were no text and were replaced; "
         f"{sum(w['short'] for w in works):,} characters were left over as too short for a chunk.",
         "",
+        *_rules(manifest, corpus),
         "## Chunks: what became of each",
         "",
         "| fate | chunks | share |",
@@ -62,6 +68,7 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         f"Before the last step {manifest['leaked']['found']:,} validation chunks had half of their eight-word "
         f"sequences in the training text; after it {manifest['leaked']['left']:,}.",
         "",
+        *_lost_chunks(corpus),
         "![chunks by work](plots/works.png)",
         "",
         "## By phase and art",
@@ -114,8 +121,95 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
     return "\n".join(lines) + "\n"
 
 
+def losses(work: dict[str, Any]) -> dict[str, float]:
+    """Return the share of a work's text, without its publisher's header, that each rule took, where it is worth saying.
+    The filter of quality is one of the rules."""
+    size = max(1, work["characters"] - sum(work["apparatus"].get(rule, 0) for rule in _NO_LOSS))
+    taken = {rule: n / size for rule, n in work["apparatus"].items() if rule not in _NO_LOSS}
+    taken |= {rule: n / size for rule, n in work["cleaner"]["left out"].items()}
+    taken["quality"] = work["chunks"]["poor"] / max(1, sum(work["chunks"].values()))
+    most = sorted(taken.items(), key=lambda item: (-item[1], item[0]))
+    return {rule: share for rule, share in most if share > 0.005} if sum(taken.values()) > WORTH_SAYING else {}
+
+
+def told(manifest: dict[str, Any], out: Path, seconds: float) -> list[str]:
+    """Return what `prepare` says when it is done."""
+    works, chunks, sizes = manifest["works"], manifest["chunks"], manifest["characters"]
+    read = (
+        f"{len(works)} works, {sum(w['characters'] for w in works):,} characters, read and prepared in {seconds:.1f} s"
+    )
+    return [
+        read,
+        *(f"note: {note}" for note in [*manifest["notes"], *warnings(manifest)]),
+        *(f"{chunks[fate]:>9,} chunks: {name}" for fate, name in pipeline.FATES.items()),
+        f"{out}: train.txt ({sizes['train']:,} characters), val.txt ({sizes['val']:,}), manifest.json, report.md",
+    ]
+
+
+def warnings(manifest: dict[str, Any], shown: int = 5) -> list[str]:
+    """Return lines for the terminal: the works that lost more than a few per cent, and to which rules; and the rules
+    that would have taken too much and took nothing."""
+    found = {w["id"]: lost for w in manifest["works"] if (lost := losses(w))}
+    most = sorted(found, key=lambda name: (-sum(found[name].values()), name))
+    lines = []
+    for name in most[:shown]:
+        rules = ", ".join(f"{rule} {share:.0%}" for rule, share in list(found[name].items())[:4])
+        lines.append(f"left out of {name}: {sum(found[name].values()):.0%} of its text ({rules})")
+    if len(most) > shown:
+        lines.append(f"left out of {len(most) - shown} more works: more than {WORTH_SAYING:.0%} of their text")
+    spared = [(w["id"], rule, n) for w in manifest["works"] for rule, n in w["spared"].items()]
+    for name, rule, n in spared[:shown]:
+        lines.append(f"kept in {name}: {n:,} characters that look like {rule}; that much cannot be")
+    if len(spared) > shown:
+        lines.append(f"kept in other works: {len(spared) - shown} times more than a rule may take")
+    return [*lines, "report.md shows what went, by rule"] if lines else []
+
+
+def _rules(manifest: dict[str, Any], corpus: pipeline.Corpus) -> list[str]:
+    """Return the section that shows what each rule took."""
+    lines = ["## What went, by rule", ""]
+    ledgers = [(book.work.id, ledger) for book in corpus.books for ledger in (book.ledger, book.cleaned)]
+    totals: dict[str, int] = {}
+    for _, ledger in ledgers:
+        for rule, n in ledger.counts.items():
+            totals[rule] = totals.get(rule, 0) + n
+    for rule, total in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
+        if rule == "blank" or not total:
+            continue
+        samples = [(name, sample) for name, ledger in ledgers for sample in ledger.samples(rule)]
+        step = max(1, len(samples) // SHOWN)
+        lines += [f"{rule}, {total:,} characters:", ""]
+        lines += [f"- {name}: {_code(sample)}" for name, sample in samples[::step][:SHOWN]]
+        lines.append("")
+    for work in manifest["works"]:
+        for rule, share in losses(work).items():
+            lines.append(f"- of {work['id']} {share:.1%} went by the rule: {rule}")
+        for rule, n in work["spared"].items():
+            lines.append(f"- in {work['id']} {n:,} characters look like {rule} and stayed: that much cannot be")
+    return [*lines, ""]
+
+
+def _lost_chunks(corpus: pipeline.Corpus) -> list[str]:
+    """Return some of the chunks that ended in neither set, by fate."""
+    lines = []
+    for fate, name in pipeline.FATES.items():
+        places = [(book, i) for book in corpus.books for i in book.indices(fate)]
+        if fate in ("train", "val", "guard") or not places:
+            continue
+        step = max(1, len(places) // SHOWN)
+        lines += [f"{name}:", ""]
+        lines += [f"- {book.work.id}: {_code(book.chunks[i][:100])}" for book, i in places[::step][:SHOWN]]
+        lines.append("")
+    return lines
+
+
+def _code(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return f"`` {text} ``"
+
+
 def _scores(corpus: pipeline.Corpus) -> dict[str, np.ndarray]:
-    """The scores of all chunks that are in one of the sets."""
+    """Return the scores of all chunks that are in one of the sets."""
     places = [(k, i) for k, book in enumerate(corpus.books) for i in book.indices("train", "val")]
     pick = lambda name: np.asarray([getattr(corpus.books[k].scores[i], name) for k, i in places])
     values = {name: pick(name) for name in ("quality", "compression", "mtld", "flesch")}
@@ -131,7 +225,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _plot_fates(path: Path, manifest: dict[str, Any]) -> None:
-    """A bar a work: its chunks by fate."""
+    """Draw a bar for each work: its chunks by fate."""
     works = manifest["works"][::-1]
     figure = _figure(9, 1.5 + 0.17 * len(works))
     axes = figure.add_subplot()
@@ -149,7 +243,7 @@ def _plot_fates(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def _plot_scores(path: Path, corpus: pipeline.Corpus) -> None:
-    """A histogram a score, by phase."""
+    """Draw a histogram of each score, by phase."""
     values = _scores(corpus)
     phases = np.asarray([book.work.phase for book in corpus.books for _ in book.indices("train", "val")])
     figure = _figure(10, 5.5)

@@ -1,4 +1,4 @@
-"""A prepared corpus to the disk, whole or not at all.
+"""A prepared corpus written to the disk, whole or not at all.
 
 Everything is written into a folder beside the wanted one, which takes its place by a rename: a command that is killed
 leaves either the old corpus or the new one.
@@ -19,7 +19,7 @@ FORMAT = 1  # of the folder; raised when its files change their meaning
 MANIFEST = "manifest.json"
 SETS = ("train", "val")
 _OWN = {MANIFEST, "report.md", "plots", *(f"{s}.txt" for s in SETS), *(f"{s}_enriched.jsonl" for s in SETS)}
-_LIBRARIES = ("ftfy", "num2words", "rensa", "numpy", "matplotlib")
+_LIBRARIES = ("ftfy", "lxml", "num2words", "rensa", "numpy", "matplotlib")
 
 
 def check(out: Path, source: str, options: pipeline.Options, force: bool) -> None:
@@ -98,7 +98,7 @@ def _beside(out: Path, what: str) -> Path:
 
 
 def _write_set(folder: Path, name: str, corpus: pipeline.Corpus) -> None:
-    """NAME.txt, one chunk a line, and NAME_enriched.jsonl, whose line i describes the same chunk."""
+    """Write NAME.txt, one chunk a line, and NAME_enriched.jsonl, whose line i describes the same chunk."""
     with (
         open(folder / f"{name}.txt", "w", encoding="utf-8", newline="\n") as plain,
         open(folder / f"{name}_enriched.jsonl", "w", encoding="utf-8", newline="\n") as enriched,
@@ -134,7 +134,7 @@ def _options(options: pipeline.Options) -> dict[str, Any]:
 def _manifest(
     folder: Path, source: str, corpus: pipeline.Corpus, options: pipeline.Options, notes: list[str]
 ) -> dict[str, Any]:
-    """What the corpus is made of: no time and no path, so that the same input gives the same bytes."""
+    """Return what the corpus is made of: no time and no path, so that the same input gives the same bytes."""
     works = []
     for book in corpus.books:
         work = book.work
@@ -157,10 +157,12 @@ def _manifest(
                 },
                 "sha256": book.sha256,
                 "characters": book.characters,
-                "apparatus": {k: v for k, v in sorted(book.dropped.items()) if v},
+                "apparatus": {k: v for k, v in sorted(book.ledger.counts.items()) if v},
+                "spared": {k: v for k, v in sorted((book.ledger.spared + book.cleaned.spared).items()) if v},
                 "kept": book.kept,
                 "replaced": book.replaced,
-                "cleaner": {"seen": book.changes.seen, "lost": book.changes.lost, "added": book.changes.added},
+                "cleaner": {"seen": book.changes.seen, "lost": book.changes.lost, "added": book.changes.added}
+                | {"left out": {k: v for k, v in sorted(book.cleaned.counts.items()) if v}},
                 "short": book.short,
                 "chunks": {fate: len(book.indices(fate)) for fate in pipeline.FATES},
             }

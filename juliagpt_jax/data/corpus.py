@@ -28,7 +28,7 @@ from juliagpt_jax.data import leaks, metadata
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, texts
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.schoolroom import passages as schoolroom
@@ -88,12 +88,13 @@ def load(data: config.Data, context: int) -> Corpus:
         UserError: nothing readable at the path, bytes that are not UTF-8, metadata that are odd, validation characters
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
-    fingerprint, read = _source(data)
+    fingerprint, read, said = _source(data)
     given = None if data.tokenizer == "char" else tokenizers.load(Path(data.tokenizer))
     if given is not None:
         fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
     corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data, given)
+    corpus = dataclasses.replace(corpus, notes=(*said, *corpus.notes))
     for name, tokens in [("training", corpus.train), ("validation", corpus.val)]:
         if len(tokens) < context + 1:
             raise UserError(
@@ -113,7 +114,7 @@ def check(data: config.Data) -> None:
     Raises:
         UserError: naming the path.
     """
-    if data.path != "schoolroom" and not Path(data.path).exists():
+    if data.path != "schoolroom" and not texts.path(data.path).exists():
         raise UserError(
             f"config.data.path: {data.path} does not exist; it is 'schoolroom', a folder, or a .txt or .jsonl file"
         )
@@ -138,9 +139,9 @@ def read_text(path: Path, data: config.Data) -> str:
     if path.is_dir():
         text, rows = _sides(path, "val")
         file = rows if rows.exists() and not text.exists() else text
-    if file.suffix == ".jsonl":
-        return "".join(text + "\n" for text in metadata.read(file, _bytes(file), data).texts)
-    return _decode(file, _bytes(file), data.errors, [])
+    if file.suffix.lower() == ".jsonl":
+        return "".join(text + "\n" for text in metadata.read(file, texts.read_bytes(file), data).texts)
+    return _decode(file, texts.read_bytes(file), data.errors, [])
 
 
 def _sides(folder: Path, name: str) -> tuple[Path, Path]:
@@ -148,14 +149,15 @@ def _sides(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}.txt", folder / f"{name}_enriched.jsonl"
 
 
-def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
-    """The fingerprint of a source, and a function that reads it."""
+def _source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
+    """Return the fingerprint of a source, a function that reads it, and notes on files beside it."""
     if data.path == "schoolroom":
         sides = schoolroom.corpus()
         digest = schoolroom.digest(sides)
-        return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides)
+        return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides), []
     check(data)
-    path = Path(data.path)
+    path = texts.path(data.path)
+    said: list[str] = []
     split, files = True, [path]
     if path.is_dir():
         sides = [_sides(path, name) for name in ("train", "val")]
@@ -165,35 +167,33 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading]]:
             if not split and not (text.is_file() or rows.is_file()):
                 raise UserError(f"config.data.path: {path} has no {text.name} (or {rows.name}) beside its twin")
         if split:
-            files = sorted(path.glob("*.txt")) or sorted(path.glob("*.jsonl"))
+            files, others = texts.listed(path, [".txt"], deep=False)
+            if not files:
+                files, others = texts.listed(path, [".jsonl"], deep=False)
+            said = texts.not_read(path, others)
         if not files:
             raise UserError(
                 f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
             )
-    contents = {file: _bytes(file) for file in files}
+    contents = {file: texts.read_bytes(file) for file in files}
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
+    if split and len(files) > 1:
+        digest.update(b"each file ends its line")
     for file, content in contents.items():
         digest.update(hashlib.sha256(content).digest())
-        if file.suffix == ".jsonl":
+        if file.suffix.lower() == ".jsonl":
             cap = data.max_bad if data.on_bad == "skip" else None
             digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
-    return digest.hexdigest(), lambda: _files(data, contents, split)
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
+    return digest.hexdigest(), lambda: _files(data, contents, split), said
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:
     entropy = schoolroom.entropy_bits_per_character(sides[1])
-    texts = ["".join(p.text + "\n" for p in passages) for passages in sides]
+    both = ["".join(p.text + "\n" for p in passages) for passages in sides]
     names = ("author", "art", "phase", "form", "difficulty", "quality")
     fields = [{name: metadata.column([getattr(p, name) for p in passages]) for name in names} for passages in sides]
     notes = ["embedded corpus: train and validation are disjoint in passages"]
-    return Reading(texts[0], texts[1], fields[0], fields[1], notes, entropy)
+    return Reading(both[0], both[1], fields[0], fields[1], notes, entropy)
 
 
 def _files(data: config.Data, contents: dict[Path, bytes], split: bool) -> Reading:
@@ -244,12 +244,12 @@ def _split(
 ) -> tuple[str, str, tuple[dict[str, Column], dict[str, Column]]]:
     """Both texts of files that are split by position, and the fields of their lines."""
     each = "the file" if len(contents) == 1 else "each file"
-    if next(iter(contents)).suffix != ".jsonl":
-        texts = [_decode(file, content, data.errors, notes) for file, content in contents.items()]
-        cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in texts]
-        parts = [(text[:cut], text[cut:]) for text, cut in zip(texts, cuts, strict=True)]
+    if next(iter(contents)).suffix.lower() != ".jsonl":
+        read = _decode_all(contents, data.errors, notes)
+        cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in read]
+        parts = [(text[:cut], text[cut:]) for text, cut in zip(read, cuts, strict=True)]
         notes.append(f"validation is the last {VALIDATION_SHARE:.0%} of {each}, by position")
-        train, val = ("".join(side) for side in zip(*parts, strict=True))
+        train, val = (_joined(side) for side in zip(*parts, strict=True))
         return train, val, ({}, {})
     sides: tuple[list[str], list[str]] = ([], [])
     chunks: list[Chunks] = [Chunks(np.zeros(0, np.int64), {})] * 2
@@ -266,29 +266,29 @@ def _split(
     return "".join(sides[0]), "".join(sides[1]), (chunks[0].columns, chunks[1].columns)
 
 
+def _joined(parts: tuple[str, ...]) -> str:
+    """Return parts of several files as one text in which no line holds the end of one and the beginning of the next."""
+    return "".join(p if p.endswith("\n") or not p else p + "\n" for p in parts[:-1]) + parts[-1]
+
+
 def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:
-    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if errors == "replace":
-            text = content.decode("utf-8", "replace")
-            made = text.count("\ufffd") - content.count("\ufffd".encode())  # the file may have some of its own
-            notes.append(f"{file.name}: bytes that are not UTF-8 became {made} replacement characters")
-            return text
-        # The offset is looked up in the file as it is: a byte-order mark and CRLF have moved it.
-        offset = _bad_offset(file.read_bytes())
-        raise UserError(
-            f"{file}: byte {offset} is not UTF-8 ({error.reason}); --config.data.errors=replace replaces such bytes"
-        ) from error
+    decoded = texts.decode(str(file), content, errors, "--config.data.errors")
+    if decoded.replaced:
+        notes.append(f"{file.name}: bytes that are not UTF-8 became {decoded.replaced} replacement characters")
+    return decoded.text
 
 
-def _bad_offset(content: bytes) -> int:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return 0
+def _decode_all(contents: dict[Path, bytes], errors: str, notes: list[str]) -> list[str]:
+    """Return the texts of all files; those that are no text are named all at once."""
+    read, faults = [], []
+    for file, content in contents.items():
+        try:
+            read.append(_decode(file, content, errors, notes))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise texts.refused(faults, len(contents))
+    return read
 
 
 def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndarray, np.ndarray]:

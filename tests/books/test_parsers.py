@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import lzma
 import stat
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from juliagpt_jax.books.parsers import HEADING, Budget, parse, read
+from juliagpt_jax.books.archives import Budget
+from juliagpt_jax.books.pages import HEADING
+from juliagpt_jax.books.parsers import parse, read
 from juliagpt_jax.ground.errors import UserError
 
 CONTAINER = '<?xml version="1.0"?><container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
@@ -30,9 +34,9 @@ PAGES = {
 }
 
 
-def zipped(members: dict) -> bytes:
+def zipped(members: dict, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return file.getvalue()
@@ -171,6 +175,116 @@ def test_damaged_files_give_one_line(kind, flips, cut):
         parse(f"x.{kind}", io.BytesIO(bytes(damaged[: int(len(damaged) * cut) + 1])), Budget())
     except UserError as error:
         assert "\n" not in str(error)
+
+
+def tarred(members: dict, mode: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, mode", [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.TGZ", "w:gz"), ("x.tar.xz", "w:xz"), ("x.gz", "w:gz")]
+)
+def test_tar(name, mode):
+    content = tarred({"b/two.txt": b"Two.", "a/ONE.TXT": b"One.", "a/.hidden.txt": b"no", "c.png": b"\x89"}, mode)
+    assert [d.text for d in parse(name, io.BytesIO(content), Budget())] == ["One.", "Two."]
+    with pytest.raises(UserError, match="leads out"):
+        parse(name, io.BytesIO(tarred({"../a.txt": b"x"}, mode)), Budget())
+    bomb = tarred({"a.png": b"\0" * (30 << 20), "a.txt": b"x"}, mode)  # what is skipped is unpacked too
+    with pytest.raises(UserError, match="bytes once unpacked"):
+        parse(name, io.BytesIO(bomb), Budget(total_bytes=1_000_000))
+
+
+def test_a_link_in_a_tar():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(UserError, match="is a link"):
+        parse("x.tar", io.BytesIO(file.getvalue()), Budget())
+
+
+def test_a_zip_packed_by_macos():
+    """The resource forks in __MACOSX are no texts; what else is not read is said."""
+    notes = []
+    forks = {"__MACOSX/._book.TXT": b"\0\x05\x16\x07", ".DS_Store": b"\0"}
+    archive = zipped({"book.TXT": "One.", "cover.jpg": b"x"} | forks)
+    documents = parse("x.zip", io.BytesIO(archive), Budget(), notes=notes)
+    assert [d.text for d in documents] == ["One."]
+    assert notes == ["x.zip: 1 other files in it are not read: cover.jpg"]
+
+
+def test_bad_members_are_named_all_at_once():
+    archive = zipped({"a.txt": "One.", "b.txt": b"caf\xe9", "c.txt": b"%PDF-1.4 x"})
+    with pytest.raises(UserError, match=r"2 of 3 files .*b\.txt: byte 3.*c\.txt: a PDF document"):
+        parse("x.zip", io.BytesIO(archive), Budget())
+    notes = []
+    assert [d.text for d in parse("x.zip", io.BytesIO(archive), Budget(), "skip", notes)] == ["One."]
+    assert len(notes) == 2 and all(note.startswith("left out: x.zip!") for note in notes)
+
+
+def test_a_name_that_is_not_the_utf_8_it_says():
+    content = bytearray(zipped({"cafe.txt": "One."}))
+    for place in (content.index(b"cafe"), content.rindex(b"cafe")):
+        content[place + 3] = 0xE9
+    content[content.index(b"PK\x01\x02") + 9] |= 0x08  # the flag for UTF-8
+    with pytest.raises(UserError, match="damaged"):
+        parse("x.zip", io.BytesIO(bytes(content)), Budget())
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from(["x.zip", "x.epub", "x.tar.gz", "x.tar", "x.txt.xz"]),
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_damaged_archives_of_every_kind_give_one_line(name, flips):
+    content = {
+        "x.zip": zipped({"a.txt": "One. " * 50}, zipfile.ZIP_LZMA),
+        "x.epub": zipped(PAGES, zipfile.ZIP_STORED),
+        "x.tar.gz": tarred({"a.txt": b"One. " * 50}, "w:gz"),
+        "x.tar": tarred({"a.txt": b"One. " * 50}, "w"),
+        "x.txt.xz": lzma.compress(b"One. " * 50),
+    }[name]
+    damaged = bytearray(content)
+    for place, value in flips:
+        damaged[place % len(damaged)] = value
+    try:
+        parse(name, io.BytesIO(bytes(damaged)), Budget())
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_page_that_an_e_book_names_again_and_again_is_read_once():
+    again = PACKAGE.replace('<itemref idref="two"/>', '<itemref idref="two"/>' * 5_000)
+    again_and_again = zipped(PAGES | {"OEBPS/book.opf": again})
+    assert one("x.epub", again_and_again, budget={"files": 10}).text == one("x.epub", zipped(PAGES)).text
+
+
+def test_the_pages_of_an_e_book_together_are_bounded():
+    size = sum(len(page.encode()) for name, page in PAGES.items() if "nav" not in name)
+    assert one("x.epub", zipped(PAGES), budget={"file_bytes": size})
+    with pytest.raises(UserError, match=f"more than {size - 1:,} bytes once unpacked"):
+        one("x.epub", zipped(PAGES), budget={"file_bytes": size - 1})
+
+
+def test_an_e_book_in_the_encoding_that_its_pages_declare():
+    page = '<?xml version="1.0" encoding="iso-8859-1"?><html><body><p>caf\u00e9</p></body></html>'
+    assert "caf\u00e9" in one("x.epub", zipped(PAGES | {"OEBPS/a.xhtml": page.encode("latin-1")})).text
+
+
+def test_entities_do_not_swell():
+    lol = "<!DOCTYPE package [<!ENTITY a 'xxxxxxxxxx'>" + "".join(
+        f"<!ENTITY {chr(98 + k)} '{f'&{chr(97 + k)};' * 10}'>" for k in range(9)
+    )
+    package = f"{lol}]>{PACKAGE.replace('On Lamps', '&j;')}"
+    with pytest.raises(UserError, match="not a sound e-book"):
+        one("x.epub", zipped(PAGES | {"OEBPS/book.opf": package}))
 
 
 def test_a_missing_file(tmp_path):

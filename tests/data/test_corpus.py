@@ -58,7 +58,8 @@ def test_a_folder_of_files(tmp_path):
     for name, text in parts.items():
         (tmp_path / name).write_text(text)
     corpus = load(data(tmp_path), 8)
-    assert texts(corpus) == ("abcd" * 45 + "bcd" * 90, "abcd" * 5 + "bcd" * 10)
+    assert texts(corpus) == ("abcd" * 45 + "\n" + "bcd" * 90, "abcd" * 5 + "\n" + "bcd" * 10)
+    assert corpus.notes[0] == "1 other files of the folder are not read: c.text"
 
 
 def test_line_ends_and_byte_order_marks_are_not_text(pair):
@@ -386,3 +387,25 @@ def test_a_given_character_tokenizer(pair, tmp_path):
     assert any("10 training characters left out: 'z'" in note for note in corpus.notes)
     with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
         load(data(pair, tokenizer="nowhere.json"), 8)
+
+
+def test_main_reads_and_refuses_the_files_that_prepare_does(tmp_path):
+    """Through one module: hidden files are none, capitals in a name are nothing, and a document is named as what it
+    is; all bad files at once."""
+    (tmp_path / "A.TXT").write_text("abcd" * 50)
+    (tmp_path / "b.txt").write_bytes(("bcd" * 100).encode("utf-16"))
+    (tmp_path / "._b.txt").write_bytes(b"\0\x05\x16\x07\xff")
+    assert texts(load(data(tmp_path), 8))[1] == "abcd" * 5 + "\n" + "bcd" * 10
+    (tmp_path / "c.txt").write_bytes(b"%PDF-1.4 x")
+    (tmp_path / "d.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"2 of 4 files .*c\.txt: a PDF document.*d\.txt: byte 3.*config\.data\.errors"):
+        load(data(tmp_path), 8)
+    with pytest.raises(UserError, match="a PDF document") as error:
+        load(data(tmp_path / "c.txt", errors="replace"), 8)
+    assert "errors=replace" not in str(error.value)
+
+
+def test_home_behind_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("abcd" * 50)
+    assert texts(load(data("~/a.txt"), 8))[0] == "abcd" * 45
