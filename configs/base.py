@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
-    model.mask = "causal"  # names of models/masks.py, repeated over the layers: what attention sees; window, sinks, none
+    model.mask = "causal"  # names of models/masks.py, repeated over the layers: what attention sees
     model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers

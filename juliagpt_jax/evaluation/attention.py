@@ -85,8 +85,8 @@ def uniform(length: int) -> np.ndarray:
 
 
 def describe(by_distance: np.ndarray) -> dict[str, Any]:
-    """Describe masses (T,) that add up to 1: the mean distance, the median one, and the share on the nearest 1, 2, 4, ...
-    characters, the one that asks included."""
+    """Describe masses (T,) that add up to 1: the mean distance, the median one, and the share on the nearest 1, 2, 4
+    and so on characters, the one that asks included."""
     total = np.cumsum(by_distance)
     shares = {str(n): float(total[n - 1]) for n in NEAREST if n <= len(by_distance) // 2}
     mean = float(by_distance @ np.arange(len(by_distance)))

@@ -21,8 +21,8 @@ from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.inference.scoring import lead_token, spread
 from juliagpt_jax.models import build
-from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
+from juliagpt_jax.models.interface import Model
 
 WINDOWS = 8  # of training text, solved together: one step size for all
 FLAGS = ("ode_solver", "ode_steps", "ode_rtol", "ode_max_steps")

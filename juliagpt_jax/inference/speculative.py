@@ -30,9 +30,7 @@ class SpeculativeGenerator(Generator):
         accepted: how many of them the model kept.
     """
 
-    def __init__(
-        self, model: Model, params: Any, draft: Model, draft_params: Any, draft_tokens: int, sinks: int = 0
-    ):
+    def __init__(self, model: Model, params: Any, draft: Model, draft_params: Any, draft_tokens: int, sinks: int = 0):
         """Raises UserError when one of the two cannot go back, the draft has fewer learned positions than the model, or
         it guesses fewer than 1 or more than 16 tokens a round."""
         for name, decoder in (("model", model), ("draft", draft)):

@@ -84,7 +84,8 @@ def scale_by_kfac(train: config.Train) -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> State:
         def square(make: Callable[[int], jax.Array]) -> Any:
             def one(path: str, weight: jax.Array) -> Factors:
-                wide = [jnp.broadcast_to(make(n), (*weight.shape[:-2], n, n)) for n in roles.of(path).sides(weight.shape)]
+                sides = roles.of(path).sides(weight.shape)
+                wide = [jnp.broadcast_to(make(n), (*weight.shape[:-2], n, n)) for n in sides]
                 return Factors(*(jnp.asarray(m, weight.dtype) for m in wide))
 
             return by_path(params, one)

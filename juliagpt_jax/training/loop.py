@@ -25,8 +25,8 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters
 from juliagpt_jax.models.build import at_step, build_model
-from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.depth import adaptive
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import ngrams
 from juliagpt_jax.store import packed
 from juliagpt_jax.store.checkpoint import Checkpoints

@@ -135,8 +135,8 @@ def test_a_gradient_passes_a_layer_of_int8(tiny):
     tokens = jax.random.randint(jax.random.key(0), (2, 6), 0, 11)
     params = jax.jit(model.init)(jax.random.key(1), tokens)["params"]
     packed, leaves = precision.prepare(model, params, "int8")
-    loss = lambda model, params: lambda e: jnp.sum(
-        jnp.sin(model.apply({"params": params | {"embedding": e}}, tokens)[0])
+    loss = lambda model, params: (
+        lambda e: jnp.sum(jnp.sin(model.apply({"params": params | {"embedding": e}}, tokens)[0]))
     )
     got, wanted = (jax.jit(jax.grad(loss(*pair)))(params["embedding"]) for pair in ((packed, leaves), (model, params)))
     apart = np.linalg.norm(got - wanted) / np.linalg.norm(wanted)

@@ -23,8 +23,8 @@ from juliagpt_jax.training.mesh import shardings
 from juliagpt_jax.training.state import initial_state
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-# What is true of every parameter there is, and how it is stored: with * for a number, L for a Linear of a block, N for a
-# norm. `turned`: a matrix that maps its columns to its rows.
+# What is true of every parameter there is, and how it is stored: with * for a number, L for a Linear of a block, N for
+# a norm. `turned`: a matrix that maps its columns to its rows.
 EXPECTED = {
     "matrix cast turned exact": """
         time/L.left/modes time/L.right/modes
@@ -104,7 +104,7 @@ def described(path: str) -> str:
 
 
 def models():
-    """Every config's model; those of all mixers and channels with each kind of Linear, depth and time; and each norm."""
+    """Each config's model; those of all mixers and channels with each kind of Linear, depth and time; and each norm."""
     for file in CONFIGS:
         settings = config_file.load(str(file))
         yield build_model(settings, 19), settings
