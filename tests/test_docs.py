@@ -1,6 +1,7 @@
 """The documentation: its examples run as printed, its commands exist, and the site builds without a warning."""
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -19,9 +20,14 @@ import pytest
 from juliagpt_jax.data import corpus, sampler, selection
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.scoring import token_losses
-from juliagpt_jax.models import build
+from juliagpt_jax.inference.speculative import SpeculativeGenerator
+from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.decoder import Decoder
+from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.objectives.build import OBJECTIVES, build_objective
 from juliagpt_jax.study import runner, suite, tables
@@ -137,6 +143,51 @@ def mixed(tiny):
         go_on = jax.jit(lambda t, at, cache: model.apply({"params": params}, t, at, cache)[:2])
         forward(tokens)
         yield model, tokens, forward, go_on
+
+
+def test_the_mixer_goes_back(mixed):
+    """As `--draft` needs it: a model of it, helped by a smaller guess at itself, writes the greedy text that it writes
+    alone; without `rewindable` both places refuse it by name."""
+    model, tokens, *_ = mixed
+    params = model.init(jax.random.key(0), tokens)["params"]
+    near = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+    prompts = [np.asarray(tokens[0, :2]), np.asarray(tokens[1])]
+    alone = Generator(model, params).generate(prompts, 20, Rule(greedy=True))
+    helped = SpeculativeGenerator(model, params, model, near, draft_tokens=3)
+    np.testing.assert_array_equal(helped.generate(prompts, 20, Rule(greedy=True)), alone)
+    assert 0 < helped.accepted < helped.proposed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(MIXERS["mean"], "rewindable")
+        with pytest.raises(UserError, match="the model's mixer=mean has a cache that can't go back"):
+            SpeculativeGenerator(model, params, model, near, draft_tokens=3)
+
+
+@pytest.mark.parametrize("mask", [word for word in MASKS if MASKS[word].causal])
+def test_the_mixer_takes_masks(mixed, mask):
+    """Each shown as the page's table says: what an early token says is not heard behind a window."""
+    model, tokens, *_ = mixed
+    settings = dataclasses.replace(model.config, mask=mask, window=3, sink_tokens=1)
+    model = model.clone(config=settings, parent=None)
+    params = model.init(jax.random.key(0), tokens)["params"]
+    run = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
+    heard = lambda at: bool((run(tokens)[0, 7] != run(tokens.at[0, at].add(1) % VOCAB)[0, 7]).any())
+    assert [at for at in range(T) if heard(at)] == {
+        "causal": [0, 1, 2, 3, 4, 5, 6, 7],
+        "window": [5, 6, 7],
+        "sinks": [0, 5, 6, 7],
+    }[mask]
+
+
+def test_the_pages_row_of_a_role():
+    """The row that the page shows is one that the table takes."""
+    (row,) = re.findall(r'^ {4}(\("\*\*/mixer/rates".*\)),$', (DOCS / "howto/mixer.md").read_text("utf-8"), re.M)
+    with pytest.raises(UserError, match="no role is known"):
+        roles.of("block_0/mixer/rates")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roles, "ROLES", (*roles.ROLES, ast.literal_eval(row)))
+        role = roles.of("block_1/mixer/rates")
+    roles.of.cache_clear()
+    assert not (role.decay or role.cast or role.matrix) and role.axes == ("width",)
 
 
 def test_the_mixer_decodes_as_it_trains(mixed):

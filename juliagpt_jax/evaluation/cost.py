@@ -21,8 +21,8 @@ PEAKS = {
 
 
 def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
-    """Return the parameters that a forward pass multiplies with a token: each once, those of a block as often as its
-    layer evaluates it. What makes weights from time (`time`) costs nothing a token. nan where steps are adaptive."""
+    """Return how many parameters a forward pass multiplies with a token: each once, those of a block as often as its
+    layer evaluates it. What makes weights from time costs nothing a token. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's

@@ -1,6 +1,7 @@
 """From a config to the model that it describes: the kinds of models by name."""
 
 import dataclasses
+from typing import Any
 
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.knobs import model as knobs
@@ -21,7 +22,7 @@ def build_model(config: config.Config, vocab: int) -> Model:
     )
 
 
-def make(model: knobs.Model, vocab: int, precision: str = "f32", **more: bool) -> Model:
+def make(model: knobs.Model, vocab: int, precision: str = "f32", **more: Any) -> Model:
     """Return the model of the kind that its config names.
 
     Args:

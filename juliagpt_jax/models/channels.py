@@ -1,5 +1,7 @@
-"""What happens to one token: a module `y, aux = channel(x, real)` on x (B, T, D), built from the model's config, the
-gain of its last projection and the maker of its Linears.
+"""Channels: what happens to one token.
+
+A channel is a module `y, aux = channel(x, real)` on x (B, T, D), built from the model's config, the gain of its last
+projection and the maker of its Linears.
 
 `real` (B or 1, T) bool marks tokens that exist: a pad must not count where tokens share something, as the places of an
 expert. `aux` is a dict of what there is to say beside y, arrays of floating-point numbers of fixed shapes, such as a

@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             name = f"block_{i}"
             params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, init)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
-            run = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
+            run: Any = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
             run = jax.checkpoint(run) if self.remat else run
             caches = None
             if cache is not None:
@@ -201,8 +201,8 @@ class Decoder(nn.Module):
         """
         if not masks.causal(self.config):
             raise UserError(
-                f"config.model.mask: {self.config.mask} lets tokens see later ones, so nothing can be cached: such "
-                "a model writes no text"
+                f"config.model.mask: {self.config.mask} lets tokens see later ones, so that nothing can be cached: "
+                "such a model writes no text"
             )
         dtype = DTYPES[self.precision]
         counted = zip(self.blocks(), evaluations(self.config, self.schedule), strict=True)

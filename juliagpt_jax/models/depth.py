@@ -1,4 +1,4 @@
-"""How a layer uses its block.
+"""Depths: the ways in which a layer uses its block.
 
 `model.depth` names a kind for each layer, repeated like the mixers: "stack" is a transformer, "ode" a model whose every
 layer is an ODE, "stack ode stack" one ODE between two plain blocks. A kind says what parameters a layer has, how often
@@ -45,12 +45,12 @@ class Stack:
 
     @property
     def blocks_worth(self) -> float:
-        """How many plain blocks add as much to the residual stream, for the scale of the initial weights."""
+        """The number of plain blocks that add as much to the residual stream, for the scale of the initial weights."""
         return 1.0
 
     @property
     def evaluations(self) -> int:
-        """How often the block is evaluated, and so how many caches the layer has."""
+        """The number of times that the block is evaluated, and so of caches that the layer has."""
         return 1
 
     def run(

@@ -1,4 +1,4 @@
-"""How time enters the field of an ODE.
+"""The ways in which time enters the field of an ODE.
 
 A kind makes the parameters that a layer has beside its block's (`init`, under "time"), and from both and t the block's
 parameters at t and what is added to its input (`at`). It acts on the tree of parameters, so on any mixer and channel.

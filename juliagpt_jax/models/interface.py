@@ -1,4 +1,5 @@
-"""What the rest of the package may ask of a model, of whichever kind in MODELS (`models/build.py`) it is."""
+"""The interface of a model, of whichever kind in MODELS (`models/build.py`) it is: all that other rooms ask of
+it."""
 
 from typing import Any, Protocol, Self
 

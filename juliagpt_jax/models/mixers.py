@@ -1,4 +1,4 @@
-"""How tokens see each other.
+"""Mixers: the part of a block in which tokens see each other.
 
 A mixer is a module `y, cache = mixer(x, positions, cache)` on x (B, T, D), built from the model's config, the gain of
 its last projection and the maker of its Linears, with

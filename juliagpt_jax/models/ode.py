@@ -38,10 +38,10 @@ class Tableau(NamedTuple):
 
 
 class Solve(NamedTuple):
-    """What there is to say of a solve beside its result."""
+    """Facts of a solve beside its result."""
 
     times: jax.Array  # (n + 1,), the schedule; an adaptive one is followed by inf
-    ok: jax.Array  # bool: it reached t = 1 with finite numbers in at most ode_max_steps steps
+    ok: jax.Array  # bool: it reached t = 1 with finite numbers in at most ode.max_steps steps
     energy: jax.Array  # integral of the mean of f^2; 0 where train.ode_energy does not ask for it
 
 
@@ -186,8 +186,8 @@ def recursive(field: Field, name: str, args: Any, y: Any, times: jax.Array) -> A
 
 
 def unrolled(field: Field, name: str, args: Any, y: Any, times: Sequence[float], pairs: bool) -> Any:
-    """The same numbers without a loop, so that the field may keep count of its calls: what reads and writes caches.
-    `pairs`: in the reversible form."""
+    """Compute these numbers without a loop, so that the field may keep count of its calls, as it must to read and
+    write caches. `pairs`: in the reversible form."""
     y = (y, y) if pairs else y
     for t, end in itertools.pairwise(times):
         y = (advance_pair if pairs else advance)(tableau(name), field, args, y, t, end - t)

@@ -117,7 +117,7 @@ class Packing:
         self.base, self.trits = base, trits
 
     def rows(self, count: int) -> int:
-        """How many rows of bytes hold `count` rows."""
+        """Return the number of rows of bytes that hold `count` rows."""
         return -(-count // self.trits)
 
     def pack(self, trits: np.ndarray) -> np.ndarray:

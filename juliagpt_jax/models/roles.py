@@ -1,4 +1,4 @@
-"""What each parameter is, by its path: the one place that tells a kernel from a norm's scale.
+"""The role of each parameter, by its path: the one place that tells a kernel from a norm's scale.
 
 Whoever treats parameters differently asks for the role here: the optimizers (decay, rules for matrices), K-FAC's taps,
 casting, storing in few bits, cutting over devices, counting. A new part declares its leaves as rows of the table at the
@@ -13,7 +13,7 @@ from juliagpt_jax.ground.errors import UserError
 
 
 class Role(NamedTuple):
-    """What a parameter is to the rest of the package.
+    """The treatment that a parameter gets in the rest of the package.
 
     Attributes:
         kind: what it is, in a word.

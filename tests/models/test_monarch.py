@@ -16,13 +16,13 @@ from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.models import build
+from juliagpt_jax.models import build, roles
 from juliagpt_jax.models import monarch as m
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.layers import MonarchLinear, ShortConv, monarch
 from juliagpt_jax.models.mixers import MIXERS
-from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, shardings
 from juliagpt_jax.training.state import Frozen, initial_state
 
@@ -60,7 +60,7 @@ def linear(fan_in, features, blocks, gain=1.0):
 def test_linear_is_its_dense_matrix(fan_in, features, blocks):
     layer, params = linear(fan_in, features, blocks)
     inner = min(fan_in, features)
-    assert count(params) == inner * (fan_in + features) // blocks
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == inner * (fan_in + features) // blocks
     run = jax.jit(lambda x: layer.apply({"params": params}, x))
     dense = np.asarray(run(jnp.eye(fan_in)))
     # By the definition: block i of the first factor, its outputs dealt out to the blocks of the second in turn.
@@ -337,7 +337,7 @@ def test_weight_decay(tiny):
     """Monarch factors decay as other matrices do; taps, biases, skips and all of a filter do not."""
     config = tiny("model.mixer=monarch monarch_heads", "model.channel=monarch swiglu")
     params = paths(shapes(config)[1])
-    decays = {path for path in params if optimizers.decayed(path)}
+    decays = {path for path in params if roles.of(path).decay}
     both = {f"block_{i}/mixer/{side}/kernel" for i in (0, 1) for side in ("in", "out")}
     channels = {f"block_0/channel/{part}/{side}" for part in ("gate", "up", "down") for side in ("left", "right")}
     channels |= {f"block_1/channel/{part}/kernel" for part in ("gate", "up", "down")}

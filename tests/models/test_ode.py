@@ -17,10 +17,10 @@ from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.inference.scoring import token_losses
-from juliagpt_jax.models import fields, ode
+from juliagpt_jax.models import fields, ode, roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.training import optimizers, step
+from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.state import Frozen, initial_state
 
@@ -453,4 +453,4 @@ def test_decay_of_what_time_adds(kind, decays, make):
     """The factors of a matrix decay as matrices do, shifts and changes of a scale don't."""
     _, _, params, _ = make(f"model.ode.time={kind}")
     names = [path for path in paths(params) if "/time/" in path]
-    assert names and all(optimizers.decayed(path) == decays for path in names)
+    assert names and all(roles.of(path).decay == decays for path in names)

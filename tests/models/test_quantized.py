@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from juliagpt_jax.models import capture, quantized
+from juliagpt_jax.models import capture, precision, quantized
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.gpt import RMSNorm
 from juliagpt_jax.models.layers import SubLNLinear, linears
 from juliagpt_jax.models.quantized import PACKINGS
@@ -99,6 +100,47 @@ def test_int8_product(rows):
     x, weights = (rng.integers(-128, 128, size=shape).astype(np.int8) for shape in [(rows, 300), (300, 7)])
     got = quantized.int8_product(jnp.asarray(x), jnp.asarray(weights))
     np.testing.assert_array_equal(got, x.astype(np.int64) @ weights)
+
+
+@pytest.mark.parametrize("scales", [(), (5,)], ids=["one scale", "a scale an output"])
+def test_the_gradient_of_a_product_with_levels(scales):
+    """Against finite differences of the product with the weights that levels and scale stand for: by x as if it were
+    not rounded, by the scale exactly, of the rounded x."""
+    rng = np.random.default_rng(0)
+    x, last = rng.normal(size=(6, 8)), rng.normal(size=(6, 5))
+    weights, scale = rng.integers(-127, 128, size=(8, 5)).astype(np.int8), rng.uniform(0.01, 0.02, size=scales)
+    levels, unit = quantized.token_levels(jnp.asarray(x, jnp.float32))
+    rounded = np.asarray(levels, np.float64) / np.asarray(unit, np.float64)
+
+    def loss(x, scale):
+        return np.sum(np.sin(x @ (weights * scale)) * last)
+
+    def differences(function, at, h=1e-6):
+        found = np.zeros(at.shape)
+        for index in np.ndindex(at.shape):
+            step = np.zeros(at.shape)
+            step[index] = h
+            found[index] = (function(at + step) - function(at - step)) / (2 * h)
+        return found
+
+    ours = lambda x, scale: jnp.sum(jnp.sin(quantized.levels_product(x, jnp.asarray(weights), scale)) * last)
+    by_x, by_scale = jax.jit(jax.grad(ours, (0, 1)))(jnp.asarray(x, jnp.float32), jnp.asarray(scale, jnp.float32))
+    np.testing.assert_allclose(by_x, differences(lambda x: loss(x, scale), rounded), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(by_scale, differences(lambda s: loss(rounded, s), scale), rtol=1e-3, atol=1e-2)
+
+
+def test_a_gradient_passes_a_layer_of_int8(tiny):
+    """What trains below kernels that are kept as int8 moves as it does below those that they stand for."""
+    model = build_model(tiny("model.layers=1", "model.tie=false"), 11)
+    tokens = jax.random.randint(jax.random.key(0), (2, 6), 0, 11)
+    params = jax.jit(model.init)(jax.random.key(1), tokens)["params"]
+    packed, leaves = precision.prepare(model, params, "int8")
+    loss = lambda model, params: (
+        lambda e: jnp.sum(jnp.sin(model.apply({"params": params | {"embedding": e}}, tokens)[0]))
+    )
+    got, wanted = (jax.jit(jax.grad(loss(*pair)))(params["embedding"]) for pair in ((packed, leaves), (model, params)))
+    apart = np.linalg.norm(got - wanted) / np.linalg.norm(wanted)
+    assert 0 < apart < 0.1, apart
 
 
 def test_one_row_reads_weights_as_bytes():
