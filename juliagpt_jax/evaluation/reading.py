@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from juliagpt_jax.ground import config
 
-LINES = 6
 # Where a remark begins.
 BEHIND = 0.1  # share of its validation loss by which a model is better on its training text
 WORSE = 0.02  # share by which a loss has risen from its lowest
@@ -73,7 +72,7 @@ def read(
     course: Course | None = None,
     settings: config.Config | None = None,
 ) -> list[str]:
-    """Return at most LINES lines, one thing each.
+    """Return at most six lines, one thing each.
 
     Args:
         bits: of the model, a character of validation text.
@@ -84,9 +83,9 @@ def read(
         settings: of the run; None where nothing is to be tried next.
     """
     lines = [number(bits), *([floor(bits, entropy, counted, unit)] if math.isfinite(bits) else [])]
-    faults = diagnosis(bits, counted, course, settings) if course and settings else []
-    further = advice(settings) if settings else []
-    return [*lines, *faults[: LINES - len(lines) - len(further)], *further]
+    if course and settings:
+        lines += diagnosis(bits, counted, course, settings)
+    return [*lines, *(advice(settings) if settings else [])]
 
 
 def number(bits: float) -> str:

@@ -137,6 +137,13 @@ def test_a_newer_knob_runs_nothing_again_until_it_acts(study):
         rows[1]["config"].setdefault("train.steps", 200)
 
 
+def test_cells_report_in_full_unless_their_suite_says_otherwise(tmp_path):
+    arms = '"part": Arm({"train.report_share": 0.5})'
+    (tmp_path / "suite.py").write_text(SUITE.format(root=ROOT, seeds="(1,)", arms=arms, more=""))
+    made = suite.cells(suite.load(str(tmp_path / "suite.py"), "micro"), tmp_path / "cells")
+    assert {cell.arm: cell.config["train.report_share"] for cell in made} == {"baseline": 0.0, "part": 0.5}
+
+
 def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study, capsys):
     arms = '"bad": Arm({"train.lr": 0.5}), "worse": Arm({"train.lr": 0.125}, before=("x --from={run[bad]} fine",))'
     with pytest.raises(CommandError, match="4 of 6 cells failed"):
