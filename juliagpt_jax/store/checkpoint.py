@@ -30,6 +30,16 @@ logging.getLogger("absl").setLevel(
     logging.CRITICAL
 )  # Orbax logs the tracebacks of its threads; what they say is reported here
 
+
+def _without_late_threads(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print an uncaught exception, but not those of TensorStore's threads that end after the save they worked for has
+    failed and its event loop is gone: that failure is reported, once."""
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _without_late_threads
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name
