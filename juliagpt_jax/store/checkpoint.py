@@ -31,14 +31,14 @@ logging.getLogger("absl").setLevel(
 )  # Orbax logs the tracebacks of its threads; what they say is reported here
 
 
-def _without_late_threads(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Print an uncaught exception, but not those of TensorStore's threads that end after the save they worked for has
-    failed and its event loop is gone: that failure is reported, once."""
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> None:
+    """Show an error that nobody can catch, but not those of TensorStore's threads that end after the save they worked
+    for has failed and its event loop is gone: that failure is reported, once."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        show(unraisable)
 
 
-sys.excepthook = _without_late_threads
+sys.unraisablehook = _without_late_threads
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -270,7 +270,9 @@ def test_a_body_too_large_is_not_read(served):
 # Who may ask.
 
 
-@pytest.mark.parametrize("host", ["localhost:99", "127.0.0.1", "[::1]:99", "192.168.1.7:8000", "Writer.LAN", "a.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost:99", "127.0.0.1", "[::1]:99", "192.168.1.7:8000", "Writer.LAN", "a.localhost"]
+)
 def test_a_name_of_its_own(host, served):
     assert served.ask("GET", "/health", headers={"Host": host})[0] == 200
 
@@ -354,7 +356,9 @@ def test_who_reads_nothing_is_let_go(served, monkeypatch):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         sock.settimeout(60)
         sock.connect(("127.0.0.1", served.port))
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
         served.wait(lambda: served.engine.busy == 2)
         served.wait(lambda: served.engine.busy == 0, 60)
 
@@ -412,7 +416,9 @@ def test_who_leaves_gives_the_place_away(stream, served):
     """A text of 100,000 characters ends when its reader hangs up, running or waiting."""
     body = json.dumps({"prompt": "abba", "n": 5, "max_tokens": 100_000, "stream": stream}).encode()
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
         if stream:
             assert b"data: {" in sock.recv(100_000) + sock.recv(100_000)
         served.wait(lambda: (served.engine.busy, served.engine.queued) == (2, 3))
