@@ -4,12 +4,14 @@ python -m juliagpt_jax.serve --workdir=runs/tiny [--port=8000] [--rows=8]
 """
 
 import argparse
+import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 from juliagpt_jax.ground import command, devices
-from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 # The largest sensible value of each flag that is a number, and the smallest.
 RANGES = {
@@ -97,7 +99,10 @@ def main(options: argparse.Namespace) -> None:
         address = f"[{host}]" if ":" in host else host
         print(f"{about}\nserving on http://{address}:{port}; Ctrl-C stops", flush=True)
         number = server.run(app, engine, listener, options.drain)
-    raise Stopped(f"stopped by {signal.Signals(number).name}", 128 + number)
+    print(f"serve: stopped by {signal.Signals(number).name}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(128 + number)  # all that was taken is answered; taking JAX down in good order would cost seconds more
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from juliagpt_jax import inference, serve
+from juliagpt_jax import serve, serving
 from juliagpt_jax.ground.errors import StorageError, UserError
 
 pytest.importorskip("fastapi")
@@ -23,7 +23,7 @@ from juliagpt_jax.serving import completions, server  # noqa: F401
 @pytest.fixture
 def process(micro, clean):
     """The command, on a free port."""
-    process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--slots=2")
+    process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--rows=2")
     lines = [process.stdout.readline() for _ in range(2)]
     if not lines[1].startswith("serving on"):
         process.kill()
@@ -85,12 +85,29 @@ def test_a_second_signal_ends_it_at_once(process):
     assert process.stderr.read() == ""
 
 
+def test_a_stop_does_not_wait_for_half_a_request(process):
+    """Half a head and half a body: SIGTERM ends the process when their grace is over."""
+    half = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+    with contextlib.ExitStack() as open_:
+        for sent in (half, half + b"\r\n{"):
+            open_.enter_context(socket.create_connection(("127.0.0.1", process.port))).sendall(sent)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=60)) as other:
+            other.request("GET", "/health")
+            assert other.getresponse().status == 200
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        assert time.monotonic() - begun < server.GRACE_SECONDS + 6
+    assert "Traceback" not in process.stderr.read()
+
+
 @pytest.mark.parametrize(
     "flag, says",
     [
-        ("--slots=0", "--slots=0 must be in 1 .. 1024"),
+        ("--rows=0", "--rows=0 must be in 1 .. 1024"),
         ("--port=65536", "--port=65536 must be in"),
-        ("--slot=3", "no flag is called --slot.*--slots"),
+        ("--row=3", "no flag is called --row.*--rows"),
+        ("--origin=localhost:3000", "--origin=localhost:3000: an origin is like"),
         ("--host=no.such.host.invalid", "--host=no.such.host.invalid --port=8000: .*--port=0"),
         ("--ode_steps=3", "no layer of this model is an ODE"),
         ("--workdir=nowhere", "nowhere/config.json does not exist"),
@@ -115,20 +132,20 @@ def test_a_port_in_use(clean, own_environment):
 
 
 def test_out_of_memory(clean, own_environment, monkeypatch):
-    """Fault 20: what was wanted, the model, the slots and the context, and what to try."""
+    """Fault 20: what was wanted, the model, the rows and the context, and what to try."""
 
     def fail(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.\nAnd more.")
 
     monkeypatch.setattr("juliagpt_jax.serving.batch.Batch.compile", fail)
-    with pytest.raises(StorageError, match=r"allocating 123 bytes.*8 slots of 16 tokens, f32; try fewer --slots"):
+    with pytest.raises(StorageError, match=r"allocating 123 bytes.*8 rows of 16 tokens, f32; try fewer --rows"):
         serve.main(serve.parser().parse([f"--workdir={clean}", "--port=0"]))
 
 
 def test_without_the_extra(clean, own_environment, monkeypatch):
     for name in ("completions", "server"):
-        monkeypatch.delitem(sys.modules, f"juliagpt_jax.inference.{name}")
-        monkeypatch.delattr(inference, name)
+        monkeypatch.delitem(sys.modules, f"juliagpt_jax.serving.{name}")
+        monkeypatch.delattr(serving, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r"pip install 'juliagpt-jax\[serve\]'"):
         serve.main(serve.parser().parse([f"--workdir={clean}"]))

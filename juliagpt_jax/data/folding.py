@@ -1,4 +1,4 @@
-"""A text in the letters that a tokenizer has: small ones, or composed differently, where it lacks a text's own.
+"""A text in the letters that a tokenizer has: small ones for capitals, or characters composed as its own are.
 
 A model of a text in small letters has no "T", one of a decomposed text (NFD) no "é" in one piece. Folding writes such a
 character as the vocabulary has it, and changes no other.

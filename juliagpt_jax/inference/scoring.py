@@ -86,11 +86,12 @@ def window_count(tokens: int, context: int, stride: int) -> int:
 
 
 def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap sample of
-    it."""
+    """Return at most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap
+    sample of it. Of a shorter text there is one, as long as the text."""
     text = np.concatenate([[lead], tokens]).astype(np.int32) if len(tokens) < context + 1 else tokens
-    starts = np.unique(np.linspace(0, len(text) - context - 1, count).astype(np.int64))
-    window = np.asarray(text)[starts[:, None] + np.arange(context + 1)].astype(np.int32)
+    length = min(context, len(text) - 1)
+    starts = np.unique(np.linspace(0, len(text) - length - 1, count).astype(np.int64))
+    window = np.asarray(text)[starts[:, None] + np.arange(length + 1)].astype(np.int32)
     return window[:, :-1], window[:, 1:]
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def application(
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
+        traceback.print_exception(error)  # uvicorn's own log would also tell of every request that a stop cuts off
         return JSONResponse(error_body(500, f"{type(error).__name__} in the server"), 500)
 
     return Door(app, names, origins)
@@ -252,7 +254,7 @@ def run(app: Door, engine: Engine, listener: socket.socket, drain: float) -> int
         http=Connection,
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -28,6 +28,16 @@ logging.getLogger("absl").setLevel(
     logging.CRITICAL
 )  # Orbax logs the tracebacks of its threads; what they say is reported here
 
+
+def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> None:
+    """Show an error that nobody can catch, but not those of TensorStore's threads that end after the save they worked
+    for has failed and its event loop is gone: that failure is reported, once."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        show(unraisable)
+
+
+sys.unraisablehook = _without_late_threads
+
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name
 
 

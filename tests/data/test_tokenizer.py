@@ -229,6 +229,42 @@ def test_library_tokenizer_that_changes_the_text(bpe):
         replaced.encode("baab")
 
 
+def start_marks(kind: str) -> LibraryTokenizer:
+    """A tokenizer of SentencePiece's kind: a blank is part of the word behind it, and a text begins with a mark."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    library = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=kind == "llama"))
+    special = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    if kind == "llama":
+        library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        library.decoder = decoders.Sequence(parts)
+    else:
+        special = special[:1]
+        library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind)
+        library.decoder = decoders.Metaspace(prepend_scheme=kind)
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=["\n"], show_progress=False)
+    library.train_from_iterator(["the nature of the thing", "is the nature of things"], trainer)
+    return LibraryTokenizer(json.loads(library.to_str()), 400, None)
+
+
+@pytest.mark.parametrize("kind", ["first", "always", "never", "llama"])
+def test_a_tokenizer_that_marks_the_start_of_words(kind):
+    """A blank alone does not come back from it, and a text with blanks does."""
+    tokenizer = start_marks(kind)
+    for text in ("the nature", "the\nnature of  things\n\n", "\n", "n\n t"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text and tokenizer.unknown(text) == ""
+    assert tokenizer.decode(np.array([tokenizer.newline])) == "\n" and tokenizer.lead == tokenizer.newline
+    assert tokenizer.marks_start == (kind != "never")
+    assert "▁" in tokenizer.unknown("the ▁"), "it would come back as a blank"
+    with pytest.raises(UserError, match=r"U\+2581"):
+        tokenizer.encode("the ▁")
+
+
+def test_byte_pairs_mark_no_start(bpe):
+    assert not bpe.marks_start
+
+
 @given(text=ANYTHING)
 def test_the_character_tokenizer_in_the_library(text):
     """The library does with our tokenizer.json what we do; and from there it comes back as ours."""

@@ -125,6 +125,19 @@ def test_bad_saved_config(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def test_a_workdir_that_was_moved_names_its_own_tokenizer(tmp_path, tiny):
+    """One that is still where the config says is taken from there."""
+    named, own = tmp_path / "old.json", tmp_path / "tokenizer.json"
+    values = config.to_dict(tiny(f"data.tokenizer={named}"))
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    read = lambda: config.read(tmp_path / "config.json").data.tokenizer
+    assert read() == str(named), "there is no other"
+    own.write_text("{}")
+    assert read() == str(own)
+    named.write_text("{}")
+    assert read() == str(named)
+
+
 def test_a_workdir_that_is_a_file_or_has_a_folder_for_a_config(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "config.json").mkdir()

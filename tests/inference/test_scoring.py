@@ -156,6 +156,13 @@ def test_spread_windows(n, context, count):
         assert np.ptp(np.diff(starts)) <= 1, "evenly"
 
 
+@pytest.mark.parametrize("n", [1, 2, 8, 15, 16, 17])
+def test_a_text_shorter_than_the_context_is_one_window(n):
+    inputs, targets = spread(np.arange(1, n + 1, dtype=np.uint8), 16, 8, lead=0)
+    assert (inputs[0, 0] == 0) == (n <= 16) and (targets[:, -1] == n).any()
+    assert inputs.shape == targets.shape == (1, min(n, 16))
+
+
 def test_the_lead_is_the_end_of_a_line():
     assert lead_token(CharTokenizer.train("ab\n c")) == 0
     assert lead_token(CharTokenizer.train("\t\nab")) == 1

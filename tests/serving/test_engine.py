@@ -94,7 +94,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def together(shared):
-    """All of them, which join one after the other and leave when they are done; one must wait for a place."""
+    """All of them, which join one after the other and leave when they are done; one must wait for a row."""
     reader = Reader(len(REQUESTS))
     for number, request in enumerate(REQUESTS):
         shared.submit([request], lambda _, piece, number=number: reader(number, piece))
@@ -207,7 +207,7 @@ def test_a_prompt_is_scored_without_writing(engine):
     assert serve(engine, Request(prompt(5), 0, GREEDY, 0)).texts() == [""]
 
 
-def test_a_stop_string_ends_a_text_and_gives_its_place_away(engine):
+def test_a_stop_string_ends_a_text_and_gives_its_row_away(engine):
     whole = serve(engine, Request(prompt(9), 60, SAMPLED, 0)).texts()[0]
     stop = whole[21:24]
     at = whole.find(stop)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
@@ -24,9 +25,10 @@ from juliagpt_jax.training.state import initial_state
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
-from juliagpt_jax.serving import server  # noqa: E402
+from juliagpt_jax.serving import door, server  # noqa: E402
 
 LETTERS, CONTEXT = "\n abcdefghijk", 32
+FRIEND = "http://localhost:3000"  # whose pages may ask
 
 
 class Served:
@@ -35,13 +37,13 @@ class Served:
     def __init__(self, generator: Generator):
         self.generator = generator
         self.tokenizer = CharTokenizer(LETTERS)
-        self.engine = Engine(generator, self.tokenizer, slots=2, queue=6, block=4)
+        self.engine = Engine(generator, self.tokenizer, rows=2, queue=6, block=4)
         self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
-        app = server.application(self.engine, "small", self.limits)
+        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND])
         listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         self.port = listener.getsockname()[1]
-        settings = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")
+        settings = uvicorn.Config(app, http=door.Connection, ws="none", lifespan="off", log_level="critical")
         self._uvicorn = uvicorn.Server(settings)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._uvicorn.serve(sockets=[listener])))
 
@@ -59,14 +61,16 @@ class Served:
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, method="POST", path="/v1/completions", body=None, **fields):
+    def ask(self, method="POST", path="/v1/completions", body=None, headers=None, **fields):
         """Status, headers and the JSON, or text, of an answer."""
+        sent = headers or {}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request(method, path, body if body is not None or method == "GET" else json.dumps(fields))
+            body = body if body is not None or method != "POST" else json.dumps(fields)
+            connection.request(method, path, body, sent)
             answer = connection.getresponse()
             text = answer.read().decode()
-            is_json = answer.headers["content-type"] == "application/json"
+            is_json = answer.headers.get("content-type") == "application/json"
             return answer.status, answer.headers, json.loads(text) if is_json else text
 
     def complete(self, **fields):
@@ -151,6 +155,7 @@ def test_a_stream_is_the_whole_in_pieces(served):
     whole = served.complete(**fields)
     *events, last = served.stream(**fields, stream_options={"include_usage": True})
     assert len(events) > 20 and last["choices"] == [] and last["usage"] == whole["usage"]
+    assert all(event["usage"] is None for event in events), "as OpenAI has it once usage was asked for"
     for choice in whole["choices"]:
         own = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
         assert "".join(part["text"] for part in own) == choice["text"]
@@ -203,7 +208,8 @@ def test_stop(served):
         ({"prompt": "a", "temperature": "hot"}, 400, "temperature", "not 'hot'"),
         ({"prompt": "a", "top_p": 0}, 400, "top_p", "greater than 0, not 0"),
         ({"prompt": "a", "top_p": 1.5}, 400, "top_p", "not 1.5"),
-        ({"prompt": "a", "top_k": -1}, 400, "top_k", "not -1"),
+        ({"prompt": "a", "top_k": -2}, 400, "top_k", "not -2"),
+        ({"prompt": "a", "repetition_penalty": 1.1}, 400, "repetition_penalty", "not supported"),
         ({"prompt": "a", "seed": 2**32}, 400, "seed", "less than 4294967296"),
         ({"prompt": "a", "logprobs": 21}, 400, "logprobs", "less than or equal to 20"),
         ({"prompt": "a", "n": 0}, 400, "n", "not 0"),
@@ -231,6 +237,8 @@ def test_what_has_no_effect_is_accepted(served):
     served.complete(
         prompt="a", presence_penalty=0, frequency_penalty=0.0, logit_bias={}, suffix="", best_of=1, user="me"
     )
+    served.complete(prompt="a", repetition_penalty=1.0, min_p=0, typical_p=1, use_beam_search=False)
+    served.complete(prompt="a", top_k=-1, seed=-1)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b'{"prompt": "\xff"}', b'{"prompt":"\\ud800"}', b"[" * 4000])
@@ -254,9 +262,105 @@ def test_a_body_too_large_is_not_read(served):
     status, _, answer = served.ask(prompt="a" * 6_000)
     assert status == 413 and "5000 bytes" in answer["error"]["message"]
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         sock.sendall(head.encode() + b"".join(b"400\r\n" + b"a" * 1024 + b"\r\n" for _ in range(6)))  # and no end
         assert sock.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+# Who may ask.
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:99", "127.0.0.1", "[::1]:99", "192.168.1.7:8000", "Writer.LAN", "a.localhost"]
+)
+def test_a_name_of_its_own(host, served):
+    assert served.ask("GET", "/health", headers={"Host": host})[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "[::1", "x:y"])
+def test_a_name_that_somebody_else_gave_it(host, served):
+    """DNS rebinding: a page's own name that points here."""
+    status, _, answer = served.ask(headers={"Host": host}, prompt="a")
+    assert status == 403 and "--allow_host=" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:3001", "null", "https://localhost:3000"])
+def test_a_page_of_another_origin_makes_nothing_compute(origin, served, monkeypatch, capsys):
+    """Also with the type of a form, of which browsers ask nobody before they send it."""
+    monkeypatch.setattr(served.engine, "submit", lambda *_: pytest.fail("a foreign page was served"))
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json"):
+        status, headers, answer = served.ask(headers={"Origin": origin, "Content-Type": kind}, prompt="a")
+        assert status == 403 and f"--origin={origin}" in answer["error"]["message"]
+        assert "access-control-allow-origin" not in headers
+    assert served.ask("OPTIONS", headers={"Origin": origin, "Access-Control-Request-Method": "POST"})[0] == 403
+    assert capsys.readouterr().err.count(origin) in (0, 2), "told once on the terminal"
+
+
+def test_a_page_that_may_ask(served):
+    """Its preflight, its requests, streamed and refused ones too: with them all the browser wants to see its name."""
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,authorization"}
+    status, headers, _ = served.ask("OPTIONS", headers={"Origin": FRIEND, **ask})
+    assert status == 200 and "POST" in headers["access-control-allow-methods"]
+    assert {"content-type", "authorization"} <= set(re.split(", ?", headers["access-control-allow-headers"].lower()))
+    for fields, wanted in [({"prompt": "a"}, 200), ({"prompt": "a", "stream": True}, 200), ({"prompt": "é"}, 400)]:
+        status, headers, _ = served.ask(headers={"Origin": FRIEND, "Content-Type": "application/json"}, **fields)
+        assert status == wanted and headers["access-control-allow-origin"] == FRIEND
+
+
+def test_its_own_page_may_ask(served):
+    own = {"Host": f"localhost:{served.port}", "Origin": f"http://localhost:{served.port}"}
+    assert served.ask(headers=own, prompt="a")[0] == 200
+
+
+@pytest.mark.parametrize("text, found", [("*", "*"), ("HTTP://Localhost:3000/", FRIEND), ("null", "null")])
+def test_an_origin(text, found):
+    assert door.origins_of([text]) == [found]
+
+
+@pytest.mark.parametrize("text", ["localhost:3000", "http://a/b", "a", ""])
+def test_no_origin(text):
+    with pytest.raises(UserError, match="an origin is like http://localhost:3000"):
+        door.origins_of([text])
+
+
+@pytest.mark.parametrize("kind, status", [("text/plain", 415), ("multipart/form-data", 415), ("application/json", 200)])
+def test_the_type_of_a_body(kind, status, served):
+    assert served.ask(headers={"Content-Type": f"{kind}; charset=utf-8"}, prompt="a")[0] == status
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_half_a_head_does_not_keep_a_connection(before, served, monkeypatch):
+    """As the first request or the second, and however slowly more of it comes."""
+    monkeypatch.setattr(door, "HEAD_SECONDS", 1.0)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(before)
+        if before:
+            assert sock.recv(10_000).startswith(b"HTTP/1.1 200")
+        begun, ended = time.monotonic(), False
+        sock.settimeout(0.2)
+        while not ended and time.monotonic() - begun < 20:
+            try:
+                sock.sendall(b"G" if before else b"GET / HTTP/1.1\r\nX: 1")
+                ended = not sock.recv(10_000)
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+        assert ended and time.monotonic() - begun < 10
+
+
+def test_who_reads_nothing_is_let_go(served, monkeypatch):
+    monkeypatch.setattr(door, "READ_SECONDS", 0.5)
+    body = json.dumps({"prompt": "abba", "n": 2, "max_tokens": 100_000, "stream": True, "logprobs": 20}).encode()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        sock.settimeout(60)
+        sock.connect(("127.0.0.1", served.port))
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        served.wait(lambda: served.engine.busy == 2)
+        served.wait(lambda: served.engine.busy == 0, 60)
 
 
 def test_other_routes(served):
@@ -264,7 +368,7 @@ def test_other_routes(served):
     assert [model["id"] for model in models["data"]] == ["small"] and models["object"] == "list"
     assert served.ask("GET", "/v1/models/small")[2] == models["data"][0]
     assert served.ask("GET", "/v1/models/x")[0] == 404
-    health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "slots": 2}
+    health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "rows": 2}
     served.wait(lambda: not served.engine.busy)
     assert served.ask("GET", "/health")[2] == health
     status, _, answer = served.ask(path="/v1/chat/completions", prompt="a")
@@ -312,7 +416,9 @@ def test_who_leaves_gives_the_place_away(stream, served):
     """A text of 100,000 characters ends when its reader hangs up, running or waiting."""
     body = json.dumps({"prompt": "abba", "n": 5, "max_tokens": 100_000, "stream": stream}).encode()
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
         if stream:
             assert b"data: {" in sock.recv(100_000) + sock.recv(100_000)
         served.wait(lambda: (served.engine.busy, served.engine.queued) == (2, 3))

@@ -65,9 +65,11 @@ def test_transformers_opens_it(run, tmp_path):
     got = np.asarray(run.model.apply({"params": run.params}, jnp.asarray(ids))[0])
     assert np.abs(wanted).max() > 1
     np.testing.assert_allclose(got, wanted, atol=1e-5, rtol=1e-5)
-    prompt = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
-    written = theirs.generate(**prompt, max_new_tokens=25, do_sample=False, pad_token_id=0)[0]
+    written = theirs.generate(**tokenizer(PROMPT, return_tensors="pt"), max_new_tokens=25, do_sample=False)[0]
     assert tokenizer.decode(written) == PROMPT + greedy(run, PROMPT, 25)
+    assert len(theirs.generate(**tokenizer(PROMPT, return_tensors="pt"))[0]) == 64, "to the context, not past it"
+    writer = transformers.pipeline("text-generation", model=str(tmp_path / "hf"))
+    assert len(writer(PROMPT)[0]["generated_text"]) == 64
 
 
 @pytest.mark.parametrize("precision", ["f16", "bf16"])

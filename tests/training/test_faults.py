@@ -298,6 +298,7 @@ def test_a_full_disk_is_loud_keeps_the_older_steps_and_the_rerun_loses_nothing(m
     assert full.returncode == 4, full.stderr[-2000:]
     assert "warning: saving a checkpoint failed, it is tried again" in full.stderr
     assert sum(line.startswith("main: ") for line in full.stderr.splitlines()) == 1, full.stderr[-2000:]
+    assert all(line.startswith(("warning: ", "main: ")) for line in full.stderr.splitlines()), full.stderr[-2000:]
     kept = tmp_path / "copy" / "w" / "checkpoints"
     assert checkpoint.steps(kept)
     for step in checkpoint.steps(kept):
@@ -437,6 +438,17 @@ def test_knobs_of_logging_may_change(micro, workdir, clean):
     micro.train(workdir, "train.keep=1", "train.log_every=5", "train.checkpoint_every=8", "train.sample_every=0")
     for path, array in final_arrays(clean).items():
         assert final_arrays(workdir)[path].tobytes() == array.tobytes()
+
+
+def test_the_same_text_may_lie_elsewhere(micro, workdir, tmp_path, says):
+    """The hash decides, of a run under way and of one that is done; a refused text's path is not written down."""
+    same_, other = tmp_path / "same.txt", tmp_path / "other.txt"
+    same_.write_bytes(micro.text.read_bytes())
+    other.write_bytes(micro.text.read_bytes() + b"the line\n")
+    micro.train(workdir, f"data.path={same_}")
+    says(micro.train(workdir, f"data.path={other}", code=2), "trained on another text than", "other.txt")
+    assert json.loads((workdir / "config.json").read_text())["data"]["path"] == str(same_)
+    says(micro.train(workdir, f"data.path={same_}", "train.steps=90", code=2), "train.steps: 40 -> 90", "import_model")
 
 
 def test_a_mistake_before_the_first_checkpoint_may_be_put_right(micro, tmp_path, says):
