@@ -1,4 +1,4 @@
-"""What one training step is given."""
+"""The rows that one training step is given."""
 
 from typing import Any, NamedTuple
 

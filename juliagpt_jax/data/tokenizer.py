@@ -14,7 +14,7 @@ from juliagpt_jax.ground.words import near
 
 
 class Prompt(NamedTuple):
-    """What a model reads before it writes.
+    """The tokens that a model reads before it writes.
 
     Attributes:
         ids: (n,) int32, at least one.

@@ -1,1 +1,1 @@
-"""What a training step minimises. One short file an objective, to be read against its paper."""
+"""Losses that a training step minimises: one short file an objective, to be read against its paper."""

@@ -1,4 +1,4 @@
-"""What a training step minimises, as the step sees it.
+"""The interface between an objective, which says what is minimised, and the training step.
 
 An objective gives sums over the rows that it is handed. The step (training/step.py) does all the rest: it cuts the
 batch into micro-batches, spreads it over devices, scales, differentiates, adds up, divides, clips, updates, and drops
@@ -24,7 +24,7 @@ Apply = Callable[..., Any]
 
 
 class Memo(NamedTuple):
-    """What a step changes beside parameters: where the trees lie says how they are treated.
+    """State that a step changes beside parameters: where the trees lie says how they are treated.
 
     Attributes:
         rows: arrays whose first axis is the rows of a batch: cut into micro-batches and spread over devices with it.
@@ -37,7 +37,7 @@ class Memo(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What an objective says of some rows.
+    """Sums of an objective over some rows.
 
     Attributes:
         total: () sum over the rows of what is minimised; the step divides it by the count of the whole batch.

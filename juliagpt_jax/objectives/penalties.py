@@ -1,4 +1,4 @@
-"""What is minimised beside a loss: a list of terms, each there if the config gives it a weight.
+"""Terms that are minimised beside a loss, each there if the config gives it a weight.
 
 A term is a function of what the model said, `penalty(logits (B, T, V), aux, batch) -> ()`: nats times its weight,
 summed over the scored targets. So it goes with any objective that has logits for a batch's targets.

@@ -18,7 +18,7 @@ TOP = 20  # alternatives that are looked up for a token, where a request asks fo
 
 
 class Row(NamedTuple):
-    """What decides a row's draws: scalars for one, (B,) for a batch."""
+    """The numbers that decide a row's draws: scalars for one row, (B,) for a batch."""
 
     temperature: Any
     top_k: Any  # 0: all

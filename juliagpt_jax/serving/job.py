@@ -53,7 +53,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """What a request gets next. In the last piece `finish` is "stop" or "length", or there is an `error`."""
+    """The next part of an answer. In the last piece `finish` is "stop" or "length", or there is an `error`."""
 
     text: str = ""
     tokens: Sequence[Token] = ()  # with logprobs

@@ -1,4 +1,4 @@
-"""What changes over a run by the step alone: the learning rate, the weight decay, and the average of the weights."""
+"""Numbers that change with the step alone: the learning rate, the weight decay, the average of the weights."""
 
 from collections.abc import Callable
 

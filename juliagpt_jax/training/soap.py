@@ -10,7 +10,7 @@ EPSILON = 1e-8
 
 
 class SoapState(NamedTuple):
-    """What each matrix G (m, n) of gradients leaves behind.
+    """Statistics of each matrix G (m, n) of gradients.
 
     steps: those so far, the first of which only sets up the bases.
     mean, square: Adam's moments, in the bases.

@@ -1,4 +1,4 @@
-"""What a training step changes, and how it begins."""
+"""The state that a training step changes, and its beginning."""
 
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """What a step reads and never changes: it is not donated, and no checkpoint keeps it."""
+    """Trees that a step reads and never changes: they are not donated, and no checkpoint keeps them."""
 
     base: Any = ()  # the model's parameters that are not trained, such as those below adapters
     own: Any = ()  # of the objective, such as the parameters of a reference model

@@ -34,7 +34,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Fixed(NamedTuple):
-    """What a step is compiled for."""
+    """Everything that a step is compiled for."""
 
     config: config.Config
     model: Model
@@ -44,7 +44,7 @@ class Fixed(NamedTuple):
 
 
 class Same(NamedTuple):
-    """What all rows of a batch share."""
+    """Values that all rows of a batch share."""
 
     trained: Any
     frozen: Frozen
@@ -54,7 +54,7 @@ class Same(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What is cut and spread by rows."""
+    """Arrays that are cut and spread by rows."""
 
     batch: Batch
     memo: Any  # its rows

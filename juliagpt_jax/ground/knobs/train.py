@@ -44,7 +44,7 @@ class Ngram:
 
 @dataclasses.dataclass(frozen=True)
 class DoReMi:
-    """What train.objective=doremi needs: `config.train.doremi`."""
+    """Knobs of train.objective=doremi: `config.train.doremi`."""
 
     reference: str = limits.text(since="0.2", before="none")
     eta: float = limits.positive(since="0.2", before=1.0)
