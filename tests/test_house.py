@@ -117,6 +117,14 @@ def test_no_lumber_room():
     assert not names & {"utils", "util", "common", "helpers", "misc"}
 
 
+def test_no_file_is_two_things():
+    """A command is a front door; a room's file past 350 lines is asked which two things it is. Lessons are text."""
+    for path in PACKAGE.rglob("*.py"):
+        most = 150 if path.parent == PACKAGE else 350
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= most or path.name.startswith("lessons"), f"{path}: {lines} lines"
+
+
 def test_every_folder_says_what_it_is():
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path

@@ -15,6 +15,7 @@ from juliagpt_jax import benchmark, generate
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.models import precision
 from juliagpt_jax.store.workdir import open_run
+from juliagpt_jax.study import speed, speed_table
 from juliagpt_jax.training import metrics
 
 UTF8 = "utf-8"
@@ -434,12 +435,12 @@ def test_benchmark_refuses(flags, says):
 
 
 def test_benchmark_has_a_limit_for_every_precision():
-    assert benchmark.PRODUCTS.keys() == precision.PRECISIONS.keys()
+    assert speed.PRODUCTS.keys() == precision.PRECISIONS.keys()
 
 
 def test_benchmark_table_shows_what_failed():
     good = {"precision": "f32", "batch": 1, "chars_per_s": 1234.5, "share_of_limit": None}
-    lines = benchmark._layout(
+    lines = speed_table.layout(
         [good, {"precision": "f16", "batch": 8, "error": "benchmark: out of memory"}]
     ).splitlines()
     assert lines[0].split() == "precision | batch | tokens/s | of limit, %".split()

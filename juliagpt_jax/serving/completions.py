@@ -63,8 +63,8 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of what one request may ask for: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the model's:
-    a longer prompt is read from its last half on."""
+    """Limits of what one request may ask for: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the
+    model's: a longer prompt is read from its last half on."""
 
     max_tokens: int
     max_prompt: int
