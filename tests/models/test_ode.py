@@ -311,7 +311,7 @@ def test_random_steps(make):
 def test_energy(make):
     """The integral of the mean of f^2: for Euler the mean over the steps, from the states themselves."""
     _, model, params, tokens = make("model.ode.steps=2", "model.ode.time=none", "train.ode_energy=0.1")
-    _, (solve,) = forward(model, params, tokens)
+    (solve,) = forward(model, params, tokens)[2]["ode"]
     block, keys = model.blocks()[0], jnp.arange(T)[None]
     x, total = params["embedding"][tokens], 0.0
     for _ in range(2):
@@ -412,8 +412,8 @@ def test_a_smaller_tolerance_takes_more_steps_and_is_nearer(make):
 def test_a_solve_that_does_not_arrive(make):
     _, model, params, tokens = make(*ADAPTIVE)
     short = schedule.with_ode(model, rtol=1e-6, max_steps=3)
-    logits, (solve,) = forward(short, params, tokens)
-    assert not solve.ok and np.isnan(logits).all()
+    logits, _, aux = forward(short, params, tokens)
+    assert not aux["ode"][0].ok and np.isnan(logits).all()
     with pytest.raises(NumericalError, match=r"layer 0: bosh3 did not arrive at t = 1 in ode.max_steps=3 steps"):
         schedule.calibrate(short, params, np.asarray(tokens))
     ill = jax.tree.map(jnp.copy, params)

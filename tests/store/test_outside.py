@@ -132,7 +132,7 @@ def test_a_folder_of_transformers_with_its_own_tokenizer(kind, tmp_path, monkeyp
     with torch.no_grad():
         wanted = model(torch.tensor([ids])).logits.numpy()
         written = model.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False, pad_token_id=0)[0].tolist()
-    got, _ = run.model.apply({"params": run.params}, jnp.asarray([ids]))
+    got, *_ = run.model.apply({"params": run.params}, jnp.asarray([ids]))
     np.testing.assert_allclose(got, wanted, atol=1e-5, rtol=1e-5)
     stop = written.index(0, len(ids)) if 0 in written[len(ids) :] else len(written)  # theirs ends there, ours goes on
     new = Generator(run.model, run.params).generate([np.array(ids)], 20, Rule(greedy=True))[0].tolist()
