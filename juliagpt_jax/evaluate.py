@@ -37,6 +37,7 @@ def main(options: argparse.Namespace) -> None:
     command.check_seed(options.seed)
 
     from juliagpt_jax.data import corpus as corpora
+    from juliagpt_jax.data.reading import read_text
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
@@ -46,7 +47,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    text = corpora.read_text(Path(options.data), settings.data) if options.data else ""
+    text = read_text(Path(options.data), settings.data) if options.data else ""
     if not options.data:
         corpora.check(settings.data)
     devices.prepare(settings.mesh)

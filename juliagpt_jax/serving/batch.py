@@ -150,7 +150,9 @@ class Batch:
         """Compute this row only: prefilling the others, too, would cost B times as much."""
         at = jnp.arange(tokens.shape[1])[None, :]
         positions = jnp.where(at < length, at, self.slots)
-        logits, cache, _ = self.model.apply({"params": params}, tokens, positions, self.model.init_cache(1, self.slots))
+        logits, cache, *_ = self.model.apply(
+            {"params": params}, tokens, positions, self.model.init_cache(1, self.slots)
+        )
         scores = score(scored, logits[0, :-1], tokens[0, 1:])
         last = jax.lax.dynamic_slice_in_dim(logits, length - 1, 1, axis=1)[:, 0]
         one = State(cache, last, length[None], jax.tree.map(lambda value: value[None], row))
@@ -165,7 +167,7 @@ class Batch:
             cache, logits, positions = carry
             token = draw_rows(rows, logits, uniform, cut)
             scores = score(scored, logits, token)
-            logits, cache, _ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
+            logits, cache, *_ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], jnp.minimum(positions + 1, self.slots)), (token, scores)
 
         (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)

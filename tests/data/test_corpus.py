@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.data.corpus import load, read_text, read_tokens
+from juliagpt_jax.data.corpus import load, read_tokens
+from juliagpt_jax.data.reading import read_text
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.devices import cache_folder

@@ -110,6 +110,6 @@ def test_a_plugin_that_fails_is_one_line(caplog):
 def test_a_name_that_this_locale_has_otherwise(name, encoding, monkeypatch):
     """Python reads the bytes of "é" as the locale has them; Orbax would write what Python read as UTF-8."""
     monkeypatch.setattr(os, "fsencode", lambda path: str(path).encode(encoding, "surrogateescape"))
-    with pytest.raises(UserError, match=r"--workdir=.*with this locale.*set LC_ALL=C.UTF-8"):
+    with pytest.raises(UserError, match=r"--workdir=.*with this locale.*set LC_ALL=C\.UTF-8"):
         files.check_name(Path("/x") / name, "--workdir")
     files.check_name(Path("/x/plain"), "--workdir")

@@ -173,7 +173,7 @@ def test_gguf(precision, tiny, tmp_path):
 
 def test_the_folder_says_which_inputs_and_how_long(tiny, tmp_path):
     """Else transformers 4 gives the model token types, which it refuses, and a pipeline writes past the context."""
-    written(random_run(tiny()), "hf", tmp_path / "hf")
+    written(random_run(tiny(*SHAPE)), "hf", tmp_path / "hf")
     read = lambda name: json.loads((tmp_path / "hf" / name).read_text())
     assert read("tokenizer_config.json")["model_input_names"] == ["input_ids", "attention_mask"]
     assert read("generation_config.json") == {"max_length": read("config.json")["max_position_embeddings"]}
