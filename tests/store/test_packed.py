@@ -24,6 +24,7 @@ from juliagpt_jax.store.workdir import Run, open_run
 
 TOKENIZER = CharTokenizer.train("\n " + string.ascii_lowercase)
 SHAPE = ("model.width=22", "model.heads=1", "model.layers=1", "model.ffn_mult=1.5")  # no side divides by 4 or 5
+TABLES = {"embedding": 0, "positions": 0, "head": 1}  # with the axis of their tokens
 FORMS = {
     "attention": ("model.linear=ternary",),
     "untied, with biases": (
@@ -51,7 +52,7 @@ def as_read_again(params, embedding: str):
     Linears as float16 beside any but f32, the rest as it is."""
 
     def again(name, leaf):
-        leaf, table = np.asarray(leaf), packed.TABLES.get(name)
+        leaf, table = np.asarray(leaf), TABLES.get(name)
         factor = name.endswith(("/left", "/right")) and "/mixer/left" not in name and "/mixer/right" not in name
         if embedding == "int8" and table is not None:
             level = np.abs(leaf).max(axis=1 - table, keepdims=True) / np.float32(127)
@@ -83,7 +84,7 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
     assert again.model == decoder and again.config == run.config and again.step == 7
     assert again.tokenizer.to_dict() == TOKENIZER.to_dict()
     assert count(again.params) == count(run.params)
-    tables = [name for name in packed.TABLES if name in params]
+    tables = [name for name in TABLES if name in params]
     size = {"f32": 4, "f16": 2, "int8": 1}[embedding]
     with safe_open(path, "numpy") as file:
         for name, array in flatten_dict(params, sep="/").items():
