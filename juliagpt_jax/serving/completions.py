@@ -1,4 +1,4 @@
-"""What `/v1/completions` takes and gives, in the shape of OpenAI's API of that name.
+"""Requests and answers of `/v1/completions`, in the shape of OpenAI's API of that name.
 
 The API is described at https://platform.openai.com/docs/api-reference/completions. More than there: `top_k`, prompts
 as ids of the model's own tokens, up to TOP alternatives of a token. What the model has not (penalties, logit_bias,
@@ -64,7 +64,7 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may ask for: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the model's:
+    """Limits of one request: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the model's:
     a longer prompt is read from its last half on."""
 
     max_tokens: int
@@ -112,7 +112,7 @@ class Completion(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> "Completion":
-        """What a body asks for.
+        """Read what a body asks for.
 
         Raises:
             Refused: it is not JSON, or a field is unknown, missing, of the wrong type, out of range or not supported.
@@ -183,7 +183,7 @@ class Completion(BaseModel):
 
 
 def _refusal(error: ValidationError) -> Refused:
-    """The first mistake in one line."""
+    """Return the first mistake in one line."""
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return Refused(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
@@ -251,7 +251,7 @@ class Answer:
         self._completion[number] = piece.completion
 
     def chunk(self, number: int, piece: Piece) -> dict[str, Any]:
-        """What is streamed of a piece."""
+        """Return what is streamed of a piece."""
         self._completion[number] = piece.completion
         choices = [self._choice(number, piece.text, piece.tokens, piece.finish)]
         return {**self._head, "choices": choices} | ({"usage": None} if self.usage_asked else {})
@@ -262,7 +262,7 @@ class Answer:
         return {**self._head, "choices": choices, "usage": self.usage()}
 
     def last_chunk(self) -> dict[str, Any]:
-        """The one after all choices, for `stream_options.include_usage`."""
+        """Return the chunk after all choices, for `stream_options.include_usage`."""
         return {**self._head, "choices": [], "usage": self.usage()}
 
     def usage(self) -> dict[str, int]:
