@@ -53,7 +53,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """The next part of a text for its reader. In the last piece `finish` is "stop" or "length", or there is an `error`."""
+    """The next part of a text. In the last piece `finish` is "stop" or "length", or there is an `error`."""
 
     text: str = ""
     tokens: Sequence[Token] = ()  # with logprobs
