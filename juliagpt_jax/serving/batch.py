@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, rule: Rule, prompt: np.ndarray, seed: int, nth: int) -> "Row":
-        """The row that draws what `Generator.stream` would, with this rule and seed, for the nth such prompt."""
+        """Return the row that draws what `Generator.stream` would, with this rule and seed, for the nth such prompt."""
         top_k = min(rule.top_k, 2**31 - 1)
         return cls(
             np.float32(rule.temperature),
@@ -59,7 +59,7 @@ class State(NamedTuple):
 
 
 def draw_rows(rows: Row, logits: jax.Array, uniform: jax.Array, cut: jax.Array) -> jax.Array:
-    """The next token (B,) int32 as `sampling.draw` takes it, by the rule of each row.
+    """Return the next token (B,) int32 as `sampling.draw` takes it, by the rule of each row.
 
     Args:
         cut: whether any row has a top_k or top_p; without, nothing is sorted.
@@ -80,7 +80,7 @@ def draw_rows(rows: Row, logits: jax.Array, uniform: jax.Array, cut: jax.Array) 
 
 
 def score(wanted: jax.Array, logits: jax.Array, tokens: jax.Array) -> Scores:
-    """The scores of tokens (N,) taken at logits (N, V); zeros, for next to nothing, unless `wanted`."""
+    """Return the scores of tokens (N,) taken at logits (N, V); zeros, for next to nothing, unless `wanted`."""
     top = min(TOP, logits.shape[-1])
 
     def found(logits):
@@ -142,7 +142,7 @@ class Batch:
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(tokens) - 1], scores) if scored else None
 
     def advance(self, cut: bool, scored: bool) -> tuple[np.ndarray, Scores | None]:
-        """A block of tokens (N, B) of all rows, and with `scored` their scores (N, B), (N, B, TOP); see `draw_rows`."""
+        """Write a block of tokens (N, B), and with `scored` their scores (N, B), (N, B, TOP): see `draw_rows`."""
         self._state, tokens, scores = self._advance(self.params, self._state, np.bool_(cut), np.bool_(scored))
         return np.asarray(tokens), jax.tree.map(np.asarray, scores) if scored else None
 

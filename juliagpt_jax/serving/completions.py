@@ -63,8 +63,8 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of what one request may ask for: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the
-    model's: a longer prompt is read from its last half on."""
+    """Limits of one request: new tokens, tokens of a prompt, bytes of a body, texts. `context` is the model's:
+    a longer prompt is read from its last half on."""
 
     max_tokens: int
     max_prompt: int
@@ -111,7 +111,7 @@ class Completion(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> "Completion":
-        """Read from a body what it asks for.
+        """Read what a body asks for.
 
         Raises:
             Refused: it is not JSON, or a field is unknown, missing, of the wrong type, out of range or not supported.
@@ -182,7 +182,7 @@ class Completion(BaseModel):
 
 
 def _refusal(error: ValidationError) -> Refused:
-    """The first mistake in one line."""
+    """Return the first mistake in one line."""
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return Refused(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
@@ -260,7 +260,7 @@ class Answer:
         return {**self._head, "choices": choices, "usage": self.usage()}
 
     def last_chunk(self) -> dict[str, Any]:
-        """The one after all choices, for `stream_options.include_usage`."""
+        """Return the chunk after all choices, for `stream_options.include_usage`."""
         return {**self._head, "choices": [], "usage": self.usage()}
 
     def usage(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Who may ask a server, and how long they may take over it: settled before a request is read.
+"""Guard the door of a server: the names and origins that may ask, and the time that their clients have.
 
 Any page that a browser shows can send requests to a server on the reader's own machine. It cannot read the answers, but
 it can make the server compute, and under a name of its own that points to this machine (DNS rebinding) it could read
@@ -73,7 +73,7 @@ class Door:
 
 
 def _hostname(host: str) -> str:
-    """The name in a Host header, without its port; "" where there is none."""
+    """Return the name in a Host header, without its port; "" where there is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

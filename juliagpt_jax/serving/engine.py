@@ -26,7 +26,7 @@ MOST_FAILURES = 3  # blocks in a row after which the engine gives up
 
 
 class Busy(Exception):
-    """The queue has no room; there may be some in `retry_after` seconds."""
+    """Refusal of a queue that has no room; there may be some in `retry_after` seconds."""
 
     def __init__(self, retry_after: int):
         super().__init__(f"the queue is full; try again in {retry_after} s")
@@ -34,7 +34,7 @@ class Busy(Exception):
 
 
 class Closed(Exception):
-    """The engine takes no more requests: it is about to stop, or broken."""
+    """Refusal of an engine that takes no more requests: it is about to stop, or broken."""
 
 
 class Engine:
@@ -100,7 +100,7 @@ class Engine:
         return jobs
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Nobody waits for these any more: their rows are free after the block that is being computed."""
+        """Forget jobs that nobody waits for any more: their rows are free after the block that is being computed."""
         with self._changed:
             for job in jobs:
                 job.cancelled = True

@@ -53,7 +53,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """The next part of an answer. In the last piece `finish` is "stop" or "length", or there is an `error`."""
+    """The next part of a text. In the last piece `finish` is "stop" or "length", or there is an `error`."""
 
     text: str = ""
     tokens: Sequence[Token] = ()  # with logprobs
@@ -124,7 +124,7 @@ class Job:
             self._scores.append((float(scores.taken[n]), top))
 
     def _tokens(self, upto: int, last: bool) -> list[Token]:
-        """The tokens that are shown with the first `upto` characters and were not before."""
+        """Return the tokens that are shown with the first `upto` characters and were not before."""
         ends, tokens = self.transcript.ends(), []
         for n in range(self._shown_tokens, len(ends)):
             begin = ends[n - 1] if n else 0

@@ -128,7 +128,7 @@ def _check_name(asked: str | None, name: str) -> None:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body of a request.
+    """Read the body of a request.
 
     Raises:
         Refused: it has more than `most` bytes, of which no more are read, or takes too long.
@@ -174,8 +174,8 @@ class Delivery:
         return not self._left
 
     async def pieces(self, receive: Any) -> AsyncGenerator[tuple[int, Piece], None]:
-        """Each piece with the number of its text, until all have ended or the client has left; then nothing more is
-        computed for it."""
+        """Yield each piece with the number of its text, until all have ended or the client has left; for one that has
+        left nothing more is computed."""
         watch = asyncio.create_task(self._watch(receive))
         try:
             while self._left and (item := await self._queue.get()):
@@ -217,7 +217,7 @@ class EventStream(Response):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at this address; with port 0 at a free one. It does not listen yet.
+    """Return a socket at this address; with port 0 at a free one. It does not listen yet.
 
     Raises:
         UserError: there is no such address here, or it is taken.
