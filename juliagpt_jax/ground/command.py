@@ -52,6 +52,9 @@ class Parser(argparse.ArgumentParser):
             UserError: a flag that does not exist (with near names) or has no proper value.
         """
         options, rest = self.parse_known_args(arguments)
+        for action in self._actions:
+            if action.metavar in ("DIR", "FILE", "PATH"):
+                setattr(options, action.dest, _at_home(getattr(options, action.dest)))
         options.overrides = [r.removeprefix("--config.") for r in rest if overrides and r.startswith("--config.")]
         for override in options.overrides:
             if "=" not in override:
@@ -61,6 +64,13 @@ class Parser(argparse.ArgumentParser):
                 names = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
                 raise UserError(f"no flag is called {flag.partition('=')[0]}{near(flag.partition('=')[0], names)}")
         return options
+
+
+def _at_home(value: Any) -> Any:
+    """Return a path, or several, with ~ as the home folder: a shell leaves it in --flag=~/x as it is."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
 def ode_values(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ one line.
 
 import ast
 import inspect
+import os
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -116,7 +117,7 @@ def _member(group: Any, name: str, key: str) -> Any:
 
 def _parse(what: str, text: str, wanted: type) -> Any:
     if wanted is str:
-        return text
+        return os.path.expanduser(text) if text.startswith("~/") else text
     if wanted is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if wanted is float:

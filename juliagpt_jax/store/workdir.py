@@ -228,6 +228,7 @@ def find(
     Raises:
         UserError: not a workdir, no checkpoint yet, no such checkpoint, no average, or no ODE layer.
     """
+    check_name(workdir, "--workdir")
     settings = config.read(workdir / "config.json")
     if ode and not settings.model.has_ode:
         flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from juliagpt_jax.ground import command, devices, files, words
+from juliagpt_jax import generate, main
+from juliagpt_jax.ground import command, config_file, devices, files, words
 from juliagpt_jax.ground.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_near_names():
@@ -113,3 +116,15 @@ def test_a_name_that_this_locale_has_otherwise(name, encoding, monkeypatch):
     with pytest.raises(UserError, match=r"--workdir=.*with this locale.*set LC_ALL=C\.UTF-8"):
         files.check_name(Path("/x") / name, "--workdir")
     files.check_name(Path("/x/plain"), "--workdir")
+
+
+def test_home_in_a_flag(monkeypatch):
+    """A shell expands ~ only at the start of a word, and these flags are words that begin with --."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    given = ["--config=~/c.py", "--workdir=~/runs/a", "--config.data.path=~/book.txt", "--config.data.filter=~x"]
+    options = main.parser().parse(given, overrides=True)
+    assert (options.config, options.workdir) == ("/home/somebody/c.py", "/home/somebody/runs/a")
+    settings = config_file.load(str(ROOT / "configs" / "micro.py"), options.overrides)
+    assert settings.data.path == "/home/somebody/book.txt" and settings.data.filter == "~x"
+    asked = generate.parser().parse(["--workdir=~", "--prompt=~/x"])
+    assert asked.workdir == "/home/somebody" and asked.prompt == ["~/x"]
