@@ -302,7 +302,7 @@ def test_the_order(mine, monkeypatch):
     own = dict(vars(sampler))
     exec(order, own)
     monkeypatch.setitem(sampler.ORDERS, "middle_first", own[name])
-    data = settings_of("runs/middle").data
+    data = settings_of("runs/middle_first").data
     chosen = selection.select(corpus.load(data, 16), data, 0, 16)
     plan = selection.plan(chosen, data, 16, 4, 20, 0)
     plain = selection.plan(chosen, settings_of("runs/varied").data, 16, 4, 20, 0)
