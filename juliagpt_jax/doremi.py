@@ -11,7 +11,7 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.ground.knobs.train import DoReMi
 
 

@@ -3,7 +3,8 @@
 Kinds of source, told apart by what lies at the path:
     "schoolroom"                 the embedded corpus
     a folder with train.txt      and val.txt, a passage a line; train_enriched.jsonl and val_enriched.jsonl beside them
-                                 describe the passages, line by line, and may stand alone: then they hold the text too
+                                 describe the passages, line by line, and may stand alone: then they hold the text too;
+                                 a manifest.json, as `prepare` writes it, has the hashes of all of them
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
     a .jsonl file, or a folder of  the last tenth of each file's lines is validation
 
@@ -18,7 +19,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,14 @@ from juliagpt_jax.data import leaks, metadata
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.ground import config, texts
+from juliagpt_jax.ground import config, sealed, texts
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.schoolroom import passages as schoolroom
 
-FORMAT = 3  # of the cache
+FORMAT = 4  # of the cache
 VALIDATION_SHARE = 0.1
+MANIFEST = "manifest.json"  # of a folder that `prepare` wrote
 
 
 class Reading(NamedTuple):
@@ -176,6 +178,8 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
                 f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
             )
     contents = {file: texts.read_bytes(file) for file in files}
+    if not split:
+        _hold_to_manifest(path, contents)
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
     if split and len(files) > 1:
         digest.update(b"each file ends its line")
@@ -185,6 +189,27 @@ def _source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
             cap = data.max_bad if data.on_bad == "skip" else None
             digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
     return digest.hexdigest(), lambda: _files(data, contents, split), said
+
+
+def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> None:
+    """Hold the files of a folder that `prepare` wrote to the hashes in its manifest.json, where there is one.
+
+    Raises:
+        UserError: the manifest is damaged, or a file has other bytes; the text names it.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    out = f"prepare it again, or remove {MANIFEST}, if what stands there is what you want"
+    try:
+        held = sealed.read_json(path)["files"]
+        changed = [file.name for file, raw in contents.items() if held[file.name] != hashlib.sha256(raw).hexdigest()]
+    except sealed.Changed as error:
+        raise UserError(f"config.data.path: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"config.data.path: {path}: not what prepare wrote ({type(error).__name__}); {out}") from error
+    if changed:
+        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {out}")
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:
@@ -366,7 +391,7 @@ def _write_cache(
             with open(folder / f"{name}.{os.getpid()}", "wb") as file:
                 write(file)
             os.replace(folder / f"{name}.{os.getpid()}", folder / name)
-        (folder / f"corpus.json.{os.getpid()}").write_text(json.dumps(facts), encoding="utf-8")
+        (folder / f"corpus.json.{os.getpid()}").write_text(json.dumps(sealed.seal(facts)), encoding="utf-8")
         os.replace(folder / f"corpus.json.{os.getpid()}", folder / "corpus.json")
     except OSError as error:
         print(f"note: the corpus is not cached: {error}", file=sys.stderr)
@@ -381,7 +406,7 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
     if not (folder / "corpus.json").exists():
         return None
     try:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        facts = sealed.read_json(folder / "corpus.json")
         tokenizer = tokenizers.from_dict(facts["tokenizer"])
         train, val = (read_tokens(folder / name, tokenizer.vocab_size) for name in ("train.npy", "val.npy"))
         if facts["fingerprint"] != fingerprint or facts["tokens"] != [_digest(train), _digest(val)]:

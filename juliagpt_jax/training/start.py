@@ -12,7 +12,8 @@ from flax.traverse_util import unflatten_dict
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import new_folder, write_json
+from juliagpt_jax.ground.files import new_folder
+from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
