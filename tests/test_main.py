@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import benchmark, generate
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.models import precision
+from juliagpt_jax.store import manifest
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.training import metrics
 
@@ -146,7 +149,7 @@ def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workd
 
 def test_a_report_with_numbers_that_are_not_finite_is_shown_again(micro, workdir):
     path = workdir / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"truth_share": None, "claims": 0, "perplexity": None}))
+    sealed.write_json(path, sealed.read_json(path) | {"truth_share": None, "claims": 0, "perplexity": None})
     again = succeeds(micro.train(workdir, "--json"))
     assert "nan" in again.out and last_json(again)["perplexity"] is None
 
@@ -359,9 +362,13 @@ def test_generate_says_what_is_in_sight(generated):
 def test_generate_refuses_what_does_not_go_together(clean, generated, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(clean, other)
-    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer = sealed.read_json(other / "tokenizer.json")
     tokenizer["characters"] = tokenizer["characters"][:-1] + "\u4e2d"
-    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    sealed.write_json(other / "tokenizer.json", tokenizer)
+    for step in manifest.steps(other / "checkpoints"):
+        folder = other / "checkpoints" / str(step)
+        write_json(folder / "meta.json", manifest.read_meta(folder) | {"tokenizer": tokenizer})
+        write_json(folder / manifest.MANIFEST, {"files": manifest.hashes(folder)})
     for flags, says in [
         ([f"--draft={other}"], f"--draft={other}: its tokenizer is not the one of {clean}"),
         ([f"--draft={tmp_path}"], "is not the workdir of a run"),

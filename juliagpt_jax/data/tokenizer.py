@@ -325,7 +325,8 @@ def load(path: Path) -> Tokenizer:
     """Read a tokenizer file.
 
     Raises:
-        UserError: it is missing, changed since it was written, not JSON, of an unknown type, or its vocabulary is not one.
+        UserError: it is missing, changed since it was written, not JSON, of an unknown type, or its vocabulary is
+            not one.
     """
     try:
         return from_dict(read_json(path))

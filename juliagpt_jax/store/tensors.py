@@ -48,12 +48,12 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays of a file whose names don't end in one of `but`, as float32, and the file's metadata.
+    """All arrays of a file whose names don't end in one of `but`, as float32, and the file's metadata but for its hash.
 
     The library holds the header to the file's size before anything is allocated; nothing is ever unpickled.
 
     Raises:
-        UserError: it is missing, a pickle, torn or no safetensors file, or holds what are no finite numbers.
+        UserError: as `opened`, or it holds what are no finite numbers.
     """
     arrays = {}
     with opened(path) as file:
@@ -62,7 +62,7 @@ def read(path: Path, but: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], 
             if kind not in READ:
                 raise UserError(f"{path}: {_short(name)} is of type {kind}; weights are {', '.join(READ)}")
             arrays[name] = file.get_tensor(name).astype(np.float32)
-        metadata = file.metadata() or {}
+        metadata = {key: value for key, value in (file.metadata() or {}).items() if key != sealed.KEY}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {_short(name)} holds numbers that are not finite")

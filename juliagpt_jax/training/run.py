@@ -200,7 +200,8 @@ def _read_report(path: Path) -> dict[str, Any]:
     try:
         report = _with_nan(read_json(path))
         describe(report, report["entropy"])
-        return report | {"workdir": report["workdir"], "passages": [*report["passages"]], "wall_s": float(report["wall_s"])}
+        own = {"workdir": report["workdir"], "passages": [*report["passages"]], "wall_s": float(report["wall_s"])}
+        return report | own
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, Changed) as error:
         raise UserError(
             f"{path}: missing or damaged; remove {path.parent / 'DONE'} and run again to write it anew"
