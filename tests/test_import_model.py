@@ -103,6 +103,7 @@ def test_weights_that_do_not_fit_leave_nothing(clean, tmp_path):
     call(export, f"--workdir={clean}", "--format=hf", f"--out={tmp_path / 'out'}")
     facts = json.loads((tmp_path / "out" / "config.json").read_text())
     (tmp_path / "out" / "config.json").write_text(json.dumps(facts | {"intermediate_size": 48}))
+    (tmp_path / "out" / "SHA256SUMS").unlink()
     with pytest.raises(
         UserError, match=r"do not fit the config: block_0/channel/down/kernel: \(64, 16\), .*\(48, 16\)"
     ):

@@ -41,7 +41,10 @@ def check(files: Iterable[Path]) -> dict[str, str]:
         for where, offered in _offered(path):
             own = found[path.name] if len(offered) == 64 else _blob(path)
             if offered != own:
-                raise UserError(f"{path}: damaged: its hash is {own[:16]}..., and {where} has {offered[:16]}...")
+                raise UserError(
+                    f"{path}: changed: its hash is {own[:16]}..., and {where} has {offered[:16]}...; get it again, or "
+                    "remove what offers the hash if you changed the file yourself"
+                )
     return found
 
 
