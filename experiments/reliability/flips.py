@@ -15,7 +15,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -30,7 +29,7 @@ from juliagpt_jax import main as training
 from juliagpt_jax import prepare
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.ground import config, config_file, sealed
-from juliagpt_jax.ground.errors import CommandError
+from juliagpt_jax.ground.errors import CommandError, StorageError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.schoolroom import passages
@@ -58,7 +57,9 @@ def begun(folder, *overrides):
         lambda: build_model(settings, tokenizer.vocab_size).init(jax.random.key(0), np.zeros((1, 2), int))["params"]
     )
     rng = np.random.default_rng(0)
-    params = {path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in flatten_dict(shapes, sep="/").items()}
+    params = {
+        path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in flatten_dict(shapes, sep="/").items()
+    }
     start.begin(folder, settings, params, tokenizer, {}, "random weights")
     return open_run(folder)
 
@@ -74,7 +75,11 @@ def imported(path):
 
 
 def reported(workdir):
-    return runner._result(SimpleNamespace(run=workdir))
+    """What a suite takes from a finished run; what it cannot read is a cell that FAILED, with the reason."""
+    try:
+        return runner._result(SimpleNamespace(run=workdir))
+    except (OSError, ValueError, KeyError) as error:
+        raise StorageError(str(error)) from error
 
 
 def resumed(workdir):
@@ -117,7 +122,7 @@ def kinds(folder):
     yield "metrics.jsonl, resumed", [dense / "metrics.jsonl"], lambda: resumed(dense)
     newest = sorted(p for p in (dense / "checkpoints" / "8").rglob("*") if p.is_file())
     yield "checkpoint", newest, lambda: opened(dense, checkpoint="8")
-    solved = begun(ode, "model.depth=ode", "model.layers=1")
+    solved = begun(ode, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint")
     adaptive = lambda: schedule.choose(solved, {"rtol": 0.01})[0].schedule
     adaptive()
     yield "schedules.json", [ode / "schedules.json"], adaptive
@@ -133,7 +138,9 @@ def kinds(folder):
 def digest(value):
     """Return a hash of a nested value, numbers to the bit."""
     plain = lambda leaf: f"{np.asarray(leaf).dtype}{np.asarray(leaf).shape}" + np.asarray(leaf).tobytes().hex()
-    return hashlib.sha256(repr(jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else plain(leaf), value)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr(jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else plain(leaf), value)).encode()
+    ).hexdigest()
 
 
 def outcome(read, sound):
