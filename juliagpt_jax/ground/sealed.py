@@ -78,4 +78,6 @@ def read_json(path: Path, checked: bool = True) -> Any:
         Changed: it holds something else.
     """
     values = json.loads(path.read_text(encoding="utf-8"))
-    return unseal(values, path) if checked else values
+    if checked or not isinstance(values, dict):
+        return unseal(values, path)
+    return {key: value for key, value in values.items() if key != KEY}
