@@ -122,7 +122,9 @@ def kinds(folder):
     yield "metrics.jsonl, resumed", [dense / "metrics.jsonl"], lambda: resumed(dense)
     newest = sorted(p for p in (dense / "checkpoints" / "8").rglob("*") if p.is_file())
     yield "checkpoint", newest, lambda: opened(dense, checkpoint="8")
-    solved = begun(ode, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint")
+    solver = [*TINY, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint"]
+    run(training, "--config=configs/micro.py", f"--workdir={ode}", *(f"--config.{o}" for o in solver))
+    solved = open_run(ode)
     adaptive = lambda: schedule.choose(solved, {"rtol": 0.01})[0].schedule
     adaptive()
     yield "schedules.json", [ode / "schedules.json"], adaptive
