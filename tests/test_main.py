@@ -141,7 +141,7 @@ def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workd
     }
     again = succeeds(micro.train(workdir, "--json"))
     assert "is done; its report" in again.out and "step 10" not in again.out
-    assert last_json(again) == json.loads((clean / "report.json").read_text())
+    assert last_json(again) == sealed.read_json(clean / "report.json")
     assert before == {
         p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
     }
@@ -169,7 +169,7 @@ def test_a_short_runs_report_is_in_proportion_and_the_same_each_time(micro, clea
         for left in ("DONE", "report.json"):
             (workdir / left).unlink()
         done = succeeds(micro.train(workdir, "train.report_share=0.25"))
-        reports.append(json.loads((workdir / "report.json").read_text()))
+        reports.append(sealed.read_json(workdir / "report.json"))
         assert f"{reports[0]['characters']} of {reports[0]['text_characters']:,} characters, evenly" in done.out, name
     clocks = {"wall_s", "compile_s", "chars_per_s", "peak_memory_bytes", "step_memory_bytes"}
     one, two = ({k: v for k, v in report.items() if k not in clocks} for report in reports)
