@@ -60,7 +60,7 @@ def test_the_hash_that_the_user_gives_is_held(again, micro, tmp_path):
     out = again.parent / "out"
     weights = out if out.is_file() else out / "model.safetensors"
     flags = [f"--source={out}", f"--workdir={tmp_path / 'new'}", *micro.flags[:1], *TRAINING]
-    with pytest.raises(UserError, match="--sha256=00: the hash of .* is [0-9a-f]{64}$"):
+    with pytest.raises(UserError, match=r"--sha256=00: the hash of .* is [0-9a-f]{64}$"):
         call(import_model, *flags, "--sha256=00", overrides=True)
     assert not (tmp_path / "new").exists()
     sound = hashlib.sha256(weights.read_bytes()).hexdigest()
