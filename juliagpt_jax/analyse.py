@@ -10,7 +10,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from juliagpt_jax.ground import command, devices, files
+from juliagpt_jax.ground import command, devices, files, sealed
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
         print(f"{each.workdir}: {seen['bpc']:.4f} bits per character, {len(seen['samples'])} samples", flush=True)
     plots = analysis.draw(runs, maps, out)
     values = {"effort": vars(effort), "runs": runs}
-    files.write_json(out / "analysis.json", values)
+    sealed.write_json(out / "analysis.json", values)
     files.write_text(out / "analysis.md", analysis.page(runs, effort, plots))
     print(f"{out}: {', '.join(['analysis.md', 'analysis.json', *plots])}")
     if options.json:

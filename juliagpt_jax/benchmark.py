@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.models import precision
-    from juliagpt_jax.store.workdir import processor
+    from juliagpt_jax.store.machine import processor
     from juliagpt_jax.study import speed
     from juliagpt_jax.training import run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.ground.knobs.train import DoReMi
+from juliagpt_jax.ground.sealed import write_json
 
 
 def parser() -> command.Parser:

@@ -6,11 +6,11 @@ python -m juliagpt_jax.generate --workdir=small.safetensors --prompt="the nature
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.sealed import Changed, read_json
 
 PACKED = ("ternary", "int8")
 
@@ -67,10 +67,10 @@ def main(options: argparse.Namespace) -> None:
 def _report(workdir: Path) -> dict:
     """Read the report that the run wrote at its end; {} before that."""
     try:
-        return json.loads((workdir / "report.json").read_text(encoding="utf-8"))
+        return read_json(workdir / "report.json")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, Changed) as error:
         raise UserError(
             f"{workdir / 'report.json'}: damaged ({error}); remove it, and the model card goes without"
         ) from error

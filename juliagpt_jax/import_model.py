@@ -27,6 +27,9 @@ def parser() -> command.Parser:
         "--config", required=True, metavar="FILE", help="all knobs but the model's, which the source has"
     )
     flags.add_argument("--context", type=int, default=0, metavar="N", help="see fewer tokens than the source's model")
+    flags.add_argument(
+        "--sha256", metavar="HEX", help="refuse the source where this is not the SHA-256 of its .safetensors file"
+    )
     return flags
 
 
@@ -43,6 +46,9 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store import export  # no device is touched before everything is read and checked
 
     given = export.read(source)
+    weights = [own for name, own in given.hashes.items() if name.endswith(".safetensors")] or [*given.hashes.values()]
+    if options.sha256 and options.sha256.lower() not in weights:
+        raise UserError(f"--sha256={options.sha256}: the hash of {source} is {', '.join(weights)}")
     dropout = values["model"]["dropout"]
     values["model"] |= given.fields | {"dropout": dropout}
     if asked:
@@ -65,7 +71,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.training import run, start
 
     run.check(settings)
-    start.begin(workdir, settings, given.params, given.tokenizer, given.meta, str(source))
+    start.begin(workdir, settings, given.params, given.tokenizer, given.meta, str(source), given.hashes)
     model, count = settings.model, sum(array.size for array in given.params.values())
     print(
         f"{workdir}: {count:,} parameters from {source}: {model.layers} x {model.width}, context {model.context}, "

@@ -73,7 +73,7 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.ground.files import write_json, write_text
     from juliagpt_jax.models.parameters import count
-    from juliagpt_jax.store.workdir import describe_run
+    from juliagpt_jax.store.machine import describe_run
     from juliagpt_jax.study import parity, parity_page
 
     pair = parity.Pair(settings, corpora.load(settings.data, settings.model.context))

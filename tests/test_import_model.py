@@ -1,5 +1,6 @@
 """The way out and in, by the commands: a model comes back as a workdir that writes, is measured and trains on."""
 
+import hashlib
 import json
 import shutil
 
@@ -48,7 +49,22 @@ def test_the_same_model(again, clean):
     for path, leaf in leaves(before).items():
         np.testing.assert_array_equal(leaves(after)[path], leaf)
     assert after.config.model == before.config.model and after.config.train.steps == 6
-    assert json.loads((again / "run.json").read_text())["imported"].endswith("out")
+    facts = json.loads((again / "run.json").read_text())
+    assert facts["imported"].endswith("out")
+    out = again.parent / "out"
+    files = [out] if out.is_file() else [out / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
+    assert facts["imported_sha256"] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_the_hash_that_the_user_gives_is_held(again, micro, tmp_path):
+    out = again.parent / "out"
+    weights = out if out.is_file() else out / "model.safetensors"
+    flags = [f"--source={out}", f"--workdir={tmp_path / 'new'}", *micro.flags[:1], *TRAINING]
+    with pytest.raises(UserError, match=r"--sha256=00: the hash of .* is [0-9a-f]{64}$"):
+        call(import_model, *flags, "--sha256=00", overrides=True)
+    assert not (tmp_path / "new").exists()
+    sound = hashlib.sha256(weights.read_bytes()).hexdigest()
+    call(import_model, *flags, f"--sha256={sound.upper()}", overrides=True)
 
 
 @pytest.mark.parametrize("again", ["hf"], indirect=True)
@@ -103,6 +119,7 @@ def test_weights_that_do_not_fit_leave_nothing(clean, tmp_path):
     call(export, f"--workdir={clean}", "--format=hf", f"--out={tmp_path / 'out'}")
     facts = json.loads((tmp_path / "out" / "config.json").read_text())
     (tmp_path / "out" / "config.json").write_text(json.dumps(facts | {"intermediate_size": 48}))
+    (tmp_path / "out" / "SHA256SUMS").unlink()
     with pytest.raises(
         UserError, match=r"do not fit the config: block_0/channel/down/kernel: \(64, 16\), .*\(48, 16\)"
     ):
@@ -119,4 +136,4 @@ def test_in_processes_of_their_own(clean, micro, says, tmp_path):
         file.truncate(1000)
     done = micro.run("import_model", f"--source={out}", f"--workdir={tmp_path / 'run'}", *TRAINING)
     assert done.returncode == 2
-    says(done, "model.safetensors: not a safetensors file, or a torn one")
+    says(done, "model.safetensors: changed: its hash is")

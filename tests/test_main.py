@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import benchmark, generate
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.models import precision
+from juliagpt_jax.store import manifest
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.study import speed, speed_table
 from juliagpt_jax.training import metrics
@@ -139,7 +142,7 @@ def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workd
     }
     again = succeeds(micro.train(workdir, "--json"))
     assert "is done; its report" in again.out and "step 10" not in again.out
-    assert last_json(again) == json.loads((clean / "report.json").read_text())
+    assert last_json(again) == sealed.read_json(clean / "report.json")
     assert before == {
         p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
     }
@@ -147,7 +150,7 @@ def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workd
 
 def test_a_report_with_numbers_that_are_not_finite_is_shown_again(micro, workdir):
     path = workdir / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"truth_share": None, "claims": 0, "perplexity": None}))
+    sealed.write_json(path, sealed.read_json(path) | {"truth_share": None, "claims": 0, "perplexity": None})
     again = succeeds(micro.train(workdir, "--json"))
     assert "nan" in again.out and last_json(again)["perplexity"] is None
 
@@ -167,7 +170,7 @@ def test_a_short_runs_report_is_in_proportion_and_the_same_each_time(micro, clea
         for left in ("DONE", "report.json"):
             (workdir / left).unlink()
         done = succeeds(micro.train(workdir, "train.report_share=0.25"))
-        reports.append(json.loads((workdir / "report.json").read_text()))
+        reports.append(sealed.read_json(workdir / "report.json"))
         assert f"{reports[0]['characters']} of {reports[0]['text_characters']:,} characters, evenly" in done.out, name
     clocks = {"wall_s", "compile_s", "chars_per_s", "peak_memory_bytes", "step_memory_bytes"}
     one, two = ({k: v for k, v in report.items() if k not in clocks} for report in reports)
@@ -360,9 +363,13 @@ def test_generate_says_what_is_in_sight(generated):
 def test_generate_refuses_what_does_not_go_together(clean, generated, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(clean, other)
-    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer = sealed.read_json(other / "tokenizer.json")
     tokenizer["characters"] = tokenizer["characters"][:-1] + "\u4e2d"
-    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    sealed.write_json(other / "tokenizer.json", tokenizer)
+    for step in manifest.steps(other / "checkpoints"):
+        folder = other / "checkpoints" / str(step)
+        write_json(folder / "meta.json", manifest.read_meta(folder) | {"tokenizer": tokenizer})
+        write_json(folder / manifest.MANIFEST, {"files": manifest.hashes(folder)})
     for flags, says in [
         ([f"--draft={other}"], f"--draft={other}: its tokenizer is not the one of {clean}"),
         ([f"--draft={tmp_path}"], "is not the workdir of a run"),

@@ -11,6 +11,7 @@ import pytest
 from juliagpt_jax import influence, score
 from juliagpt_jax.evaluation import chunk_scores
 from juliagpt_jax.evaluation import influence as influences
+from juliagpt_jax.ground import sealed
 
 ROOT = Path(__file__).parents[1]
 # Every command that reads a model, with what it needs beside --workdir.
@@ -104,7 +105,9 @@ def folders(clean, tmp_path_factory):
     shutil.rmtree(made["begun"] / "checkpoints")
     (made["lost"] / "tokenizer.json").unlink()
     config = made["moved"] / "config.json"
-    config.write_text(config.read_text().replace("/text.txt", "/elsewhere/text.txt"))
+    values = sealed.read_json(config)
+    values["data"]["path"] = values["data"]["path"].replace("/text.txt", "/elsewhere/text.txt")
+    sealed.write_json(config, values)
     (made["held"] / ".lock").write_text("process 1 on elsewhere, started then\n")
     return made
 

@@ -54,7 +54,7 @@ def main() -> None:
     from juliagpt_jax.evaluation import chunk_scores, cost
     from juliagpt_jax.inference import scoring
     from juliagpt_jax.models.parameters import count
-    from juliagpt_jax.store.workdir import describe_run
+    from juliagpt_jax.store.machine import describe_run
     from juliagpt_jax.study import plots, tables
     from juliagpt_jax.study.retraining import Retrainer
 

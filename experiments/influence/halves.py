@@ -57,7 +57,7 @@ def main() -> None:
     from juliagpt_jax.data.tokenizer import CharTokenizer
     from juliagpt_jax.evaluation import chunk_scores, influence
     from juliagpt_jax.schoolroom import passages as schoolroom
-    from juliagpt_jax.store.workdir import processor
+    from juliagpt_jax.store.machine import processor
     from juliagpt_jax.study import retraining
     from juliagpt_jax.training.schedules import learning_rate
 

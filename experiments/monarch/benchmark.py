@@ -196,7 +196,7 @@ def main() -> None:
 
     import jax
 
-    from juliagpt_jax.store.workdir import processor
+    from juliagpt_jax.store.machine import processor
 
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (

@@ -19,7 +19,7 @@ import numpy as np
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file, devices
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.store.workdir import processor
+from juliagpt_jax.store.machine import processor
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh
 from juliagpt_jax.training.optimizers import OPTIMIZERS

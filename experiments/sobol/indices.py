@@ -42,7 +42,7 @@ def main() -> None:
     from juliagpt_jax.data.tokenizer import CharTokenizer
     from juliagpt_jax.evaluation import chunk_scores
     from juliagpt_jax.inference import scoring
-    from juliagpt_jax.store.workdir import processor
+    from juliagpt_jax.store.machine import processor
     from juliagpt_jax.study.retraining import Retrainer
 
     options.out.mkdir(parents=True, exist_ok=True)

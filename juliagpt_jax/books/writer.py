@@ -14,6 +14,7 @@ from typing import Any
 
 from juliagpt_jax.books import deduplication, pipeline, summary
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 
 FORMAT = 1  # of the folder; raised when its files change their meaning
 MANIFEST = "manifest.json"
@@ -40,9 +41,9 @@ def check(out: Path, source: str, options: pipeline.Options, force: bool) -> Non
                 "take an empty or a new folder"
             )
         try:
-            old = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+            old = read_json(out / MANIFEST)
             same = (old["format"], old["source"], old["options"]) == (FORMAT, source, _options(options))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, Changed):
             same = False
         if not same and not force:
             raise UserError(
@@ -80,7 +81,7 @@ def write(
         _write_set(new, name, corpus)
     manifest = _manifest(new, source, corpus, options, notes)
     summary.write(new, manifest, corpus)
-    (new / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(new / MANIFEST, manifest, ascii_only=False)
     for file in [*new.rglob("*"), new]:
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)

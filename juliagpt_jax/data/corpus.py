@@ -20,11 +20,11 @@ from juliagpt_jax.data import leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-FORMAT = 3  # of the cache
+FORMAT = 4  # of the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _write_cache(
             with open(folder / f"{name}.{os.getpid()}", "wb") as file:
                 write(file)
             os.replace(folder / f"{name}.{os.getpid()}", folder / name)
-        (folder / f"corpus.json.{os.getpid()}").write_text(json.dumps(facts), encoding="utf-8")
+        (folder / f"corpus.json.{os.getpid()}").write_text(json.dumps(sealed.seal(facts)), encoding="utf-8")
         os.replace(folder / f"corpus.json.{os.getpid()}", folder / "corpus.json")
     except OSError as error:
         print(f"note: the corpus is not cached: {error}", file=sys.stderr)
@@ -195,7 +195,7 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
     if not (folder / "corpus.json").exists():
         return None
     try:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        facts = sealed.read_json(folder / "corpus.json")
         tokenizer = tokenizers.from_dict(facts["tokenizer"])
         train, val = (read_tokens(folder / name, tokenizer.vocab_size) for name in ("train.npy", "val.npy"))
         if facts["fingerprint"] != fingerprint or facts["tokens"] != [_digest(train), _digest(val)]:

@@ -6,13 +6,13 @@ data.phase_weights  trivium:0.4, quadrivium:0.35, philosophy:0.25       (or a .j
 """
 
 import dataclasses
-import json
 import math
 import operator
 import re
 from pathlib import Path
 from typing import Any
 
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 
 COMPARISONS = {
@@ -96,7 +96,7 @@ def parse_weights(text: str, by: str) -> dict[str, float]:
     if text.strip().endswith(".json"):
         path = Path(text.strip())
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = sealed.read_json(path)
             pairs, of = list(values["weights"].items()), values["by"]
         except OSError as error:
             raise UserError(f"config.data.phase_weights: {path}: {error.strerror}") from error

@@ -3,13 +3,14 @@
 Kinds of source, told apart by what lies at the path:
     "schoolroom"                 the embedded corpus
     a folder with train.txt      and val.txt, a passage a line; train_enriched.jsonl and val_enriched.jsonl beside them
-                                 describe the passages, line by line, and may stand alone: then they hold the text too
+                                 describe the passages, line by line, and may stand alone: then they hold the text too;
+                                 a manifest.json, as `prepare` writes it, has the hashes of all of them
     a .txt file, or a folder of  the last tenth of each file, by position, is validation
     a .jsonl file, or a folder of  the last tenth of each file's lines is validation
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,12 @@ import numpy as np
 from juliagpt_jax.data import metadata
 from juliagpt_jax.data.metadata import Chunks, Column
 from juliagpt_jax.data.tokenizer import CharTokenizer
-from juliagpt_jax.ground import config, texts
+from juliagpt_jax.ground import config, sealed, texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.schoolroom import passages as schoolroom
 
 VALIDATION_SHARE = 0.1
+MANIFEST = "manifest.json"  # of a folder that `prepare` wrote
 
 
 class Reading(NamedTuple):
@@ -91,6 +93,8 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
                 f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
             )
     contents = {file: texts.read_bytes(file) for file in files}
+    if not split:
+        _hold_to_manifest(path, contents)
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
     if split and len(files) > 1:
         digest.update(b"each file ends its line")
@@ -100,6 +104,27 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
             cap = data.max_bad if data.on_bad == "skip" else None
             digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
     return digest.hexdigest(), lambda: _files(data, contents, split), said
+
+
+def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> None:
+    """Hold the files of a folder that `prepare` wrote to the hashes in its manifest.json, where there is one.
+
+    Raises:
+        UserError: the manifest is damaged, or a file has other bytes; the text names it.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    out = f"prepare it again, or remove {MANIFEST}, if what stands there is what you want"
+    try:
+        held = sealed.read_json(path)["files"]
+        changed = [file.name for file, raw in contents.items() if held[file.name] != hashlib.sha256(raw).hexdigest()]
+    except sealed.Changed as error:
+        raise UserError(f"config.data.path: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"config.data.path: {path}: not what prepare wrote ({type(error).__name__}); {out}") from error
+    if changed:
+        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {out}")
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:

@@ -9,7 +9,7 @@ import numpy as np
 
 from juliagpt_jax.data import folding
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.ground.words import near
 
 
@@ -325,15 +325,18 @@ def load(path: Path) -> Tokenizer:
     """Read a tokenizer file.
 
     Raises:
-        UserError: it is missing, not JSON, of an unknown type, or its vocabulary is not one.
+        UserError: it is missing, changed since it was written, not JSON, of an unknown type, or its vocabulary is
+            not one.
     """
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return from_dict(read_json(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except Changed:
+        raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a tokenizer file: {type(error).__name__}: {error}") from error

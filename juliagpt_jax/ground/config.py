@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import constraints
+from juliagpt_jax.ground import constraints, sealed
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.knobs.data import Data as Data  # named here too: readers know the groups as config.Model, ...
 from juliagpt_jax.ground.knobs.model import Model as Model
@@ -114,10 +114,10 @@ def read(path: Path) -> Config:
     """The config saved in a workdir; or, where the workdir is a file, in that packed model (store/packed.py).
 
     Raises:
-        UserError: the file is missing or not a config of this version.
+        UserError: the file is missing, was changed since it was written, or is not a config of this version.
     """
     try:
-        return _moved(of_dict(json.loads(path.read_text(encoding="utf-8"))), path.parent)
+        return _moved(of_dict(sealed.read_json(path)), path.parent)
     except NotADirectoryError:
         return _of_file(path.parent)
     except FileNotFoundError as error:

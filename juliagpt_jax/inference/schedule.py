@@ -6,7 +6,6 @@ text, and the steps that it took are kept. Evaluation and decoding use them for 
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ import numpy as np
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import NumericalError, UserError
-from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground.sealed import read_json, write_json
 from juliagpt_jax.inference.scoring import spread
 from juliagpt_jax.models import build
 from juliagpt_jax.models.depth import ODE, adaptive, evaluations, layers
@@ -164,7 +163,7 @@ def _stored(run: Run, found: Model) -> Schedule:
     path = run.workdir / "schedules.json"
     key = f"step {run.step}{' averaged' if run.averaged else ''}, {found.config.ode.solver}, {found.config.ode.rtol:g}"
     try:
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = read_json(path) if path.exists() else {}
         if key in known:
             return _checked(known[key], found.config.layers)
     except (OSError, ValueError, TypeError, AttributeError) as error:

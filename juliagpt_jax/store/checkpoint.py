@@ -124,7 +124,7 @@ class Checkpoints:
         losses = {}
         for step in self.steps():
             try:
-                loss = read_meta(self.folder / str(step))["val_loss"]
+                loss = read_meta(self.folder / str(step)).get("val_loss")
             except Damaged:
                 continue
             if loss is not None:  # saved on a signal, between two evaluations, or not finite

@@ -13,7 +13,7 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import new_folder
 from juliagpt_jax.models import roles
-from juliagpt_jax.store import card, gguf, hf, packed, tensors
+from juliagpt_jax.store import card, gguf, hf, offered, packed, tensors
 from juliagpt_jax.store.families import Arrays
 from juliagpt_jax.store.run import Run
 
@@ -36,12 +36,14 @@ class Given(NamedTuple):
         fields: knobs of `config.Model`.
         params: by path, float32.
         meta: what a checkpoint says beside the config.
+        hashes: SHA-256 of the files that it was read from, by name.
     """
 
     fields: dict[str, Any]
     params: dict[str, np.ndarray]
     tokenizer: Any
     meta: dict[str, Any]
+    hashes: dict[str, str]
 
 
 def export(run: Run, kind: str, out: Path, precision: str, report: dict[str, Any]) -> None:
@@ -109,11 +111,12 @@ def read(source: Path) -> Given:
     """Read a model from outside: a folder as transformers writes it, or a file of `--format=safetensors`.
 
     Raises:
-        UserError: neither, or torn, or it contradicts itself.
+        UserError: neither, or torn, or it contradicts itself, or a hash that comes with it (store/offered.py).
     """
+    hashes = offered.check(hf.files(source) if source.is_dir() else [source])
     if source.is_dir():
         fields, params, tokenizer = hf.read(source)
-        return Given(fields, params, tokenizer, {})
+        return Given(fields, params, tokenizer, {}, hashes)
     if tensors.metadata(source).get("format") == packed.FORMAT:
         raise UserError(f"{source} is a packed model, which trains no further; --workdir={source} runs it as it is")
     arrays, metadata = tensors.read(source)
@@ -133,7 +136,7 @@ def read(source: Path) -> Given:
         blocks = {roles.layer(path) for path in arrays} - {None}
         if len(blocks) != model.layers:  # seen here, before anything is built from the config
             raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
-    return Given(dataclasses.asdict(model), arrays, tokenizer, kept)
+    return Given(dataclasses.asdict(model), arrays, tokenizer, kept, hashes)
 
 
 def with_context(settings: config.Config, given: Given, context: int) -> tuple[config.Config, Given]:

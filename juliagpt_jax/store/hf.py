@@ -15,7 +15,7 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json, write_text
-from juliagpt_jax.store import families, tensors
+from juliagpt_jax.store import families, offered, tensors
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,6 +42,13 @@ def write(
     takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
     write_json(folder / "tokenizer_config.json", named_class | takes)
     write_text(folder / "README.md", card)
+    offered.write_sums(folder)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files of a folder that decide what is read of it, those that are there."""
+    named = ("config.json", "tokenizer.json", INDEX)
+    return sorted([*(path for name in named if (path := folder / name).is_file()), *folder.glob("*.safetensors")])
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
@@ -95,6 +102,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
             tensors.refuse_pickle(pickle)
     arrays: dict[str, np.ndarray] = {}
     for name in names:
+        offered.refuse_pointer(folder / name)
         arrays |= tensors.read(folder / name, families.BUFFERS)[0]
     return arrays
 

@@ -3,6 +3,7 @@
 Imports nothing heavy, so that a command refuses a bad workdir before JAX is imported.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -26,19 +27,23 @@ def steps(folder: Path) -> list[int]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the meta.json of a step.
+    """Return the meta.json of a step, which is held to the hash that its manifest has of it.
 
     Raises:
-        Damaged: missing, torn, of another format, or of another step than the folder's name says.
+        Damaged: missing, torn, changed, of another format, or of another step than the folder's name says.
     """
+    held = _named(folder).get("meta.json")
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        raw = (folder / "meta.json").read_bytes()
+        if held != (len(raw), hashlib.sha256(raw).hexdigest()):
+            raise Damaged("meta.json has other bytes")
+        meta = json.loads(raw.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"meta.json: {type(error).__name__}") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise Damaged(f"meta.json is not of format {FORMAT}")
-    if str(meta["step"]) != folder.name:
-        raise Damaged(f"it is a copy of step {meta['step']}")
+    if str(meta.get("step")) != folder.name:
+        raise Damaged(f"it is a copy of step {meta.get('step')}")
     return meta
 
 
@@ -48,11 +53,7 @@ def verify(folder: Path) -> None:
     Raises:
         Damaged: a file is missing, added, cut or changed, or the manifest names something outside the folder.
     """
-    try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        named = {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise Damaged(f"{MANIFEST} missing or torn") from error
+    named = _named(folder)
     for name in named:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
@@ -71,6 +72,15 @@ def verify(folder: Path) -> None:
                 raise Damaged(f"{name} has other bytes")
         except OSError as error:
             raise Damaged(f"{name}: {error.strerror}") from error
+
+
+def _named(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return size and SHA-256 of every file by its name in the manifest."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise Damaged(f"{MANIFEST} missing or torn") from error
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -1,15 +1,13 @@
 """The folder a run leaves behind: who may write in it, and how the other commands open it."""
 
+import contextlib
 import dataclasses
 import fcntl
-import importlib.metadata
 import os
-import platform
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +16,9 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import check_name, write_json
+from juliagpt_jax.ground.files import check_name
 from juliagpt_jax.ground.knobs.names import modern
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps
 from juliagpt_jax.store.run import Run, refuse_packed
 
@@ -150,46 +149,6 @@ def _to_train_on(workdir: Path) -> str:
     )
 
 
-def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
-    """Return versions, commit, device and seed: where numbers came from, for run.json and every checkpoint."""
-    names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
-    return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
-        "commit": _commit(),
-        "device": f"{len(devices)} x {devices[0].device_kind}",
-        "platform": devices[0].platform,
-        "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
-        "seed": seed,
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # this package, run from its folder
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
-
-
-def _commit() -> str:
-    here = Path(__file__).resolve().parent
-    try:
-        run = lambda *args: (
-            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
-        )
-        return run("rev-parse", "HEAD").strip() + ("+changes" if run("status", "--porcelain", "-uno").strip() else "")
-    except (OSError, subprocess.SubprocessError):
-        return "not a git checkout"
-
-
 @dataclasses.dataclass(frozen=True)
 class Found:
     """A trained model on the disk that was looked at and not loaded: what can be refused without JAX has been.
@@ -226,10 +185,11 @@ def find(
         ode: see `Found`.
 
     Raises:
-        UserError: not a workdir, no checkpoint yet, no such checkpoint, no average, or no ODE layer.
+        UserError: not a workdir, or one whose config or tokenizer is not that of its checkpoint; no checkpoint yet, no
+            such checkpoint, no average, or no ODE layer.
     """
     check_name(workdir, "--workdir")
-    settings = config.read(workdir / "config.json")
+    settings = _settings(workdir)
     if ode and not settings.model.has_ode:
         flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
         raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")
@@ -239,6 +199,12 @@ def find(
         return Found(workdir, settings, None, checkpoint, averaged, (), ode)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
     folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
+    meta = _newest_meta(folders)
+    if meta and "tokenizer" in meta and meta["tokenizer"] != tokenizer.to_dict():
+        raise UserError(
+            f"{workdir / 'tokenizer.json'} is not the tokenizer that its checkpoints were trained with; put a sound "
+            "copy back, or remove it: the run's own command (main) writes it anew"
+        )
     if averaged and not (settings.train.ema or settings.train.tail):
         raise UserError(f"{workdir}: was trained without --config.train.ema or .tail, so it has no averaged weights")
     return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
@@ -283,6 +249,55 @@ def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = F
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)
     raise AssertionError("unreachable: there is at least one folder")
+
+
+def _settings(workdir: Path) -> config.Config:
+    """Return the config of a workdir, held to what its checkpoint was trained with.
+
+    Raises:
+        UserError: as `config.read`, or a key that decides what the model is differs; the text lists them.
+    """
+    path = workdir / "config.json"
+    changed: Changed | None = None
+    try:
+        settings = config.read(path)
+    except Changed as error:
+        changed = error
+        try:
+            settings = config.of_dict(read_json(path, checked=False))
+        except (ValueError, AttributeError, TypeError, UserError):
+            raise changed from None
+    if workdir.is_file():
+        return settings
+    meta = _newest_meta([workdir / "checkpoints" / str(step) for step in reversed(steps(workdir / "checkpoints"))])
+    rows = differs(meta, settings) if meta else []
+    if rows:
+        raise UserError(
+            f"{path} is not the config that its checkpoints were trained with ({'; '.join(rows)}); put the old values "
+            "back, or remove it: the run's own command (main) writes it anew"
+        )
+    if changed:
+        raise changed
+    return settings
+
+
+def differs(meta: Mapping[str, Any], settings: config.Config) -> list[str]:
+    """Return what a checkpoint was trained with and a config has otherwise: "model.heads: 3 -> 2"."""
+    rounding = config.to_dict(settings)
+    trained = meta["data"] is not None  # else it is a model from outside
+    old = modern(meta["config"])
+    for key in FREE_WITHOUT_DROPOUT:  # the trainer settles them for the devices that it finds
+        group, name = key.split(".")
+        rounding[group][name] = old[group][name]
+    return held(old, config.build(rounding), trained)
+
+
+def _newest_meta(folders: Iterable[Path]) -> dict[str, Any] | None:
+    """Return what the first of some checkpoints with a sound meta.json says; None where none has."""
+    for folder in folders:
+        with contextlib.suppress(Damaged):
+            return read_meta(folder)
+    return None
 
 
 def _checkpoints(workdir: Path, wanted: str, steps: list[int]) -> list[Path]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground.command import duration, finite
-from juliagpt_jax.ground.errors import Stopped, StorageError
-from juliagpt_jax.ground.files import write_json, write_text
+from juliagpt_jax.ground.errors import CommandError, Stopped, StorageError
+from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 
@@ -166,8 +167,8 @@ class Runner:
         cell.folder.mkdir(parents=True, exist_ok=True)
         marker = cell.folder / "recipe.json"
         try:
-            mine = cell.made_by(json.loads(marker.read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError):
+            mine = cell.made_by(read_json(marker))
+        except (OSError, ValueError, AttributeError, Changed):
             mine = False
         if not mine:
             shutil.rmtree(cell.folder)  # what is there belongs to another version of the suite
@@ -217,7 +218,7 @@ class Runner:
         if not error:
             try:
                 row |= _result(cell)
-            except (OSError, ValueError, KeyError) as failure:
+            except (OSError, ValueError, KeyError, CommandError) as failure:
                 error = f"its results cannot be read: {type(failure).__name__}: {failure}"
         if error:
             row |= {"status": "FAILED", "error": error}
@@ -282,7 +283,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _result(cell: Cell) -> dict[str, Any]:
-    report, facts = (json.loads((cell.run / f"{n}.json").read_text(encoding="utf-8")) for n in ("report", "run"))
+    report, facts = (read_json(cell.run / f"{n}.json") for n in ("report", "run"))
     rows = metrics.read(cell.run / "metrics.jsonl")
     speeds = [(r["tokens_per_s"], r["step_s"]) for r in rows if r.get("tokens_per_s")]
     return {

@@ -165,7 +165,8 @@ class Events:
             self._once("writing a sample; the first time that is compiled")
             self.say(self.sample(state))
         if self._saves(step) or stopping:  # comes last: a run that resumes here writes nothing of this step again
-            self.checkpoints.save(step, items(state), meta | {"val_loss": val_loss} | self._schedule_of(state))
+            own = {"val_loss": val_loss, "metrics": self._metrics.fingerprint()}
+            self.checkpoints.save(step, items(state), meta | own | self._schedule_of(state))
         self._mark = (time.perf_counter(), step)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:

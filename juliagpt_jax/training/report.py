@@ -76,7 +76,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
 
 def _course(events: Events, text: int, skipped: int) -> reading.Course:
     """Read the course of training from metrics.jsonl."""
-    train, rows = events.config.train, metrics.read(events.workdir / "metrics.jsonl")
+    train, rows = events.config.train, metrics.read(events.workdir / "metrics.jsonl", checked=False)
     of_train, of_val = (math.log(2) * density for density in events.corpus.characters_per_token)
     curve = lambda key, bits: [
         (row["step"], math.nan if row[key] is None else row[key] / bits) for row in rows if key in row

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import sys
 import time
@@ -15,14 +14,17 @@ import jax
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
 from juliagpt_jax.evaluation import ceilings
+from juliagpt_jax.evaluation.report import describe
 from juliagpt_jax.ground import command, config, devices, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
-from juliagpt_jax.ground.files import write_json, write_text
+from juliagpt_jax.ground.files import write_text
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.parameters import count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
-from juliagpt_jax.store.workdir import Lock, describe_run, settle_config
+from juliagpt_jax.store.machine import describe_run
+from juliagpt_jax.store.workdir import Lock, settle_config
 from juliagpt_jax.training import metrics, optimizers, schedules, together
 from juliagpt_jax.training.loop import Trainer
 
@@ -191,11 +193,24 @@ def _estimate(flops: float) -> str:
 
 
 def _read_report(path: Path) -> dict[str, Any]:
-    """The report of a finished run; null stands for a number that is not finite."""
-    nan = lambda values: {k: math.nan if v is None else v for k, v in values.items()}
+    """The report of a finished run; null stands for a number that is not finite.
+
+    Raises:
+        UserError: it is missing, torn or changed, or one without a hash lacks what a report says.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=nan)
-    except (OSError, ValueError) as error:
+        report = _with_nan(read_json(path))
+        describe(report, report["entropy"])
+        own = {"workdir": report["workdir"], "passages": [*report["passages"]], "wall_s": float(report["wall_s"])}
+        return report | own
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, Changed) as error:
         raise UserError(
             f"{path}: missing or damaged; remove {path.parent / 'DONE'} and run again to write it anew"
         ) from error
+
+
+def _with_nan(values: Any) -> Any:
+    """Return values from JSON with NaN where null is the value of a key."""
+    if isinstance(values, dict):
+        return {key: math.nan if value is None else _with_nan(value) for key, value in values.items()}
+    return [_with_nan(value) for value in values] if isinstance(values, list) else values

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,12 +13,13 @@ from flax.traverse_util import unflatten_dict
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import new_folder, write_json
+from juliagpt_jax.ground.files import new_folder
+from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store.checkpoint import Checkpoints
-from juliagpt_jax.store.workdir import describe_run
+from juliagpt_jax.store.machine import describe_run
 from juliagpt_jax.training.state import initial_state, items
 
 
@@ -28,12 +30,14 @@ def begin(
     tokenizer: Any,
     meta: dict[str, Any],
     source: str,
+    hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Make a workdir that holds these weights (by path) as if it had trained 0 steps; `main` goes on from there.
 
     Args:
         meta: what its checkpoint says beside what every checkpoint says.
         source: where they came from.
+        hashes: SHA-256 of the files that they were read from, by name.
 
     Raises:
         UserError: something is at the workdir, or the weights are not those of the model that the config describes.
@@ -44,7 +48,7 @@ def begin(
     with new_folder(workdir, "--workdir") as folder:
         weights = unflatten_dict({path: jnp.asarray(array) for path, array in params.items()}, sep="/")
         state = initial_state(settings, model, weights)
-        facts = describe_run(settings.seed, jax.devices()) | {"imported": source}
+        facts = describe_run(settings.seed, jax.devices()) | {"imported": source, "imported_sha256": dict(hashes)}
         write_json(folder / "config.json", config.to_dict(settings))
         write_json(folder / "run.json", facts)
         tokenizers.save(tokenizer, folder / "tokenizer.json")

@@ -1,6 +1,7 @@
 """From any path to two token arrays, or to one line that says why not; and a damaged cache is never used."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, read_tokens
 from juliagpt_jax.data.reading import read_text
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
-from juliagpt_jax.ground import config_file
+from juliagpt_jax.ground import config_file, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -410,3 +411,29 @@ def test_home_behind_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text("abcd" * 50)
     assert texts(load(data("~/a.txt"), 8))[0] == "abcd" * 45
+
+
+def test_a_prepared_folder_is_held_to_its_manifest(tmp_path):
+    row = lambda n, difficulty: json.dumps({"text": f"passage {n} of some text", "difficulty": difficulty}) + "\n"
+    for side, numbers in [("train", range(40)), ("val", range(40, 50))]:
+        (tmp_path / f"{side}.txt").write_text("".join(f"passage {n} of some text\n" for n in numbers))
+        (tmp_path / f"{side}_enriched.jsonl").write_text("".join(row(n, 0.212) for n in numbers))
+    files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in tmp_path.iterdir()}
+    sealed.write_json(tmp_path / "manifest.json", {"files": files})
+    read = lambda: load(data(tmp_path, max_leak=1.0, unknown="skip"), 8)
+    assert set(read().train_chunks.columns["difficulty"]) == {0.212}
+    path = tmp_path / "train_enriched.jsonl"
+    sound = path.read_text()
+    path.write_text(sound.replace("0.212", "4.212", 1))
+    with pytest.raises(UserError, match=r"train_enriched\.jsonl: changed since it was prepared; prepare it again"):
+        read()
+    path.write_text(sound)
+    whole = (tmp_path / "manifest.json").read_text()
+    (tmp_path / "manifest.json").write_text(whole.replace("train.txt", "trbin.txt"))
+    with pytest.raises(UserError, match=r"manifest\.json: changed since it was written"):
+        read()
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"manifest\.json: not what prepare wrote"):
+        read()
+    (tmp_path / "manifest.json").unlink()
+    read()

@@ -249,7 +249,9 @@ def file(tiny, tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    return Path(files.shutil.copytree(folder, tmp_path / "copy"))
+    whole = Path(files.shutil.copytree(folder, tmp_path / "copy"))
+    (whole / "SHA256SUMS").unlink()  # as another program would write the folder
+    return whole
 
 
 def refusal(source: Path) -> str:
@@ -414,6 +416,7 @@ def test_random_damage(folder, file, tiny, tmp_path):
     """A few hundred files with bytes changed, cut off or doubled: one line or a sound model, never anything else."""
     rng = np.random.default_rng(5)
     copy = Path(files.shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "SHA256SUMS").unlink()
     own = Path(files.shutil.copy(file, tmp_path / "m.safetensors"))
     targets = [*(copy / name for name in ("config.json", "tokenizer.json", "model.safetensors")), own]
     refused, values = {}, config.to_dict(tiny())
@@ -453,7 +456,7 @@ def test_a_shorter_context(tiny, tmp_path):
     context."""
     settings = tiny(*SHAPE, *FORMS["gpt2"])
     run = random_run(settings)
-    given = export.Given({}, flat(run), TOKENIZER, {})
+    given = export.Given({}, flat(run), TOKENIZER, {}, {})
     shorter, cut = export.with_context(settings, given, 10)
     params = unflatten_dict({tuple(p.split("/")): a for p, a in cut.params.items()})
     tokens = jnp.arange(10)[None]

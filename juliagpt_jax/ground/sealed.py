@@ -1,0 +1,83 @@
+"""JSON files that carry the hash of their contents, so that a changed one is refused and never used.
+
+The key "sha256" is that of everything else in the file, in one canonical form: blanks and the order of keys don't
+count, every value does. A file without the key is one of version 0.1, or written by hand: it opens unchecked.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from juliagpt_jax.ground.command import finite
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import write_text
+
+KEY = "sha256"
+
+
+class Changed(UserError):
+    """A file does not hold what was written into it."""
+
+
+def digest(values: Any) -> str:
+    """Return the SHA-256, in hex, of a nested value that came from JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON gives them back, with their hash behind them; a number that is not finite becomes null."""
+    plain = json.loads(json.dumps(finite(dict(values))))
+    return plain | {KEY: digest(plain)}
+
+
+def key_of(values: Mapping[str, Any], what: Any) -> str | None:
+    """Return the hash that values carry, None where they have none.
+
+    Raises:
+        Changed: there is a key one letter beside the right one: that is damage, not an older file.
+    """
+    for key in values:
+        if len(key) == len(KEY) and sum(a != b for a, b in zip(key, KEY, strict=True)) == 1:
+            raise Changed(f"{what}: damaged: its key {KEY!r} reads {key!r}; put a sound copy back")
+    return values.get(KEY)
+
+
+def unseal(values: Any, what: Any) -> Any:
+    """Return values without their hash, which is checked where there is one; what is no object, as it is.
+
+    Raises:
+        Changed: they are not what was written into the file; `what` names it.
+    """
+    if not isinstance(values, dict):
+        return values
+    held = key_of(values, what)
+    rest = {key: value for key, value in values.items() if key != KEY}
+    if held is not None and held != digest(rest):
+        raise Changed(
+            f"{what}: changed since it was written: its {KEY} is of other contents; put a sound copy back, "
+            f"or, if you changed it yourself, take the key {KEY!r} out of it"
+        )
+    return rest
+
+
+def write_json(path: Path, values: Mapping[str, Any], ascii_only: bool = True) -> None:
+    """Replace a file by values with their hash, as JSON, in one step."""
+    write_text(path, json.dumps(seal(values), indent=1, ensure_ascii=ascii_only) + "\n")
+
+
+def read_json(path: Path, checked: bool = True) -> Any:
+    """Return what `write_json` wrote.
+
+    Args:
+        checked: false to look at a file that `Changed` was raised of, to say more about it.
+
+    Raises:
+        OSError, ValueError, RecursionError: it is not there, or not JSON.
+        Changed: it holds something else.
+    """
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if checked or not isinstance(values, dict):
+        return unseal(values, path)
+    return {key: value for key, value in values.items() if key != KEY}

@@ -1,0 +1,52 @@
+"""JSON files that carry their hash: no single flipped bit is taken for something else."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from juliagpt_jax.ground import sealed
+
+VALUES = {"lr": 0.002, "name": "Größe ☃", "nested": {"b": [1, None, True], "a": "x"}, "text": "one\ntwo"}
+
+
+def test_what_is_written_is_read_and_has_a_hash(tmp_path):
+    path = tmp_path / "v.json"
+    sealed.write_json(path, VALUES | {"odd": math.nan, 5: (1, 2)})
+    assert sealed.read_json(path) == VALUES | {"odd": None, "5": [1, 2]}
+    assert list(json.loads(path.read_text()))[-1] == "sha256"
+
+
+def test_every_single_flipped_bit_is_refused_or_without_effect(tmp_path):
+    path = tmp_path / "v.json"
+    sealed.write_json(path, VALUES, ascii_only=False)
+    raw, refused = path.read_bytes(), 0
+    for at in range(len(raw)):
+        for bit in range(8):
+            flipped = bytearray(raw)
+            flipped[at] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                assert sealed.read_json(path) == VALUES, (at, bit)
+            except (ValueError, sealed.Changed):
+                refused += 1
+    assert refused > 0.9 * 8 * len(raw)
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.003}, {"more": 1}, {"sha256": "0" * 64}, {"nested": {}}])
+def test_another_value_is_named_with_the_way_out(change, tmp_path):
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps(sealed.seal(VALUES) | change))
+    with pytest.raises(sealed.Changed, match=r"v\.json: changed since it was written.*put a sound copy back.*take the"):
+        sealed.read_json(path)
+
+
+def test_blanks_and_order_do_not_count_and_an_older_file_opens(tmp_path):
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps(sealed.seal(VALUES), sort_keys=True))
+    assert sealed.read_json(path) == VALUES
+    path.write_text(json.dumps(VALUES))
+    assert sealed.read_json(path) == VALUES
+    path.write_text(json.dumps([1, np.pi]))
+    assert sealed.read_json(path) == [1, np.pi]
