@@ -303,7 +303,7 @@ def test_generate_past_the_context_says_so_or_is_strict(micro, clean, says):
     assert len(noted.out) == 22 + 40 + 1
     strict = micro.run("generate", *arguments, "--strict")
     assert strict.returncode == 2 and strict.out == ""
-    says(strict, "generate: --strict: 22 prompt + 40 new")
+    says(strict, "generate: --strict: 22 of the prompt + 40 new")
 
 
 def test_generate_from_a_text_without_line_ends(micro, tmp_path):
