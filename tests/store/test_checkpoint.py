@@ -380,7 +380,7 @@ def test_the_config_binds_once_there_is_a_checkpoint(tmp_path, tiny):
         "model.context=8",
         "seed=1",
         "train.lr=0.5",
-        "data.path=x.txt",
+        "data.errors=replace",
         "train.precision=bf16",
     ]:
         key = override.partition("=")[0]
