@@ -27,7 +27,7 @@ class Toy(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        table = self.param("table", nn.initializers.normal(1.0), (VOCAB, 3))
+        table = self.param("embedding", nn.initializers.normal(1.0), (VOCAB, 3))
         x = jnp.tanh(Linear(4, name="in")(table[tokens]))
         return Linear(VOCAB, name="out")(x), None
 
@@ -142,25 +142,30 @@ def test_a_sketch_keeps_inner_products():
 # EK-FAC
 
 
+class Plus(nn.Module):
+    """x + bias."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None]
+
+
 class Golden(nn.Module):
     """Rows of a table through Linear, GELU, Linear, with biases."""
 
     @nn.compact
     def __call__(self, tokens):
-        x = self.param("table", nn.initializers.zeros, (20, 6))[tokens]
-        x = Linear(7, name="l1")(x) + self.param("b1", nn.initializers.zeros, (7,))[None, None]
-        x = (
-            Linear(3, name="l2")(nn.gelu(x, approximate=False))
-            + self.param("b2", nn.initializers.zeros, (3,))[None, None]
-        )
-        return x, None
+        x = self.param("embedding", nn.initializers.zeros, (20, 6))[tokens]
+        x = Plus(name="b1")(Linear(7, name="l1")(x))
+        return Plus(name="b2")(Linear(3, name="l2")(nn.gelu(x, approximate=False))), None
 
 
 def test_factors_are_the_golden_ones(golden):
     """The input factors exactly; the output factors, whose labels are drawn, within 4 sigma of as many draws."""
     z = np.load(golden / "kfac_expand_ce" / "arrays.npz")
     params = {f"l{i}": {"kernel": jnp.asarray(z[f"W/l{i}.weight"].T)} for i in (1, 2)}
-    params |= {f"b{i}": jnp.asarray(z[f"W/l{i}.bias"]) for i in (1, 2)} | {"table": jnp.asarray(z["x"].reshape(20, 6))}
+    params |= {f"b{i}": {"bias": jnp.asarray(z[f"W/l{i}.bias"])} for i in (1, 2)}
+    params["embedding"] = jnp.asarray(z["x"].reshape(20, 6))
     draws = 2_000
     tokens = np.tile(np.arange(20), (draws, 1))
     found = kronecker.factors(Golden(), params, tokens, jax.random.key(0))

@@ -37,9 +37,9 @@ def test_the_ode_layers_are_solved_as_asked(golden):
     """As trained, or in other steps; a tolerance is in test_schedule.py."""
     workdir = golden / "before" / "hybrid"
     trained = open_model(find(workdir))
-    assert trained.model.model == trained.run.config.model and trained.adaptive is None
+    assert trained.model.config == trained.run.config.model and trained.adaptive is None
     steps = open_model(find(workdir, ode={"steps": 5}))
-    assert steps.model.model.ode.steps == 5 and steps.run.config.model.ode.steps == 2
+    assert steps.model.config.ode.steps == 5 and steps.run.config.model.ode.steps == 2
     with pytest.raises(UserError, match=r"config.model.ode.rtol: euler has no error estimate"):
         open_model(find(workdir, ode={"rtol": 0.1}))
 

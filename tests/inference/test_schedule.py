@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.store import export
@@ -63,7 +64,7 @@ def test_evaluate_says_what_leaks(micro, trained):
     values = answer(micro.run("evaluate", *flags, "--ode_rtol=0.02", "--ode_adaptive"))
     assert values["leak_future"] > 0 and values["leak_rows"] > 0 and values["adaptive"]
     assert values["evaluations"] == 2 * (len(values["schedule"][0]) - 1)
-    assert json.loads((trained / "schedules.json").read_text()) == {"step 10, midpoint, 0.02": values["schedule"]}
+    assert sealed.read_json(trained / "schedules.json") == {"step 10, midpoint, 0.02": values["schedule"]}
     assert values["flops"] is None, "the steps of training are not known"
 
 
@@ -82,7 +83,7 @@ def test_a_packed_model_is_calibrated_and_keeps_no_file(trained, tmp_path):
     run = open_run(path)
     assert schedule.as_trained(run).schedule == (tuple(run.meta["schedule"][0]),)
     finer, adaptive = schedule.choose(run, {"rtol": 0.001})
-    assert len(finer.schedule[0]) > len(run.meta["schedule"][0]) and adaptive.model.ode.rtol == 0.001
+    assert len(finer.schedule[0]) > len(run.meta["schedule"][0]) and adaptive.config.ode.rtol == 0.001
     assert list(tmp_path.iterdir()) == [path]
 
 
