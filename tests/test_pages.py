@@ -24,6 +24,8 @@ PAGES = ["README.md", "docs/tutorial.md", *HOW_TO, *REST]
 BEFORE = {page: ["README.md", "docs/tutorial.md"] for page in HOW_TO}
 # Commands that are not run here: how they begin, and why not.
 ELSEWHERE = {
+    "curl ": "asks a server that runs until it is stopped: tests/serving does it",
+    "llama-server": "needs llama.cpp: tests/store/test_outside.py reads what it reads",
     "python3 -m venv": "installs from the network: .ci/run starts with the README's line as it stands",
     "pip install": "installs from the network: .ci/run does",
     ".venv/bin/python -m juliagpt_jax.serve": "runs until it is stopped: tests/test_serve.py starts and stops it",
@@ -85,7 +87,7 @@ def to_run(line: str) -> str:
 def test_an_indented_block_is_for_the_shell(page):
     """Output and listings stand in fences, so that what a reader would paste is what is run."""
     for line in commands(page):
-        assert re.match(r"(\.venv/bin/)?(python3?|pip) ", line), f"{page}: {line}"
+        assert re.match(r"(\.venv/bin/)?(python3?|pip|curl|llama-server) ", line), f"{page}: {line}"
         assert shlex.split(line, comments=True)
 
 

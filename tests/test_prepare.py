@@ -18,6 +18,7 @@ import pytest
 from juliagpt_jax import prepare
 from juliagpt_jax.books import archives, pipeline, reading, scorer, sources, summary
 from juliagpt_jax.data import corpus as corpora
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
 
 spec = importlib.util.spec_from_file_location("books", Path(__file__).parent / "books" / "books.py")
@@ -413,7 +414,7 @@ def test_json_and_quiet_stderr(shelf, tmp_path, micro):
     out = tmp_path / "n\u00e9"
     process = micro.run("prepare", f"--source={shelf}", f"--out={out}", "--json", "--jobs=2", LC_ALL="C")
     assert process.returncode == 0 and process.err == ""
-    assert json.loads(process.out.splitlines()[-1]) == json.loads((out / "manifest.json").read_text())
+    assert json.loads(process.out.splitlines()[-1]) == sealed.read_json(out / "manifest.json")
 
 
 def test_the_classics_are_downloaded_and_kept(shelf, tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> No
 
 
 sys.unraisablehook = _without_late_threads
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of a failed save that nobody waits for any more
 
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name
 

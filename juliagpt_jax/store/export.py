@@ -113,7 +113,10 @@ def read(source: Path) -> Given:
     Raises:
         UserError: neither, or torn, or it contradicts itself, or a hash that comes with it (store/offered.py).
     """
-    hashes = offered.check(hf.files(source) if source.is_dir() else [source])
+    files = hf.files(source) if source.is_dir() else [source]
+    for path in files:
+        hf.refuse_too_large(path)  # before all of it is read for its hash
+    hashes = offered.check(files)
     if source.is_dir():
         fields, params, tokenizer = hf.read(source)
         return Given(fields, params, tokenizer, {}, hashes)

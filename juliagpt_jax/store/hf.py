@@ -107,6 +107,12 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def refuse_too_large(path: Path) -> None:
+    """Raise a UserError where a .json is no small file; one that is missing is for its reader to name."""
+    if path.suffix == ".json" and path.exists() and path.stat().st_size > SMALL_FILE:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes: too large to be what its name says")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A small JSON object.
 
@@ -114,8 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: missing, too large, or not one.
     """
     try:
-        if path.stat().st_size > SMALL_FILE:
-            raise UserError(f"{path} has {path.stat().st_size:,} bytes: too large to be what its name says")
+        refuse_too_large(path)
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error

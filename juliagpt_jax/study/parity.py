@@ -327,6 +327,7 @@ class Results:
 
 def recipe(settings: config.Config, corpus: Corpus) -> str:
     """Hash of all that a run's numbers depend on beside arm and seed."""
-    kept = first_names(config.flatten(config.to_dict(dataclasses.replace(settings, seed=0))))
+    train = dataclasses.replace(settings.train, report_share=0.0)  # no report is written here
+    kept = first_names(config.flatten(config.to_dict(dataclasses.replace(settings, seed=0, train=train))))
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax", "torch")]
     return hashlib.sha256(json.dumps([kept, corpus.fingerprint, versions], sort_keys=True).encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from juliagpt_jax import analyse
 from juliagpt_jax.data.metadata import Chunks, column
 from juliagpt_jax.evaluation import analysis, attention, memorisation, samples
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.decoder import Decoder
@@ -252,7 +253,7 @@ def test_the_command_shows_two_runs(micro, clean, tmp_path):
         "analyse", f"--workdir={clean}", f"--workdir={other}", f"--out={tmp_path / 'out'}", *flags, timeout=300
     )
     assert done.returncode == 0, done.err
-    values = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    values = sealed.read_json(tmp_path / "out" / "analysis.json")
     assert values == json.loads(done.out.splitlines()[-1])
     run = values["runs"]["clean"]
     assert {**values["runs"]["other"], "workdir": run["workdir"]} == run

@@ -83,9 +83,12 @@ def test_another_value_under_an_old_name_is_seen(tmp_path):
 
 def test_the_committed_parity_is_current(monkeypatch):
     """As far as it can be told here: the same config and text, and the libraries that it was measured with."""
-    found = json.loads((ROOT / "experiments" / "parity" / "parity.json").read_text())
+    found = json.loads((ROOT / "experiments" / "parity" / "results" / "micro" / "parity.json").read_text())
     monkeypatch.setattr(importlib.metadata, "version", lambda name: found["versions"][name])
     settings = config_file.load(found["config"])
     assert parity.recipe(settings, corpora.load(settings.data, settings.model.context)) == found["recipe"]
-    rows = [json.loads(line) for line in (ROOT / "experiments" / "parity" / "runs.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (ROOT / "experiments" / "parity" / "results" / "micro" / "runs.jsonl").read_text().splitlines()
+    ]
     assert {row["recipe"] for row in rows} == {found["recipe"]}
