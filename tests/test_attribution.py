@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 def last_json(process) -> dict:
     assert process.returncode == 0, process.err

@@ -76,6 +76,7 @@ def rows(workdir, after):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["hybrid", "plain"])
 def test_it_resumes_and_trains_as_it_did(before, name, micro, tmp_path):
     """From step 4 to 8: by the same command under the names of today, or by its own config.json."""

@@ -112,6 +112,7 @@ def test_nothing_is_pickled(clean):
             assert path.suffix not in (".pkl", ".pickle", ".pt", ".npy") and not content.startswith(b"PK"), path
 
 
+@pytest.mark.long
 def test_best_is_the_lowest_validation_loss_and_only_the_newest_stay(micro, tmp_path):
     # A rate that ends far too high: the best evaluation is an early one.
     overrides = [
@@ -164,6 +165,7 @@ def test_a_finished_run_without_its_report_says_what_to_do(micro, clean, workdir
     assert ours["perplexity"] == theirs["perplexity"] and ours["passages"] == theirs["passages"]
 
 
+@pytest.mark.long
 def test_a_short_runs_report_is_in_proportion_and_the_same_each_time(micro, clean, workdir):
     reports = []
     for name in ("one", "two"):
@@ -203,6 +205,7 @@ corpus.load = lambda *_: sys.exit(0)
     assert done.out == f"configs/tiny.py -> {tmp_path}/w: 40 steps on {micro.text}\nreading {micro.text}\n"
 
 
+@pytest.mark.long
 def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):
     often = "from juliagpt_jax.training import events\nevents.SILENCE = 0.0"
     said = micro.train(tmp_path / "w", before=often).out
@@ -249,6 +252,7 @@ def test_best_that_is_missing_or_leads_nowhere_is_said_so(workdir, target):
         open_run(workdir, "best")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # of Orbax, when a step goes while it reads
@@ -413,6 +417,7 @@ def test_benchmark_measures_training(micro):
     assert values["what"] == "train" and values["batch"] == 4 and 0 < values["share_of_limit"] < 1
 
 
+@pytest.mark.long
 def test_benchmark_measures_generation(micro):
     """A table of one row, which is what a process without the table reports."""
     flags = ["--what=generate", "--batches=4", "--precisions=f16", "--eager"]

@@ -70,6 +70,7 @@ def turned(micro, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.long
 def test_checkpoints_open_as_what_they_were_trained_for(turned):
     linear = lambda checkpoint: open_run(turned, checkpoint).model.config.linear
     assert [linear(at) for at in ("3", "6", "newest", "best")] == ["subln", "ternary", "ternary", "ternary"]
@@ -97,6 +98,7 @@ def test_stopped_before_the_turn_it_ends_with_the_same_bits(turned, micro, tmp_p
     assert rows[0] == rows[1] and len(rows[0]) > STEPS
 
 
+@pytest.mark.long
 def test_packed_by_the_commands(turned, tmp_path, capsys):
     """Exported, it writes and is measured from the one file."""
     scores = {}

@@ -122,6 +122,7 @@ def test_every_token_of_a_chunk_is_a_target_once(lengths, context, rows):
     assert len(set(shapes)) <= 5 + max(lengths) // context
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", VARIANTS)
 def test_a_sweep_is_a_loop_over_single_chunks(tiny, names):
     """For every mixer, channel, depth and linear: batches, padding and windows change no score."""

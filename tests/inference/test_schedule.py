@@ -12,6 +12,8 @@ from juliagpt_jax.inference import schedule
 from juliagpt_jax.store import export
 from juliagpt_jax.store.workdir import open_run
 
+pytestmark = pytest.mark.long
+
 ODE = ["model.depth=ode", "model.ode.solver=midpoint", "model.ode.steps=2", "model.ode.speed=2.0"]
 
 

@@ -81,6 +81,7 @@ def by_hand(model, params, tokens, steps: int, speed: float):
     return total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjoint", [*ode.ADJOINTS, "adaptive"])
 def test_an_ode_adds_up(adjoint, tiny):
     """Under each adjoint: the integral, and its gradient; exact where the adjoint's is."""

@@ -345,6 +345,7 @@ def test_weight_decay(tiny):
     assert len([path for path in params if "/filter/" in path]) == 8
 
 
+@pytest.mark.long
 def test_four_devices(tiny):
     """Two that share the batch times two that share each parameter give what one gives."""
     text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)

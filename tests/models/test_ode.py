@@ -144,6 +144,7 @@ def test_recursive_and_direct_agree(double):
     assert apart(gradient("recursive", "heun", 70), gradient("direct", "heun", 70)) < 1e-12
 
 
+@pytest.mark.long
 def test_backsolve_is_right_in_the_limit_and_wrong_for_few_steps(double):
     assert apart(gradient("backsolve", "rk4", 64), gradient("direct", "rk4", 64)) < 1e-5
     assert apart(gradient("backsolve", "euler", 4), gradient("direct", "euler", 4)) > 0.1
@@ -363,6 +364,7 @@ def one_step(settings, model, inputs):
     return float(metrics["loss"]), float(metrics["grad_norm"])
 
 
+@pytest.mark.long
 def test_steps_that_adapt_train_on_one_device(make):
     """In micro-batches too; more devices than one are refused."""
     inputs = np.asarray(jax.random.randint(jax.random.key(0), (4, 16), 0, VOCAB))

@@ -120,6 +120,7 @@ def models():
             yield model.clone(int8=True, parent=None), settings
 
 
+@pytest.mark.long
 def test_each_parameter_has_the_one_role_that_it_had():
     seen, rows = set(), set()
     for model, _ in models():

@@ -137,6 +137,7 @@ def test_all_is_compiled_beforehand(tiny):
     assert here.batch.compilations == counted == {"prefill": 2, "decode": 1}
 
 
+@pytest.mark.long
 def test_other_architectures(tiny):
     """Two Monarch mixers, attention and an ODE in one model: joining, rolling and leaving in one batch."""
     layers = ["model.layers=3", "model.mixer=monarch monarch_heads attention", "model.depth=stack stack ode"]

@@ -163,6 +163,7 @@ def test_killed_at_random_times_until_done(micro, clean, tmp_path):
     same(tmp_path / "w", clean)
 
 
+@pytest.mark.long
 def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
     folder = tmp_path / "w" / "checkpoints"
     points = [
@@ -191,6 +192,7 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
     assert not list(folder.glob("*.partial*"))
 
 
+@pytest.mark.long
 def test_killed_while_it_writes_a_sample_after_a_checkpoint(micro, clean, tmp_path):
     late = (
         DIE
@@ -219,6 +221,7 @@ def test_a_stop_signal_saves_the_step_reached_and_the_rerun_loses_nothing(micro,
     same(tmp_path / "w", clean)
 
 
+@pytest.mark.long
 def test_a_stop_signal_during_compilation_and_during_the_last_save(micro, clean, tmp_path):
     compiling = """
 import os, signal, time
@@ -460,6 +463,7 @@ def test_a_mistake_before_the_first_checkpoint_may_be_put_right(micro, tmp_path,
 # 9: another number of devices
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_run_goes_on_on_one_device(micro, workdir, clean):
     assert json.loads((workdir / "run.json").read_text())["device"].startswith("2 x")
@@ -477,6 +481,7 @@ def test_a_run_goes_on_on_one_device(micro, workdir, clean):
 # 10: two processes
 
 
+@pytest.mark.long
 def test_a_second_process_is_refused_and_a_killed_holder_is_forgotten(micro, clean, tmp_path, says):
     process = micro.start("main", *micro.training(tmp_path / "w"), before=SLOWLY + "time.sleep(3)")
     for _ in range(200):
@@ -516,6 +521,7 @@ loop.Trainer.batch = poisoned
 """
 
 
+@pytest.mark.long
 def test_a_run_that_stays_bad_ends_with_the_step_and_the_tensor(micro, tmp_path):
     overrides = ["train.max_bad_steps=5"]
     failed = micro.train(tmp_path / "w", *overrides, code=3, before=BAD_PARAMETER.format(22))
@@ -558,6 +564,7 @@ def test_a_learning_rate_that_diverges_leaves_a_finite_checkpoint(micro, tmp_pat
     assert all(np.isfinite(a).all() for a in final_arrays(tmp_path / "w").values())
 
 
+@pytest.mark.long
 def test_the_loss_scale_of_f16_is_in_the_checkpoint_and_halves_on_overflow(micro, tmp_path):
     overrides = ["train.precision=f16", "train.steps=8", "train.checkpoint_every=4", "train.sample_every=0"]
     micro.train(tmp_path / "w", *overrides, code=143, before=BAD_BATCHES.format([1, 2]) + stop_after(4))

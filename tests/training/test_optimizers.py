@@ -214,6 +214,7 @@ def check_rules(settings, seen):
         assert [tuple(row) for row in rows] == [(given[path], f"{rate[path]:g}") for path in given]
 
 
+@pytest.mark.long
 def test_rules():
     """Every parameter of every config and of every part: by name, and each name of the lists is met."""
     seen: set[str] = set()

@@ -68,6 +68,7 @@ def test_each_seed_is_its_solo_run(start, whole, tmp_path):
     assert max(other) > 0.05, "another seed is another model"
 
 
+@pytest.mark.long
 def test_killed_at_different_steps_they_end_with_the_same_bits(start, whole, tmp_path):
     """One goes on from step 4, one from step 8, which is done before the other."""
     shutil.copytree(whole, tmp_path / "runs", symlinks=True)
@@ -115,6 +116,7 @@ def test_what_cannot_train_together(start, tmp_path):
         together.check(both)
 
 
+@pytest.mark.long
 def test_the_command(micro, tmp_path):
     flags = ["--config=configs/tiny.py", *micro.flags, "--config.mesh.data=1", "--config.train.steps=6", "--json"]
     process = micro.run("main", f"--workdir={tmp_path}/runs/{{seed}}", "--seeds=5,6", *flags)
