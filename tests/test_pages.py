@@ -175,7 +175,10 @@ class Reader:
                 p for p in (self.folder / "juliagpt_jax").rglob("*.py") if f"\n{table} = {{" in p.read_text("utf-8")
             )
             more = f'\n{table}["{word}"] = {name}\n'
-            for made in re.findall(r'^```python title="juliagpt_jax/(models/\w+)\.py"', text, re.MULTILINE):
+            titled = r'^```python title="juliagpt_jax/((?:models|objectives)/\w+)\.py"\n(.*?)^```$'
+            for made, code in re.findall(titled, text, re.DOTALL | re.MULTILINE):
+                if f"class {name}" not in code:
+                    continue
                 more = f"\nfrom juliagpt_jax.{made.replace('/', '.')} import {name}  # noqa: E402\n{more}"
             path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
 

@@ -9,7 +9,7 @@ from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Objective
 
-OBJECTIVES: dict[str, type[Objective]] = {"next_token": NextToken, "doremi": DoReMi}
+OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 
