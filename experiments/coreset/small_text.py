@@ -61,7 +61,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     texts = [(options.data / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in ("train", "val")]
     tokenizer = CharTokenizer.train("\n".join(texts[0]) + "\n")
-    lead, context = scoring.lead_token(tokenizer), settings.model.context
+    lead, context = tokenizer.lead, settings.model.context
     encode = lambda lines: chunk_scores.lines(tokenizer.encode("".join(t + "\n" for t in lines)), lead)
     draw = lambda lines, n, seed: [lines[i] for i in np.sort(np.random.default_rng(seed).permutation(len(lines))[:n])]
     held = encode(draw(texts[1], VALIDATION, 0)).tokens

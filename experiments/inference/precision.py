@@ -38,7 +38,7 @@ def measure(word: str, options: argparse.Namespace) -> dict:
     runtime = devices.peak_memory_bytes()
     run = open_run(options.workdir)
     model, params = precision.prepare(run.model, run.params, word)
-    lead, context = scoring.lead_token(run.tokenizer), run.config.model.context
+    lead, context = run.tokenizer.lead, run.config.model.context
     generator = Generator(model, params)
     generator.generate([np.array([lead])] * options.batch, 3 * context, Rule())
     peak = devices.peak_memory_bytes()

@@ -37,7 +37,7 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
     model, context = run.config.model, run.config.model.context
     corpus = corpora.load(run.config.data, context)
     windows = schedule.training_windows(run)
-    lead = scoring.lead_token(run.tokenizer)
+    lead = run.tokenizer.lead
     text, solver = corpus.val[: options.characters or None], options.solver
     base = run.model.clone(energy=False, parent=None)
     rows = []

@@ -50,7 +50,7 @@ def main() -> None:
     by_phase = lambda rows: {p: [r["text"] for r in rows if r["phase"] == p] for p in PHASES}
     train, val = by_phase(read("train_enriched.jsonl")), by_phase(read("val_enriched.jsonl"))
     tokenizer = CharTokenizer.train("".join("".join(texts) for texts in train.values()) + "\n")
-    lead = scoring.lead_token(tokenizer)
+    lead = tokenizer.lead
     pick = lambda texts, n, rng: [texts[i] for i in np.sort(rng.permutation(len(texts))[:n])]
     encode = lambda lines: chunk_scores.lines(tokenizer.encode("".join(t + "\n" for t in lines)), lead)
     rng = np.random.default_rng(0)

@@ -47,7 +47,7 @@ class Effort:
 def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort: Effort) -> dict[str, Any]:
     """Plain values: `parts`, `places`, `contexts`, `attention`, `samples`, `picked`, `copied`, and the loss of the
     validation text."""
-    lead = scoring.lead_token(corpus.tokenizer)
+    lead = corpus.tokenizer.lead
     masks = by_field(corpus.val_chunks) | by_position(corpus.val_chunks.lengths)
     flat = {f"{field}\n{name}": mask for field, part in masks.items() for name, mask in part.items()}
     density = corpus.characters_per_token[1]
@@ -324,7 +324,7 @@ def draw(runs: dict[str, dict[str, Any]], maps: dict[str, tuple[list[str], np.nd
 
 def map_of(model: Model, params: Any, corpus: Corpus) -> tuple[list[str], np.ndarray]:
     """The first MAP_TOKENS tokens of the validation text behind the lead, as texts, and the weights of every head."""
-    lead = scoring.lead_token(corpus.tokenizer)
+    lead = corpus.tokenizer.lead
     inputs, _ = scoring.strided(corpus.val[:MAP_TOKENS], min(MAP_TOKENS, model.config.context), 1, lead)
     shown = lambda text: text.replace("\n", r"\n").replace(" ", "_").replace("$", r"\$")
     letters = [shown(str(corpus.tokenizer.decode(np.array([token])))) for token in inputs[0]]

@@ -58,7 +58,7 @@ def write(
     """Return `characters` characters of free text in ROWS pieces, each begun at the start of a line, at temperature
     0.8; and the speed in characters a second, all pieces together, of the median block of steps: without compilation.
     """
-    prompt = np.array([scoring.lead_token(tokenizer)])
+    prompt = np.array([tokenizer.lead])
     blocks, times = [], [time.perf_counter()]
     for block in generator.stream([prompt] * ROWS, -(-characters // ROWS), RULE, seed):
         blocks.append(block)

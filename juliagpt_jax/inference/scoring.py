@@ -11,7 +11,6 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.sampler import IGNORED
-from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.interface import Model
 
@@ -93,11 +92,6 @@ def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.
     starts = np.unique(np.linspace(0, len(text) - length - 1, count).astype(np.int64))
     window = np.asarray(text)[starts[:, None] + np.arange(length + 1)].astype(np.int32)
     return window[:, :-1], window[:, 1:]
-
-
-def lead_token(tokenizer: Tokenizer) -> int:
-    """Return the id that stands before the first token of a text: the tokenizer's `lead`."""
-    return tokenizer.lead
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -110,7 +110,7 @@ class ODE(Stack):
         caches: Sequence[Any] | None,
         keys: dict[str, jax.Array],
     ) -> tuple[jax.Array, Sequence[Any], Aux]:
-        """As a stack's; in what there is to say without caches "ode" is the `Solve`."""
+        """Solve the layer, for the results that a stack gives; without caches aux has the `Solve` as "ode"."""
         model, times = self.model, self.times
         wide = jnp.promote_types(x.dtype, jnp.float32)
         energy = self.energy and not caches

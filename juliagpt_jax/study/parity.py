@@ -90,7 +90,7 @@ class Pair:
         micro = devices.micro_batches(train.accumulate, train.batch_size, settings.model.context)
         self.settings = dataclasses.replace(settings, train=dataclasses.replace(train, accumulate=micro))
         self.corpus, self.vocab = corpus, corpus.tokenizer.vocab_size
-        self.lead = scoring.lead_token(corpus.tokenizer)
+        self.lead = corpus.tokenizer.lead
         self.model = build_model(self.settings, self.vocab)
         self.mesh = make_mesh(self.settings)
         self.train_step = step.make_train_step(self.settings, self.model, self.mesh)

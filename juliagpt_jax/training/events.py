@@ -62,7 +62,7 @@ class Events:
         self.checkpoints = checkpoints
         self.eval_batch = -(-EVAL_BATCH // mesh.size) * mesh.size
         self.place = batch_sharding(mesh)
-        self.lead = scoring.lead_token(corpus.tokenizer)
+        self.lead = corpus.tokenizer.lead
         self._eval_windows = scoring.spread(corpus.val, config.model.context, config.train.eval_windows, self.lead)
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size

@@ -13,7 +13,6 @@ from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.inference.scoring import (
     Score,
-    lead_token,
     losses_of,
     mean_loss,
     score_text,
@@ -164,9 +163,9 @@ def test_a_text_shorter_than_the_context_is_one_window(n):
 
 
 def test_the_lead_is_the_end_of_a_line():
-    assert lead_token(CharTokenizer.train("ab\n c")) == 0
-    assert lead_token(CharTokenizer.train("\t\nab")) == 1
-    assert lead_token(CharTokenizer.train("abc")) == 0
+    assert CharTokenizer.train("ab\n c").lead == 0
+    assert CharTokenizer.train("\t\nab").lead == 1
+    assert CharTokenizer.train("abc").lead == 0
 
 
 def test_perplexity_and_bits_are_one_number():

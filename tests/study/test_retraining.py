@@ -7,7 +7,6 @@ from scipy import stats
 
 from juliagpt_jax.evaluation.chunk_scores import lines
 from juliagpt_jax.inference.generate import compiled_programs
-from juliagpt_jax.inference.scoring import lead_token
 from juliagpt_jax.store.workdir import open_run
 from juliagpt_jax.study.retraining import Retrainer, interval, lds, parts
 
@@ -25,8 +24,8 @@ def test_a_run_is_that_of_main(micro, clean):
     """The same text, recipe and seed end in the parameters of the workdir; the other seeds share its program."""
     run = open_run(clean)
     text = micro.text.read_text()
-    chunks = lines(run.tokenizer.encode(text[: len(text) - int(len(text) * 0.1)]), lead_token(run.tokenizer))
-    retrainer = Retrainer(run.config, run.tokenizer.vocab_size, lead_token(run.tokenizer))
+    chunks = lines(run.tokenizer.encode(text[: len(text) - int(len(text) * 0.1)]), run.tokenizer.lead)
+    retrainer = Retrainer(run.config, run.tokenizer.vocab_size, run.tokenizer.lead)
     kept = retrainer.train(chunks, run.config.seed, keep_every=15)
     assert [step for step, _ in kept] == [15, 30, 40]
     for mine, theirs in zip(jax.tree.leaves(kept[-1][1]), jax.tree.leaves(run.params), strict=True):
