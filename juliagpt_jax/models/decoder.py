@@ -4,6 +4,7 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import masks, mixers, roles
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import evaluations, layers
-from juliagpt_jax.models.layers import NORMS, linears
+from juliagpt_jax.models.layers import INITS, NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -33,11 +34,15 @@ class Block(nn.Module):
     residual: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any, dict[str, Any]]:
-        """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say."""
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, cache: Any = None, start: jax.Array | None = None
+    ) -> tuple[jax.Array, Any, dict[str, Any]]:
+        """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say.
+        `start` (B, T, D), what the first layer was given, is for a mixer that asks for it."""
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         real = positions < self._end(x, cache)
-        y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache)
+        more = {} if start is None else {"start": start}
+        y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache, **more)
         y = drop(y)
         x = x + y
         z, aux = self.channel(self.norm(name="channel_norm")(x), real)
@@ -85,30 +90,37 @@ class Decoder(nn.Module):
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.config.width, DTYPES[self.precision]
-        embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
+        embedding = self.param("embedding", INITS[self.config.init](width, self.vocab, 1.0), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
         if self.config.positions == "learned":
             x = x + self._learned(positions).astype(dtype)
-        x = start = nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(x)
+        x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        continued, said = [], {}
+        continued, said, outputs = [], {}, []
         kinds = layers(self.config, self.schedule, self.energy)
-        for i, (block, layer) in enumerate(zip(self.blocks(), kinds, strict=True)):
+        parts = zip(self.blocks(), kinds, mixers.starts(self.config), strict=True)
+        for i, (block, layer, starts) in enumerate(parts):
+            mirror = self.config.layers - 1 - i
+            if self.config.unet and mirror < i:  # (U-Net, arXiv 1505.04597; on layers as in U-ViT, arXiv 2209.12152)
+                (weight,) = self.param(f"unet_{i}", nn.initializers.ones, (1,)).astype(dtype)
+                x = x + weight * outputs[mirror]
             if self.config.x0_skip:
                 kept, fed = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0])).astype(dtype)
                 x = kept * x + fed * start
-            init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"])
+            given = start if starts else None
+            init = lambda key, b=block, k=layer, x=x, s=given: k.init(key, b.init(key, x, positions, None, s)["params"])
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
             params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, init)
             keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
-            run: Any = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
+            run: Any = lambda p, x, at, cache, r, s, b=block: b.apply({"params": p}, x, at, cache, s, rngs=r)
             run = jax.checkpoint(run) if self.remat else run
             caches = None
             if cache is not None:
                 caches = cache[len(continued) :][: layer.evaluations]
-            x, more, aux = layer.run(run, params, x, positions, caches, keys)
+            x, more, aux = layer.run(run, params, x, positions, caches, keys, given)
+            outputs.append(x)
             continued += more
             for what, value in aux.items():
                 said[what] = (*said.get(what, ()), value)
@@ -117,7 +129,7 @@ class Decoder(nn.Module):
         head = (
             embedding.T
             if self.config.tie
-            else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
+            else self.param("head", INITS[self.config.init](width, self.vocab, 1.0), (width, self.vocab))
         )
         logits = self.product(x, head.astype(dtype), "head")
         if self.config.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
@@ -148,7 +160,7 @@ class Decoder(nn.Module):
         context, width = self.config.context, self.config.width
         if positions.shape[1] > context:
             raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
-        table = self.param("positions", nn.initializers.normal(0.5 * width**-0.5), (context, width))
+        table = self.param("positions", INITS[self.config.init](width, context, 0.5), (context, width))
         return jnp.take(table, positions, axis=0, mode="clip")
 
     @nn.nowrap
@@ -183,10 +195,13 @@ class Decoder(nn.Module):
         Raises:
             UserError: what a part says.
         """
-        different = math.lcm(len(self.config.mixer.split()), len(self.config.channel.split()))
+        words = self.config.mixer, self.config.channel, self.config.value_embedding
+        different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
-        for block in self.blocks()[:different]:  # only shapes: no device is started for a bad config
-            made = jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))
+        parts = zip(self.blocks(), mixers.starts(self.config), strict=True)
+        for block, starts in itertools.islice(parts, different):  # only shapes: no device is started for a bad config
+            at = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+            made = jax.eval_shape(block.init, key, x, at, None, x if starts else None)
             for path in paths(made["params"]):
                 roles.of(path)
 

@@ -151,7 +151,7 @@ ROLES = (
     ("embedding",                        "embedding",   "token width",             "decay cast table"),
     ("positions",                        "positions",   "token width",             "decay cast table"),
     ("head",                             "head",        "in token",                "decay tapped cast table"),
-    ("skip_#",                           "skip",        "source",                  ""),
+    ("{skip,unet}_#",                    "skip",        "source",                  ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
@@ -162,6 +162,7 @@ ROLES = (
     # what mixers have beside them
     ("**/mixer/{left,right}",            "averages",    "heads group to from",     "decay cast"),
     ("**/mixer/skip",                    "skip",        "width",                   ""),
+    ("**/mixer/gate",                    "gate",        "width head",              "cast"),
     ("**/mixer/short/taps",              "taps",        "lag width",               "cast"),
     ("**/mixer/filter/frequency",        "filter",      "hidden",                  ""),
     ("**/mixer/filter/bias_#",           "filter",      "hidden",                  ""),

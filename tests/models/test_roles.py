@@ -35,12 +35,13 @@ EXPECTED = {
     "exact": """
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
         mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
-        skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
+        skip_* unet_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
         time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
+        time/L/in_bias time/L/out_bias
         time/mixer.short.taps/out_bias
     """,
     "decay tapped cast table": """
@@ -62,13 +63,13 @@ EXPECTED = {
         embedding positions
     """,
     "decay cast exact": """
-        mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
+        time/L/left time/L/right mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
         time/mixer.filter.weight_out/left time/mixer.filter.weight_out/right time/mixer.left/left
         time/mixer.left/right time/mixer.right/left time/mixer.right/right time/mixer.short.taps/left
         time/mixer.short.taps/right
     """,
     "cast exact": """
-        mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
+        mixer/gate time/L/in time/L/modes time/L/out mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
         time/N.scale/out time/mixer.filter.weight_*/in time/mixer.filter.weight_*/modes
@@ -88,13 +89,16 @@ TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no ta
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
 SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
+SWITCHES += ["model.head_gate=true", "model.unet=true", "model.init=xavier"]
+STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
+SWITCHES += [f"model.value_embedding={STARTS}"]
 
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
-    path = re.sub(r"\b(mixer|channel)[/.](query|key|value|in|out|gate|up|down)(?=[/.])", "L", path)
-    return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key)_norm\b", "N", path)
+    path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"\b(mixer|channel)[/.](query|key|value|start|in|out|gate|up|down)(?=[/.])", "L", path)
+    return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key|start)_norm\b", "N", path)
 
 
 def described(path: str) -> str:
