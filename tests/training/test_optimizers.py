@@ -183,6 +183,7 @@ TO_MATRIX_RULES = """
 TO_ADAMW = """
     embedding head norm/scale block_*/mixer_norm/scale block_*/channel_norm/scale
     block_*/mixer/left block_*/mixer/right block_*/mixer/gate block_*/mixer/start_norm/scale unet_*
+    block_*/mixer/query_norm/scale block_*/mixer/key_norm/scale skip_*
     block_*/mixer/skip block_*/mixer/short/taps block_*/mixer/short/bias
     block_*/mixer/filter/weight_* block_*/mixer/filter/bias_* block_*/mixer/filter/weight_out
     block_*/mixer/filter/frequency
@@ -205,7 +206,7 @@ ALL_PARTS += ["model.head_gate=true", "model.unet=true", f"model.value_embedding
 
 def goes_to_matrices(path: str) -> bool:
     """By the lists above; fails on a parameter that is in none."""
-    shape = re.sub(r"(block|bias|weight|unet)_\d+", r"\1_*", path)
+    shape = re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path)
     if "/time/" in path and path.split("/")[-1] in (*OF_TIME, *OF_GENERATORS):
         block, _, base, name = path.split("/")
         return name in OF_TIME and goes_to_matrices(f"{block}/{base.replace('.', '/')}")
@@ -221,7 +222,7 @@ def check_rules(settings, seen):
         given = rules(train, params)
         assert list(given) == list(paths(params))
         for path, rule in given.items():
-            seen.add(re.sub(r"(block|bias|weight|unet)_\d+", r"\1_*", path))
+            seen.add(re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path))
             if name in ("muon", "soap"):
                 assert rule == (name if goes_to_matrices(path) else "adamw"), path
             if name == "kfac":  # Linears, an untied head among them; what the time of an ODE adds to them is none

@@ -51,6 +51,7 @@ def test_a_run_is_told_once_and_goes_on_as_the_same(library, tiny, tmp_path):
     one, two = library.inits
     assert one == two and one["project"] == "words" and one["resume"] == "allow" and len(one["id"]) == 16
     assert one["name"] == tmp_path.name and one["dir"] == str(tmp_path) and one["config"] == config.to_dict(settings)
+    (tmp_path / "other").mkdir()
     Tracker(tmp_path / "other", settings)
     assert library.inits[-1]["id"] != one["id"]
 
