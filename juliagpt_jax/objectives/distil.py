@@ -39,7 +39,7 @@ class Distil(NextToken):
     """(1 - alpha) times the loss of next tokens, and alpha times the divergence from the teachers; `loss` and `distil`
     in the metrics are these two before they are weighed. The teachers see no dropout and do not change."""
 
-    sampled = None  # targets drawn from the student alone are not what this loss is of
+    sampled: Any = None  # targets drawn from the student alone are not what this loss is of
 
     def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
         super().__init__(config, model, chosen)

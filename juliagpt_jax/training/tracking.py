@@ -15,9 +15,8 @@ from juliagpt_jax.ground.files import write_text
 def check(settings: config.Config) -> None:
     """Raise a UserError where `train.wandb` asks for a library that is not installed."""
     if settings.train.wandb and importlib.util.find_spec("wandb") is None:
-        raise UserError(
-            f"config.train.wandb={settings.train.wandb}: the library wandb is missing: pip install 'juliagpt-jax[wandb]'"
-        )
+        asked = f"config.train.wandb={settings.train.wandb}"
+        raise UserError(f"{asked}: the library wandb is missing: pip install 'juliagpt-jax[wandb]'")
 
 
 class Tracker:
@@ -30,7 +29,7 @@ class Tracker:
 
     @staticmethod
     def _begin(workdir: Path, settings: config.Config) -> Any:
-        import wandb  # only where it is used
+        import wandb  # only where it is used  # pyright: ignore[reportMissingImports]
 
         path = workdir / "wandb.id"
         if not path.exists():

@@ -69,7 +69,8 @@ EXPECTED = {
         time/mixer.short.taps/right
     """,
     "cast exact": """
-        mixer/gate time/L/in time/L/modes time/L/out mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
+        mixer/gate time/L/in time/L/modes time/L/out
+        mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
         time/N.scale/out time/mixer.filter.weight_*/in time/mixer.filter.weight_*/modes

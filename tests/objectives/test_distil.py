@@ -93,7 +93,7 @@ def test_the_loss_and_its_gradient(machine):
 
 
 def test_kfac_has_no_sampled_loss_of_it(tiny):
-    with pytest.raises(UserError, match="train.objective=distil has no loss"):
+    with pytest.raises(UserError, match=r"train\.objective=distil has no loss"):
         build.check(tiny("train.objective=distil", "train.optimizer=kfac"))
 
 

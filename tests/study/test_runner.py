@@ -43,7 +43,8 @@ for seed in arguments.get("seeds", arguments.get("config.seed")).split(","):
     (run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
     (run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
     step_s = [9.0, 1.0 + rate, 1.0 + rate]
-    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=s) for s in step_s] + [dict(step=1, val_loss=loss, averaged_val_loss=loss - 1)]
+    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=s) for s in step_s]
+    rows.append(dict(step=1, val_loss=loss, averaged_val_loss=loss - 1))
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
     (run / "DONE").touch()
 """

@@ -27,10 +27,10 @@ from juliagpt_jax.training.optimizers import (
     OPTIMIZERS,
     WORDS,
     count,
+    decays,
     descend,
     parameter_table,
     paths,
-    decays,
     rates,
     rules,
 )
