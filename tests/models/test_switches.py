@@ -161,6 +161,16 @@ def test_value_embedding(tiny):
     added = {name: own[name] for name in ("start", "start_norm")}
     laid = lambda added: params | {"block_1": params["block_1"] | {"mixer": params["block_1"]["mixer"] | added}}
     np.testing.assert_array_equal(run(laid(added)), plain(params))
+    grown = laid(added | {"start": {"kernel": jax.random.normal(jax.random.key(4), (24, 24))}})
+
+    @jax.jit
+    def by_blocks(own):
+        x = x0 = own["embedding"][TOKENS]
+        for i, block in enumerate(model.blocks()):
+            x, *_ = block.apply({"params": own[f"block_{i}"]}, x, jnp.arange(12)[None], None, x0 if i == 1 else None)
+        return RMSNorm().apply({"params": own["norm"]}, x) @ own["head"]
+
+    np.testing.assert_allclose(run(grown), by_blocks(grown), atol=1e-5)
 
     # A layer whose own values are 0 gives what the projection alone makes: a value kernel in its place.
     kernel, scale = jax.random.normal(jax.random.key(5), (24, 24)), jnp.linspace(0.5, 2, 24)
@@ -195,8 +205,12 @@ def test_decoding_and_causality_with_all_of_them(linear, depth, tiny):
     new = lambda path: any(word in path for word in ("start", "mixer/gate", "unet"))
     waves = lambda leaf: 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape)
     params = by_path(params, lambda path, leaf: leaf + waves(leaf) if new(path) else leaf)
-    logits_of = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
+    compiled = jax.jit(lambda params, tokens: model.apply({"params": params}, tokens)[0])
+    logits_of = lambda tokens: compiled(params, tokens)
     whole = np.asarray(logits_of(TOKENS))
+    for word in ("mixer/start/", "mixer/gate", "unet"):  # each is in what is compared
+        without = compiled(by_path(params, lambda p, leaf, w=word: 0 * leaf if w in p else leaf), TOKENS)
+        assert np.abs(without - whole).max() > 1e-3, word
     step = jax.jit(lambda tokens, at, cache: model.apply({"params": params}, tokens, at, cache)[:2])
     cache, parts = model.init_cache(2, 16), []
     for first in (0, 4, 8):

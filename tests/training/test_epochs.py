@@ -11,7 +11,7 @@ import pytest
 from juliagpt_jax.data import corpus
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.store.workdir import open_run
-from juliagpt_jax.training import run
+from juliagpt_jax.training import loop, run
 from juliagpt_jax.training.loop import Trainer
 
 
@@ -55,7 +55,7 @@ def test_the_mean_of_cycle_ends_and_of_a_run_that_was_cut(settings, tmp_path, ca
         )
 
 
-def test_a_step_is_compiled_for_the_epochs_of_its_text(settings, tmp_path):
+def test_a_step_is_compiled_for_the_epochs_of_its_text(settings, tmp_path, monkeypatch):
     """An epoch is all windows of the training text; the checkpoint keeps the knobs as they were given."""
     own = settings("train.decay_tau=2", "train.ema_half_life=0.5")
     text = corpus.load(own.data, own.model.context)
@@ -64,6 +64,11 @@ def test_a_step_is_compiled_for_the_epochs_of_its_text(settings, tmp_path):
     assert trainer.epoch_steps == steps
     assert trainer.settled.train.ema == pytest.approx(0.5 ** (2 / steps))
     assert trainer.settled.train.weight_decay == pytest.approx(1 / (own.train.lr * 2 * steps))
+    compiled = []
+    monkeypatch.setattr(loop, "make_train_step", lambda config, *given: compiled.append(config) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    assert compiled == [trainer.settled] != [own]
     assert trainer.meta["config"]["train"]["ema"] == 0 and trainer.state.averaged != ()
     plain = settings("train.weight_decay=0.1").train
     said = run._decay(plain, trainer.state.params, steps)
@@ -71,4 +76,3 @@ def test_a_step_is_compiled_for_the_epochs_of_its_text(settings, tmp_path):
     apart = run._decay(settings("train.adam_lr=2e-3").train, trainer.state.params, steps)
     assert " for matrices, tau" in apart and "for others, tau" in apart
     assert run._decay(settings("train.weight_decay=0").train, trainer.state.params, steps) == "none (learning_rate)"
-    trainer.checkpoints.close()
