@@ -20,7 +20,7 @@ from juliagpt_jax.data import leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.ground import config, sealed
+from juliagpt_jax.ground import config, sealed, texts
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -68,7 +68,7 @@ def load(data: config.Data, context: int) -> Corpus:
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     fingerprint, read, said = reading.source(data)
-    given = None if data.tokenizer == "char" else tokenizers.load(Path(data.tokenizer))
+    given = None if data.tokenizer == "char" else tokenizers.load(texts.path(data.tokenizer))
     if given is not None:
         fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
@@ -95,7 +95,7 @@ def check(data: config.Data) -> None:
     """
     reading.check(data.path)
     if data.tokenizer != "char":
-        tokenizers.load(Path(data.tokenizer))
+        tokenizers.load(texts.path(data.tokenizer))
 
 
 def _leaked(found: leaks.Leaks) -> str:
@@ -120,9 +120,7 @@ def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndar
             says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
             raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
         return tokens, lengths
-    lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    lengths = np.array([len(line) for line in lines], np.int64)
-    return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths
+    return tokenizer.encode_each((line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text)), data.unknown)
 
 
 def _write_cache(
