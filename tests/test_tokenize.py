@@ -96,8 +96,8 @@ def test_no_text_becomes_a_special_token(words, text, tiny):
     pytest.importorskip("pydantic")
     from juliagpt_jax.serving.completions import Completion, Limits
 
-    asked = Completion.parse(json.dumps({"model": "m", "prompt": [SPECIAL, "a <eos> b"]}).encode())
-    limits = Limits(**{name: 100 for name in Limits.__dataclass_fields__})
+    asked = Completion.read(json.dumps({"model": "m", "prompt": [SPECIAL, "a <eos> b"]}).encode())
+    limits = Limits(max_tokens=20, max_prompt=200, max_body=10**6, texts=9, context=16)
     requests = asked.requests(corpus.tokenizer, limits)
     assert [corpus.tokenizer.decode(request.prompt) for request in requests] == [SPECIAL, "a <eos> b"]
     assert all(request.prompt.min() > 2 for request in requests)

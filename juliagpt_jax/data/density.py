@@ -1,4 +1,4 @@
-"""How finely a tokenizer cuts a text: tokens a word, bytes a token, and by kind of token."""
+"""The grain of a tokenizer: tokens a word, bytes a token, and by kind of token."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Tokens of more than one character, by the library `tokenizers`: those of a model from outside, or learned here."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -85,11 +85,8 @@ class LibraryTokenizer(Prompting):
         Raises:
             UserError: characters that the tokenizer lacks, or a text that it does not give back.
         """
-        (text,) = self._known_alone([text], unknown)
-        ids = np.array(self._library.encode(text, add_special_tokens=False).ids, self.dtype)
-        if self.decode(ids) != text:
-            raise UserError(CHANGES)
-        return ids
+        (ids,) = self._given_back([text], unknown, self._alone)
+        return np.array(ids, self.dtype)
 
     def encode_each(self, texts: Iterable[str], unknown: str = "error") -> tuple[np.ndarray, np.ndarray]:
         """Ids of several texts, one behind the other, and how many of them each text has. Each is encoded for itself,
@@ -100,22 +97,37 @@ class LibraryTokenizer(Prompting):
         """
         ids, lengths = [np.zeros(0, self.dtype)], [np.zeros(0, np.int64)]
         for batch in batches(texts, BATCH):
-            batch = self._known_alone(batch, unknown)
-            each = [found.ids for found in self._library.encode_batch_fast(batch, add_special_tokens=False)]
-            if self._library.decode_batch(each, skip_special_tokens=False) != batch:
-                raise UserError(CHANGES)
+            each = self._given_back(batch, unknown, self._batch)
             ids.extend(np.array(own, self.dtype) for own in each)
             lengths.append(np.array([len(own) for own in each], np.int64))
         return np.concatenate(ids), np.concatenate(lengths)
 
-    def _known_alone(self, texts: list[str], unknown: str) -> list[str]:
-        """Return texts without the characters that the tokenizer lacks, where `unknown` says so."""
+    def _given_back(self, texts: list[str], unknown: str, encode: Callable[[list[str]], list[list[int]]]) -> Any:
+        """Return the ids of texts that come back from them, without the characters that the tokenizer lacks where
+        `unknown` says so. These are looked for only where a text does not come back as it is."""
+        found = self._exact(texts, encode)
+        if found is not None:
+            return found
         lacking = self.unknown("".join(texts))
-        if not lacking:
-            return texts
-        if unknown == "error":
+        if lacking and unknown == "error":
             raise UserError(f"characters the tokenizer lacks: {self.describe(lacking)}")
-        return [text.translate(dict.fromkeys(map(ord, lacking))) for text in texts]
+        found = self._exact([text.translate(dict.fromkeys(map(ord, lacking))) for text in texts], encode)
+        if found is None:
+            raise UserError("the tokenizer does not give this text back: it changes it before it cuts it up")
+        return found
+
+    def _exact(self, texts: list[str], encode: Callable[[list[str]], list[list[int]]]) -> list[list[int]] | None:
+        try:
+            ids = encode(texts)
+            return ids if self._library.decode_batch(ids, skip_special_tokens=False) == texts else None
+        except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
+            return None
+
+    def _alone(self, texts: list[str]) -> list[list[int]]:
+        return [self._library.encode(text, add_special_tokens=False).ids for text in texts]
+
+    def _batch(self, texts: list[str]) -> list[list[int]]:
+        return [found.ids for found in self._library.encode_batch_fast(texts, add_special_tokens=False)]
 
     def unknown(self, text: str) -> str:
         """Return the characters of the text that come back neither when they are encoded alone nor behind another,
@@ -126,11 +138,7 @@ class LibraryTokenizer(Prompting):
         return "".join(sorted(c for c in characters if not self._returns[c]))
 
     def _gives_back(self, text: str) -> bool:
-        try:
-            ids = self._library.encode(text, add_special_tokens=False).ids
-            return self._library.decode(ids, skip_special_tokens=False) == text
-        except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
-            return False
+        return self._exact([text], self._alone) is not None
 
     describe = staticmethod(folding.describe)
 
@@ -167,12 +175,9 @@ class LibraryTokenizer(Prompting):
         return self.content
 
     def special_names(self) -> dict[str, str]:
-        """What transformers' tokenizer_config.json calls the special tokens: {"eos_token": "<eos>"}."""
+        """Return what transformers' tokenizer_config.json calls the special tokens: {"eos_token": "<eos>"}."""
         named = {f"{task}_token": self.name(token) for task, token in self.special.items()}
         return {task: name for task, name in named.items() if name is not None}
-
-
-CHANGES = "the tokenizer does not give this text back: it changes it before it cuts it up"
 
 
 def tasks(content: Mapping[str, Any]) -> dict[str, int]:

@@ -70,12 +70,13 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
 
 
 def _special(facts: dict[str, Any], named: dict[str, int]) -> dict[str, int]:
-    """Return the ids with a task: as config.json has them, else by their names. Of several ends the first counts."""
+    """Return the ids with a task: as config.json has them, else by their names. Of several ends the first counts. A
+    token that is called the beginning is one, also where the model's texts begin with another: that is `_first`."""
     special = dict(named)
     for task in ("bos", "eos", "pad"):
         said = facts.get(f"{task}_token_id")
         said = said[0] if isinstance(said, list) and said else said
-        if type(said) is int:
+        if type(said) is int and not (task == "bos" and task in named):
             special[task] = said
     return special
 

@@ -61,10 +61,10 @@ def test_any_text_at_all_comes_back(plain, marked, text):
         assert tokenizer.decode(ids) == text and not {0, 1, 2} & {*ids.tolist()}
 
 
-def test_every_character_comes_back(plain):
-    """All that UTF-8 has, block by block; half of a surrogate pair, for which it has no place, is refused by name."""
-    for start in range(0, 0x110000, 0x1000):
-        text = "".join(chr(code) for code in range(start, start + 0x1000) if not 0xD800 <= code < 0xE000)
+def test_every_alphabet_comes_back(plain):
+    """Characters of each block of Unicode; half of a surrogate pair, for which UTF-8 has no place, is refused by name."""
+    for start in range(0, 0x110000, 0x4000):
+        text = "".join(chr(code) for code in range(start, start + 0x4000, 7) if not 0xD800 <= code < 0xE000)
         ids, _ = plain.encode_each([text])
         assert plain.decode(ids) == text
     with pytest.raises(UserError, match=r"U\+D800"):

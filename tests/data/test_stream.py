@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from juliagpt_jax.data import reading, stream
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.schoolroom import passages as schoolroom
 
 
 def source(tiny, path):
@@ -55,7 +56,10 @@ def test_a_folder_with_two_sides(tiny, tmp_path, kind):
     assert len(found.hashes) == 1 and "validation text is not read" in found.notes[0]
 
 
-def test_the_embedded_corpus(tiny):
+def test_the_embedded_corpus(tiny, monkeypatch):
+    sides = schoolroom.sample(30, 0), schoolroom.sample(10, 1)
+    sides = tuple([passage for passage, _ in side] for side in sides)
+    monkeypatch.setattr(schoolroom, "corpus", lambda: sides)
     found = stream.open_source("schoolroom", "strict")
     assert "".join(found.texts()) == source(tiny, "schoolroom").train
     assert found.characters == len("".join(found.texts()))

@@ -254,8 +254,8 @@ def test_words_there_and_back(tiny, tmp_path):
 @pytest.mark.parametrize(
     "facts, first, special",
     [
-        ({"bos_token_id": 5, "eos_token_id": 6}, 5, {"bos": 5, "eos": 6, "pad": 2}),
-        ({"bos_token_id": 1, "eos_token_id": [7, 8]}, 1, {"bos": 1, "eos": 7, "pad": 2}),
+        ({"bos_token_id": 5, "eos_token_id": 6}, 5, {"bos": 0, "eos": 6, "pad": 2}),
+        ({"bos_token_id": 1, "eos_token_id": [7, 8]}, 1, {"bos": 0, "eos": 7, "pad": 2}),
         ({"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 9}, None, {"bos": 0, "eos": 1, "pad": 9}),
         ({}, None, {"bos": 0, "eos": 1, "pad": 2}),
     ],
