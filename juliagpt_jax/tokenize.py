@@ -76,12 +76,14 @@ def _learn(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from juliagpt_jax.data import bpe, density, stream
 
     source = stream.open_source(options.source, options.errors)
-    kept = density.Sample(source.characters)
-    tokenizer = bpe.train(_progress(kept.of(source.texts()), source.characters), options.vocab, options.unk)
+    kept, bound = density.Sample(source.characters), bpe.Bound()
+    passages = _progress(kept.of(source.texts()), source.characters)
+    tokenizer = bpe.train(bound.of(passages), options.vocab, options.unk)
+    left_out = [f"{bound.left_out:,} words left out: they are new behind very many"] if bound.left_out else []
     measured = density.measure(tokenizer, kept.texts)
     asked = {"asked": options.vocab, "unk": options.unk, "errors": options.errors}
     library = {"tokenizers": importlib.metadata.version("tokenizers")}
-    found = {"characters": source.characters, "files": source.hashes, "notes": source.notes}
+    found = {"characters": source.characters, "files": source.hashes, "notes": [*source.notes, *left_out]}
     return tokenizer, asked | library | found | {"measured": measured.to_dict()}
 
 
@@ -96,6 +98,7 @@ def _progress(passages: Iterable[str], characters: int) -> Iterator[str]:
         for text in passages:
             bar.update(len(text))
             yield text
+    print("learning the tokens", file=sys.stderr)
 
 
 if __name__ == "__main__":

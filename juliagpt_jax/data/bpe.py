@@ -18,6 +18,7 @@ SPECIAL = ("<bos>", "<eos>", "<pad>")  # ids 0, 1, 2; no text has them
 # What stands in a text for a rare word, as in WikiText-2. As with other words, the blank before it belongs to it.
 UNKNOWN = (" <unk>", "<unk>")
 MOST = 2**20
+DIFFERENT = 2**23  # characters of different words that are learned from
 RARE = 2  # a pair that occurs less often is no token
 
 
@@ -33,14 +34,13 @@ def check(vocab: int, unk: bool, flag: str = "vocab") -> None:
         raise UserError(f"{flag}={vocab} must be from {least} to {MOST:,}: {taken} take {least} tokens")
 
 
-def train(texts: Iterable[str], vocab: int, unk: bool = False, bars: bool = False) -> LibraryTokenizer:
+def train(texts: Iterable[str], vocab: int, unk: bool = False) -> LibraryTokenizer:
     """Learn a vocabulary of at most `vocab` tokens; fewer where a text has not as many pairs.
 
-    The texts are not kept: memory grows with the number of their different pieces.
+    The texts are not kept: memory grows with the number of their different pieces, which `Bound` holds down.
 
     Args:
         unk: `<unk>` in a text is one token. Otherwise it is text as any other.
-        bars: show bars of progress on stderr.
 
     Raises:
         UserError: as `check`.
@@ -56,13 +56,42 @@ def train(texts: Iterable[str], vocab: int, unk: bool = False, bars: bool = Fals
         min_frequency=RARE,
         special_tokens=[*SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=bars,
+        show_progress=False,
     )
     library.train_from_iterator(_without_unknown(texts) if unk else texts, trainer)
     if unk:  # behind the others: the library takes tokens of the trainer for special ones
         library.add_tokens([AddedToken(token, normalized=False, special=False) for token in UNKNOWN])
     content = json.loads(library.to_str())
     return LibraryTokenizer(content, library.get_vocab_size(), None, tasks(content))
+
+
+class Bound:
+    """Passes texts on as long as they have few different words; after that, without the words that are new.
+
+    The library keeps each different piece of a text: 1.8 GB for two million pieces of nine letters, measured. A word
+    that first appears behind so many others hardly makes a token.
+
+    Attributes:
+        left_out: words that were.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._known: set[str] = set()
+        self._room = DIFFERENT
+
+    def of(self, texts: Iterable[str]) -> Iterator[str]:
+        """Pass texts on."""
+        for text in texts:
+            words = text.split(" ")
+            new = [word for word in words if word not in self._known]
+            if new and self._room <= 0:
+                self.left_out += len(new)
+                text = " ".join(word for word in words if word in self._known)
+            elif new:
+                self._known.update(new)
+                self._room -= sum(map(len, new))
+            yield text
 
 
 def _without_unknown(texts: Iterable[str]) -> Iterator[str]:

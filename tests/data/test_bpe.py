@@ -119,6 +119,25 @@ def test_sizes():
             bpe.train(LINES, vocab, unk)
 
 
+def test_different_words_are_bounded(monkeypatch):
+    """Behind the bound only what is known is learned from; a text below it is passed on as it is."""
+    texts = ["a bb ccc\n", "a  bb\n", "dddd a e bb bb\n", "new newer a\n", "", "a bb e dddd "]
+    bound = bpe.Bound()
+    assert list(bound.of(texts)) == texts and bound.left_out == 0
+    monkeypatch.setattr(bpe, "DIFFERENT", 14)
+    bound = bpe.Bound()
+    assert list(bound.of(texts)) == [*texts[:3], "", "", "a bb e dddd "] and bound.left_out == 3
+    monkeypatch.setattr(bpe, "DIFFERENT", 1)
+    assert list(bpe.Bound().of(texts)) == [
+        "a bb ccc\n",
+        "a  bb\n".replace("bb\n", "").rstrip() + " ",
+        "a bb bb\n",
+        "a\n",
+        "",
+        "",
+    ]
+
+
 def test_an_error_in_the_text_is_its_own():
     def texts():
         yield "a b c\n"
