@@ -43,11 +43,11 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    if (options.source is None) == (options.given is None):
+    if bool(options.source) == bool(options.given):
         raise UserError("give --source=PATH to learn a vocabulary, or --from=DIR to take one over")
-    if options.given is not None and (options.vocab is not None or options.unk):
+    if options.given and (options.vocab is not None or options.unk):
         raise UserError("--vocab and --unk are for --source: the tokens of --from are what they are")
-    if options.source is not None and options.vocab is None:
+    if options.source and options.vocab is None:
         raise UserError("--source needs --vocab=N; 16000 suits a text of ten million characters")
 
     from juliagpt_jax.data import bpe, density, vocabularies
@@ -55,13 +55,13 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.ground.files import new_folder, write_text
     from juliagpt_jax.ground.sealed import write_json
 
-    if options.source is not None:
-        bpe.check(options.vocab, options.unk, "--vocab")
+    if options.source:
+        bpe.check(options.vocab or 0, options.unk, "--vocab")
     with new_folder(texts.path(options.out), "--out") as folder:
-        if options.source is not None:
-            tokenizer, report = _learn(options)
-        else:
+        if options.given:
             tokenizer, report = vocabularies.read(texts.path(options.given)), {}
+        else:
+            tokenizer, report = _learn(options)
         report |= {"vocab": tokenizer.vocab_size, "special": tokenizer.special, "tokenizer_sha256": digest(tokenizer)}
         vocabularies.write(folder, tokenizer)
         write_json(folder / "report.json", report)

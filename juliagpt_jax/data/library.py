@@ -48,11 +48,14 @@ class LibraryTokenizer(Prompting):
         from tokenizers import Tokenizer
 
         try:
+            _check_merges(content)
             self._library: Any = Tokenizer.from_str(json.dumps(content))
             self._library.no_padding()
             self._library.no_truncation()
             self.prefix = tuple(self._library.encode("", add_special_tokens=True).ids)
-        except Exception as error:  # the library raises no class of its own
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises no class of its own, and in a panic no Exception
             raise UserError(f"not a tokenizer that the library tokenizers reads: {error}") from error
         self._library.encode_special_tokens = True
         if not all(isinstance(number, int) for number in (vocab_size, *special.values())):
@@ -180,10 +183,22 @@ class LibraryTokenizer(Prompting):
         return {task: name for task, name in named.items() if name is not None}
 
 
+def _check_merges(content: dict) -> None:
+    """Raise a ValueError where a merge lacks the mark that the model says it has: the library would end in a panic,
+    which it tells at length."""
+    model = content["model"]
+    mark = model.get("continuing_subword_prefix")
+    for merge in model.get("merges") or () if mark else ():
+        parts = merge if isinstance(merge, list) else str(merge).split(" ")
+        if not str(parts[-1]).startswith(str(mark)):
+            raise ValueError(f"merge {str(merge)[:60]} without continuing_subword_prefix={str(mark)[:20]!r}")
+
+
 def tasks(content: Mapping[str, Any]) -> dict[str, int]:
     """Find the ids with a task among the special tokens of a tokenizer.json, by the names of TASKS: {"eos": 1}."""
-    added = content.get("added_tokens") or ()
-    ids = {token["content"]: token["id"] for token in added if token.get("special")}
+    added = content.get("added_tokens")
+    tokens = [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    ids = {str(token.get("content")): token.get("id") for token in tokens if token.get("special")}
     named = {task: next((ids[name] for name in names if name in ids), None) for task, names in TASKS.items()}
     return {task: token for task, token in named.items() if token is not None}
 

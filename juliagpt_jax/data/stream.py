@@ -109,7 +109,8 @@ def _part(file: Path, errors: str, share: float) -> Part:
     sizes = map(len, _rows(file, errors) if _is_rows(file) else texts.blocks(file, errors))
     if not _is_rows(file):
         whole = sum(sizes)
-        return Part(file, *[whole - int(whole * share)] * 2, errors)
+        cut = whole - int(whole * share)
+        return Part(file, cut, cut, errors)
     count = sum(1 for _ in sizes)
     units = count - int(count * share)
     return Part(file, units, sum(map(len, itertools.islice(_rows(file, errors), units))), errors)

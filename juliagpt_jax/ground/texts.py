@@ -197,10 +197,10 @@ def blocks(file: Path, errors: str = "strict", flag: str = "--errors", size: int
     Raises:
         UserError: as `decode` before anything is yielded, or the file cannot be read.
     """
+    ends = False  # some line ends in \n: a \r elsewhere is none
     try:
         with open(file, "rb") as handle:
             plain = not kind(handle.read(4_096))
-        ends = False  # some line ends in \n: a \r elsewhere is none
         for text in _utf8(file, size) if plain else ():
             ends = ends or "\n" in text
             plain = plain and "\0" not in text

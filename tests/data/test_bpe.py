@@ -62,7 +62,7 @@ def test_any_text_at_all_comes_back(plain, marked, text):
 
 
 def test_every_alphabet_comes_back(plain):
-    """Characters of each block of Unicode; half of a surrogate pair, for which UTF-8 has no place, is refused by name."""
+    """Characters of each block of Unicode; half of a surrogate pair, which UTF-8 cannot hold, is refused by name."""
     for start in range(0, 0x110000, 0x4000):
         text = "".join(chr(code) for code in range(start, start + 0x4000, 7) if not 0xD800 <= code < 0xE000)
         ids, _ = plain.encode_each([text])
@@ -128,14 +128,7 @@ def test_different_words_are_bounded(monkeypatch):
     bound = bpe.Bound()
     assert list(bound.of(texts)) == [*texts[:3], "", "", "a bb e dddd "] and bound.left_out == 3
     monkeypatch.setattr(bpe, "DIFFERENT", 1)
-    assert list(bpe.Bound().of(texts)) == [
-        "a bb ccc\n",
-        "a  bb\n".replace("bb\n", "").rstrip() + " ",
-        "a bb bb\n",
-        "a\n",
-        "",
-        "",
-    ]
+    assert list(bpe.Bound().of(texts)) == [texts[0], "a", "a bb", "", "", "a bb"]
 
 
 def test_an_error_in_the_text_is_its_own():

@@ -108,6 +108,10 @@ def test_what_is_no_tokenizer(tmp_path):
         vocabularies.read(tmp_path)
 
 
+# The library would panic.
+PREFIXED = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"], "continuing_subword_prefix": "#########"}
+
+
 @pytest.fixture(scope="module")
 def content():
     return bpe.train(["the nature of the thing is the nature of things\n"] * 9, 290).content
@@ -126,6 +130,8 @@ def content():
         ({"added_tokens": 5}, '"added_tokens" are no list'),
         ({"added_tokens": [{"id": 1}]}, '"added_tokens" are no list'),
         ({"added_tokens": [{"id": "x", "content": "y"}]}, "not a tokenizer that the library"),
+        ({"added_tokens": [{"id": 1, "content": ["x"], "special": True}]}, "not a tokenizer that the library"),
+        ({"model": PREFIXED}, "not a tokenizer that the library tokenizers reads: merge .* without continuing_subword"),
         ({"pre_tokenizer": {"type": "None"}}, "not a tokenizer that the library"),
         ({"type": "library", "content": {}}, "a tokenizer of this project"),
     ],
