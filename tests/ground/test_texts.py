@@ -73,9 +73,9 @@ def test_blocks_are_the_whole(content, size, tmp_path_factory):
 
 
 def test_blocks_are_small(tmp_path):
-    (tmp_path / "a.txt").write_text("word\r\n" * 1000)
+    (tmp_path / "a.txt").write_text("words\r\n" * 1000)
     found = list(texts.blocks(tmp_path / "a.txt", size=64))
-    assert max(map(len, found)) <= 65 and "".join(found) == "word\n" * 1000
+    assert max(map(len, found)) <= 65 and "".join(found) == "words\n" * 1000
     with pytest.raises(UserError, match=r"b\.txt: No such file"):
         list(texts.blocks(tmp_path / "b.txt"))
 
