@@ -7,6 +7,7 @@ python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/words --conf
 
 import argparse
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -78,7 +79,11 @@ def _learn(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     source = stream.open_source(options.source, options.errors)
     kept, bound = density.Sample(source.characters), bpe.Bound()
     passages = _progress(kept.of(source.texts()), source.characters)
-    tokenizer = bpe.train(bound.of(passages), options.vocab, options.unk)
+    python = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python would hear of Ctrl-C when the library is done
+    try:
+        tokenizer = bpe.train(bound.of(passages), options.vocab, options.unk)
+    finally:
+        signal.signal(signal.SIGINT, python)
     left_out = [f"{bound.left_out:,} words left out: they are new behind very many"] if bound.left_out else []
     measured = density.measure(tokenizer, kept.texts)
     asked = {"asked": options.vocab, "unk": options.unk, "errors": options.errors}

@@ -1,5 +1,6 @@
 """From a text to a tokenizer, as a user goes; what a user writes is never a special token."""
 
+import io
 import json
 import signal
 from pathlib import Path
@@ -147,7 +148,21 @@ def test_a_killed_run_leaves_nothing_torn(words, text, micro, tmp_path):
     assert content(tmp_path / "out") == content(words) and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_bar_on_a_terminal_only(text, micro, tmp_path):
-    flags = [f"--source={text}", "--vocab=300", f"--out={tmp_path / 'plain'}"]
-    done = micro.run("tokenize", *flags)
-    assert done.returncode == 0 and done.err == ""
+def test_a_bar_on_a_terminal_only(text, tmp_path, capsys, monkeypatch):
+    run(f"--source={text}", "--vocab=300", f"--out={tmp_path / 'plain'}")
+    assert capsys.readouterr().err == ""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    run(f"--source={text}", "--vocab=300", f"--out={tmp_path / 'shown'}")
+    shown = terminal.getvalue()
+    assert "reading:   0%" in shown and "characters/s" in shown and shown.endswith("learning the tokens\n")
+
+
+def test_ctrl_c_ends_it_at_once(text, micro, tmp_path):
+    """Also while the library learns, which does not listen."""
+    stop = "import os, signal; from juliagpt_jax.data import bpe\n"
+    stop += "def train(*_):\n    os.kill(os.getpid(), signal.SIGINT); print('went on')\n"
+    stop += "bpe.train = train"
+    ended = micro.run("tokenize", f"--source={text}", "--vocab=300", f"--out={tmp_path / 'out'}", before=stop)
+    assert ended.returncode == -signal.SIGINT and ended.out == ended.err == ""

@@ -17,7 +17,7 @@ TASKS = {
     "eos": ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
     "pad": ("<pad>",),
 }
-BATCH = 2**20  # characters that are encoded at once: their ids and what the library notes of them take some 50 MB
+BATCH = 2**20  # characters that are encoded at once: the library notes more of each token than its id
 
 
 class LibraryTokenizer(Prompting):
