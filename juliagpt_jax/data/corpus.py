@@ -20,7 +20,7 @@ from juliagpt_jax.data import leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
-from juliagpt_jax.ground import config, sealed, texts
+from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -68,7 +68,7 @@ def load(data: config.Data, context: int) -> Corpus:
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     fingerprint, read, said = reading.source(data)
-    given = None if data.tokenizer == "char" else tokenizers.load(texts.path(data.tokenizer))
+    given = None if data.tokenizer == "char" else tokenizers.load(Path(data.tokenizer))
     if given is not None:
         fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
@@ -95,7 +95,7 @@ def check(data: config.Data) -> None:
     """
     reading.check(data.path)
     if data.tokenizer != "char":
-        tokenizers.load(texts.path(data.tokenizer))
+        tokenizers.load(Path(data.tokenizer))
 
 
 def _leaked(found: leaks.Leaks) -> str:

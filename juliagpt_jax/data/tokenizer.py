@@ -10,7 +10,7 @@ import numpy as np
 from juliagpt_jax.data import folding
 from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.data.prompts import Prompting
-from juliagpt_jax.ground import sealed
+from juliagpt_jax.ground import sealed, texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
 
@@ -201,12 +201,13 @@ def from_dict(values: Any) -> Tokenizer:
 
 
 def load(path: Path) -> Tokenizer:
-    """Read a tokenizer file.
+    """Read a tokenizer file; a ~ at the start of its path is the home folder.
 
     Raises:
         UserError: it is missing, changed since it was written, not JSON, of an unknown type, or its vocabulary is
             not one.
     """
+    path = texts.path(str(path))
     try:
         return from_dict(sealed.read_json(path))
     except FileNotFoundError as error:

@@ -169,6 +169,12 @@ def test_damaged_files_of_our_own(content, change, says, tmp_path):
     assert str(error.value).startswith(f"{tmp_path}")
 
 
+def test_home_is_known(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tokenizers.save(tokenizers.LibraryTokenizer(content, 290, None), tmp_path / "tokenizer.json")
+    assert tokenizers.load(Path("~/tokenizer.json")).vocab_size == 290
+
+
 def test_a_tokenizer_json_of_others_is_not_a_runs(content, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"python -m juliagpt_jax\.tokenize --from=FOLDER --out=DIR makes one of it"):
