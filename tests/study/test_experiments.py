@@ -120,5 +120,5 @@ def test_recipes_are_chosen_on_training_text_alone(tmp_path, monkeypatch):
     assert read("train") == [{"text": row["text"]} for row in rows[:10]]
     assert read("val") == [{"text": row["text"]} for row in rows[10:12]]
     monkeypatch.setattr(sys, "argv", ["prepare.py", f"--source={out}/nowhere", f"--out={tmp_path / 'other'}"])
-    with pytest.raises(SystemExit, match="nowhere/train_enriched.jsonl does not exist"):
+    with pytest.raises(SystemExit, match=r"nowhere/train_enriched\.jsonl does not exist"):
         runpy.run_path(str(script), run_name="__main__")
