@@ -33,7 +33,7 @@ class Corpus:
 
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
-        train_chunks, val_chunks: their lines, in order, with the fields that are known of them.
+        train_chunks, val_chunks: their passages (lines or documents), in order, with the fields that are known of them.
         tokenizer: built from the training text, or `data.tokenizer`.
         fingerprint: SHA-256 of the source's bytes and of how they were read; a run resumes on the same one only.
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
@@ -98,6 +98,26 @@ def check(data: config.Data) -> None:
         tokenizers.load(Path(data.tokenizer))
 
 
+def recoded(corpus: Corpus, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training text in the ids of another tokenizer, and how many of them each passage has.
+
+    Raises:
+        UserError: it lacks characters of the text.
+    """
+    own, lengths = corpus.tokenizer, corpus.train_chunks.lengths
+    ended = own.eos is not None and corpus.train[lengths[0] - 1] == own.eos
+    end = np.array([tokenizer.eos] if ended and tokenizer.eos is not None else [], tokenizer.dtype)
+    parts = [np.concatenate([tokenizer.encode(text), end]) for text in texts(own, corpus.train, lengths)]
+    return np.concatenate(parts), np.array([*map(len, parts)], np.int64)
+
+
+def texts(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
+    """Return the text of each passage; the id that ends a document is no text."""
+    passages = np.split(tokens, np.cumsum(lengths)[:-1])
+    ended = lambda p: len(p) and tokenizer.eos is not None and p[-1] == tokenizer.eos
+    return [tokenizer.decode(p[:-1] if ended(p) else p) for p in passages]
+
+
 def _leaked(found: leaks.Leaks) -> str:
     return (
         f"of {found.passages:,} validation passages {found.exact:,} stand word for word in the training text too and "
@@ -105,13 +125,24 @@ def _leaked(found: leaks.Leaks) -> str:
     )
 
 
-def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of a text, and how many of them each line has. Lines are encoded one by one where a token may
+def _encode(
+    tokenizer: Tokenizer, text: str, data: config.Data, documents: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of a text, and how many of them each passage has. Lines are encoded one by one where a token may
     hold more than one character, so that none reaches over the end of a passage.
+
+    Args:
+        documents: characters of each, where the passages are documents: they are encoded whole, each with the id that
+            ends a document behind it, if the tokenizer has one. None where they are lines.
 
     Raises:
         UserError: a tokenizer that marks the start of a text (so only a whole one can be encoded) has tokens that do.
     """
+    if documents is not None:
+        end = np.array([] if tokenizer.eos is None else [tokenizer.eos], tokenizer.dtype)
+        each = [text[stop - size : stop] for stop, size in zip(np.cumsum(documents), documents, strict=True)]
+        whole = [np.concatenate([tokenizer.encode(one, data.unknown), end]) for one in each]
+        return np.concatenate([np.zeros(0, tokenizer.dtype), *whole]), np.array([*map(len, whole)], np.int64)
     if isinstance(tokenizer, CharTokenizer) or tokenizer.marks_start:
         tokens = tokenizer.encode(text, data.unknown)
         lengths = metadata.line_lengths(tokens, tokenizer.newline)
@@ -129,13 +160,14 @@ def _write_cache(
     folder: Path, fingerprint: str, source: reading.Reading, data: config.Data, given: Tokenizer | None
 ) -> Corpus:
     tokenizer = given or CharTokenizer.train(source.train)
-    (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, t, data) for t in (source.train, source.val))
+    both = list(zip((source.train, source.val), source.documents, strict=True))
+    (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, text, data, own) for text, own in both)
     train_chunks = Chunks(train_lengths, source.train_columns)
     val_chunks = Chunks(val_lengths, source.val_columns)
     sides = [(train, train_lengths), (val, val_lengths)]
     if not isinstance(tokenizer, CharTokenizer):  # its measures are in characters
         letters = CharTokenizer.train(source.train + source.val)
-        sides = [_encode(letters, text, data) for text in (source.train, source.val)]
+        sides = [_encode(letters, text, data, own) for text, own in both]
     found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
     notes, density = [*source.notes, *([_leaked(found)] if found.share else [])], []
     for name, text, tokens in [("training", source.train, train), ("validation", source.val, val)]:

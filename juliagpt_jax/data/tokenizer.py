@@ -55,6 +55,7 @@ class CharTokenizer(Prompting):
     type = "char"
     prefix: tuple[int, ...] = ()  # ids before a prompt
     first: int | None = None  # the special id that begins a text
+    eos: int | None = None  # the special id that ends a document
 
     def __init__(self, characters: str):
         if list(characters) != sorted(set(characters)) or not characters:
@@ -180,6 +181,7 @@ class LibraryTokenizer(Prompting):
     """
 
     type = "library"
+    eos: int | None = None  # the special id that ends a document
 
     def __init__(self, content: dict, vocab_size: int, first: int | None):
         try:
