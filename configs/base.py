@@ -27,9 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
     data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
-    data.windows = (
-        "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled first; fixed: cut once
-    )
+    data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
     data.curriculum = curriculum = ml_collections.ConfigDict()
     curriculum.by = "difficulty"  # the field of numbers that says what is easy: low

@@ -102,7 +102,7 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "",
         "## By work",
         "",
-        "Share of the file that is not the author's text; of this, what the cleaner took away and put in; passages made.",
+        "Share of the file that is not the author's text; of this, what the cleaner took away and put in; passages.",
         "",
         "| work | characters | apparatus | lost | added | made | poor | exact | near | guard | leak | train | val |",
         "| --- | " + "---: | " * 12,
