@@ -84,11 +84,12 @@ def main(options: argparse.Namespace) -> None:
         known, files = datasets.recognised(texts.path(options.source), order.budget) or (None, {})
     if options.unit and (known or options.source == "classics"):
         _same_unit(options, known.unit if known else "chunk")
-    if known or options.unit not in (None, "chunk"):
-        _refuse(options, _OF_BOOKS, known.unit if known else options.unit)
+    unit = known.unit if known else options.unit or "chunk"
+    if unit != "chunk":
+        _refuse(options, _OF_BOOKS, unit)
         manifest, told = orders.documents(order, options, known, files, *_count(options.tokenizer))
     else:
-        _refuse(options, _OF_DOCUMENTS, "chunk")
+        _refuse(options, _OF_DOCUMENTS, unit)
         manifest, told = orders.books(order, options, options.jobs or cores())
     print("\n".join(told(manifest, order.out, time.perf_counter() - begun)))
     if options.json:
