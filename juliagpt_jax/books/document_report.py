@@ -99,9 +99,6 @@ def describe(manifest: dict[str, Any], made: Collection) -> str:
     """Return the page, in Markdown."""
     documents, options = manifest["documents"], manifest["options"]
     total = sum(documents.values())
-    limits = [
-        f"{options[name] or 'no limit'} ({word})" for name, word in [("min_tokens", "least"), ("max_tokens", "most")]
-    ]
     tokens = "words between white space" if options["tokens"] == "words" else "tokens of the tokenizer that was given"
     lines = [
         "# What this collection is made of",
@@ -109,9 +106,12 @@ def describe(manifest: dict[str, Any], made: Collection) -> str:
         f"{total:,} documents were found, each {_UNITS[manifest['unit']]}. Licence: {manifest['licence']}. "
         f"Verified: {manifest['verified']}.",
         "",
-        f"Limits: {limits[0]}, {limits[1]}, in {tokens}. HTML and unprintable signs were "
-        f"{'taken out' if options['clean'] else 'left in, and copies too'}; a list of words "
-        f"{'was' if options['blocklist'] else 'was not'} given.",
+        "HTML, unprintable signs and copies were taken out."
+        if options["clean"]
+        else "Models are compared on this text: it is kept to the byte, copies and all; a limit or a list that is "
+        "given acts on the training documents alone.",
+        f"Least size: {options['min_tokens'] or 'none'}; largest size: {options['max_tokens'] or 'none'}; in {tokens}. "
+        f"List of words that no document may hold: {options['blocklist'][:12] or 'none'}.",
         "",
         *[f"- {note}" for note in manifest["notes"]],
         *([""] if manifest["notes"] else []),

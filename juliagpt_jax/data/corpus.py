@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-FORMAT = 4  # of the cache
+FORMAT = 6  # of the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Corpus:
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
         leaks: validation passages that the training text has too.
         characters_per_token: of the training and of the validation text.
+        documents: the passages are documents, not lines.
     """
 
     train: np.ndarray
@@ -52,6 +54,7 @@ class Corpus:
     entropy: float
     leaks: leaks.Leaks
     characters_per_token: tuple[float, float]
+    documents: bool = False
 
     @property
     def unit(self) -> str:
@@ -104,11 +107,18 @@ def recoded(corpus: Corpus, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarra
     Raises:
         UserError: it lacks characters of the text.
     """
-    own, lengths = corpus.tokenizer, corpus.train_chunks.lengths
-    ended = own.eos is not None and corpus.train[lengths[0] - 1] == own.eos
-    end = np.array([tokenizer.eos] if ended and tokenizer.eos is not None else [], tokenizer.dtype)
-    parts = [np.concatenate([tokenizer.encode(text), end]) for text in texts(own, corpus.train, lengths)]
-    return np.concatenate(parts), np.array([*map(len, parts)], np.int64)
+    passages = texts(corpus.tokenizer, corpus.train, corpus.train_chunks.lengths)
+    return joined(tokenizer, passages, tokenizer.encode, corpus.documents)
+
+
+def joined(
+    tokenizer: Tokenizer, passages: Sequence[str], encode: Callable[[str], np.ndarray], documents: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of passages, one behind the other, and how many each has: with the id that ends a document behind
+    each of them, where they are documents and the tokenizer has such an id."""
+    end = np.array([tokenizer.eos] if documents and tokenizer.eos is not None else [], tokenizer.dtype)
+    parts = [np.concatenate([encode(passage), end]) for passage in passages]
+    return np.concatenate([np.zeros(0, tokenizer.dtype), *parts]), np.array([*map(len, parts)], np.int64)
 
 
 def texts(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
@@ -139,10 +149,8 @@ def _encode(
         UserError: a tokenizer that marks the start of a text (so only a whole one can be encoded) has tokens that do.
     """
     if documents is not None:
-        end = np.array([] if tokenizer.eos is None else [tokenizer.eos], tokenizer.dtype)
         each = [text[stop - size : stop] for stop, size in zip(np.cumsum(documents), documents, strict=True)]
-        whole = [np.concatenate([tokenizer.encode(one, data.unknown), end]) for one in each]
-        return np.concatenate([np.zeros(0, tokenizer.dtype), *whole]), np.array([*map(len, whole)], np.int64)
+        return joined(tokenizer, each, lambda one: tokenizer.encode(one, data.unknown))
     if isinstance(tokenizer, CharTokenizer) or tokenizer.marks_start:
         tokens = tokenizer.encode(text, data.unknown)
         lengths = metadata.line_lengths(tokens, tokenizer.newline)
@@ -179,6 +187,7 @@ def _write_cache(
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
         characters_per_token=(density[0], density[1]),
+        documents=source.documents[0] is not None,
     )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {
@@ -192,6 +201,7 @@ def _write_cache(
         "notes": notes,
         "entropy": source.entropy if source.entropy == source.entropy else None,
         "leaks": found,
+        "documents": corpus.documents,
         "characters_per_token": density,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
@@ -238,7 +248,8 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         notes = tuple(facts["notes"])
         of_train, of_val = map(float, facts["characters_per_token"])
         density = (of_train, of_val)
-        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found, density)
+        chunks, documents = (train_chunks, val_chunks), bool(facts["documents"])
+        return Corpus(train, val, *chunks, tokenizer, fingerprint, notes, entropy, found, density, documents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None

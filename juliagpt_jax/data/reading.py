@@ -29,6 +29,7 @@ from juliagpt_jax.schoolroom import passages as schoolroom
 VALIDATION_SHARE = 0.1
 MANIFEST = "manifest.json"  # of a folder that `prepare` wrote
 LINE = "chunk"  # the manifest's "unit" where a passage is a line
+_AGAIN = f"prepare it again, or remove {MANIFEST}, if what stands there is what you want"
 
 
 class Reading(NamedTuple):
@@ -66,13 +67,52 @@ def read_text(path: Path, data: config.Data) -> str:
     Raises:
         UserError: there is none, or it is not UTF-8.
     """
+    return "".join(read_passages(path, data)[0])
+
+
+def read_passages(path: Path, data: config.Data) -> tuple[list[str], bool]:
+    """A held-out text (see `read_text`) in pieces, and whether these are its documents: a .txt file is one piece, whose
+    passages are lines."""
     file = path
     if path.is_dir():
         text, rows = _sides(path, "val")
         file = rows if rows.exists() and not text.exists() else text
-    if file.suffix.lower() == ".jsonl":
-        return "".join(map(_ended, metadata.read(file, texts.read_bytes(file), data).texts))
-    return _decode(file, texts.read_bytes(file), data.errors, [])
+    content = texts.read_bytes(file)
+    if file.suffix.lower() != ".jsonl":
+        return [_decode(file, content, data.errors, [])], False
+    found = metadata.read(file, content, data).texts
+    try:
+        manifest = _manifest(file.parent)
+    except UserError:  # another program's
+        manifest = {}
+    marked = file.name in manifest.get("files", {}) and _marked(manifest)
+    return [*map(_ended, found)], marked or any("\n" in text for text in found)
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    """Read the manifest.json of a folder that `prepare` wrote; {} where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        manifest = sealed.read_json(path)
+        if isinstance(manifest, dict) and isinstance(manifest["files"], dict):
+            return manifest
+        why = "TypeError"
+    except sealed.Changed as error:
+        raise UserError(f"config.data.path: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        why = type(error).__name__
+    raise UserError(f"config.data.path: {path}: not what prepare wrote ({why}); {_AGAIN}")
+
+
+def _marked(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest says that passages are documents."""
+    return manifest.get("unit", LINE) != LINE
 
 
 def _ended(text: str) -> str:
@@ -114,7 +154,7 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     contents = {file: texts.read_bytes(file) for file in files}
     manifest = {} if split else _hold_to_manifest(path, contents)
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
-    if manifest.get("unit", LINE) != LINE:
+    if _marked(manifest):
         digest.update(b"a row is a document")
     if split and len(files) > 1:
         digest.update(b"each file ends its line")
@@ -135,21 +175,18 @@ def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> Mapping[s
     Raises:
         UserError: the manifest is damaged, or a file has other bytes; the text names it.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        return {}
-    out = f"prepare it again, or remove {MANIFEST}, if what stands there is what you want"
-    try:
-        manifest = sealed.read_json(path)
-        held = manifest["files"]
-        changed = [file.name for file, raw in contents.items() if held[file.name] != hashlib.sha256(raw).hexdigest()]
-    except sealed.Changed as error:
-        raise UserError(f"config.data.path: {error}") from error
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"config.data.path: {path}: not what prepare wrote ({type(error).__name__}); {out}") from error
+    manifest = _manifest(folder)
+    held = manifest.get("files", {})
+    if manifest and (lacking := [file.name for file in contents if file.name not in held]):
+        raise UserError(f"config.data.path: {folder / MANIFEST}: does not name {', '.join(lacking)}; {_AGAIN}")
+    changed = [file.name for file, raw in contents.items() if manifest and held[file.name] != _sha256(raw)]
     if changed:
-        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {out}")
+        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {_AGAIN}")
     return manifest
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:
@@ -163,14 +200,13 @@ def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]
 
 def _files(data: config.Data, contents: dict[Path, bytes], split: bool, manifest: Mapping[str, Any]) -> Reading:
     notes: list[str] = []
-    marked = manifest.get("unit", LINE) != LINE
     if split:
         sides = _split(data, contents, notes)
     else:
         folder, prepared = next(iter(contents)).parent, bool(manifest)
         sides = [_side(data, contents, *_sides(folder, name), notes, prepared) for name in ("train", "val")]
         notes.append("train and validation text as given, one passage a line")
-    documents = marked or not all(side.lines for side in sides)
+    documents = _marked(manifest) or not all(side.lines for side in sides)
     if documents:
         notes[-1] = notes[-1].replace("one passage a line", "a passage is a document")
     train, val = sides[0].passages, sides[1].passages

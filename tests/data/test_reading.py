@@ -8,6 +8,7 @@ import pytest
 
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, recoded, texts
+from juliagpt_jax.data.reading import read_passages
 from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.sealed import write_json
@@ -63,6 +64,7 @@ def test_documents_are_passages(folder, tiny):
     assert corpus.train_chunks.columns["part"].tolist() == [0, 1] * 14 and len(corpus.val_chunks) == 8
     assert any("a passage is a document" in note for note in corpus.notes) and corpus.leaks.passages == 8
     again = load(tiny(f"data.path={folder}", "data.max_leak=1").data, 16)  # from the cache
+    assert again.documents and corpus.documents
     np.testing.assert_array_equal(again.train_chunks.lengths, corpus.train_chunks.lengths)
 
 
@@ -94,7 +96,7 @@ def test_a_manifest_says_that_single_lines_are_documents(folder, given, tiny):
         (folder / f"{name}_enriched.jsonl").write_bytes(rows([s.replace("\n", " ") for s in STORIES]))
     settings = tiny(f"data.path={folder}", "data.max_leak=1", f"data.tokenizer={given}").data
     lines = load(settings, 16)
-    assert EOS not in lines.train
+    assert EOS not in lines.train and not lines.documents
     marked(folder, unit="story")
     stories = load(settings, 16)
     assert (stories.train == EOS).sum() == len(STORIES) and stories.fingerprint != lines.fingerprint
@@ -139,3 +141,17 @@ def test_fields_of_a_prepared_folder_are_within_their_range(folder, tiny, field,
         load(tiny(*plain).data, 16)
     corpus = load(tiny(*plain, "data.on_bad=skip", "data.max_bad=0.1").data, 16)
     assert len(corpus.train_chunks) == len(STORIES) - 1 and any("line 5" in note for note in corpus.notes)
+
+
+def test_a_held_out_text_in_pieces(folder, tiny):
+    """Documents where it has some, so that they are scored as those of a run are; else one text."""
+    settings = tiny().data
+    assert read_passages(folder, settings) == ([s.replace("fox", "owl") for s in STORIES[:8]], True)
+    assert read_passages(folder / "test.txt", settings) == (["not read"], False)
+    (folder / "other.jsonl").write_bytes(rows(["one line", "another"]))
+    assert read_passages(folder / "other.jsonl", settings) == (["one line\n", "another\n"], False)
+    (folder / "manifest.json").write_text("[1]")
+    assert not read_passages(folder / "other.jsonl", settings)[1]
+    files = {"other.jsonl": hashlib.sha256((folder / "other.jsonl").read_bytes()).hexdigest()}
+    write_json(folder / "manifest.json", {"files": files, "unit": "row"})
+    assert read_passages(folder / "other.jsonl", settings)[1]
