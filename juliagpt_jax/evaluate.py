@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> None:
     if options.unknown == "fold":
         passages = [folding.fold(run.tokenizer, passage)[0] for passage in passages]
     encode = lambda passage: folding.encode(run.tokenizer, passage, options.unknown)
-    text, (tokens, _) = "".join(passages), corpora.joined(run.tokenizer, passages, encode, documents)
+    text, (tokens, _) = "".join(passages), corpora.joined(run.tokenizer, passages, documents, encode)
     if corpus is not None and len(tokens) == len(corpus.val):  # else characters were left out: passages are shorter
         parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:

@@ -108,17 +108,23 @@ def recoded(corpus: Corpus, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarra
         UserError: it lacks characters of the text.
     """
     passages = texts(corpus.tokenizer, corpus.train, corpus.train_chunks.lengths)
-    return joined(tokenizer, passages, tokenizer.encode, corpus.documents)
+    return joined(tokenizer, passages, corpus.documents, tokenizer.encode)
 
 
 def joined(
-    tokenizer: Tokenizer, passages: Sequence[str], encode: Callable[[str], np.ndarray], documents: bool = True
+    tokenizer: Tokenizer, passages: Sequence[str], documents: bool, encode: Callable[[str], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of passages, one behind the other, and how many each has: with the id that ends a document behind
-    each of them, where they are documents and the tokenizer has such an id."""
-    end = np.array([tokenizer.eos] if documents and tokenizer.eos is not None else [], tokenizer.dtype)
-    parts = [np.concatenate([encode(passage), end]) for passage in passages]
-    return np.concatenate([np.zeros(0, tokenizer.dtype), *parts]), np.array([*map(len, parts)], np.int64)
+    """Return the ids of passages, one behind the other, and how many each has; documents are ended."""
+    parts = [encode(passage) for passage in passages]
+    ids, lengths = np.concatenate([np.zeros(0, tokenizer.dtype), *parts]), np.array([*map(len, parts)], np.int64)
+    return _ended(tokenizer, ids, lengths) if documents else (ids, lengths)
+
+
+def _ended(tokenizer: Tokenizer, ids: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return documents with the id that ends one behind each of them, where the tokenizer has such an id."""
+    if tokenizer.eos is None:
+        return ids, lengths
+    return np.insert(ids, np.cumsum(lengths), tokenizer.eos), lengths + 1
 
 
 def texts(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
@@ -150,7 +156,9 @@ def _encode(
     """
     if documents is not None:
         each = [text[stop - size : stop] for stop, size in zip(np.cumsum(documents), documents, strict=True)]
-        return joined(tokenizer, each, lambda one: tokenizer.encode(one, data.unknown))
+        if isinstance(tokenizer, CharTokenizer):
+            return joined(tokenizer, each, True, lambda one: tokenizer.encode(one, data.unknown))
+        return _ended(tokenizer, *tokenizer.encode_each(each, data.unknown))
     if isinstance(tokenizer, CharTokenizer) or tokenizer.marks_start:
         tokens = tokenizer.encode(text, data.unknown)
         lengths = metadata.line_lengths(tokens, tokenizer.newline)
@@ -159,9 +167,7 @@ def _encode(
             says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
             raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
         return tokens, lengths
-    lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    lengths = np.array([len(line) for line in lines], np.int64)
-    return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths
+    return tokenizer.encode_each((line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text)), data.unknown)
 
 
 def _write_cache(

@@ -89,7 +89,7 @@ def read_passages(path: Path, data: config.Data) -> tuple[list[str], bool]:
     return [*map(_ended, found)], marked or any("\n" in text for text in found)
 
 
-def _manifest(folder: Path) -> Mapping[str, Any]:
+def _manifest(folder: Path, flag: str = "config.data.path") -> Mapping[str, Any]:
     """Read the manifest.json of a folder that `prepare` wrote; {} where there is none.
 
     Raises:
@@ -104,10 +104,10 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
             return manifest
         why = "TypeError"
     except sealed.Changed as error:
-        raise UserError(f"config.data.path: {error}") from error
+        raise UserError(f"{flag}: {error}") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         why = type(error).__name__
-    raise UserError(f"config.data.path: {path}: not what prepare wrote ({why}); {_AGAIN}")
+    raise UserError(f"{flag}: {path}: not what prepare wrote ({why}); {_AGAIN}")
 
 
 def _marked(manifest: Mapping[str, Any]) -> bool:
@@ -133,26 +133,10 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
         return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides), []
     check(data.path)
     path = texts.path(data.path)
-    said: list[str] = []
-    split, files = True, [path]
-    if path.is_dir():
-        sides = [_sides(path, name) for name in ("train", "val")]
-        split = not any(file.exists() for side in sides for file in side)
-        files = [file for side in sides for file in side if file.exists()]
-        for text, rows in sides:
-            if not split and not (text.is_file() or rows.is_file()):
-                raise UserError(f"config.data.path: {path} has no {text.name} (or {rows.name}) beside its twin")
-        if split:
-            files, others = texts.listed(path, [".txt"], deep=False)
-            if not files:
-                files, others = texts.listed(path, [".jsonl"], deep=False)
-            said = texts.not_read(path, others)
-        if not files:
-            raise UserError(
-                f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
-            )
+    split, files, said = find(path)
     contents = {file: texts.read_bytes(file) for file in files}
-    manifest = {} if split else _hold_to_manifest(path, contents)
+    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    manifest = {} if split else hold_to_manifest(path, hashes)
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
     if _marked(manifest):
         digest.update(b"a row is a document")
@@ -168,25 +152,50 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     return digest.hexdigest(), lambda: _files(data, contents, split, manifest), said
 
 
-def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> Mapping[str, Any]:
+def find(path: Path, flag: str = "config.data.path") -> tuple[bool, list[Path], list[str]]:
+    """Find the files of a source: whether they are to be split, the files in their order, notes on what is beside them.
+
+    Args:
+        flag: the name of the path on the command line, for messages.
+
+    Raises:
+        UserError: a folder has none, or one side of a split alone.
+    """
+    if not path.is_dir():
+        return True, [path], []
+    sides = [_sides(path, name) for name in ("train", "val")]
+    if files := [file for side in sides for file in side if file.exists()]:
+        for text, rows in sides:
+            if not (text.is_file() or rows.is_file()):
+                raise UserError(f"{flag}: {path} has no {text.name} (or {rows.name}) beside its twin")
+        return False, files, []
+    files, others = texts.listed(path, [".txt"], deep=False)
+    if not files:
+        files, others = texts.listed(path, [".jsonl"], deep=False)
+    if not files:
+        raise UserError(f"{flag}: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)")
+    return True, files, texts.not_read(path, others)
+
+
+def hold_to_manifest(folder: Path, hashes: Mapping[Path, str], flag: str = "config.data.path") -> Mapping[str, Any]:
     """Hold the files of a folder that `prepare` wrote to the hashes in its manifest.json, where there is one. Return
     the manifest, {} where there is none.
+
+    Args:
+        hashes: SHA-256 of the files, in hex.
+        flag: the name of the path on the command line, for messages.
 
     Raises:
         UserError: the manifest is damaged, or a file has other bytes; the text names it.
     """
-    manifest = _manifest(folder)
+    manifest = _manifest(folder, flag)
     held = manifest.get("files", {})
-    if manifest and (lacking := [file.name for file in contents if file.name not in held]):
-        raise UserError(f"config.data.path: {folder / MANIFEST}: does not name {', '.join(lacking)}; {_AGAIN}")
-    changed = [file.name for file, raw in contents.items() if manifest and held[file.name] != _sha256(raw)]
+    if manifest and (lacking := [file.name for file in hashes if file.name not in held]):
+        raise UserError(f"{flag}: {folder / MANIFEST}: does not name {', '.join(lacking)}; {_AGAIN}")
+    changed = [file.name for file, own in hashes.items() if manifest and held[file.name] != own]
     if changed:
-        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {_AGAIN}")
+        raise UserError(f"{flag}: {folder}: {', '.join(changed)}: changed since it was prepared; {_AGAIN}")
     return manifest
-
-
-def _sha256(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:

@@ -32,12 +32,11 @@ def with_eos() -> LibraryTokenizer:
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens([AddedToken("<eos>", special=True)])
-    return LibraryTokenizer(json.loads(library.to_str()), 300, None)
+    return LibraryTokenizer(json.loads(library.to_str()), 300, None, {"eos": EOS})
 
 
 @pytest.fixture
-def given(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(LibraryTokenizer, "eos", EOS)
+def given(tmp_path_factory):
     path = tmp_path_factory.mktemp("given") / "tokenizer.json"
     tokenizers.save(with_eos(), path)
     return str(path)
