@@ -174,6 +174,9 @@ def _write_cache(
     folder: Path, fingerprint: str, source: reading.Reading, data: config.Data, given: Tokenizer | None
 ) -> Corpus:
     tokenizer = given or CharTokenizer.train(source.train)
+    documents = source.documents[0] is not None
+    if documents and not isinstance(tokenizer, CharTokenizer) and tokenizer.eos is not None and tokenizer.first is None:
+        tokenizer = tokenizer.begun_by(tokenizer.eos)  # what stands before every other document, too
     both = list(zip((source.train, source.val), source.documents, strict=True))
     (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, text, data, own) for text, own in both)
     train_chunks = Chunks(train_lengths, source.train_columns)
@@ -193,7 +196,7 @@ def _write_cache(
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
         characters_per_token=(density[0], density[1]),
-        documents=source.documents[0] is not None,
+        documents=documents,
     )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {

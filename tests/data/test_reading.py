@@ -60,7 +60,7 @@ def test_documents_are_passages(folder, tiny):
     corpus = load(tiny(f"data.path={folder}", "data.max_leak=1").data, 16)
     assert isinstance(corpus.tokenizer, CharTokenizer) and corpus.tokenizer.eos is None
     assert texts(corpus.tokenizer, corpus.train, corpus.train_chunks.lengths) == STORIES
-    assert corpus.train_chunks.columns["part"].tolist() == [0, 1] * 14 and len(corpus.val_chunks) == 8
+    assert np.array(corpus.train_chunks.columns["part"]).tolist() == [0, 1] * 14 and len(corpus.val_chunks) == 8
     assert any("a passage is a document" in note for note in corpus.notes) and corpus.leaks.passages == 8
     again = load(tiny(f"data.path={folder}", "data.max_leak=1").data, 16)  # from the cache
     assert again.documents and corpus.documents
@@ -69,7 +69,8 @@ def test_documents_are_passages(folder, tiny):
 
 def test_a_document_is_encoded_whole_and_ended(folder, given, tiny):
     corpus = load(tiny(f"data.path={folder}", "data.max_leak=1", f"data.tokenizer={given}").data, 16)
-    assert corpus.tokenizer.eos == EOS
+    assert corpus.tokenizer.eos == corpus.tokenizer.lead == EOS, "a text begins as every other document does"
+    assert tokenizers.digest(corpus.tokenizer) == tokenizers.digest(with_eos())
     parts = np.split(corpus.train, np.cumsum(corpus.train_chunks.lengths)[:-1])
     for part, story in zip(parts, STORIES, strict=True):
         assert part[-1] == EOS and EOS not in part[:-1] and corpus.tokenizer.decode(part[:-1]) == story
@@ -98,6 +99,7 @@ def test_a_manifest_says_that_single_lines_are_documents(folder, given, tiny):
     assert EOS not in lines.train and not lines.documents
     marked(folder, unit="story")
     stories = load(settings, 16)
+    assert (lines.tokenizer.lead, stories.tokenizer.lead) == (with_eos().newline, EOS)
     assert (stories.train == EOS).sum() == len(STORIES) and stories.fingerprint != lines.fingerprint
     marked(folder, unit="chunk")
     assert load(settings, 16).fingerprint == lines.fingerprint
@@ -134,7 +136,9 @@ def test_fields_of_a_prepared_folder_are_within_their_range(folder, tiny, field,
     lines[4] = lines[4].replace(b"0.5", str(value).encode())
     (folder / "train_enriched.jsonl").write_bytes(b"\n".join(lines))
     plain = [f"data.path={folder}", "data.max_leak=1"]
-    assert load(tiny(*plain).data, 16).train_chunks.columns[field][4] == value, "a field of the user's own has no range"
+    assert np.array(load(tiny(*plain).data, 16).train_chunks.columns[field])[4] == value, (
+        "a field of the user's own has no range"
+    )
     marked(folder, unit="story")
     with pytest.raises(UserError, match=rf'train_enriched.jsonl:5: "{field}" is {value}; prepare writes .* {says}'):
         load(tiny(*plain).data, 16)
