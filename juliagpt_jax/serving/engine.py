@@ -2,8 +2,8 @@
 step.
 
 `submit` and `cancel` may be called from any thread; one thread of the engine's own does all the computing. A request
-gets what `Generator` gives for its prompt, rule and seed alone, past the context too (a rolling window of half to all
-of it), as far as products of one row and of B rows round alike; who shares the batch changes nothing.
+gets what `Generator` gives for its prompt, rule and seed alone, past the context too (a window that rolls, or a cache
+that evicts), as far as products of one row and of B rows round alike; who shares the batch changes nothing.
 """
 
 import collections
