@@ -65,9 +65,7 @@ def share_table(heads: list[dict], alike: float) -> list[str]:
     lines.append("|---" * 4 + "|")
     for arm, layer in dict.fromkeys((head["arm"], head["layer"]) for head in heads):
         own = [head for head in heads if (head["arm"], head["layer"]) == (arm, layer)]
-        cells = [
-            f"{np.mean([h[key] for h in own]):.2%}, {max(h[key] for h in own):.2%}" for key in ("first", "sink")
-        ]
+        cells = [f"{np.mean([h[key] for h in own]):.2%}, {max(h[key] for h in own):.2%}" for key in ("first", "sink")]
         lines.append(f"| {arm} | {layer} | {cells[0]} | {cells[1] if arm != 'none' else ''} |")
     above = {arm: [head["first"] > A_SINK for head in heads if head["arm"] == arm] for arm in {h["arm"] for h in heads}}
     counted = ", ".join(f"{arm} {sum(found)} of {len(found)}" for arm, found in sorted(above.items()))

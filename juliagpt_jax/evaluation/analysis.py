@@ -212,7 +212,7 @@ def _heads(name: str, run: dict[str, Any], files: Sequence[str]) -> list[str]:
         "",
         f"Attention weights over {found['windows']} validation windows, of the tokens in the second half of each: they "
         "have at least half a context to look back on. Distance 0 is the token itself; a share is that of the nearest "
-        "tokens, itself among them. \"First\" is the share of a window's first token, \"sink\" that of a learnt sink "
+        'tokens, itself among them. "First" is the share of a window\'s first token, "sink" that of a learnt sink '
         "(`model.sink`), which the other columns leave out. A head that looks everywhere alike stands below.",
         "",
         f"| layer, head | mean distance | median | {' | '.join(f'nearest {n}' for n in sizes)} | first | sink |",

@@ -13,6 +13,7 @@ from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.softmax import averages, products, weigh
 
+
 class Attention(nn.Module):
     """Multi-head attention under a mask; `qk_norm`, the kind of positions and a learnt sink as options.
 

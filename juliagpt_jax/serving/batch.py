@@ -105,7 +105,12 @@ class Batch:
 
     def __init__(self, generator: Generator, rows: int, block: int):
         self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
-        self.stride, self.window, self.pad, self._cache = generator.block, generator.window, generator.pad, generator.cache
+        self.stride, self.window, self.pad, self._cache = (
+            generator.block,
+            generator.window,
+            generator.pad,
+            generator.cache,
+        )
         self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
         self._start = jax.jit(self._start_row, donate_argnums=(1,))
         self._advance = jax.jit(self._advance_block, donate_argnums=(1,))

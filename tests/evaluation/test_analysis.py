@@ -271,7 +271,14 @@ def test_the_command_shows_two_runs(micro, clean, tmp_path):
     for name in ("losses.png", "distances-clean.png", "maps-other.png"):
         assert (tmp_path / "out" / name).stat().st_size > 5000 and name in page
     assert run["streams"]["length"] == 32 and len(run["streams"]["rows"]) == 4 * 3
-    for part in ["## clean", "Loss by position in long texts", "## other", "held-out text", "Prompt 'the n', seed 1", "everywhere alike"]:
+    for part in [
+        "## clean",
+        "Loss by position in long texts",
+        "## other",
+        "held-out text",
+        "Prompt 'the n', seed 1",
+        "everywhere alike",
+    ]:
         assert part in page
 
 

@@ -32,7 +32,9 @@ def test_what_is_in_sight(window, says, read):
     np.testing.assert_array_equal(window.rolls(np.array([3, 16]), 1), [False, not window.evict])
 
 
-@pytest.mark.parametrize(("window", "room"), [(Window(16, 8), 7), (Window(16, 16, True), 15), (Window(16, -1, True), 15)])
+@pytest.mark.parametrize(
+    ("window", "room"), [(Window(16, 8), 7), (Window(16, 16, True), 15), (Window(16, -1, True), 15)]
+)
 def test_sinks_leave_room(window, room):
     window._replace(sinks=room).check()
     with pytest.raises(UserError, match=rf"sinks={window.sinks} is outside 0 \.\. {room}: with the newest"):

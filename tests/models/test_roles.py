@@ -34,8 +34,8 @@ EXPECTED = {
     """,
     "exact": """
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
-        mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip mixer/sink_logit sink_token
-        skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
+        mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip mixer/sink_logit
+        sink_token skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
         time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
@@ -87,7 +87,13 @@ TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no ta
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
-SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned", "model.sink=logit"]
+SWITCHES = [
+    "model.qk_norm=true",
+    "model.x0_skip=true",
+    "model.bias=true",
+    "model.positions=learned",
+    "model.sink=logit",
+]
 
 
 def general(path: str) -> str:
