@@ -2,9 +2,9 @@
 
 python experiments/sinks/run.py --out=experiments/sinks/results/run ARM=WORKDIR [ARM=WORKDIR ...]
 
-An arm is given once for each of its seeds. Streams of --contexts contexts are cut from the validation text, the same for
-all models; every way of `juliagpt_jax/evaluation/streams.py` reads them. The share of the attention is that of the
-second half of --windows windows. Writes rows.jsonl, heads.jsonl, table.md and curves.png: means over seeds, with half
+An arm is given once for each of its seeds. Streams of --contexts contexts are cut from the validation text, the same
+for all models, and every way of `juliagpt_jax/evaluation/streams.py` reads them. The share of the attention is that of
+the second half of --windows windows. Writes rows.jsonl, heads.jsonl, table.md, curves.png: means over seeds, with half
 the range between the smallest and the largest.
 """
 

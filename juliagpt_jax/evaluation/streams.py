@@ -6,6 +6,7 @@ before it. A sink token (`model.sink`) comes before whatever is in sight, as the
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -133,7 +134,7 @@ def curves(
     edges = [1, context // 2, *(context * 2**k for k in range(math.ceil(math.log2(contexts)))), contexts * context]
     rows = []
     for name, own in found.items():
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             part = slice(low - 1, high - 1)
             more = (own[:, part] - plain[:, part]).mean(axis=1)
             loss = float(own[:, part].mean())

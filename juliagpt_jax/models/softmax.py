@@ -34,6 +34,6 @@ def weigh(scores: jax.Array, visible: jax.Array, sink: jax.Array | None) -> tupl
 
 def averages(weights: jax.Array, v: jax.Array) -> jax.Array:
     """Return the sums of values v (B, K, S, C) by weights (B, K, G, T, S), (B, K, G * T, C) float32."""
-    B, K, S, _ = v.shape
-    weights = weights.astype(v.dtype).reshape(B, K, -1, S)
+    B, K, G, T, S = weights.shape
+    weights = weights.astype(v.dtype).reshape(B, K, G * T, S)
     return jnp.einsum("bkms,bksc->bkmc", weights, v, preferred_element_type=jnp.float32)

@@ -218,7 +218,7 @@ class Engine:
             self._leave(index, job)
 
     def _prefill(self, index: int, job: Job, window: list[int], scored: bool) -> Scores | None:
-        request, job.window = job.request, window
+        request, job.window = job.request, list(window)
         row = Row.of(request.rule, request.prompt, request.seed, request.nth)
         return self.batch.start(index, np.array(window, np.int32), row._replace(drawn=np.uint32(job.done)), scored)
 

@@ -16,7 +16,10 @@ def model(request, tiny):
     config = tiny("model.width=16", "model.layers=1", "model.tie=false", f"model.sink={request.param}")
     made = build_model(config, VOCAB)
     params = jax.jit(made.init)(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
-    return made, jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    if request.param == "logit":
+        params["block_0"]["mixer"]["sink_logit"] += 9
+    return made, params
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def test_the_ways_by_reading_token_by_token(model, text):
         seen = np.zeros((2, SLOTS), np.int32)
         seen[:, : target - begin] = text[:, begin:target]
         logits = apply({"params": params}, seen)[0][:, target - begin - 1]
-        np.testing.assert_allclose(rolling[:, target - 1], loss(logits, text[:, target]), atol=1e-5)
+        np.testing.assert_allclose(rolling[:, target - 1], loss(logits, text[:, target]), atol=1e-4)
 
     evicting = streams.losses(made, params, text, ways["evicts, 4 + 12"])
     cache = made.init_cache(2, SLOTS, 4)
@@ -51,8 +54,9 @@ def test_the_ways_by_reading_token_by_token(model, text):
     np.testing.assert_allclose(everything[:, : SLOTS - 1], rolling[:, : SLOTS - 1], atol=1e-5)
 
 
-def test_a_curve_is_paired_with_the_first_way(model):
-    made, params = model
+def test_a_curve_is_paired_with_the_first_way(tiny):
+    made = build_model(tiny("model.width=16", "model.layers=1"), VOCAB)
+    params = jax.jit(made.init)(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
     tokens = np.random.default_rng(1).integers(VOCAB, size=900)
     found = streams.curves(made, params, tokens, newline=5, contexts=4, count=3)
     assert (found["streams"], found["length"]) == (3, 64)
@@ -74,7 +78,7 @@ def test_streams_begin_at_lines():
     found = streams.cut(tokens, 6, 20, 4)
     assert found.shape == (4, 20) and (found[:, 0] == 0).all()
     assert (streams.cut(tokens, -1, 20, 4)[0] == tokens[:20]).all()
-    with pytest.raises(UserError, match="two streams of 128 tokens, .* need 512 tokens of text, and there are 400"):
+    with pytest.raises(UserError, match=r"two streams of 128 tokens, .* need 512 tokens of text, and there are 400"):
         streams.cut(tokens, 6, 128, 4)
 
 

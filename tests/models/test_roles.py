@@ -34,8 +34,9 @@ EXPECTED = {
     """,
     "exact": """
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
-        mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip mixer/sink_logit
-        sink_token skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
+        mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
+        mixer/sink_logit sink_token
+        skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
         time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
