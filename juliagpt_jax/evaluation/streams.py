@@ -29,7 +29,7 @@ BATCH = 16  # windows that are scored at a time
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """What stays in sight: `window` None for everything, at positions beyond those of training."""
+    """A name, and what stays in sight; `window` None: everything, at positions beyond those of training."""
 
     name: str
     window: Window | None
