@@ -64,7 +64,7 @@ def attend(
     last = jnp.max(jnp.where(real, positions, -1), axis=1, keepdims=True)
 
     at = lambda slots: (jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], slots[:, None, :])
-    newest = real & (positions >= n) & (positions > last - m)  # of more than m new ones the last m stay
+    newest = real & (positions >= n) & (positions > last - m)  # of more than m new ones, two to a slot, the last m
     slots = jnp.where(newest, (positions - n) % m, m)
     ring = {name: cache[name].at[at(slots)].set(new, mode="drop") for name, new in (("k", k), ("v", v))}
     first = {"first_k": cache["first_k"], "first_v": cache["first_v"]}
