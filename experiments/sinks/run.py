@@ -5,7 +5,7 @@ python experiments/sinks/run.py --out=experiments/sinks/results/run ARM=WORKDIR 
 An arm is given once for each of its seeds. Streams of --contexts contexts are cut from the validation text, the same
 for all models, and every way of `juliagpt_jax/evaluation/streams.py` reads them. The share of the attention is that of
 the second half of --windows windows. Writes rows.jsonl, heads.jsonl, table.md, curves.png: means over seeds, with half
-the range between the smallest and the largest.
+the range between the smallest and the largest; of one seed with the standard error over streams.
 """
 
 import argparse
@@ -55,7 +55,8 @@ def loss_table(rows: list[dict]) -> list[str]:
         for low, high in stretches:
             own = [r for r in rows if (r["arm"], r["way"], r["from"], r["to"]) == (arm, way, low, high)]
             window = way.startswith("window")
-            cells.append(spread([r["loss"] if window else r["difference"] for r in own], "" if window else "+"))
+            cell = spread([r["loss"] if window else r["difference"] for r in own], "" if window else "+")
+            cells.append(cell if window or len(own) > 1 else f"{cell} ± {own[0]['standard_error']:.4f}")
         lines.append(f"| {arm} | {way} | {' | '.join(cells)} |")
     return lines
 
