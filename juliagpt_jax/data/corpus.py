@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.data import leaks, metadata, reading
+from juliagpt_jax.data import counts, leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-FORMAT = 4  # of the cache
+FORMAT = 5  # of the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Corpus:
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
         leaks: validation passages that the training text has too.
-        characters_per_token: of the training and of the validation text.
+        counts: of the training and of the validation text, without what was left out.
     """
 
     train: np.ndarray
@@ -51,12 +52,18 @@ class Corpus:
     notes: tuple[str, ...]
     entropy: float
     leaks: leaks.Leaks
-    characters_per_token: tuple[float, float]
+    counts: tuple[TextCounts, TextCounts]
+
+    @property
+    def characters_per_token(self) -> tuple[float, float]:
+        """Of the training and of the validation text."""
+        train, val = self.counts
+        return train.characters / max(1, len(self.train)), val.characters / max(1, len(self.val))
 
     @property
     def unit(self) -> str:
         """One token in words: "character" where it is one, else "token"."""
-        return "character" if self.characters_per_token[0] == 1 else "token"
+        return "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
 
 
 def load(data: config.Data, context: int) -> Corpus:
@@ -137,16 +144,16 @@ def _write_cache(
         letters = CharTokenizer.train(source.train + source.val)
         sides = [_encode(letters, text, data) for text in (source.train, source.val)]
     found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
-    notes, density = [*source.notes, *([_leaked(found)] if found.share else [])], []
-    for name, text, tokens in [("training", source.train, train), ("validation", source.val, val)]:
+    notes, counted = [*source.notes, *([_leaked(found)] if found.share else [])], []
+    for name, text in [("training", source.train), ("validation", source.val)]:
         lacking = tokenizer.unknown(text)
-        dropped = sum(map(text.count, lacking))
-        density.append((len(text) - dropped) / max(1, len(tokens)))
-        if dropped:
-            notes.append(f"{dropped} {name} characters left out: {tokenizer.describe(lacking)}")
+        kept = text.translate(dict.fromkeys(map(ord, lacking))) if lacking else text
+        counted.append(counts.of(kept))
+        if lacking:
+            notes.append(f"{len(text) - len(kept)} {name} characters left out: {tokenizer.describe(lacking)}")
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
-        characters_per_token=(density[0], density[1]),
+        counts=(counted[0], counted[1]),
     )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {
@@ -160,7 +167,7 @@ def _write_cache(
         "notes": notes,
         "entropy": source.entropy if source.entropy == source.entropy else None,
         "leaks": found,
-        "characters_per_token": density,
+        "counts": counted,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
             f"{side}/{name}": column.names
@@ -204,9 +211,9 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         entropy = float("nan") if facts["entropy"] is None else facts["entropy"]
         found = leaks.Leaks(*map(int, facts["leaks"]))
         notes = tuple(facts["notes"])
-        of_train, of_val = map(float, facts["characters_per_token"])
-        density = (of_train, of_val)
-        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found, density)
+        of_train, of_val = (TextCounts(*map(int, side)) for side in facts["counts"])
+        counted = (of_train, of_val)
+        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found, counted)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None
