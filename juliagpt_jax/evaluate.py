@@ -70,7 +70,9 @@ def main(options: argparse.Namespace) -> None:
         corpus = run.corpus(lambda why: print(f"note: {why}", file=sys.stderr))
     same = corpus is not None and corpus.tokenizer.to_dict() == tokenizer.to_dict()
     if beside.wants_corpus(options) and not same:
-        raise UserError(f"{settings.data.path} is not in the tokens of {options.workdir}: no n-grams, no gradients of it")
+        raise UserError(
+            f"{settings.data.path} is not in the tokens of {options.workdir}: no n-grams, no gradients of it"
+        )
     if corpus is not None and not options.data:
         source, entropy, counted = f"validation part of {settings.data.path}", corpus.entropy, yardsticks.of(corpus)
         text = corpus.tokenizer.decode(corpus.val)

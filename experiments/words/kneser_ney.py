@@ -111,9 +111,9 @@ def table(rows: list[dict]) -> str:
         found.append([kind, str(row["order"]), row["side"], *numbers, *cost, *memory])
     first = {(row["tokens"], row["side"]): row for row in rows}
     facts = [
-        f"- {kind}, {side}: {row['scored_tokens']:,} tokens of {row['vocabulary']:,} different, {row['scored_words']:,} "
-        f"words and line ends, {row['scored_bytes']:,} bytes, {UNKNOWN_WORD} {row['unk']:,} times, one token each; "
-        f"counted on {row['training_tokens']:,} tokens; SHA-256 of the text {row['sha256'][:12]}"
+        f"- {kind}, {side}: {row['scored_tokens']:,} tokens of {row['vocabulary']:,} different, "
+        f"{row['scored_words']:,} words and line ends, {row['scored_bytes']:,} bytes, {UNKNOWN_WORD} {row['unk']:,} "
+        f"times, one token each; counted on {row['training_tokens']:,} tokens; SHA-256 of the text {row['sha256'][:12]}"
         for (kind, side), row in first.items()
     ]
     return "\n".join([*("| " + " | ".join(row) + " |" for row in found), "", *facts]) + "\n"

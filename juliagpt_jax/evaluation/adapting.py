@@ -176,8 +176,10 @@ def dynamic(
     """
     if how.rule == "rms" and training is None:
         raise ValueError("rms needs the training text")
-    scale, mean = (jax.tree.map(jnp.ones_like, params), 1.0) if training is None or how.rule == "sgd" else sizes(
-        model, params, training, lead
+    scale, mean = (
+        (jax.tree.map(jnp.ones_like, params), 1.0)
+        if training is None or how.rule == "sgd"
+        else sizes(model, params, training, lead)
     )
     moving, found = params, []
     for inputs, targets, scored in _windows(tokens, model.config.context, stride, lead, 1):

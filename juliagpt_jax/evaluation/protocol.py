@@ -33,4 +33,6 @@ def line(score: Score, tokens: np.ndarray, tokenizer: Tokenizer, name: str) -> s
 def unknown_words(text: str, tokenizer: Tokenizer) -> str:
     """Say how often a text has `<unk>`, and what the tokenizer makes of it; nothing where it has none."""
     number, pieces = text.count(UNKNOWN_WORD), len(tokenizer.encode(UNKNOWN_WORD, "skip"))
-    return f"{UNKNOWN_WORD} {number:,} times, {'one token' if pieces == 1 else f'{pieces} tokens'} each" if number else ""
+    return (
+        f"{UNKNOWN_WORD} {number:,} times, {'one token' if pieces == 1 else f'{pieces} tokens'} each" if number else ""
+    )

@@ -53,9 +53,7 @@ def extent(settings: config.Config, val_tokens: int) -> Extent:
     return Extent(min(windows, whole), min(written, GENERATED_TOKENS))
 
 
-def write(
-    generator: Generator, tokenizer: Any, seed: int, tokens: int = GENERATED_TOKENS
-) -> tuple[list[str], float]:
+def write(generator: Generator, tokenizer: Any, seed: int, tokens: int = GENERATED_TOKENS) -> tuple[list[str], float]:
     """Return `tokens` tokens of free text in ROWS pieces, each begun at the start of a line, at temperature 0.8; and
     the speed in characters a second, all pieces together, of the median block of steps: without compilation."""
     prompt = np.array([tokenizer.lead])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from juliagpt_jax.data import counts
+from juliagpt_jax.data.counts import TextCounts, of_tokens
 from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
@@ -38,7 +38,7 @@ class Score:
     scored_tokens: int
     context: int
     stride: int
-    counts: counts.TextCounts | None = None
+    counts: TextCounts | None = None
     parts: dict[str, "Score"] = dataclasses.field(default_factory=dict)
 
     @property
@@ -206,7 +206,7 @@ def summed(
     def score(own: np.ndarray, where: np.ndarray, parts: dict[str, Score]) -> Score:
         chosen = np.zeros(len(tokens), bool)
         chosen[where] = True
-        counted = None if tokenizer is None else counts.of_tokens(tokenizer, tokens, chosen)
+        counted = None if tokenizer is None else of_tokens(tokenizer, tokens, chosen)
         return Score(float(own.mean()), len(own), context, stride, counted, parts)
 
     masks = {name: mask[places] for name, mask in (parts or {}).items()}

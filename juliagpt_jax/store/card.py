@@ -49,8 +49,9 @@ def _measured(run: Run, report: dict[str, Any]) -> str:
     measured = report.get("averaged") if run.averaged else report
     if measured and report.get("step") == run.step:
         characters, tokens = measured["characters"], measured.get("scored_tokens", measured["characters"])
+        inside = f" in {tokens:,} tokens" if tokens != characters else ""
         lines = [
-            f"On {characters:,} characters of validation text{f' in {tokens:,} tokens' if tokens != characters else ''}, "
+            f"On {characters:,} characters of validation text{inside}, "
             f"each scored once, context {measured['context']}, stride {measured['stride']}, "
             f"in {run.config.train.precision}:",
             "",
@@ -60,7 +61,11 @@ def _measured(run: Run, report: dict[str, Any]) -> str:
         ]
         if "bpb" in measured:  # older reports lack them
             word = measured["word_perplexity"]
-            of_word = f"; word perplexity {word:,.2f}, each line end counted as a word" if word and math.isfinite(word) else ""
+            of_word = (
+                f"; word perplexity {word:,.2f}, each line end counted as a word"
+                if word and math.isfinite(word)
+                else ""
+            )
             lines.append(f"- {measured['bpb']:.4f} bits per byte{of_word}")
         if "protocol" in report:
             lines.append(f"- protocol: {report['protocol']}")

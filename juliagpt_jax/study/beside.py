@@ -28,7 +28,9 @@ def add_flags(flags: Parser) -> None:
     """Add the flags that ask for rows; `check` holds their values to their ranges."""
     flags.add_argument("--baseline", choices=["kneser_ney"], help="a row of n-grams of the training text")
     flags.add_argument("--order", type=int, default=5, metavar="N", help="tokens of the baseline's longest n-grams")
-    mix = "share of the model in a mixture with the baseline; default, where --data is no validation text: fitted on that"
+    mix = (
+        "share of the model in a mixture with the baseline; default, where --data is no validation text: fitted on that"
+    )
     flags.add_argument("--mix", type=float, metavar="SHARE", help=mix)
     flags.add_argument("--cache", type=int, default=0, metavar="N", help="a row with a cache of the last N tokens")
     flags.add_argument("--cache_theta", type=float, default=0.66, metavar="T", help="how picky the cache is; 0: not")

@@ -234,7 +234,9 @@ def test_model_card(tiny, tmp_path):
     words = text("e", report=report | more | {"protocol": "900 tokens of it"})
     for says in ("in 900 tokens", "1.5000 bits per byte; word perplexity 88.89", "- protocol: 900 tokens of it"):
         assert says in words
-    assert "word" not in text("f", report=report | more | {"word_perplexity": None}).split("## Measured")[1].split("##")[0]
+    assert (
+        "word" not in text("f", report=report | more | {"word_perplexity": None}).split("## Measured")[1].split("##")[0]
+    )
     earlier = text("c", report=report | {"step": 20})
     assert "1.111" not in earlier and "Loss 1.2500" in earlier
     assert "Nothing was measured" in text("d", averaged=True)
