@@ -408,6 +408,7 @@ def test_evaluate_repeats_the_number_of_the_report(micro, clean):
     assert own["characters"] == len(micro.text.read_text()) and own["stride"] == 16
 
 
+@pytest.mark.long
 def test_evaluate_sets_rows_beside_the_models_own(micro, clean):
     """Of a --data text the mixture's share is fitted on the validation text; every row has words and bytes."""
     flags = ["--baseline=kneser_ney", "--order=3", "--cache=64", "--dynamic=sgd", "--dynamic_rate=0.01", "--json"]

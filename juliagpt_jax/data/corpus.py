@@ -144,16 +144,15 @@ def _write_cache(
         letters = CharTokenizer.train(source.train + source.val)
         sides = [_encode(letters, text, data) for text in (source.train, source.val)]
     found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
-    notes, counted = [*source.notes, *([_leaked(found)] if found.share else [])], []
+    notes = [*source.notes, *([_leaked(found)] if found.share else [])]
     for name, text in [("training", source.train), ("validation", source.val)]:
         lacking = tokenizer.unknown(text)
-        kept = text.translate(dict.fromkeys(map(ord, lacking))) if lacking else text
-        counted.append(counts.of(kept))
-        if lacking:
-            notes.append(f"{len(text) - len(kept)} {name} characters left out: {tokenizer.describe(lacking)}")
+        dropped = sum(map(text.count, lacking))
+        if dropped:
+            notes.append(f"{dropped} {name} characters left out: {tokenizer.describe(lacking)}")
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
-        counts=(counted[0], counted[1]),
+        counts=(counts.of_tokens(tokenizer, train), counts.of_tokens(tokenizer, val)),
     )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {
@@ -167,7 +166,7 @@ def _write_cache(
         "notes": notes,
         "entropy": source.entropy if source.entropy == source.entropy else None,
         "leaks": found,
-        "counts": counted,
+        "counts": corpus.counts,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
             f"{side}/{name}": column.names

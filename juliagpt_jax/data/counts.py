@@ -7,7 +7,7 @@ import numpy as np
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 
 BLANKS = np.array([c for c in range(0x3001) if chr(c).isspace()], np.uint32)  # U+3000 is the last one of Unicode
-BLOCK = 2**22  # characters looked at in one go
+BLOCK = 2**20  # characters or tokens looked at in one go
 BACK = 8  # tokens before a stretch that are decoded with it: no character has more
 PARTIAL = "\ufffd"  # what a part of a character is decoded to
 
@@ -50,21 +50,25 @@ def of_tokens(tokenizer: Tokenizer, tokens: np.ndarray, chosen: np.ndarray | Non
         chosen: (len(tokens),) bool; None: all.
     """
     chosen = np.ones(len(tokens), bool) if chosen is None else chosen
+    total = np.zeros(3, np.int64)
     if isinstance(tokenizer, CharTokenizer):
-        size, words = _each(tokenizer.decode(tokens), "")
-        return TextCounts(int(chosen.sum()), int(size[chosen].sum()), int(words[chosen].sum()))
+        for i in range(0, len(tokens), BLOCK):
+            own, before = chosen[i : i + BLOCK], tokenizer.decode(tokens[max(0, i - 1) : i])
+            size, words = _each(tokenizer.decode(tokens[i : i + BLOCK]), before)
+            total += own.sum(), size[own].sum(), words[own].sum()
+        return TextCounts(*total.tolist())
     eos = getattr(tokenizer, "eos", None)
     ends = np.zeros(len(tokens), bool) if eos is None else np.asarray(tokens) == eos
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen & ~ends, [False]])))
-    total = np.zeros(3, np.int64)
-    for a, b in edges.reshape(-1, 2).tolist():
-        begin = max(0, a - BACK)
-        if ends[begin:a].any():
-            begin += int(np.flatnonzero(ends[begin:a])[-1]) + 1
-        last = b == len(tokens) or ends[b]
-        head, whole = tokenizer.decode(tokens[begin:a]).rstrip(PARTIAL), tokenizer.decode(tokens[begin:b])
-        whole = whole if last else whole.rstrip(PARTIAL)
-        total += of(whole[len(head) :], head[-1:])
+    for first, stop in edges.reshape(-1, 2).tolist():
+        for a in range(first, stop, BLOCK):
+            b, begin = min(a + BLOCK, stop), max(0, a - BACK)
+            if ends[begin:a].any():
+                begin += int(np.flatnonzero(ends[begin:a])[-1]) + 1
+            last = b == len(tokens) or ends[b]
+            head, whole = tokenizer.decode(tokens[begin:a]).rstrip(PARTIAL), tokenizer.decode(tokens[begin:b])
+            whole = whole if last else whole.rstrip(PARTIAL)
+            total += of(whole[len(head) :], head[-1:])
     return TextCounts(*total.tolist())
 
 
@@ -73,5 +77,5 @@ def _each(text: str, before: str) -> tuple[np.ndarray, np.ndarray]:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     blank = np.isin(codes, BLANKS)
     after = np.concatenate([[not before or before.isspace()], blank])[: len(blank)]
-    size = 1 + sum((codes >= least).astype(np.uint8) for least in (0x80, 0x800, 0x10000))
+    size = np.searchsorted([0x80, 0x800, 0x10000], codes, side="right") + 1
     return size, (~blank & after) | (codes == ord("\n"))

@@ -78,7 +78,7 @@ def count(tokens: np.ndarray, vocab: int, order: int = 5) -> KneserNey:
             levels[-1] = (shorter, np.bincount(numbers[first + 1], minlength=len(shorter)), above)
         levels.append((keys, counts, contexts))
         numbers, contexts = ranks, len(keys)
-    return KneserNey(vocab, tuple(_order(*level, vocab) for level in levels))
+    return KneserNey(vocab, tuple(_order(keys, counts, above, vocab) for keys, counts, above in levels))
 
 
 def _order(keys: np.ndarray, counts: np.ndarray, contexts: int, vocab: int) -> Order:

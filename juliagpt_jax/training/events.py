@@ -184,7 +184,7 @@ class Events:
             losses = scoring.losses_of(model, params, inputs, targets, self.eval_batch, self.place)
             loss = measured[name] = scoring.mean_loss(losses, targets)
             if self._eval_counts:
-                score = scoring.Score(loss, targets.size, *targets.shape[1:], 0, self._eval_counts)
+                score = scoring.Score(loss, targets.size, targets.shape[1], targets.shape[1], self._eval_counts)
                 kind = name.removesuffix("loss")
                 measured |= {f"{kind}bpb": score.bpb, f"{kind}word_perplexity": score.word_perplexity}
         return measured

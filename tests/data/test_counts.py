@@ -66,6 +66,13 @@ def test_tokens_of_parts_add_up(kind, bytewise):
     assert counts.of_tokens(tokenizer, tokens, first) == by_hand("one naïve  café\n")
 
 
+@pytest.mark.parametrize("kind", ["char", "library"])
+def test_long_texts_are_decoded_in_blocks(kind, bytewise, monkeypatch):
+    tokenizer = CharTokenizer.train(TEXT) if kind == "char" else bytewise
+    monkeypatch.setattr(counts, "BLOCK", 7)
+    assert counts.of_tokens(tokenizer, tokenizer.encode(TEXT)) == by_hand(TEXT)
+
+
 def test_a_character_belongs_to_its_last_token(bytewise):
     tokens = bytewise.encode("a世b")
     size = [counts.of_tokens(bytewise, tokens, np.arange(5) == i) for i in range(5)]

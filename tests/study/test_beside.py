@@ -1,11 +1,19 @@
 """Rows beside a model's own: the mixture and its share, and flags out of their ranges."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.command import Parser
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.study import beside
+from juliagpt_jax.inference import scoring
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.study import beside, kneser_ney
+from juliagpt_jax.training.state import initial_state
 
 
 def options(*flags):
@@ -48,3 +56,34 @@ def test_flags_out_of_range(flags, says):
     with pytest.raises(UserError, match=says):
         beside.check(options(*flags))
     beside.check(options())
+
+
+def test_each_flag_adds_its_row(tiny):
+    """On another text the mixture's share is fitted on the validation text; on that it must be given."""
+    config, letters = tiny("model.width=16", "model.layers=1"), CharTokenizer("\n abc")
+    model = build_model(config, 5)
+    params = jax.jit(lambda: initial_state(config, model).params)()
+    corpus: Any = SimpleNamespace(train=letters.encode("abc ab\n" * 60), val=letters.encode("abc cb\n" * 9))
+    run = SimpleNamespace(params=params, refuse_packed=lambda: None)
+    opened: Any = SimpleNamespace(run=run, params=params, tokenizer=letters)
+    tokens = letters.encode("ab abc\n" * 8)
+    losses, places = scoring.in_order(model, params, tokens, letters.lead, 8)
+    summed = lambda losses: scoring.summed(losses, places, tokens, 16, 8, letters)
+
+    def rows(*flags: str) -> list[dict[str, Any]]:
+        asked = options(*flags)
+        asked.stride, asked.data = 0, None if "--mix=0.25" in flags or "--order=3" not in flags else "other.txt"
+        return beside.rows(asked, opened, model, corpus, tokens, losses, summed)
+
+    assert rows() == []
+    counted, mixture = rows("--baseline=kneser_ney", "--order=3")
+    bits = -np.log(kneser_ney.count(corpus.train, 5, 3).probabilities(tokens))
+    assert counted["loss"] == pytest.approx(bits.mean()) and "fitted on the run's validation text" in mixture["name"]
+    (only,) = rows("--baseline=kneser_ney", "--order=2")
+    assert "Kneser-Ney, 2 tokens" in only["name"]
+    _, given = rows("--baseline=kneser_ney", "--order=3", "--mix=0.25")
+    assert given["loss"] == pytest.approx(beside.mixed(losses, bits, 0.25).mean())
+    cache, dynamic = rows("--cache=32", "--dynamic=sgd", "--dynamic_rate=0.1")
+    assert cache["adapts"] and dynamic["adapts"] and not counted["adapts"]
+    for row in (counted, mixture, cache, dynamic):
+        assert row["scored_words"] == 8 * 3 and row["bpb"] == row["bpc"] and np.isfinite(row["word_perplexity"])

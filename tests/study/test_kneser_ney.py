@@ -19,10 +19,12 @@ def written_out(train: list[int], vocab: int, longest: int):
     taken = {}
     for n, own in counts.items():
         ones, twos, threes, fours = (sum(c == k for c in own.values()) for k in (1, 2, 3, 4))
-        y = ones / (ones + 2 * twos) if ones and twos and threes else None
-        found = y and (1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes)
-        sound = found and all(0 <= value <= k for k, value in enumerate(found, 1))
-        taken[n] = (0.0, *(found if sound else (0.5, 1.0, 1.5)))
+        taken[n] = (0.0, 0.5, 1.0, 1.5)
+        if ones and twos and threes:
+            y = ones / (ones + 2 * twos)
+            found = (1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes)
+            if all(0 <= value <= k for k, value in enumerate(found, 1)):
+                taken[n] = (0.0, *found)
 
     def share(context: tuple[int, ...], token: int) -> float:
         shorter = share(context[1:], token) if context else 1 / vocab
@@ -85,7 +87,8 @@ def test_longer_n_grams_predict_a_text_that_has_them_better():
     rng = np.random.default_rng(0)
     for _ in range(4000):
         train.append((train[-1] + train[-2] + int(rng.random() < 0.02)) % 5)
-    nats = [-np.log(kneser_ney.count(train[:3000], 5, n).probabilities(train[3000:])).mean() for n in (1, 2, 3)]
+    text = np.array(train)
+    nats = [-np.log(kneser_ney.count(text[:3000], 5, n).probabilities(text[3000:])).mean() for n in (1, 2, 3)]
     assert nats[0] == pytest.approx(np.log(5), rel=0.02) and nats[2] < 0.2 < nats[1]
 
 
