@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.ground.command import Parser
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import NumericalError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,9 @@ def add_flags(flags: Parser) -> None:
     flags.add_argument("--cache_theta", type=float, default=0.66, metavar="T", help="how picky the cache is; 0: not")
     flags.add_argument("--cache_share", type=float, default=0.13, metavar="SHARE", help="of the cache in its mixture")
     flags.add_argument("--dynamic", choices=["rms", "sgd"], help="a row of weights that learn from the text they read")
-    flags.add_argument("--dynamic_rate", type=float, default=0.002, metavar="R", help="their learning rate")
+    flags.add_argument(
+        "--dynamic_rate", type=float, metavar="R", help="their learning rate; default: 1e-4, of sgd 0.03"
+    )
     flags.add_argument("--dynamic_decay", type=float, default=0.02, metavar="D", help="their pull to the trained ones")
 
 
@@ -82,6 +84,7 @@ def rows(
 
     Raises:
         UserError: the model has no gradients, or no one head.
+        NumericalError: a row's loss is not finite.
     """
     import numpy as np
 
@@ -96,6 +99,8 @@ def rows(
     def add(name: str, adapts: bool, measure: Callable[[], np.ndarray]) -> np.ndarray:
         begun = time.perf_counter()
         found = measure()
+        if not np.isfinite(found).all():
+            raise NumericalError(f"{name}: the loss is not finite; a lower rate or share helps")
         values = summed(found).to_dict()
         made.append(values | {"name": name, "adapts": adapts, "seconds": time.perf_counter() - begun})
         return found
@@ -117,7 +122,8 @@ def rows(
         add(name, True, lambda: adapting.cached(model, opened.params, tokens, lead, stride, cache))
     if options.dynamic:
         opened.run.refuse_packed()
-        how = adapting.Dynamic(options.dynamic, options.dynamic_rate, options.dynamic_decay)
+        rate = adapting.RATES[options.dynamic] if options.dynamic_rate is None else options.dynamic_rate
+        how = adapting.Dynamic(options.dynamic, rate, options.dynamic_decay)
         training = corpus.train if corpus is not None else None
         name = f"dynamic evaluation, {how.rule}, rate {how.rate:g}, decay {how.decay:g}"
         add(name, True, lambda: adapting.dynamic(model, opened.run.params, tokens, lead, stride, how, training))

@@ -9,7 +9,7 @@ import pytest
 
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.command import Parser
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.study import beside, kneser_ney
@@ -79,11 +79,16 @@ def test_each_flag_adds_its_row(tiny):
     counted, mixture = rows("--baseline=kneser_ney", "--order=3")
     bits = -np.log(kneser_ney.count(corpus.train, 5, 3).probabilities(tokens))
     assert counted["loss"] == pytest.approx(bits.mean()) and "fitted on the run's validation text" in mixture["name"]
+    own, _ = scoring.in_order(model, params, corpus.val, letters.lead, 8)
+    share = beside.fitted(own, -np.log(kneser_ney.count(corpus.train, 5, 3).probabilities(corpus.val)))
+    assert mixture["name"].startswith(f"{share:.3f} of the model") and share != beside.fitted(losses, bits)
     (only,) = rows("--baseline=kneser_ney", "--order=2")
     assert "Kneser-Ney, 2 tokens" in only["name"]
     _, given = rows("--baseline=kneser_ney", "--order=3", "--mix=0.25")
     assert given["loss"] == pytest.approx(beside.mixed(losses, bits, 0.25).mean())
     cache, dynamic = rows("--cache=32", "--dynamic=sgd", "--dynamic_rate=0.1")
     assert cache["adapts"] and dynamic["adapts"] and not counted["adapts"]
+    with pytest.raises(NumericalError, match=r"dynamic evaluation, sgd.*a lower rate"):
+        rows("--dynamic=sgd", "--dynamic_rate=1e30")
     for row in (counted, mixture, cache, dynamic):
         assert row["scored_words"] == 8 * 3 and row["bpb"] == row["bpc"] and np.isfinite(row["word_perplexity"])
