@@ -3,14 +3,16 @@
 python experiments/words/kneser_ney.py --data=FOLDER --out=experiments/words/results/kneser_ney/wikitext2
     [--vocab=16000] [--orders=2,3,4,5] [--sides=valid,test]
 
-FOLDER has the official train.txt (or train.txt.gz), valid.txt and test.txt, with <unk>. Two kinds of tokens: "bpe", a
-byte-level BPE of --vocab tokens learned from the training text, line by line, with <unk> as one of them; and "words",
+FOLDER has the official train.txt (or train.txt.gz), valid.txt and test.txt, with <unk>. Three kinds of tokens: "bpe", a
+byte-level BPE of --vocab tokens learned from the training text, line by line, in which <unk> is one token together with
+the blank before it, as `tokenize --unk` learns it; "bpe_apart", in which that blank is a token of its own; and "words",
 the 33,278 words of the benchmark, each line end counted as one. Writes PREFIX.jsonl, a row for each kind, order and
-side, PREFIX.md, and prints the rows. Seconds are those of counting and of scoring; memory is that of the counted
+side, and PREFIX.md, and prints the rows. Seconds are those of counting and of scoring; memory is that of the counted
 arrays, and the peak of the process so far.
 """
 
 import argparse
+import functools
 import gzip
 import hashlib
 import json
@@ -18,7 +20,7 @@ import math
 import re
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ from juliagpt_jax.inference.scoring import Score
 from juliagpt_jax.study import kneser_ney
 
 Encode = Callable[[str], np.ndarray]
+SPECIAL = ("<bos>", "<eos>", "<pad>")  # they stand nowhere in the text
+UNKNOWN = (f" {UNKNOWN_WORD}", UNKNOWN_WORD)
 
 
 def read(folder: Path, side: str) -> str:
@@ -43,18 +47,24 @@ def lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def bpe(train: str, vocab: int) -> tuple[Encode, int]:
-    """Learn a byte-level BPE; return how it encodes, and its size."""
+def bpe(train: str, vocab: int, unknown: Sequence[str] = UNKNOWN) -> tuple[Encode, int]:
+    """Learn a byte-level BPE in which <unk>, as written in `unknown`, is a token; return how it encodes, and its
+    size."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    learned = trainers.BpeTrainer(vocab_size=vocab - 1, initial_alphabet=alphabet, show_progress=False)
-    pieces = (piece for line in lines(train) for piece in line.split(UNKNOWN_WORD))  # <unk> teaches no merges
+    learned = trainers.BpeTrainer(
+        vocab_size=vocab - len(unknown),
+        min_frequency=2,
+        special_tokens=[*SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    pieces = (piece for line in lines(train) for piece in re.split(f" ?{UNKNOWN_WORD}", line))  # it teaches no merges
     library.train_from_iterator(pieces, learned)
-    library.add_tokens([AddedToken(UNKNOWN_WORD, normalized=False, special=False)])
+    library.add_tokens([AddedToken(token, normalized=False, special=False) for token in unknown])
 
     def encode(text: str) -> np.ndarray:
         rows = [row.ids for row in library.encode_batch(lines(text), add_special_tokens=False)]
@@ -71,7 +81,7 @@ def words(train: str, vocab: int) -> tuple[Encode, int]:
     return lambda text: np.array([known[word] for word in cut(text)], np.int64), len(known)
 
 
-KINDS = {"bpe": bpe, "words": words}
+KINDS = {"bpe": bpe, "bpe_apart": functools.partial(bpe, unknown=UNKNOWN[1:]), "words": words}
 
 
 def measure(kind: str, options: argparse.Namespace) -> list[dict]:
@@ -126,7 +136,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=16_000)
     parser.add_argument("--orders", default="2,3,4,5")
     parser.add_argument("--sides", default="valid,test")
-    parser.add_argument("--kinds", default="bpe,words")
+    parser.add_argument("--kinds", default="bpe,bpe_apart,words")
     options = parser.parse_args()
     rows = [row for kind in options.kinds.split(",") for row in measure(kind, options)]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def of_tokens(tokenizer: Tokenizer, tokens: np.ndarray, chosen: np.ndarray | Non
             size, words = _each(tokenizer.decode(tokens[i : i + BLOCK]), before)
             total += own.sum(), size[own].sum(), words[own].sum()
         return TextCounts(*total.tolist())
-    eos = getattr(tokenizer, "eos", None)
+    eos = tokenizer.eos
     ends = np.zeros(len(tokens), bool) if eos is None else np.asarray(tokens) == eos
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen & ~ends, [False]])))
     for first, stop in edges.reshape(-1, 2).tolist():
