@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.inference.scoring import Score
 
@@ -17,7 +18,8 @@ def line(score: Score, tokens: np.ndarray, tokenizer: Tokenizer, name: str) -> s
         tokens: of the whole text.
         name: of the text.
     """
-    unit = "characters" if isinstance(tokenizer, CharTokenizer) else "tokens"
+    plain = isinstance(tokenizer, CharTokenizer)
+    unit, which = "characters" if plain else "tokens", "" if plain else f" ({tokenizers.digest(tokenizer)[:12]})"
     text, size = tokenizer.decode(tokens), score.counts
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     part = f" of {len(tokens):,}" if score.scored_tokens < len(tokens) else ""
@@ -26,7 +28,7 @@ def line(score: Score, tokens: np.ndarray, tokenizer: Tokenizer, name: str) -> s
     return (
         f"{score.scored_tokens:,}{part} {unit}{', evenly spread' if part else ''}{stand}, each scored once, context "
         f"{score.context}, stride {score.stride}; {name}, SHA-256 {digest[:12]}; {tokenizer.vocab_size:,} different "
-        f"{unit}{unknown and f', {unknown}'}"
+        f"{unit}{which}{unknown and f', {unknown}'}"
     )
 
 

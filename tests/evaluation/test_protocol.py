@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data.counts import TextCounts
-from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer
+from juliagpt_jax.data.tokenizer import CharTokenizer, LibraryTokenizer, digest
 from juliagpt_jax.evaluation import protocol
 from juliagpt_jax.inference.scoring import Score, summed
 
@@ -43,7 +43,7 @@ def test_says_what_becomes_of_unknown_words(vocab, says):
     whole = summed(np.ones(len(tokens)), np.arange(len(tokens)), tokens, 16, 8, tokenizer)
     line = protocol.line(whole, tokens, tokenizer, "t")
     assert f"{len(tokens)} tokens (5 words and line ends, {len(TEXT)} bytes)" in line
-    assert f"different tokens, <unk> 2 times, {says}" in line
+    assert f"different tokens ({digest(tokenizer)[:12]}), <unk> 2 times, {says}" in line
     part = summed(np.ones(2), np.arange(2), tokens, 16, 8, tokenizer)
     assert f"2 of {len(tokens)} tokens, evenly spread (" in protocol.line(part, tokens, tokenizer, "t")
 
