@@ -12,7 +12,6 @@ arrays, and the peak of the process so far.
 """
 
 import argparse
-import functools
 import gzip
 import hashlib
 import json
@@ -20,19 +19,19 @@ import math
 import re
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from juliagpt_jax.data import bpe as byte_pairs
 from juliagpt_jax.data import counts
+from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.evaluation.protocol import UNKNOWN_WORD
 from juliagpt_jax.inference.scoring import Score
 from juliagpt_jax.study import kneser_ney
 
 Encode = Callable[[str], np.ndarray]
-SPECIAL = ("<bos>", "<eos>", "<pad>")  # they stand nowhere in the text
-UNKNOWN = (f" {UNKNOWN_WORD}", UNKNOWN_WORD)
 
 
 def read(folder: Path, side: str) -> str:
@@ -47,31 +46,20 @@ def lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def bpe(train: str, vocab: int, unknown: Sequence[str] = UNKNOWN) -> tuple[Encode, int]:
-    """Learn a byte-level BPE in which <unk>, as written in `unknown`, is a token; return how it encodes, and its
-    size."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+def bpe(train: str, vocab: int) -> tuple[Encode, int]:
+    """Learn the tokens of a run; return how a text becomes them, and how many different ones there are."""
+    tokenizer = byte_pairs.train(lines(train), vocab, unk=True)
+    return lambda text: tokenizer.encode_each(lines(text))[0], tokenizer.vocab_size
 
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    learned = trainers.BpeTrainer(
-        vocab_size=vocab - len(unknown),
-        min_frequency=2,
-        special_tokens=[*SPECIAL],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    pieces = (piece for line in lines(train) for piece in re.split(f" ?{UNKNOWN_WORD}", line))  # it teaches no merges
-    library.train_from_iterator(pieces, learned)
-    library.add_tokens([AddedToken(token, normalized=False, special=False) for token in unknown])
 
-    def encode(text: str) -> np.ndarray:
-        rows = [row.ids for row in library.encode_batch(lines(text), add_special_tokens=False)]
-        assert library.decode([i for row in rows for i in row], skip_special_tokens=False) == text
-        return np.concatenate([np.array(row, np.int64) for row in rows])
-
-    return encode, library.get_vocab_size()
+def bpe_apart(train: str, vocab: int) -> tuple[Encode, int]:
+    """Learn tokens of which <unk> is one, and the blank before it another."""
+    pieces = (piece for line in lines(train) for piece in line.split(UNKNOWN_WORD))
+    content = byte_pairs.train(pieces, vocab - 1).content
+    plain = {"id": vocab - 1, "content": UNKNOWN_WORD, "special": False, "normalized": False}
+    content["added_tokens"].append(plain | {"single_word": False, "lstrip": False, "rstrip": False})
+    tokenizer = LibraryTokenizer(content, vocab, None)
+    return lambda text: tokenizer.encode_each(lines(text))[0], vocab
 
 
 def words(train: str, vocab: int) -> tuple[Encode, int]:
@@ -81,7 +69,7 @@ def words(train: str, vocab: int) -> tuple[Encode, int]:
     return lambda text: np.array([known[word] for word in cut(text)], np.int64), len(known)
 
 
-KINDS = {"bpe": bpe, "bpe_apart": functools.partial(bpe, unknown=UNKNOWN[1:]), "words": words}
+KINDS = {"bpe": bpe, "bpe_apart": bpe_apart, "words": words}
 
 
 def measure(kind: str, options: argparse.Namespace) -> list[dict]:
