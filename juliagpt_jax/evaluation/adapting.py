@@ -133,12 +133,12 @@ def _gradient(model: Model, params: Any, inputs: jax.Array, targets: jax.Array) 
 
 
 @jax.jit
-def _moved(params: Any, gradient: Any, start: Any, sizes: Any, rate: jax.Array, decay: jax.Array) -> Any:
+def _moved(params: Any, gradient: Any, start: Any, sizes: Any, floor: float, rate: float, decay: float) -> Any:
     """The weights after a step. `sizes` are the root mean squares of their gradients, relative to the mean of all."""
 
     def move(p, g, p0, size):
         back = jnp.minimum(decay * size, 1.0)  # a step never goes past the trained weights
-        return p - rate * g / (size + EPSILON) + back * (p0 - p)
+        return p - rate * g / (size + floor) + back * (p0 - p)
 
     return jax.tree.map(move, params, gradient, start, sizes)
 
@@ -179,14 +179,12 @@ def dynamic(
     """
     if how.rule == "rms" and training is None:
         raise ValueError("rms needs the training text")
-    scale, mean = (
-        (jax.tree.map(jnp.ones_like, params), 1.0)
-        if training is None or how.rule == "sgd"
-        else sizes(model, params, training, lead)
-    )
+    scale, mean, floor = jax.tree.map(jnp.ones_like, params), 1.0, 0.0
+    if how.rule == "rms" and training is not None:
+        (scale, mean), floor = sizes(model, params, training, lead), EPSILON
     moving, found = params, []
     for inputs, targets, scored in _windows(tokens, model.config.context, stride, lead, 1):
         losses, gradient = _gradient(model, moving, inputs, targets)
         found.append(np.asarray(losses)[scored].astype(np.float64))
-        moving = _moved(moving, gradient, params, scale, how.rate / (mean or 1.0), how.decay)
+        moving = _moved(moving, gradient, params, scale, floor, how.rate / (mean or 1.0), how.decay)
     return np.concatenate(found)
