@@ -17,7 +17,9 @@ def parser() -> command.Parser:
     flags = command.Parser("evaluate", "Perplexity, bits per byte, diversity, FLOPs and size of a trained model.")
     flags.add_run_flags()
     flags.add_argument(
-        "--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's"
+        "--data",
+        metavar="PATH",
+        help="a folder with val.txt, or a .txt or .jsonl file, scored whole; default: the run's",
     )
     flags.add_argument(
         "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
@@ -40,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     beside.check(options)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.data.reading import read_text
+    from juliagpt_jax.data.reading import read_passages
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
@@ -50,7 +52,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    text = read_text(Path(options.data), settings.data) if options.data else ""
+    passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
     if not options.data or beside.wants_corpus(options):
         corpora.check(settings.data)
     devices.prepare(settings.mesh)
@@ -75,12 +77,15 @@ def main(options: argparse.Namespace) -> None:
         )
     if corpus is not None and not options.data:
         source, entropy, counted = f"validation part of {settings.data.path}", corpus.entropy, yardsticks.of(corpus)
-        text = corpus.tokenizer.decode(corpus.val)
+        passages = corpora.texts(corpus.tokenizer, corpus.val, corpus.val_chunks.lengths)
+        documents, passages = corpus.documents, passages if corpus.documents else ["".join(passages)]
     if corpus is not None and not options.data and same:
         tokens, parts = corpus.val, selection.parts(corpus.val_chunks, settings.data.weights_by)
     else:
-        text = folding.fold(tokenizer, text)[0] if options.unknown == "fold" else text
-        tokens = folding.encode(tokenizer, text, options.unknown)
+        if options.unknown == "fold":
+            passages = [folding.fold(tokenizer, passage)[0] for passage in passages]
+        encode = lambda passage: folding.encode(tokenizer, passage, options.unknown)
+        text, (tokens, _) = "".join(passages), corpora.joined(tokenizer, passages, documents, encode)
         left_out = sum(map(text.count, tokenizer.unknown(text)))
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")

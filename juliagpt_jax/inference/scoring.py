@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.counts import TextCounts, of_tokens
-from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.interface import Model
