@@ -60,6 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
     model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
+    model.sink = "none"  # learnt, to look at nothing: logit, one a head in its softmax; token, before every window
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone

@@ -37,14 +37,15 @@ def train_flops_per_token(
     """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
     costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
     arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less what is only looked up: an untied
-    embedding, learned positions. nan where the steps are adaptive."""
+    embedding, learned positions. A sink token is one more token a window. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
-    lookup += model.context * model.width if model.positions == "learned" else 0
+    sink = model.sink == "token"
+    lookup += (model.context + sink) * model.width if model.positions == "learned" else 0
     often = evaluations(model, schedule)
     mixing = sum(count * kind.flops(model) for kind, count in zip(of_layers(model), often, strict=True))
-    return 6.0 * (params - lookup) + 3.0 * mixing
+    return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
 
 
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:

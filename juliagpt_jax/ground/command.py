@@ -38,6 +38,14 @@ class Parser(argparse.ArgumentParser):
         words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported
         self.add_argument("--precision", choices=words, help="default: as trained, or as packed")
 
+    def add_window_flags(self) -> None:
+        """Add what says which tokens stay in sight of a text that is longer than the context; `window_values` reads
+        it."""
+        says = "past the context, keep the text's first K tokens in sight; default 0, with --evict 4"
+        self.add_argument("--sinks", type=int, metavar="K", help=says)
+        says = "past the context, drop the oldest token of the cache for each new one, instead of reading half again"
+        self.add_argument("--evict", action="store_true", help=says)
+
     def add_ode_flags(self) -> None:
         """Add what says on which steps a model with ODE layers is solved; `ode_values` reads it."""
         self.add_argument("--ode_steps", type=int, metavar="N", help="solve ODE layers in N equal steps")
@@ -87,6 +95,12 @@ def ode_values(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--ode_steps and --ode_rtol: give one of them")
     given = {name: getattr(options, f"ode_{name}") for name in ("solver", "steps", "rtol", "max_steps")}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def window_values(options: argparse.Namespace) -> tuple[int, bool]:
+    """Return the number of first tokens that stay, and whether the cache evicts, by the flags of
+    `add_window_flags`."""
+    return (4 if options.evict else 0) if options.sinks is None else options.sinks, options.evict
 
 
 def check_seed(seed: int) -> None:

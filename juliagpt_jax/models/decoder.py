@@ -4,6 +4,7 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import masks, mixers, roles
+from juliagpt_jax.models import evicting, masks, mixers, roles
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import evaluations, layers
 from juliagpt_jax.models.layers import NORMS, linears
@@ -87,6 +88,9 @@ class Decoder(nn.Module):
         width, dtype = self.config.width, DTYPES[self.precision]
         embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
+        if self.config.sink == "token":
+            sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
+            x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)
         if self.config.positions == "learned":
             x = x + self._learned(positions).astype(dtype)
         x = start = nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(x)
@@ -134,9 +138,24 @@ class Decoder(nn.Module):
         *,
         rngs: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
-        """Flax's `apply`, of which a reader and a type checker know here what it takes and gives."""
-        given: Any = super().apply(variables, tokens, positions, cache, rngs=rngs)
-        return given
+        """Flax's `apply`, of which a reader and a type checker know here what it takes and gives. With a sink token
+        it reads that first, as id V at position 0; the caller's positions, slots and logits are those of the text."""
+        run: Any = functools.partial(super().apply, variables, rngs=rngs)
+        if self.config.sink != "token":
+            return run(tokens, positions, cache)
+        if positions is None:
+            positions = jnp.arange(tokens.shape[1])[None, :]
+        tokens = jnp.asarray(tokens, jnp.int32)  # which can hold V
+        sink = jnp.full((len(tokens), 1), self.vocab)
+        if cache is None:
+            behind = jnp.concatenate([jnp.zeros_like(positions[:, :1]), positions + 1], axis=1)
+            logits, _, said = run(jnp.concatenate([sink, tokens], axis=1), behind, None)
+            return logits[:, 1:], None, said
+        # Where a row begins its sink goes before it; in the other rows, whose cache has it, it is a pad.
+        begins = jnp.any(positions == 0, axis=1, keepdims=True)
+        first = jnp.broadcast_to(jnp.where(begins, 0, evicting.PAD), sink.shape)
+        cache = jax.lax.cond(jnp.any(begins), lambda held: run(sink, first, held)[1], lambda held: held, cache)
+        return run(tokens, positions + 1, cache)
 
     def product(self, x: jax.Array, head: jax.Array, name: str) -> jax.Array:
         """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""
@@ -145,7 +164,7 @@ class Decoder(nn.Module):
 
     def _learned(self, positions: jax.Array) -> jax.Array:
         """GPT-2's vectors of the positions, half as large as a token's; a pad, past the end, gets the last."""
-        context, width = self.config.context, self.config.width
+        context, width = self.config.context + (self.config.sink == "token"), self.config.width
         if positions.shape[1] > context:
             raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
         table = self.param("positions", nn.initializers.normal(0.5 * width**-0.5), (context, width))
@@ -183,6 +202,7 @@ class Decoder(nn.Module):
         Raises:
             UserError: what a part says.
         """
+        mixers.check_sink(self.config)
         different = math.lcm(len(self.config.mixer.split()), len(self.config.channel.split()))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
         for block in self.blocks()[:different]:  # only shapes: no device is started for a bad config
@@ -191,13 +211,14 @@ class Decoder(nn.Module):
                 roles.of(path)
 
     @nn.nowrap
-    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
+    def init_cache(self, batch: int, slots: int, first: int | None = None) -> tuple[Any, ...]:
         """Return an empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a
-        block.
+        block. Given `first`, one for texts of any length that keeps so many first tokens and the newest
+        (`evicting.py`). A sink token has a slot of its own, and stays.
 
         Raises:
             UserError: a layer is an adaptive ODE, whose steps look ahead, or has a mask that does: nothing can be
-                cached.
+                cached; or the model cannot have a cache that evicts.
         """
         if not masks.causal(self.config):
             raise UserError(
@@ -206,4 +227,10 @@ class Decoder(nn.Module):
             )
         dtype = DTYPES[self.precision]
         counted = zip(self.blocks(), evaluations(self.config, self.schedule), strict=True)
-        return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))
+        more = self.config.sink == "token"
+        kept: tuple[int, ...] = ()
+        if first is not None:
+            mixers.check_evicting(self.config)
+            kept = (first + more,)
+        make = lambda block: block.mixer.init_cache(batch, slots + more, dtype, *kept)
+        return tuple(make(block) for block, count in counted for _ in range(count))

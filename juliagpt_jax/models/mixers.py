@@ -13,6 +13,11 @@ its last projection and the maker of its Linears, with
                                      False where it is not said
     masks                            the words of MASKS that it takes, as the field `mask`; the causal one alone where
                                      it is not said, and then it has no such field
+    sinks                            the words of `model.sink` that it takes beside "none": "token", one more token than
+                                     the context before all others; "logit", a learnt logit in its softmax. None where
+                                     it is not said
+    evicts                           `init_cache` takes a fourth, `first`, for a cache that evicts (`evicting.py`).
+                                     False where it is not said
 """
 
 from typing import Any
@@ -44,6 +49,34 @@ def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
         made.append((mixer, {} if mask == "causal" else {"mask": mask}))
     return made
+
+
+def check_sink(model: knobs.Model) -> None:
+    """Raise a UserError when the mixers do not take `model.sink`: a logit wants one softmax at least, a token all."""
+    takes = [model.sink in ("none", *getattr(mixer, "sinks", ())) for mixer in of_layers(model)]
+    if model.sink == "logit" and not any(takes):
+        raise UserError(
+            f"config.model.sink: no layer of model.mixer={model.mixer} has a softmax that a logit could join; "
+            "attention has"
+        )
+    if model.sink == "token" and not all(takes):
+        word = model.mixer.split()[takes.index(False) % len(model.mixer.split())]
+        raise UserError(
+            f"config.model.sink: layer {takes.index(False)} is {word}, made for model.context tokens: a token before "
+            "them would be one too many"
+        )
+
+
+def check_evicting(model: knobs.Model) -> None:
+    """Raise a UserError when a model cannot have a cache that evicts."""
+    why = "a cache that evicts moves tokens to new positions, and"
+    if model.positions != "rotary":
+        raise UserError(f"{why} model.positions={model.positions} are added to them once and for all")
+    if set(model.mask.split()) != {"causal"}:
+        raise UserError(f"{why} model.mask={model.mask} goes by those in the text; the cache is such a mask itself")
+    for word in model.mixer.split():
+        if not getattr(MIXERS[word], "evicts", False):
+            raise UserError(f"a cache that evicts drops keys one by one, and model.mixer={word} has none")
 
 
 def rewindable(model: knobs.Model) -> bool:

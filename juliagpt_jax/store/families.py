@@ -23,6 +23,7 @@ PLAIN = {
     "kind": "decoder",
     "mixer": "attention",
     "mask": "causal",
+    "sink": "none",
     "depth": "stack",
     "linear": "dense",
     "qk_norm": False,

@@ -35,6 +35,7 @@ EXPECTED = {
     "exact": """
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
         mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
+        mixer/sink_logit sink_token
         skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
@@ -87,7 +88,13 @@ TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no ta
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
-SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
+SWITCHES = [
+    "model.qk_norm=true",
+    "model.x0_skip=true",
+    "model.bias=true",
+    "model.positions=learned",
+    "model.sink=logit",
+]
 
 
 def general(path: str) -> str:
@@ -108,6 +115,8 @@ def models():
     for file in CONFIGS:
         settings = config_file.load(str(file))
         yield build_model(settings, 19), settings
+    settings = config_file.load(str(CONFIGS[0].parent / "micro.py"), ["model.sink=token"])
+    yield build_model(settings, 19), settings
     depths = [[f"model.depth={word}"] for word in DEPTHS if word != "ode"]
     depths += [["model.depth=ode", f"model.ode.time={word}"] for word in TIMES]
     for i, (linear, depth) in enumerate(itertools.product(LINEARS, depths)):

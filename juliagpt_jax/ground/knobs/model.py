@@ -62,6 +62,7 @@ class Model:
     mask: str = limits.text(since="0.2", before="causal")
     window: int = limits.at_least(1, since="0.2", before=128)
     sink_tokens: int = limits.at_least(0, since="0.2", before=4)
+    sink: str = limits.one_of("none", "logit", "token", since="0.2", before="none")
     channel: str = limits.text()
     depth: str = limits.text()
     linear: str = limits.text()
