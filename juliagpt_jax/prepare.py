@@ -24,7 +24,7 @@ def parser() -> command.Parser:
         "--source",
         required=True,
         metavar="WHAT",
-        help="classics: the project's list, downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .tar, .gz",
+        help="classics: the project's list, downloaded; or a folder or file of .txt, .html, .md, .epub, .zip, .gz",
     )
     flags.add_argument("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
     flags.add_argument(

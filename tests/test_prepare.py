@@ -222,12 +222,13 @@ def test_files_as_people_have_them(tmp_path, capsys):
     (tmp_path / "._A.TXT").write_bytes(b"\0\x05\x16\x07 Mac OS X")
     (tmp_path / ".draft.txt").write_text("secret " * 500)
     (tmp_path / "b.txt").write_bytes(books.book(2, 30).encode("utf-16"))
-    for name in ("notes.md", "paper.pdf"):
+    (tmp_path / "c.md").write_text(f"# A book\n\n{books.book(3, 30)}")
+    for name in ("README.md", "paper.pdf"):
         (tmp_path / name).write_text("x")
     manifest = run(tmp_path, tmp_path / "out")
-    assert [w["id"] for w in manifest["works"]] == ["a", "b"]
-    assert manifest["notes"] == ["2 other files of the folder are not read: notes.md, paper.pdf"]
-    assert "notes.md, paper.pdf" in capsys.readouterr().out
+    assert [w["id"] for w in manifest["works"]] == ["a", "b", "c"]
+    assert manifest["notes"] == ["2 other files of the folder are not read: README.md, paper.pdf"]
+    assert "README.md, paper.pdf" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("jobs", ["--jobs=1", "--jobs=2"])

@@ -13,6 +13,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from juliagpt_jax.books import markdown
 from juliagpt_jax.books.parsers import SUFFIXES
 from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
@@ -81,8 +82,8 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
     """Return the works in a folder (or the one in a file), and notes on what was left out.
 
     With a `source_manifest.json` in the folder the works are those that it names; without one, every file in it that
-    `parsers` reads (.txt, .html, .epub, .zip, .tar, .gz, ...), at any depth, in the order of their paths. Hidden files
-    are no works.
+    `parsers` reads (.txt, .html, .md, .epub, .zip, .tar, .gz, ...), at any depth, in the order of their paths. Hidden
+    files are no works, nor is a README.md, a LICENSE.md and their like.
 
     Raises:
         UserError: no such folder, nothing in it that can be read, a bad manifest (fault 13), a path or link that leads
@@ -114,6 +115,8 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
     if tier != "all":
         raise UserError(f"--tier={tier}: {path} has no {MANIFEST} that says which tier a work is of")
     files, others = texts.listed(path, SUFFIXES, deep=True)
+    about = {f for f in files if f.suffix.lower() in markdown.SUFFIXES and f.stem.lower() in markdown.ABOUT}
+    files, others = [f for f in files if f not in about], sorted({*others, *about})
     if not files:
         raise UserError(f"--source: {path} holds no {', '.join(SUFFIXES)}")
     names = [_identifier(f.relative_to(path).with_suffix("").as_posix()) for f in files]

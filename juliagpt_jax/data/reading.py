@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data import metadata
+from juliagpt_jax.data import embedded, metadata
 from juliagpt_jax.data.metadata import Chunks, Column
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import config, sealed, texts
@@ -69,9 +69,8 @@ def _sides(folder: Path, name: str) -> tuple[Path, Path]:
 def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     """Return the fingerprint of a source, a function that reads it, and notes on files beside it."""
     if data.path == "schoolroom":
-        sides = schoolroom.corpus()
-        digest = schoolroom.digest(sides)
-        return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides), []
+        fingerprint, sides = embedded.fingerprint()
+        return fingerprint, lambda: _schoolroom(sides or schoolroom.corpus()), []
     check(data.path)
     path = texts.path(data.path)
     said: list[str] = []
@@ -89,8 +88,9 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
                 files, others = texts.listed(path, [".jsonl"], deep=False)
             said = texts.not_read(path, others)
         if not files:
+            more = f"; {said[0]}; python -m juliagpt_jax.prepare takes .html, .md, .epub and archives" if said else ""
             raise UserError(
-                f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
+                f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl){more}"
             )
     contents = {file: texts.read_bytes(file) for file in files}
     if not split:

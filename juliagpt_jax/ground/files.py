@@ -5,13 +5,19 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,6 +107,29 @@ def _sync(file: Path) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Replace a file by a nested value as JSON, in one step; a number that is not finite becomes null."""
     write_text(path, json.dumps(finite(values), indent=1) + "\n")
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """Return the arrays of an .npz file by name. The format has a checksum of each, and nothing is ever unpickled.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is damaged, or no such file.
+    """
+    import numpy as np
+
+    with open(path, "rb") as raw:
+        try:
+            with np.load(raw, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except _DAMAGE as error:  # a flipped bit in a zip archive asks for a password, or for a petabyte
+            raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, ArithmeticError, RuntimeError,
+    AttributeError, TypeError, SyntaxError, MemoryError, OSError,
+)  # fmt: skip
 
 
 def sha256(path: Path) -> str:

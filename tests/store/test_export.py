@@ -35,6 +35,7 @@ FORMS = {
         *("model.ffn_mult=4", "model.heads=2", "model.tie=false"),
     ),
 }
+GGUF = [("gguf", form) for form in ("llama", "llama, other numbers")]
 OURS = {  # forms that only our own file holds
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
@@ -61,9 +62,8 @@ def written(run: Run, kind: str, out: Path, precision: str = "f32", report=(), a
     return out
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["hf", "safetensors"])
-def test_there_and_back(form, kind, tiny, tmp_path):
+@pytest.mark.parametrize("kind, form", [*((k, f) for k in ("hf", "safetensors") for f in FORMS), *GGUF])
+def test_there_and_back(kind, form, tiny, tmp_path):
     run = random_run(tiny(*SHAPE, *FORMS[form]))
     given = export.read(written(run, kind, tmp_path / "out"))
     assert given.tokenizer.to_dict() == TOKENIZER.to_dict()
