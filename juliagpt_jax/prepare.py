@@ -34,25 +34,25 @@ def parser() -> command.Parser:
         "--tier", choices=["all", "core"], default="all", help="core: the main reading list of the classics"
     )
     flags.add_argument("--alphabet", choices=["plain", "full"], default="plain", help="full keeps capitals and figures")
-    flags.add_argument("--shortest", type=int, default=40, metavar="N", help="characters of a chunk")
-    flags.add_argument("--longest", type=int, default=256, metavar="N", help="characters of a chunk")
+    flags.add_argument("--shortest", type=int, default=40, metavar="N", help="characters of a passage")
+    flags.add_argument("--longest", type=int, default=256, metavar="N", help="characters of a passage")
     flags.add_argument(
-        "--min_quality", type=float, default=0.5, metavar="X", help="chunks below it are left out; 0 keeps all"
+        "--min_quality", type=float, default=0.5, metavar="X", help="passages below it are left out; 0 keeps all"
     )
     flags.add_argument(
         "--similarity",
         type=float,
         default=0.6,
         metavar="X",
-        help="Jaccard index from which two chunks count as the same",
+        help="Jaccard index from which two passages count as the same",
     )
-    flags.add_argument("--val_share", type=float, default=0.1, metavar="X", help="of each work's chunks")
-    flags.add_argument("--passage", type=int, default=32, metavar="N", help="chunks of a validation passage")
+    flags.add_argument("--val_share", type=float, default=0.1, metavar="X", help="of each work's passages")
+    flags.add_argument("--passage", type=int, default=32, metavar="N", help="passages in a row that go to validation together")
     flags.add_argument(
-        "--guard", type=int, default=1, metavar="N", help="chunks left out on each side of such a passage"
+        "--guard", type=int, default=1, metavar="N", help="passages left out on each side of them"
     )
     flags.add_argument(
-        "--leak_limit", type=float, default=0.05, metavar="X", help="share of leaked validation chunks that is refused"
+        "--leak_limit", type=float, default=0.05, metavar="X", help="share of leaked validation passages that is refused"
     )
     flags.add_argument("--seed", type=int, default=0, help="of the split")
     flags.add_argument(

@@ -22,7 +22,7 @@ from juliagpt_jax.store.tensors import cast
 MAGIC = b"GGUF"
 PREFIX = "juliagpt_jax."  # of our own keys
 # The key of the hash as it lies in a file: its name, the type (a text), the length, the digits.
-_HASH = re.compile(f"{PREFIX}{KEY}".encode() + rb"\x08\0\0\0\x40\0\0\0\0\0\0\0([0-9a-f]{64})", re.DOTALL)
+_HASH = re.compile(re.escape(f"{PREFIX}{KEY}").encode() + rb"\x08\0\0\0\x40\0\0\0\0\0\0\0([0-9a-f]{64})", re.DOTALL)
 OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
