@@ -9,7 +9,7 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,8 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """Return the arrays of an .npz file by name. The format has a checksum of each, and nothing is ever unpickled.
+    """Return the arrays of an .npz file by name. The format has a checksum of each, but none of which there are: that is
+    held to the hash of `write_arrays`, where there is one. Nothing is ever unpickled.
 
     Raises:
         OSError: it cannot be opened.
@@ -121,9 +122,28 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     with open(path, "rb") as raw:
         try:
             with np.load(raw, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                arrays = {name: file[name] for name in file.files}
         except _DAMAGE as error:  # a flipped bit in a zip archive asks for a password, or for a petabyte
             raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
+    held = arrays.pop("sha256", None)
+    if held is not None and str(held) != _digest(arrays):
+        raise ValueError("changed since it was written")
+    return arrays
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
+    """Replace a file by arrays with their hash, as .npz, in one step."""
+    import numpy as np
+
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, sha256=np.array(_digest(arrays)), **arrays)  # first: a flipped bit may hide what comes later
+
+
+def _digest(arrays: "Mapping[str, np.ndarray]") -> str:
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(repr((name, array.dtype.str, array.shape)).encode() + array.tobytes())
+    return found.hexdigest()
 
 
 _DAMAGE = (
