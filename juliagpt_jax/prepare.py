@@ -47,12 +47,14 @@ def parser() -> command.Parser:
         help="Jaccard index from which two passages count as the same",
     )
     flags.add_argument("--val_share", type=float, default=0.1, metavar="X", help="of each work's passages")
-    flags.add_argument("--passage", type=int, default=32, metavar="N", help="passages in a row that go to validation together")
+    flags.add_argument("--passage", type=int, default=32, metavar="N", help="passages in a row for validation")
+    flags.add_argument("--guard", type=int, default=1, metavar="N", help="passages left out on each side of them")
     flags.add_argument(
-        "--guard", type=int, default=1, metavar="N", help="passages left out on each side of them"
-    )
-    flags.add_argument(
-        "--leak_limit", type=float, default=0.05, metavar="X", help="share of leaked validation passages that is refused"
+        "--leak_limit",
+        type=float,
+        default=0.05,
+        metavar="X",
+        help="share of leaked validation passages to refuse",
     )
     flags.add_argument("--seed", type=int, default=0, help="of the split")
     flags.add_argument(

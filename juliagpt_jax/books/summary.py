@@ -102,9 +102,9 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "",
         "## By work",
         "",
-        "Share of the file that is not the author's text; of that text, what the cleaner took away and put in; passages.",
+        "Share of the file that is not the author's text; of that text, what the cleaner took and put in; passages.",
         "",
-        "| work | characters | apparatus | lost | added | passages | poor | exact | near | guard | leak | train | val |",
+        "| work | characters | apparatus | lost | added | passages | poor | exact | near | guard | leak | train | val |",  # noqa: E501
         "| --- | " + "---: | " * 12,
     ]
     for w in works:

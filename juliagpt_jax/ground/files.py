@@ -110,8 +110,8 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """Return the arrays of an .npz file by name. The format has a checksum of each, but none of which there are: that is
-    held to the hash of `write_arrays`, where there is one. Nothing is ever unpickled.
+    """Return the arrays of an .npz file by name. The format has a checksum of each, but none of which there are: they
+    are held to the hash of `write_arrays`, where there is one. Nothing is ever unpickled.
 
     Raises:
         OSError: it cannot be opened.

@@ -80,6 +80,9 @@ def raised(module: str, call: str, text: str) -> Exception:
         ),
         ("jaxlib", "", "jaxlib is version 0.1", "", 2, "JAX cannot be imported: jaxlib is version 0.1; pip install -c"),
         ("other", "x", "RESOURCE_EXHAUSTED: 9 bytes\nmore", "", 4, "out of memory: RESOURCE_EXHAUSTED: 9 bytes; try"),
+        ("numpy", "x", "c-extensions failed\nlibx.so: failed to map segment", "", 4, "starts: libx.so: failed to map"),
+        ("jaxlib", "", "libx.so: cannot allocate memory in static", "", 4, "while it starts: libx.so: cannot allocate"),
+        ("threading", "x", "can't start new thread", "", 4, "can't start new thread; end other programs, or raise"),
         ("other", "x", "a fault of ours", "", 0, ""),
     ],
 )
