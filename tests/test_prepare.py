@@ -231,6 +231,28 @@ def test_files_as_people_have_them(tmp_path, capsys):
     assert "README.md, paper.pdf" in capsys.readouterr().out
 
 
+def test_names_and_files_that_hold_nothing(tmp_path, capsys):
+    """A name whose bytes are not UTF-8 can be read about; an empty file is mentioned; a link to nowhere is named."""
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / os.fsdecode(b"caf\xe9.txt")).write_text(books.book(1, 30))
+    (tmp_path / "books" / os.fsdecode(b"caf\xe9.pdf")).write_text("x")
+    (tmp_path / "books" / "empty.txt").write_text("\n")
+    manifest = run(tmp_path / "books", tmp_path / "out")
+    assert manifest["works"][0]["title"] == "caf\ufffd"
+    assert manifest["notes"] == ["1 other files of the folder are not read: caf\ufffd.pdf"]
+    assert "note: no running text in empty (" in capsys.readouterr().out
+    (tmp_path / "books" / "gone.txt").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"gone\.txt: a link to a file that is not there$"):
+        run(tmp_path / "books", tmp_path / "out2")
+
+
+def test_a_text_that_says_the_same_again_and_again_is_no_corpus(tmp_path):
+    """All of the training text is in the validation text, too, and is left out of it."""
+    (tmp_path / "a.txt").write_text("\n\n".join(books.prose(1, 4) * 40))
+    with pytest.raises(UserError, match=r"no training text is left: all .* passages hold text of validation passages"):
+        run(tmp_path, tmp_path / "out", "--similarity=1", "--leak_limit=1", "--guard=0", "--min_quality=0")
+
+
 @pytest.mark.parametrize("jobs", ["--jobs=1", "--jobs=2"])
 def test_all_bad_files_are_named_and_can_be_left_out(tmp_path, jobs):
     (tmp_path / "a.txt").write_text(books.book(1, 30))

@@ -221,8 +221,8 @@ def _identifier(name: str) -> str:
 def _check_inside(file: Path, folder: Path) -> None:
     """Refuse a link that leads out of the folder (fault 22), and what is no file."""
     if not file.is_file():
-        raise UserError(
-            f"{file}: missing, though {folder / MANIFEST} names it" if not file.exists() else f"{file}: not a file"
-        )
+        if file.exists() or file.is_symlink():
+            raise UserError(f"{file}: {'not a file' if file.exists() else 'a link to a file that is not there'}")
+        raise UserError(f"{file}: missing, though {folder / MANIFEST} names it")
     if not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: a link that leads out of {folder}")

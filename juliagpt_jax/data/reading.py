@@ -213,6 +213,8 @@ def _joined(parts: tuple[str, ...]) -> str:
 
 def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:
     decoded = texts.decode(str(file), content, errors, "--config.data.errors")
+    if not decoded.text.strip():
+        notes.append(f"{file.name}: no text in it")
     if decoded.replaced:
         notes.append(f"{file.name}: bytes that are not UTF-8 became {decoded.replaced} replacement characters")
     return decoded.text
