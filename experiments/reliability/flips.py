@@ -155,6 +155,7 @@ def kinds(folder):
     for name in ("manifest.json", "train_enriched.jsonl", "train.txt"):
         yield f"prepared {name}", [out / name], lambda: prepared(out)
     cached = [path for path in (folder / "cache" / "corpora").rglob("*") if path.is_file()]
+    cached.append(folder / "cache" / "schoolroom.json")
     yield "cached corpora", cached, lambda: [prepared(out), prepared("schoolroom")]
 
 

@@ -1,5 +1,5 @@
-"""What the embedded corpus is known by, without writing its text each time: by a hash of the code that writes it, what
-that code was seen to write.
+"""A note of what the schoolroom's code was seen to write: so its text is known by its hash without being written each
+time.
 
 The schoolroom knows no files, so this lies here. The note holds the hash of the text alone; the text itself is in the
 cache under that hash, with hashes of its own.
@@ -54,4 +54,4 @@ def _note(code: str, digest: str) -> None:
 
 
 def _file() -> Path:
-    return cache_folder() / "corpora" / "schoolroom.json"
+    return cache_folder() / "schoolroom.json"

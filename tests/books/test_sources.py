@@ -62,7 +62,7 @@ def test_a_folder_without_one(tmp_path):
     (tmp_path / ".hidden").mkdir()
     for name in ["b.txt", "a.txt", "a.epub", "Sub dir/C d.zip", "x.md", "LICENSE.md", ".hidden/e.txt", "n\u00e9.html"]:
         (tmp_path / name).write_text("x")
-    assert [w.id for w in sources.local(tmp_path)[0]] == ["sub_dir_c_d", "a_epub", "a_txt", "b", "x", "n"]
+    assert [w.id for w in sources.local(tmp_path)[0]] == ["sub_dir_c_d", "a_epub", "a_txt", "b", "n", "x"]
     assert sources.local(tmp_path / "b.txt")[0][0].id == "b_txt"
     with pytest.raises(UserError, match="--tier=core"):
         sources.local(tmp_path, "core")
