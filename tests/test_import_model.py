@@ -67,6 +67,7 @@ def test_the_hash_that_the_user_gives_is_held(again, micro, tmp_path):
     call(import_model, *flags, f"--sha256={sound.upper()}", overrides=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", ["hf"], indirect=True)
 def test_it_trains_on(again, clean, micro, tmp_path):
     """From the loss where the model was, with knobs that may still be chosen; then the run is a run like any other."""
