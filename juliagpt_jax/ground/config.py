@@ -149,7 +149,7 @@ def _of_file(path: Path) -> Config:
     except UserError:
         raise
     except Exception as error:  # whatever a file that is something else raises
-        way = f"; import_model --source={path} makes a workdir of it" if path.suffix.lower() == ".gguf" else ""
+        way = "; import_model makes a workdir of it" if path.suffix.lower() == ".gguf" else ""
         raise UserError(
             f"{path} is not the workdir of a run, and no packed model either: {error}"[:300] + way
         ) from error
