@@ -10,6 +10,7 @@ import shutil
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -370,6 +371,17 @@ def test_tensorboard_reads_files_in_the_order_that_they_were_begun(tmp_path, mon
         names.append(next(p.name for p in tmp_path.glob("events.*") if p.name not in names))
     assert names == sorted(names) and len(names) == 4
     assert all(name.startswith("events.out.tfevents.200000000") for name in names)
+
+
+@pytest.mark.parametrize("module, shown", [("orbax.x.y", 0), ("asyncio.base_events", 0), ("somebody.else", 1)])
+def test_what_a_failed_save_leaves_behind_is_not_shown(module, shown):
+    try:
+        exec("raise RuntimeError('Event loop is closed')", {"__name__": module})
+    except RuntimeError as error:
+        left = SimpleNamespace(exc_value=error, exc_traceback=error.__traceback__)
+    calls = []
+    checkpoint._without_late_threads(left, calls.append)
+    assert len(calls) == shown
 
 
 def test_a_workdir_has_one_holder(tmp_path):
