@@ -213,7 +213,7 @@ def unchecked():
             (tensors, "_check", lambda *_: None),
             (offered, "_offered", lambda *_: ()),
             (metrics, "_held", lambda *_: None),
-            (reading, "_hold_to_manifest", lambda *_: None),
+            (reading, "hold_to_manifest", lambda *_: None),
             (files, "_digest", lambda arrays: mock.ANY),
             (gguf, "_hash", lambda path: (re.match(b"()", b""), "")),
         ]:
