@@ -185,7 +185,7 @@ def test_gguf_has_no_form_for_gpt2_and_no_other_tokenizer(tiny, tmp_path):
     with pytest.raises(UserError, match="models of Llama's form"):
         written(random_run(tiny(*SHAPE, *FORMS["gpt2"])), "gguf", tmp_path / "m")
     run = random_run(tiny(*SHAPE))
-    object.__setattr__(run, "tokenizer", SimpleNamespace(vocab_size=5))
+    object.__setattr__(run, "tokenizer", SimpleNamespace(vocab_size=5, to_dict=dict))
     with pytest.raises(UserError, match="character tokenizer only"):
         written(run, "gguf", tmp_path / "m")
 
