@@ -30,7 +30,7 @@ FATES = {
     "exact": "word for word an earlier passage",
     "near": "nearly an earlier passage",
     "guard": "beside validation text",
-    "leak": "holds text of a validation passage",
+    "leak": "holds validation text",
 }
 
 

@@ -102,10 +102,9 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "",
         "## By work",
         "",
-        "Share of the file that is not the author's text; of that text, what the cleaner took and put in; passages.",
+        "Share of the file that is not the author's text; of this, what the cleaner took away and put in; passages.",
         "",
-        "| work | characters | apparatus | lost | added | passages "
-        "| poor | exact | near | guard | leak | train | val |",
+        "| work | characters | apparatus | lost | added | made | poor | exact | near | guard | leak | train | val |",
         "| --- | " + "---: | " * 12,
     ]
     for w in works:
