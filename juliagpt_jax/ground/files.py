@@ -135,8 +135,9 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
     """Replace a file by arrays with their hash, as .npz, in one step."""
     import numpy as np
 
+    named: dict[str, Any] = {"sha256": np.array(_digest(arrays)), **arrays}  # a flipped bit may hide what comes later
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, sha256=np.array(_digest(arrays)), **arrays)  # first: a flipped bit may hide what comes later
+        np.savez(file, **named)
 
 
 def _digest(arrays: "Mapping[str, np.ndarray]") -> str:
