@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import read_arrays
 
 FORMAT = 7  # of the cache
 
@@ -271,11 +271,9 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
 
 
 def _read_chunks(path: Path, digests: dict[str, str], words: dict[str, list[str]]) -> tuple[Chunks, Chunks]:
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in digests}
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise StorageError(f"{path}: torn: {error}") from error
+    arrays = {key: array for key, array in read_arrays(path).items() if key in digests}
+    if arrays.keys() != digests.keys():
+        raise StorageError(f"{path}: damaged: arrays are missing")
     if any(_digest(array) != digests[key] for key, array in arrays.items()):
         raise StorageError(f"{path}: damaged")
     parts = []

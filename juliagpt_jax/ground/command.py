@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -138,7 +139,10 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
 def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
     """Say what an exception of a library means to the user, with its exit code; 0 for one that is a fault of ours."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+    short = next((line for line in str(error).splitlines() if _SHORT_OF_MEMORY.search(line)), "")
+    if short and isinstance(error, ImportError | RuntimeError) and "RESOURCE_EXHAUSTED" not in short:
+        return f"out of memory while it starts: {short.strip()}; end other programs, or raise the limit (ulimit -v)", 4
+    out_of_memory = bool(short) or isinstance(error, MemoryError)
     if failed := _start_of_jax(error):
         if out_of_memory or "out of memory" in str(error).lower():
             return f"JAX does not start: {first}; another process has the device's memory: end it, or wait", 4
@@ -151,6 +155,13 @@ def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
         ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
         return f"out of memory: {first}; try {ways if trains else 'a smaller model, text or batch'}", 4
     return (f"storage: {error}", 4) if isinstance(error, OSError) else ("", 0)
+
+
+# What a system says where a library, a thread or an array finds no room.
+_SHORT_OF_MEMORY = re.compile(
+    "RESOURCE_EXHAUSTED|[Cc]annot allocate memory|failed to map segment|bad_alloc|can't start new thread|"
+    "[Uu]nable to allocate"
+)
 
 
 def _start_of_jax(error: Exception) -> str:

@@ -91,7 +91,11 @@ def test_a_last_line_without_its_end_gets_one(pair):
         ({}, "nowhere", "does not exist"),
         ({}, "nowhere.txt", "does not exist"),
         ({}, "", "neither train.txt and val.txt nor any other .txt file"),
-        ({"a.md": TEXT}, "", "nor any other .txt file"),
+        (
+            {"a.md": TEXT},
+            "",
+            "nor any other .txt.*1 other files of the folder are not read: a.md; .*prepare takes",
+        ),
         ({"train.txt": TEXT}, "", "no val.txt"),
         ({"val.txt": TEXT}, "", "no train.txt"),
         ({"train.txt": TEXT, "val.txt/x.txt": TEXT}, "", "no val.txt"),
