@@ -216,10 +216,12 @@ def _sums(chosen: np.ndarray, values: jax.Array) -> jax.Array:
     return jnp.moveaxis(out.reshape(*batch, K, a, b), -3, -1)
 
 
-def flops(context: int, heads: int, key: int, value: int, delta: bool = True) -> float:
-    """Return the operations of `chunked` for a token, forward, with `heads` states of key x value."""
+def flops(context: int, heads: int, key: int, value: int, rates: int, delta: bool = True) -> float:
+    """Return the operations of `chunked` for a token, forward, with `heads` states of key x value and as many `rates`
+    of decay in each: its products, without the exponentials."""
     C = min(CHUNK, 1 << (context - 1).bit_length())
-    within = 2 * key * C + 2 * value * C  # faded products of keys and queries, and what they weigh
+    c = min(BLOCK, C)
+    within = 4 * key * (C + c) + 2 * value * C + 2 * c * c * rates  # products of keys and queries, what they weigh
     solved = C * (key + value) if delta else 0
     return float(heads * (within + solved + (6 if delta else 4) * key * value))
 

@@ -125,11 +125,12 @@ class KimiDeltaAttention(nn.Module):
         """Return the number of slots of each row of a cache, (B,)."""
         return cache["slots"]
 
-    @staticmethod
-    def flops(model: knobs.Model) -> float:
+    @classmethod
+    def flops(cls, model: knobs.Model) -> float:
         """Return the cost of the delta rule by chunks."""
         size = Sizes.of(model)
-        return delta.flops(model.context, size.values, size.key, size.value, model.kda.delta)
+        rates = size.key if cls.channelwise else 1
+        return delta.flops(model.context, size.values, size.key, size.value, rates, model.kda.delta)
 
 
 class GatedDeltaNet(KimiDeltaAttention):

