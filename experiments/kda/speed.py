@@ -1,5 +1,5 @@
-"""How time and memory of the delta rule grow with the context, beside attention's: one layer, forward and backward, and
-decoding.
+"""Growth of the delta rule's time and memory with the context, beside attention's: one layer, forward and backward,
+and decoding.
 
 python experiments/kda/speed.py \
     --out=experiments/kda/results/speed [--contexts=128,512,2048] [--width=128] [--head_width=64] [--threads=1]

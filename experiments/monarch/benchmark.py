@@ -1,4 +1,4 @@
-"""How the mixers' time and memory grow with the context: one layer of each, forward and backward, and decoding.
+"""Growth of the mixers' time and memory with the context: one layer of each, forward and backward, and decoding.
 
 python experiments/monarch/benchmark.py \
     --out=experiments/monarch/results/benchmark [--contexts=128,256,512] [--width=96] [--threads=1]

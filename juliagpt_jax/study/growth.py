@@ -1,4 +1,4 @@
-"""How a mixer's time and memory grow with the context: one layer, forward and backward, and decoding.
+"""Growth of a mixer's time and memory with the context: one layer, forward and backward, and decoding.
 
 Several are measured one after the other in every round, so that a noisy machine meets all alike; read their ratios.
 """

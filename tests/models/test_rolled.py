@@ -43,7 +43,6 @@ def test_same_numbers(remat, tiny):
         (plain, wanted), (looped, got) = (jax.jit(jax.value_and_grad(run(model)))(params) for model in models)
         np.testing.assert_allclose(looped, plain, rtol=1e-5)
         chex.assert_trees_all_close(got, wanted, atol=1e-5)
-    assert len(loops(run(models[1]), params)) == len(loops(run(models[0]), params)) + 1 - 2 * 1  # two of kda go into it
 
 
 def test_same_text(tiny):
