@@ -80,7 +80,7 @@ def recurrence(
 
 
 class _Chunk(NamedTuple):
-    """What a chunk of C tokens does to the state that it finds."""
+    """Effect of a chunk of C tokens on the state that it finds."""
 
     written: jax.Array  # (..., C, V), what its tokens write beside an empty state
     held: jax.Array  # (..., C, K), times the state: what they do not write because it is there
