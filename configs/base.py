@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
-    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json, as a workdir has it
+    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json of tokenize or a workdir
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts

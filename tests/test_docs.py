@@ -219,6 +219,7 @@ def test_the_mixer_sees_no_later_token_and_no_other_row(mixed):
 # The objectives.
 
 
+@pytest.mark.long
 def test_the_objectives(tiny, monkeypatch):
     """The page's classes under their names: a batch in two parts is the batch in one; what they say is what they do."""
     page: dict = {}

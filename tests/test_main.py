@@ -98,6 +98,8 @@ def test_run_and_report_say_where_the_numbers_come_from(clean):
     assert set(run) >= {"versions", "commit", "device", "platform", "machine", "seed"}
     assert set(run["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "juliagpt-jax"}
     report = json.loads((clean / "report.json").read_text())
+    tokens = json.loads((clean / "tokenizer.json").read_text())["sha256"]
+    assert run["tokenizer_sha256"] == report["tokenizer_sha256"] == tokens
     assert report["step"] == 40 and report["tokens"] == 40 * 4 * 16 and report["entropy"] is None
     assert report["bpc"] == pytest.approx(math.log2(report["perplexity"])) and report["skipped_steps"] == 0
     assert report["checkpoint_bytes"] > 0 and report["wall_s"] > 0 and len(report["passages"]) >= 1
@@ -156,6 +158,7 @@ def test_a_report_with_numbers_that_are_not_finite_is_shown_again(micro, workdir
     assert "nan" in again.out and last_json(again)["perplexity"] is None
 
 
+@pytest.mark.long
 def test_a_finished_run_without_its_report_says_what_to_do(micro, clean, workdir, says):
     (workdir / "report.json").unlink()
     says(micro.train(workdir, code=2), "report.json: missing or damaged; remove")
@@ -183,6 +186,7 @@ def test_a_short_runs_report_is_in_proportion_and_the_same_each_time(micro, clea
     assert one["characters"] <= 10 * 8 + 8 and 500 < one["written"] < 0.25 * tokens
 
 
+@pytest.mark.long
 def test_a_report_says_what_its_numbers_mean(clean, workdir, micro):
     report = json.loads((clean / "report.json").read_text())
     number, floor, *more = report["words"]
@@ -216,6 +220,7 @@ def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):
     assert said.count("the first time it is compiled") == 1
 
 
+@pytest.mark.long
 def test_a_torn_last_metrics_line_is_gone_after_a_rerun(micro, clean, workdir):
     (workdir / "DONE").unlink()
     whole = (workdir / "metrics.jsonl").read_text()
@@ -282,6 +287,7 @@ loop.Trainer.batch = lambda self, step: (time.sleep(0.05), batch(self, step))[1]
 # generate
 
 
+@pytest.mark.long
 def test_generate_writes_the_same_text_in_every_form(micro, clean):
     arguments = [f"--workdir={clean}", "--prompt=the ", "--max_new_tokens=12", "--seed=3"]
     plain = succeeds(micro.run("generate", *arguments))
@@ -292,6 +298,7 @@ def test_generate_writes_the_same_text_in_every_form(micro, clean):
     assert plain.err == ""
 
 
+@pytest.mark.long
 def test_generate_names_unknown_characters_or_skips_them(micro, clean, says):
     arguments = [f"--workdir={clean}", "--max_new_tokens=4", "--prompt=the é\u4e2d"]
     refused = micro.run("generate", *arguments)
@@ -310,6 +317,7 @@ def test_generate_past_the_context_says_so_or_is_strict(micro, clean, says):
     says(strict, "generate: --strict: 22 of the prompt + 40 new")
 
 
+@pytest.mark.long
 def test_generate_from_a_text_without_line_ends(micro, tmp_path):
     (tmp_path / "one.txt").write_text("abc " * 200)
     succeeds(micro.train(tmp_path / "w", f"data.path={tmp_path}/one.txt", "train.steps=6", "train.sample_every=0"))
@@ -412,6 +420,7 @@ def test_evaluate_answers_mistakes_in_one_line(micro, clean, says, flag):
 SMALL = ["--config=configs/tiny.py", "--width=16", "--layers=1", "--heads=1", "--context=16", "--repeats=2", "--json"]
 
 
+@pytest.mark.long
 def test_benchmark_measures_training(micro):
     values = last_json(succeeds(micro.run("benchmark", "--what=train", "--batch=4", *SMALL)))
     assert values["what"] == "train" and values["batch"] == 4 and 0 < values["share_of_limit"] < 1
@@ -494,6 +503,7 @@ def test_debug_shows_the_traceback(micro, tmp_path):
 # Surroundings
 
 
+@pytest.mark.long
 def test_another_folder_a_plain_locale_and_a_path_beyond_ascii(micro, tmp_path):
     folder = tmp_path / "Übung \u4e2d"
     folder.mkdir()
@@ -504,6 +514,7 @@ def test_another_folder_a_plain_locale_and_a_path_beyond_ascii(micro, tmp_path):
     succeeds(micro.run("generate", f"--workdir={folder}/w", "--max_new_tokens=5", cwd=tmp_path, LC_ALL="C"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["closed", "broken", "full"])
 def test_a_stdout_that_takes_nothing_ends_no_run(micro, tmp_path, end):
     shut = {

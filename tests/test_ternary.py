@@ -32,6 +32,7 @@ def call(module, *arguments, overrides=False):
     module.main(module.parser().parse([str(a) for a in arguments], overrides))
 
 
+@pytest.mark.long
 def test_dense_before_the_step_and_ternary_from_it_on(tiny):
     """Loss and gradient of either kind from the same state; on two devices and in micro-batches."""
     words = ("model.layers=1", "model.width=16", "train.accumulate=2", "mesh.data=2", "train.steps=8")
@@ -79,6 +80,7 @@ def test_checkpoints_open_as_what_they_were_trained_for(turned):
     assert {3, 5, 6, 9, 10} <= set(rows)
 
 
+@pytest.mark.long
 def test_stopped_before_the_turn_it_ends_with_the_same_bits(turned, micro, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(turned, workdir, symlinks=True)

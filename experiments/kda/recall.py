@@ -1,4 +1,5 @@
-"""Abilities that the delta rule is for: recall of pairs, copying backwards, parity; two layers, trained from scratch on each.
+"""Abilities that the delta rule is for: recall of pairs, copying backwards, parity; two layers,
+trained from scratch on each.
 
 python experiments/kda/recall.py \
     --out=experiments/kda/results/recall [--tasks=recall,parity] [--arms=attention,kda] [--seeds=1,2,3] [--rates=1e-3] \

@@ -120,9 +120,7 @@ def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndar
             says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
             raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
         return tokens, lengths
-    lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    lengths = np.array([len(line) for line in lines], np.int64)
-    return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths
+    return tokenizer.encode_each((line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text)), data.unknown)
 
 
 def _write_cache(

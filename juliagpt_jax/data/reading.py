@@ -74,27 +74,10 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
         return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides), []
     check(data.path)
     path = texts.path(data.path)
-    said: list[str] = []
-    split, files = True, [path]
-    if path.is_dir():
-        sides = [_sides(path, name) for name in ("train", "val")]
-        split = not any(file.exists() for side in sides for file in side)
-        files = [file for side in sides for file in side if file.exists()]
-        for text, rows in sides:
-            if not split and not (text.is_file() or rows.is_file()):
-                raise UserError(f"config.data.path: {path} has no {text.name} (or {rows.name}) beside its twin")
-        if split:
-            files, others = texts.listed(path, [".txt"], deep=False)
-            if not files:
-                files, others = texts.listed(path, [".jsonl"], deep=False)
-            said = texts.not_read(path, others)
-        if not files:
-            raise UserError(
-                f"config.data.path: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)"
-            )
+    split, files, said = find(path)
     contents = {file: texts.read_bytes(file) for file in files}
     if not split:
-        _hold_to_manifest(path, contents)
+        hold_to_manifest(path, {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()})
     digest = hashlib.sha256(repr((data.errors, data.unknown, split)).encode())
     if split and len(files) > 1:
         digest.update(b"each file ends its line")
@@ -106,8 +89,37 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     return digest.hexdigest(), lambda: _files(data, contents, split), said
 
 
-def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> None:
+def find(path: Path, flag: str = "config.data.path") -> tuple[bool, list[Path], list[str]]:
+    """Find the files of a source: whether they are to be split, the files in their order, notes on what is beside them.
+
+    Args:
+        flag: the name of the path on the command line, for messages.
+
+    Raises:
+        UserError: a folder has none, or one side of a split alone.
+    """
+    if not path.is_dir():
+        return True, [path], []
+    sides = [_sides(path, name) for name in ("train", "val")]
+    if files := [file for side in sides for file in side if file.exists()]:
+        for text, rows in sides:
+            if not (text.is_file() or rows.is_file()):
+                raise UserError(f"{flag}: {path} has no {text.name} (or {rows.name}) beside its twin")
+        return False, files, []
+    files, others = texts.listed(path, [".txt"], deep=False)
+    if not files:
+        files, others = texts.listed(path, [".jsonl"], deep=False)
+    if not files:
+        raise UserError(f"{flag}: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)")
+    return True, files, texts.not_read(path, others)
+
+
+def hold_to_manifest(folder: Path, hashes: Mapping[Path, str], flag: str = "config.data.path") -> None:
     """Hold the files of a folder that `prepare` wrote to the hashes in its manifest.json, where there is one.
+
+    Args:
+        hashes: SHA-256 of the files, in hex.
+        flag: the name of the path on the command line, for messages.
 
     Raises:
         UserError: the manifest is damaged, or a file has other bytes; the text names it.
@@ -118,13 +130,13 @@ def _hold_to_manifest(folder: Path, contents: Mapping[Path, bytes]) -> None:
     out = f"prepare it again, or remove {MANIFEST}, if what stands there is what you want"
     try:
         held = sealed.read_json(path)["files"]
-        changed = [file.name for file, raw in contents.items() if held[file.name] != hashlib.sha256(raw).hexdigest()]
+        changed = [file.name for file, own in hashes.items() if held[file.name] != own]
     except sealed.Changed as error:
-        raise UserError(f"config.data.path: {error}") from error
+        raise UserError(f"{flag}: {error}") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"config.data.path: {path}: not what prepare wrote ({type(error).__name__}); {out}") from error
+        raise UserError(f"{flag}: {path}: not what prepare wrote ({type(error).__name__}); {out}") from error
     if changed:
-        raise UserError(f"config.data.path: {folder}: {', '.join(changed)}: changed since it was prepared; {out}")
+        raise UserError(f"{flag}: {folder}: {', '.join(changed)}: changed since it was prepared; {out}")
 
 
 def _schoolroom(sides: tuple[list[schoolroom.Passage], list[schoolroom.Passage]]) -> Reading:

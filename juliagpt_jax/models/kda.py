@@ -134,7 +134,7 @@ class KimiDeltaAttention(nn.Module):
 
 
 class GatedDeltaNet(KimiDeltaAttention):
-    """Kimi Delta Attention with one decay for all channels of a head, from one matrix: the rule of Gated DeltaNet (Yang
+    """Kimi Delta Attention with one decay for all channels of a head, from one matrix: Gated DeltaNet's rule (Yang
     et al. 2024, arXiv 2412.06464, eq. 10). The gate behind it is that of Kimi Delta Attention, so that two models differ
     by the decay alone; the paper's is a SiLU of one matrix."""
 

@@ -244,6 +244,7 @@ def test_the_pick_follows_its_rule():
     assert seed([row(0, again, "p"), row(1, "a b c d e", "q"), row(2, "a b c d e", "p")], False) == [2, 1]
 
 
+@pytest.mark.long
 def test_the_command_shows_two_runs(micro, clean, tmp_path):
     pytest.importorskip("pydivsufsort")
     other = tmp_path / "other"

@@ -111,7 +111,7 @@ def test_frequencies(rule):
     assert (np.abs(counts - n * probabilities) <= 4 * deviations + 1e-9).all(), counts / n - probabilities
 
 
-@pytest.mark.parametrize("vocab", [1, 2, 65, 300, 1000])
+@pytest.mark.parametrize("vocab", [1, 2, 65, 300, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("rule", [Rule(), Rule(top_k=20), Rule(top_p=0.9)], ids=["plain", "top-k", "top-p"])
 def test_a_token_of_probability_zero_is_never_drawn(vocab, rule):
     """Also not by a uniform number at either end, or at a border between two tokens, where rounding decides."""

@@ -43,6 +43,7 @@ def made(tiny, *flags: str):
     return model, jax.tree.map(lambda p: p + 0.1, params), tokens
 
 
+@pytest.mark.long
 def test_by_layer(tiny):
     """Layers 0 and 2 have something to say; recomputed, they say the same and have the same gradient."""
     model, params, tokens = made(tiny)

@@ -279,6 +279,7 @@ def test_half_precision(built, precision, tolerance):
         assert_close(logits, wanted, built, tolerance, jump=4 * tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", VARIANTS)
 def test_weight_gradients_are_two_dimensional_products(names, tiny):
     """Of every Linear and of the head: XLA's CPU backend takes four times as long over a (B, T, D) operand.

@@ -172,6 +172,7 @@ def memory(way, steps):
     return jax.jit(jax.grad(loss)).lower(args, y).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.long
 def test_memory_against_depth():
     """From 8 to 64 evaluations: as they grow, as their logarithm, not at all."""
     growth = {way: memory(way, 64) - memory(way, 8) for way in ode.ADJOINTS}
@@ -343,6 +344,7 @@ def test_energy_is_in_the_loss(make):
     assert abs(wanted / without - 1) > 0.01
 
 
+@pytest.mark.long
 def test_spread_over_devices_and_micro_batches(make):
     """A step on 2 x 2 devices in 2 micro-batches is the step on one."""
     inputs = np.asarray(jax.random.randint(jax.random.key(0), (8, 16), 0, VOCAB))
@@ -399,6 +401,7 @@ def test_a_schedule_is_the_adaptive_solve_without_the_leak(make):
         model.init_cache(1, 4)
 
 
+@pytest.mark.long
 def test_a_smaller_tolerance_takes_more_steps_and_is_nearer(make):
     _, model, params, tokens = make(*ADAPTIVE)
     exact = forward(schedule.with_ode(model, rtol=0.0, steps=64), params, tokens)[0]

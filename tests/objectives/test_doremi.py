@@ -73,6 +73,7 @@ def batch(own):
     return Batch(inputs, targets, extra=own.extra(Windows(begins, begins, begins, begins)))
 
 
+@pytest.mark.long
 def test_a_step_is_the_update_and_a_weighted_loss(machine):
     """The weights move by all rows, before the loss is taken by them; however the batch is cut and spread."""
     whole, cut = machine(), machine("train.accumulate=2", "mesh.data=2")

@@ -211,7 +211,7 @@ Events.sample = lambda self, state: (__import__("time").sleep(2), sample(self, s
 # 2: SIGTERM and Ctrl-C
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.long)])
 def test_a_stop_signal_saves_the_step_reached_and_the_rerun_loses_nothing(micro, clean, tmp_path, says, name, code):
     stopped = micro.train(tmp_path / "w", code=code, before=stop_after(17, name))
     assert "stopping after this step" in stopped.err and "main: stopped after step 17 of 40" in stopped.err
@@ -320,6 +320,7 @@ def test_a_disk_too_small_for_metrics_ends_with_exit_code_4_and_does_not_hang(mi
     assert full.returncode == 4 and "No space left on device" in full.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_one_save_that_fails_is_tried_again_and_the_last_one_must_not_fail(micro, clean, tmp_path):
     failing = """
 import errno
@@ -438,12 +439,14 @@ def test_other_training_data_is_refused(micro, tmp_path, says, vocabulary):
     says(refused, "with other data" if vocabulary == "same" else "does not fit this config: ")
 
 
+@pytest.mark.long
 def test_knobs_of_logging_may_change(micro, workdir, clean):
     micro.train(workdir, "train.keep=1", "train.log_every=5", "train.checkpoint_every=8", "train.sample_every=0")
     for path, array in final_arrays(clean).items():
         assert final_arrays(workdir)[path].tobytes() == array.tobytes()
 
 
+@pytest.mark.long
 def test_the_same_text_may_lie_elsewhere(micro, workdir, tmp_path, says):
     """The hash decides, of a run under way and of one that is done; a refused text's path is not written down."""
     same_, other = tmp_path / "same.txt", tmp_path / "other.txt"
@@ -592,6 +595,7 @@ def test_bad_text_is_refused_in_one_line(micro, tmp_path, says, content, parts):
     says(micro.train(tmp_path / "w", f"data.path={tmp_path}/bad.txt", code=2), "bad.txt", *parts)
 
 
+@pytest.mark.long
 def test_a_damaged_token_cache_is_reported_and_made_again(micro, clean, tmp_path, says):
     shutil.copytree(micro.folder / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("compiled"))
     for folder in (tmp_path / "cache" / "corpora").iterdir():

@@ -240,6 +240,7 @@ def test_a_run_resumes_and_seeds_train_together(settings, tmp_path):
 # What all rows share, and what is frozen.
 
 
+@pytest.mark.long
 def test_what_the_whole_batch_decides_is_the_same_however_it_is_cut(tiny):
     batches = [batch(0), batch(1)]
     (whole, metrics), (other, others) = (
@@ -255,6 +256,7 @@ def test_what_the_whole_batch_decides_is_the_same_however_it_is_cut(tiny):
     assert bits(plain.params) != bits(whole.params)
 
 
+@pytest.mark.long
 def test_before_the_turn_to_ternary_it_sees_the_dense_model(tiny):
     config = tiny("train.objective=whole", "model.linear=ternary", "train.ternary_from=0.5", *SLOW)
     one, first, _ = machine(config)
@@ -316,6 +318,7 @@ def merge(trained, base):
     return unflatten_dict(flatten_dict(base, sep="/") | flatten_dict(trained, sep="/"), sep="/")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flags", [[], ["train.accumulate=2", "mesh.data=2"], ["train.optimizer=kfac"]])
 def test_only_what_is_trained_moves(flags, tiny):
     """The optimizer, the norm of the gradient and the state see nothing else; the rest stays as it is, to the bit."""

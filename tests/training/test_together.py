@@ -85,6 +85,7 @@ def test_killed_at_different_steps_they_end_with_the_same_bits(start, whole, tmp
         assert all(jax.tree.leaves(same)), seed
 
 
+@pytest.mark.long
 def test_one_that_gives_up_leaves_the_others(start, whole, tmp_path, monkeypatch):
     """The gradient of one seed is never finite: its run fails as it would alone, the other ends with the same bits."""
     batch = Trainer.batch
