@@ -134,8 +134,8 @@ class KimiDeltaAttention(nn.Module):
 
 
 class GatedDeltaNet(KimiDeltaAttention):
-    """Kimi Delta Attention with one decay for all channels of a head, from one matrix: Gated DeltaNet's rule (Yang
-    et al. 2024, arXiv 2412.06464, eq. 10). The gate behind it is that of Kimi Delta Attention, so that two models differ
+    """Kimi Delta Attention with one decay for all channels of a head, from one matrix: Gated DeltaNet's rule (Yang et
+    al. 2024, arXiv 2412.06464, eq. 10). The gate behind it is that of Kimi Delta Attention, so that two models differ
     by the decay alone; the paper's is a SiLU of one matrix."""
 
     channelwise: ClassVar[bool] = False
