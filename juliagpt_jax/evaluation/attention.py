@@ -4,6 +4,7 @@ A model does not hand out its attention weights. They are asked of each attentio
 queries and keys that it has there.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,8 @@ def layers_with_heads(model: Model) -> list[int]:
 def of_windows(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
     """Return the attention weights of tokens (B, T) in each of `layers_with_heads`: (layers, B, H, T, T); with a sink
     token, which is its row and column 0, T + 1 instead of T."""
-    plain = model.clone(remat=False, parent=None)  # which would trace the block a second time
+    config = dataclasses.replace(model.config, scan_layers=False)  # in a loop one layer is seen for all
+    plain = model.clone(config=config, remat=False, parent=None)  # which would trace the block a second time
     return jnp.stack(seen(lambda: plain.apply({"params": params}, tokens)))
 
 

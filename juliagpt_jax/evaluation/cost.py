@@ -6,7 +6,7 @@ from typing import Any
 from juliagpt_jax.ground import config
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.depth import adaptive, evaluations
-from juliagpt_jax.models.mixers import of_layers
+from juliagpt_jax.models.mixers import loops, of_layers
 from juliagpt_jax.models.parameters import paths
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
@@ -51,8 +51,8 @@ def train_flops_per_token(
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%); of a model with ODE layers, which have loops of another length, the count says nothing."""
-    if model is not None and model.has_ode:
+    1%); of a model with other loops, over the steps of an ODE, over layers or within a mixer, it says nothing."""
+    if model is not None and (model.has_ode or model.scan_layers or loops(model)):
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis

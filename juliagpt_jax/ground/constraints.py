@@ -61,6 +61,16 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         "model.monarch.filter_fast",
         f"{m.monarch.filter_fast} is above monarch.filter_slow={m.monarch.filter_slow}",
     )
+    yield (
+        bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
+        "model.kda.heads",
+        f"{m.kda.heads} heads do not divide model.width={m.width}; model.kda.head_width says how wide they are",
+    )
+    yield (
+        m.kda.value_heads % (m.kda.heads or m.heads) == 0,
+        "model.kda.value_heads",
+        f"{m.kda.value_heads} are no multiple of the {m.kda.heads or m.heads} heads of keys",
+    )
 
 
 def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:

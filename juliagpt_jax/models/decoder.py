@@ -6,7 +6,7 @@ the meaning of positions and the cache.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import evicting, masks, mixers, roles
+from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import evaluations, layers
+from juliagpt_jax.models.depth import Stack, evaluations, layers
 from juliagpt_jax.models.layers import NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
@@ -95,25 +95,28 @@ class Decoder(nn.Module):
             x = x + self._learned(positions).astype(dtype)
         x = start = nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        continued, said = [], {}
         kinds = layers(self.config, self.schedule, self.energy)
+        given, run, at = [], [], 0
         for i, (block, layer) in enumerate(zip(self.blocks(), kinds, strict=True)):
+            own: dict[str, Any] = {}
             if self.config.x0_skip:
-                kept, fed = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0])).astype(dtype)
-                x = kept * x + fed * start
+                own["skip"] = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0]))
             init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"])
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
-            params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, init)
-            keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
-            run: Any = lambda p, x, positions, cache, r, b=block: b.apply({"params": p}, x, positions, cache, rngs=r)
-            run = jax.checkpoint(run) if self.remat else run
-            caches = None
+            there = self.has_variable("params", name)
+            own["params"] = self.get_variable("params", name) if there else self.param(name, init)
+            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
             if cache is not None:
-                caches = cache[len(continued) :][: layer.evaluations]
-            x, more, aux = layer.run(run, params, x, positions, caches, keys)
-            continued += more
+                own["caches"] = tuple(cache[at : at + layer.evaluations])
+                at += layer.evaluations
+            given.append(own)
+            run.append(functools.partial(self._layer, block, layer, start, positions))
+        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else 0)
+        continued = [part for parts, _ in gives for part in parts]
+        said: dict[str, Any] = {}
+        for _, aux in gives:
             for what, value in aux.items():
                 said[what] = (*said.get(what, ()), value)
 
@@ -127,6 +130,19 @@ class Decoder(nn.Module):
         if self.config.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
             logits = self.config.softcap * jnp.tanh(logits / self.config.softcap)
         return logits, None if cache is None else tuple(continued), said
+
+    @nn.nowrap
+    def _layer(
+        self, block: Block, layer: Stack, start: jax.Array, positions: jax.Array, x: jax.Array, own: dict[str, Any]
+    ) -> tuple[jax.Array, tuple[Sequence[Any], dict[str, Any]]]:
+        """x behind a layer, its continued caches, and what it has to say."""
+        if "skip" in own:
+            kept, fed = own["skip"].astype(x.dtype)
+            x = kept * x + fed * start
+        run: Any = lambda p, x, positions, cache, keys: block.apply({"params": p}, x, positions, cache, rngs=keys)
+        run = jax.checkpoint(run) if self.remat else run
+        x, caches, aux = layer.run(run, own["params"], x, positions, own.get("caches"), own["keys"])
+        return x, (caches, aux)
 
     @nn.nowrap
     def apply(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -11,6 +11,8 @@ its last projection and the maker of its Linears, with
     rewindable                       tokens can be taken back from its cache by their positions alone: what is cached of
                                      a token lies in the slot of its position, and no earlier position looks there.
                                      False where it is not said
+    loops                            it computes in a loop, of which a compiler counts one turn; False where it is not
+                                     said
     masks                            the words of MASKS that it takes, as the field `mask`; the causal one alone where
                                      it is not said, and then it has no such field
     sinks                            the words of `model.sink` that it takes beside "none": "token", one more token than
@@ -26,6 +28,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import masks
 from juliagpt_jax.models.attention import Attention
+from juliagpt_jax.models.kda import GatedDeltaNet, KimiDeltaAttention
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
 
@@ -84,4 +87,15 @@ def rewindable(model: knobs.Model) -> bool:
     return all(getattr(mixer, "rewindable", False) for mixer in of_layers(model))
 
 
-MIXERS = {"attention": Attention, "monarch": MonarchMixer, "monarch_heads": MonarchHeads}
+def loops(model: knobs.Model) -> bool:
+    """Some layer's mixer computes in a loop."""
+    return any(getattr(mixer, "loops", False) for mixer in of_layers(model))
+
+
+MIXERS = {
+    "attention": Attention,
+    "monarch": MonarchMixer,
+    "monarch_heads": MonarchHeads,
+    "kda": KimiDeltaAttention,
+    "gated_deltanet": GatedDeltaNet,
+}
