@@ -51,7 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
     model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
-    model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector a position, as in GPT-2
+    model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector each, as in GPT-2; or none
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
     model.init = "normal"  # a name of models/layers.py: how matrices begin; xavier: uniform, by both of their sides
@@ -65,9 +65,11 @@ def get_config() -> ml_collections.ConfigDict:
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
     model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
+    model.sink = "none"  # learnt, to look at nothing: logit, one a head in its softmax; token, before every window
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
+    model.scan_layers = False  # layers that repeat run as a loop: compile time does not grow with depth
 
     model.ode = ode = ml_collections.ConfigDict()
     ode.solver = "euler"  # a name of models/ode.py; these knobs act in layers whose depth is "ode"
@@ -89,6 +91,17 @@ def get_config() -> ml_collections.ConfigDict:
     monarch.filter_sine = 10.0  # what its sines begin to multiply by; more makes a rougher filter
     monarch.filter_fast = 0.3  # contexts after which the fastest channel's filter has faded to 1%
     monarch.filter_slow = 1.5  # ... and the slowest channel's
+
+    model.kda = kda = ml_collections.ConfigDict()
+    kda.heads = 0  # of queries and keys in the mixers kda and gated_deltanet; 0: as model.heads
+    kda.value_heads = 0  # of values and states, a multiple of heads; 0: as many
+    kda.head_width = 0  # channels of a head's queries and keys, 128 in the paper; 0: model.width / heads
+    kda.value_width = 0  # channels of a head's values; 0: as head_width
+    kda.conv_width = 4  # taps of the short convolution before them; the paper's
+    kda.gate_rank = 0  # of the matrices behind decay and output gate; 0: as value_width, the paper's
+    kda.bound = 0.0  # a token fades a channel to exp(-bound) at most; 0: without a bound, the paper's
+    kda.negative = False  # eigenvalues down to -1: a key can turn what is held of it round, as parity needs
+    kda.delta = True  # write what is new of a value; False: all of it, a linear attention that fades, to compare
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters

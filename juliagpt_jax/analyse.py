@@ -32,15 +32,19 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--attention_windows", type=int, default=64, metavar="N", help="windows on which the heads are watched"
     )
+    says = "contexts in a stream that is read for the loss by position and by what stays in sight; 0: none"
+    flags.add_argument("--by_position", type=int, default=0, metavar="N", help=says)
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
-    lows = {"seeds": 1, "new_tokens": 1, "windows": 0, "targets": 2, "attention_windows": 1}
+    lows = {"seeds": 1, "new_tokens": 1, "windows": 0, "targets": 2, "attention_windows": 1, "by_position": 0}
     for name, low in lows.items():
         if not low <= getattr(options, name) < 2**31:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {low}")
+    if options.by_position not in (0, *range(2, 1025)):
+        raise UserError(f"--by_position={options.by_position} is outside 2 .. 1024 contexts; 0: no streams")
     workdirs = [Path(workdir) for workdir in options.workdir]
     names = _names(workdirs)
 
@@ -64,6 +68,7 @@ def main(options: argparse.Namespace) -> None:
         prompts=tuple(dict.fromkeys(options.prompt or analysis.samples.PROMPTS)),
         seeds=options.seeds,
         new_tokens=options.new_tokens,
+        by_position=options.by_position,
     )
     runs, maps = {}, {}
     for name, each in zip(names, found, strict=True):

@@ -35,9 +35,7 @@ def parser() -> command.Parser:
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
-    flags.add_argument(
-        "--sinks", type=int, default=0, metavar="K", help="past the context, keep the text's first K tokens in sight"
-    )
+    flags.add_window_flags()
     flags.add_argument(
         "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
     )
@@ -62,7 +60,10 @@ def main(options: argparse.Namespace) -> None:
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
     context = found.config.model.context
-    Window(context, options.sinks).check()
+    window = Window(context, *command.window_values(options))
+    window.check()
+    if window.evict and options.draft:
+        raise UserError("--evict does not go with --draft: what a wrong guess has pushed out cannot be taken back")
     smaller = find(Path(options.draft)) if options.draft else None
     asked = options.prompt or _piped()
     devices.prepare(found.config.mesh)
@@ -82,19 +83,16 @@ def main(options: argparse.Namespace) -> None:
         says = f"{longest} of the prompt + {options.max_new_tokens} new tokens are more than the context of {context}"
         if options.strict:
             raise UserError(f"--strict: {says}")
-        sees = f"the last {context // 2} to {context}"
-        if options.sinks:
-            sees = f"the first {options.sinks} and the last {context // 2 - options.sinks} to {context - options.sinks}"
-        print(f"note: {says}: the model sees {sees} at any time", file=sys.stderr)
+        print(f"note: {says}: the model sees {window.says} at any time", file=sys.stderr)
 
     model, params = opened.model, opened.params
     if smaller is None:
-        generator = Generator(model, params, options.sinks)
+        generator = Generator(model, params, window.sinks, evict=window.evict)
     else:
         draft = open_model(smaller, model.precision)
         _check_draft(opened, draft)
         few = options.draft_tokens
-        generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, options.sinks)
+        generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
     stream = stream_texts(
         generator, opened.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop
     )

@@ -8,13 +8,13 @@ with those that are missing. Needs PyTorch: pip install -e '.[torch]'.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
+from juliagpt_jax.ground.sealed import Changed, read_json
 from juliagpt_jax.ground.words import near
 
 PARTS = ("same", "trained", "speed")
@@ -71,7 +71,8 @@ def _measure(options: argparse.Namespace, wanted: list[str], settings: config.Co
     import jax
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.ground.files import write_json, write_text
+    from juliagpt_jax.ground.files import write_text
+    from juliagpt_jax.ground.sealed import write_json
     from juliagpt_jax.models.parameters import count
     from juliagpt_jax.store.machine import describe_run
     from juliagpt_jax.study import parity, parity_page
@@ -137,10 +138,11 @@ def _read(path: Path, mark: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         return {key: found[key] for key in PARTS if key in found} if found["recipe"] == mark else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged ({error}); remove it, and it is measured anew") from error
+    except (Changed, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = "changed since it was written" if isinstance(error, Changed) else error
+        raise StorageError(f"{path}: damaged ({why}); remove it, and it is measured anew") from error
 
 
 if __name__ == "__main__":

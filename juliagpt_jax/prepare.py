@@ -37,9 +37,7 @@ _OF_DOCUMENTS = ("min_tokens", "max_tokens", "tokenizer", "blocklist")
 def parser() -> command.Parser:
     flags = command.Parser("prepare", "Texts in; training and validation files, a manifest and a report out.")
     add = flags.add_argument
-    source = (
-        "classics, wikitext2, tinystories: downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .tar, .gz"
-    )
+    source = "classics, wikitext2, tinystories: downloaded; or a folder (or file) of .txt, .html, .md, .epub, .zip, .gz"
     add("--source", required=True, metavar="WHAT", help=source)
     add("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
     add("--force", action="store_true", help="replace a corpus made from another source or with other options")

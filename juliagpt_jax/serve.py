@@ -45,6 +45,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--drain", type=int, default=30, metavar="S", help="seconds in which a stop finishes what was taken"
     )
+    flags.add_window_flags()
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_ode_flags()
@@ -58,9 +59,12 @@ def main(options: argparse.Namespace) -> None:
     ode, workdir = command.ode_values(options), Path(options.workdir)
 
     from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.inference.window import Window
     from juliagpt_jax.store.workdir import find
 
     found = find(workdir, options.checkpoint, options.averaged, ode)
+    window = Window(found.config.model.context, *command.window_values(options))
+    window.check()
     devices.prepare(found.config.mesh)
 
     try:
@@ -81,7 +85,7 @@ def main(options: argparse.Namespace) -> None:
         rows = f"{options.rows} rows of {found.config.model.context} tokens"
         about = f"{name}: step {opened.run.step}, {count:,} parameters, {rows}, {opened.precision}"
         try:
-            generator = Generator(opened.model, opened.params)
+            generator = Generator(opened.model, opened.params, window.sinks, evict=window.evict)
             engine = Engine(generator, opened.tokenizer, options.rows, options.queue, options.block)
             engine.batch.compile()
         except Exception as error:

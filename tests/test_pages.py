@@ -142,7 +142,7 @@ class Reader:
         for line in filter(None, map(to_run, commands(page))):
             environment = {
                 "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-                "XLA_FLAGS": "",
+                "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiling is most of the work here
                 "HOME": str(Path.home()),
             }
             environment["JULIAGPT_CACHE"] = str(self.folder / "cache")

@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import threading
@@ -225,12 +226,37 @@ def test_files_as_people_have_them(tmp_path, capsys):
     (tmp_path / "._A.TXT").write_bytes(b"\0\x05\x16\x07 Mac OS X")
     (tmp_path / ".draft.txt").write_text("secret " * 500)
     (tmp_path / "b.txt").write_bytes(books.book(2, 30).encode("utf-16"))
-    for name in ("notes.md", "paper.pdf"):
+    (tmp_path / "c.md").write_text(f"# A book\n\n{books.book(3, 30)}")
+    for name in ("README.md", "paper.pdf"):
         (tmp_path / name).write_text("x")
     manifest = run(tmp_path, tmp_path / "out")
-    assert [w["id"] for w in manifest["works"]] == ["a", "b"]
-    assert manifest["notes"] == ["2 other files of the folder are not read: notes.md, paper.pdf"]
-    assert "notes.md, paper.pdf" in capsys.readouterr().out
+    assert [w["id"] for w in manifest["works"]] == ["a", "b", "c"]
+    assert manifest["notes"] == ["2 other files of the folder are not read: README.md, paper.pdf"]
+    assert "README.md, paper.pdf" in capsys.readouterr().out
+
+
+def test_names_and_files_that_hold_nothing(tmp_path, capsys):
+    """A name whose bytes are not UTF-8 can be read about; an empty file is mentioned; a link to nowhere is named."""
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / os.fsdecode(b"caf\xe9.txt")).write_text(books.book(1, 30))
+    (tmp_path / "books" / os.fsdecode(b"caf\xe9.pdf")).write_text("x")
+    (tmp_path / "books" / "empty.txt").write_text("\n")
+    manifest = run(tmp_path / "books", tmp_path / "out")
+    assert manifest["works"][0]["title"] == "caf\ufffd"
+    assert manifest["notes"] == ["1 other files of the folder are not read: caf\ufffd.pdf"]
+    assert "note: no running text in empty (" in capsys.readouterr().out
+    (tmp_path / "books" / "gone.txt").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"gone\.txt: a link to a file that is not there$"):
+        run(tmp_path / "books", tmp_path / "out2")
+
+
+def test_a_text_that_says_the_same_again_and_again_is_no_corpus(tmp_path):
+    """All of the training text is in the validation text, too, and is left out of it."""
+    draw = random.Random(3).choice
+    line = lambda: f"The {draw(['grey', 'pale', 'red'])} {draw(['moon', 'stone'])} sleeps beside the sea at night,"
+    (tmp_path / "a.txt").write_text("\n\n".join("\n".join(line() for _ in range(14)) for _ in range(30)))
+    with pytest.raises(UserError, match=r"no training text is left: all .* passages hold text of validation passages"):
+        run(tmp_path, tmp_path / "out", "--similarity=1", "--leak_limit=1", "--guard=0", "--min_quality=0")
 
 
 @pytest.mark.parametrize("jobs", ["--jobs=1", "--jobs=2"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.names import modern_names
+from juliagpt_jax.ground.sealed import unseal
 from juliagpt_jax.study import runner, tables
 from juliagpt_jax.study.statistics import Difference, paired, spread, steps_to
 from juliagpt_jax.study.tables import Line
@@ -44,7 +45,7 @@ class Results:
             lines = [text] if path.suffix == ".json" else text.splitlines()
             try:
                 suite = bool(lines) and "arm" in json.loads(lines[0])
-                self._read[name] = runner.read(path) if suite else [json.loads(line) for line in lines]
+                self._read[name] = runner.read(path) if suite else [unseal(json.loads(line), path) for line in lines]
             except ValueError as error:
                 raise UserError(f"{path}: not a file of results: {error}") from error
             if not self._read[name]:

@@ -1,7 +1,7 @@
 """How many flipped bits does a load take in silence, by kind of file?
 
 Command:   python experiments/reliability/flips.py --out=experiments/reliability/results/flips [--flips=60] [--seed=0]
-Hardware:  any; five minutes on one core
+Hardware:  any; about ten minutes on one core
 
 Of each kind of file that the project writes one is made with a tiny model. Then one random bit of it is flipped, it is
 read as a command reads it, and the bit is put back: refused, said on stderr, the same result, or another one without a
@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -26,16 +27,18 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from juliagpt_jax import main as training
-from juliagpt_jax import prepare
+from juliagpt_jax import parity as comparison
+from juliagpt_jax import prepare, score
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.ground import config, config_file, sealed
+from juliagpt_jax.data import query, reading, selection
+from juliagpt_jax.ground import config, config_file, files, sealed
 from juliagpt_jax.ground.errors import CommandError, StorageError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.schoolroom import passages
-from juliagpt_jax.store import export, offered, tensors
+from juliagpt_jax.store import export, gguf, offered, tensors
 from juliagpt_jax.store.workdir import open_run
-from juliagpt_jax.study import runner
+from juliagpt_jax.study import pace, parity, runner
 from juliagpt_jax.training import metrics, start
 
 TINY = ["model.width=32", "model.layers=2", "model.heads=2", "model.context=32", "train.steps=8", "train.warmup=2"]
@@ -91,8 +94,21 @@ def resumed(workdir):
     return left.decode()
 
 
+def paced(path, *arm):
+    """The pace of arms, as a suite knows it."""
+    known = pace.Pace(path, 1, [])
+    if arm:
+        known._measure = lambda *_: 0.0123
+        known(*arm)
+    return known.known
+
+
+def corpus_of(path):
+    return corpora.load(config.Data(**{**vars(config_file.load("configs/micro.py").data), "path": str(path)}), 32)
+
+
 def prepared(folder):
-    text = corpora.load(config.Data(**{**vars(config_file.load("configs/micro.py").data), "path": str(folder)}), 32)
+    text = corpus_of(folder)
     columns = [list(vars(c).items()) if hasattr(c, "__dict__") else c for c in text.train_chunks.columns.values()]
     return [np.asarray(text.train), np.asarray(text.val), columns, sorted(text.train_chunks.columns)]
 
@@ -111,6 +127,8 @@ def kinds(folder):
         yield f"ternary export, {packing}", [path], lambda path=path: opened(path)
     export.export(trained, "safetensors", folder / "plain.safetensors", "f32", {})
     yield "safetensors export", [folder / "plain.safetensors"], lambda: imported(folder / "plain.safetensors")
+    export.export(trained, "gguf", folder / "model.gguf", "f32", {})
+    yield "GGUF export", [folder / "model.gguf"], lambda: imported(folder / "model.gguf")
     export.export(trained, "hf", folder / "hf", "f32", {})
     for name in ("model.safetensors", "config.json", "tokenizer.json", offered.SUMS):
         yield f"transformers export, {name}", [folder / "hf" / name], lambda: imported(folder / "hf")
@@ -122,6 +140,7 @@ def kinds(folder):
     yield "metrics.jsonl, resumed", [dense / "metrics.jsonl"], lambda: resumed(dense)
     newest = sorted(p for p in (dense / "checkpoints" / "8").rglob("*") if p.is_file())
     yield "checkpoint", newest, lambda: opened(dense, checkpoint="8")
+    yield from tables(folder, dense)
     solver = [*TINY, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint"]
     run(training, "--config=configs/micro.py", f"--workdir={ode}", *(f"--config.{o}" for o in solver))
     solved = open_run(ode)
@@ -135,6 +154,32 @@ def kinds(folder):
     run(prepare, books, f"--out={out}", "--min_quality=0", "--similarity=1", "--guard=0", "--leak_limit=1", "--jobs=1")
     for name in ("manifest.json", "train_enriched.jsonl", "train.txt"):
         yield f"prepared {name}", [out / name], lambda: prepared(out)
+    cached = [path for path in (folder / "cache" / "corpora").rglob("*") if path.is_file()]
+    cached.append(folder / "cache" / "schoolroom.json")
+    yield "cached corpora", cached, lambda: [prepared(out), prepared("schoolroom")]
+
+
+def tables(folder, run_of):
+    """Yield the kinds that comparisons and scores keep, as `kinds`."""
+    knobs = config.flatten(config.to_dict(open_run(run_of).config))
+    rows = [{"arm": "a", "seed": seed, "config": knobs, "status": "done"} | reported(run_of) for seed in (1, 2)]
+    sealed.write_rows(folder / "results.jsonl", rows)
+    yield "a suite's results.jsonl", [folder / "results.jsonl"], lambda: runner.read(folder / "results.jsonl")
+    paced(folder / "pace.json", "a", "configs/micro.py", [], knobs, knobs)
+    yield "a suite's pace.json", [folder / "pace.json"], lambda: paced(folder / "pace.json")
+    same = [{"what": "loss", "tensor": "loss", "difference": 1e-7, "tolerance": 1e-6, "agrees": True}]
+    sealed.write_json(folder / "parity.json", {"recipe": "a mark", "same": same, "speed": {"eager": {"jax": [1.5]}}})
+    yield "parity.json", [folder / "parity.json"], lambda: comparison._read(folder / "parity.json", "a mark")
+    for seed in (1, 2):
+        parity.Results(folder / "runs.jsonl", "a mark").add({"arm": "jax", "seed": seed, "loss": 1.5, "bpc": 2.25})
+    runs = lambda: parity.Results(folder / "runs.jsonl", "a mark").rows
+    yield "a comparison's runs.jsonl", [folder / "runs.jsonl"], runs
+    sealed.write_json(folder / "weights.json", {"by": "phase", "weights": {"trivium": 0.4, "philosophy": 0.6}})
+    weights = lambda: query.parse_weights(str(folder / "weights.json"), "phase")
+    yield "DoReMi's weights.json", [folder / "weights.json"], weights
+    run(score, f"--workdir={run_of}", f"--out={folder / 'scores.npz'}", "--what=loss")
+    text = corpus_of("schoolroom")
+    yield "scores.npz", [folder / "scores.npz"], lambda: selection._scores(folder / "scores.npz", text)
 
 
 def digest(value):
@@ -168,7 +213,9 @@ def unchecked():
             (tensors, "_check", lambda *_: None),
             (offered, "_offered", lambda *_: ()),
             (metrics, "_held", lambda *_: None),
-            (corpora, "_hold_to_manifest", lambda *_: None),
+            (reading, "hold_to_manifest", lambda *_: None),
+            (files, "_digest", lambda arrays: mock.ANY),
+            (gguf, "_hash", lambda path: (re.match(b"()", b""), "")),
         ]:
             off.enter_context(mock.patch.object(owner, name, value))
         yield
@@ -179,19 +226,21 @@ def main():
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--flips", type=int, default=60)
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--only", default="", help="kinds whose name begins so")
+    flags.add_argument("--only", nargs="+", default=[""], help="kinds whose names begin so; the others' numbers stay")
     options = flags.parse_args()
-    results = {}
+    results, kept = {}, options.out / "results.json"
+    if options.only != [""] and kept.exists():
+        results = json.loads(kept.read_text())["kinds"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JULIAGPT_CACHE"] = f"{folder}/cache"
-        for name, files, read in kinds(Path(folder)):
-            if not name.startswith(options.only):
+        for name, paths, read in kinds(Path(folder)):
+            if not name.startswith(tuple(options.only)):
                 continue
             sound, rng = digest(read()), np.random.default_rng(options.seed)
             counts = {"checked": Counter(), "hashes off": Counter()}
-            sizes = np.array([file.stat().st_size for file in files])
+            sizes = np.array([path.stat().st_size for path in paths])
             for _ in range(options.flips):
-                file = files[rng.choice(len(files), p=sizes / sizes.sum())]
+                file = paths[rng.choice(len(paths), p=sizes / sizes.sum())]
                 raw = file.read_bytes()
                 at, bit = int(rng.integers(len(raw))), int(rng.integers(8))
                 file.write_bytes(raw[:at] + bytes([raw[at] ^ (1 << bit)]) + raw[at + 1 :])
@@ -204,7 +253,7 @@ def main():
             print(name, results[name], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"flips": options.flips, "seed": options.seed, "kinds": results}, indent=1)
-    (options.out / "results.json").write_text(text + "\n")
+    kept.write_text(text + "\n")
     (options.out / "table.md").write_text(table(results))
 
 

@@ -17,6 +17,7 @@ _ALWAYS = 400  # characters that a rule may take even of a short work
 # or is no text: the publisher's header and footer, hidden elements, signs without a letter.
 SHARES = {
     "captions": 0.15,
+    "code": 0.5,
     "contents": 0.15,
     "front matter": 0.1,
     "headings": 0.15,

@@ -1,4 +1,4 @@
-"""Files to raw text: .txt, .html, .epub, and .zip, .tar and .gz around them."""
+"""Files to raw text: .txt, .html, .md, .epub, and .zip, .tar and .gz around them."""
 
 import dataclasses
 import io
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.books import archives, epub, pages
+from juliagpt_jax.books import archives, epub, markdown, pages
 from juliagpt_jax.books.archives import PACKED, TARS, Budget, damaged
 from juliagpt_jax.books.ledger import Ledger
 from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 
-TEXTS = (".txt", ".text", ".html", ".htm", ".xhtml")
+PAGES = (".html", ".htm", ".xhtml")
+TEXTS = (".txt", ".text", *PAGES, *markdown.SUFFIXES)
 SUFFIXES = (*TEXTS, ".epub", ".zip", *TARS, *PACKED)
-_PAGES = TEXTS[2:]
 _MEMBERS = (*TEXTS, ".epub", *(text + packed for text in TEXTS for packed in PACKED))
 
 
@@ -78,8 +78,8 @@ def parse(
                 return _members(
                     name, archives.tarred(name, io.BytesIO(content), budget, _MEMBERS), budget, errors, notes
                 )
-            return [_text(name, content, errors, lower.removesuffix(packed).endswith(_PAGES))]
-        return [_text(name, budget.read(stream, name), errors, lower.endswith(_PAGES))]
+            return [_text(name, content, errors, lower.removesuffix(packed))]
+        return [_text(name, budget.read(stream, name), errors, lower)]
     except OSError as error:
         if error.errno is not None:  # of the disk; one of a damaged archive has no number
             raise
@@ -111,7 +111,7 @@ def _members(
                 raise
             faults.append(str(error))
     if not taken:
-        raise UserError(f"{name}: no .txt, .html or .epub in it")
+        raise UserError(f"{name}: no .txt, .html, .md or .epub in it")
     if faults and (errors != "skip" or not documents):
         raise texts.refused(faults, taken)
     notes += [f"left out: {fault}" for fault in faults]
@@ -123,7 +123,7 @@ def _members(
 
 def _epub(name: str, stream: Any, budget: Budget, errors: str) -> Document:
     found, facts = epub.pages(name, stream, budget)
-    documents = [_text(f"{name}!{path}", content, errors, html=True) for path, content in found.items()]
+    documents = [_text(f"{name}!{path}", content, errors, PAGES[0]) for path, content in found.items()]
     ledger = Ledger()
     for document in documents:
         ledger.add(document.ledger)
@@ -131,11 +131,16 @@ def _epub(name: str, stream: Any, budget: Budget, errors: str) -> Document:
     return Document(name, text, sum(d.replaced for d in documents), facts, ledger)
 
 
-def _text(name: str, content: bytes, errors: str, html: bool) -> Document:
+def _text(name: str, content: bytes, errors: str, claims: str) -> Document:
+    """Return a text, read as what its name `claims` that it is, by its end."""
     decoded = texts.decode(name, content, "strict" if errors == "skip" else errors)
     text = unicodedata.normalize("NFC", decoded.text.replace("\r", "\n")).replace(pages.HEADING, "")
     start = re.sub(r"\A(?:\s+|<\?xml[^>]*>|<!--.*?-->)+", "", text[:4_000], flags=re.S)
-    if html or re.match(r"<(?:!doctype\s+html|html)\b", start, re.I):
-        text, ledger, title = pages.read(name, text)
+    reader = next((reader for end, reader in FORMS.items() if claims.endswith(end)), None)
+    if reader or re.match(r"<(?:!doctype\s+html|html)\b", start, re.I):
+        text, ledger, title = (reader or pages.read)(name, text)
         return Document(name, text, decoded.replaced, {"title": t} if (t := " ".join(title.split())) else {}, ledger)
     return Document(name, text, decoded.replaced)
+
+
+FORMS = dict.fromkeys(PAGES, pages.read) | dict.fromkeys(markdown.SUFFIXES, markdown.read)

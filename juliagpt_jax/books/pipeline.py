@@ -220,7 +220,8 @@ def unleak(books: list[Book], options: Options) -> tuple[int, int]:
     """Leave out training chunks that hold text of validation chunks; the number that leaked before, and after.
 
     Raises:
-        UserError: more than `leak_limit` of the validation chunks leaked: two editions of one work, most likely.
+        UserError: more than `leak_limit` of the validation chunks leaked: two editions of one work, most likely; or
+            nothing is left to train on.
     """
 
     def found() -> tuple[list[tuple[Book, int]], list[tuple[Book, int]], int]:
@@ -239,6 +240,11 @@ def unleak(books: list[Book], options: Options) -> tuple[int, int]:
         )
     for book, i in sources:
         book.fates[i] = "leak"
+    if not any(book.indices("train") for book in books):
+        raise UserError(
+            f"--source: no training text is left: all {len(sources)} passages hold text of validation passages; the "
+            "text says the same again and again"
+        )
     return len(leaked), len(found()[0])
 
 

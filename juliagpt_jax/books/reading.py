@@ -7,6 +7,7 @@ from pathlib import Path
 from juliagpt_jax.books import apparatus, archives, chunker, cleaner, parsers, publisher, scorer
 from juliagpt_jax.books.ledger import Ledger, allowed
 from juliagpt_jax.books.sources import Work, digest
+from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -108,7 +109,7 @@ def _book(work: Work, sha256: str, document: parsers.Document, part: str, option
     facts = document.facts | text.facts
     work = dataclasses.replace(
         work,
-        title=work.title or facts.get("title", "") or Path(document.name).stem.replace("_", " "),
+        title=work.title or facts.get("title", "") or texts.shown(Path(document.name).stem).replace("_", " "),
         author=work.author or facts.get("author", ""),
         translator=work.translator or facts.get("translator", ""),
     )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from juliagpt_jax.books import markdown
 from juliagpt_jax.books.parsers import SUFFIXES
 from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
@@ -82,8 +83,8 @@ def local(path: Path, tier: str = "all", suffixes: Sequence[str] = SUFFIXES) -> 
     """Return the works in a folder (or the one in a file), and notes on what was left out.
 
     With a `source_manifest.json` in the folder the works are those that it names; without one, every file in it that
-    `parsers` reads (.txt, .html, .epub, .zip, .tar, .gz, ...), at any depth, in the order of their paths. Hidden files
-    are no works.
+    `parsers` reads (.txt, .html, .md, .epub, .zip, .tar, .gz, ...), at any depth, in the order of their paths. Hidden
+    files are no works, nor is a README.md, a LICENSE.md and their like.
 
     Raises:
         UserError: no such folder, nothing in it that can be read, a bad manifest (fault 13), a path or link that leads
@@ -115,6 +116,8 @@ def local(path: Path, tier: str = "all", suffixes: Sequence[str] = SUFFIXES) -> 
     if tier != "all":
         raise UserError(f"--tier={tier}: {path} has no {MANIFEST} that says which tier a work is of")
     files, others = texts.listed(path, suffixes, deep=True)
+    about = {f for f in files if f.suffix.lower() in markdown.SUFFIXES and f.stem.lower() in markdown.ABOUT}
+    files, others = [f for f in files if f not in about], sorted({*others, *about})
     if not files:
         raise UserError(f"--source: {path} holds no {', '.join(suffixes)}")
     names = [_identifier(f.relative_to(path).with_suffix("").as_posix()) for f in files]
@@ -219,8 +222,8 @@ def _identifier(name: str) -> str:
 def _check_inside(file: Path, folder: Path) -> None:
     """Refuse a link that leads out of the folder (fault 22), and what is no file."""
     if not file.is_file():
-        raise UserError(
-            f"{file}: missing, though {folder / MANIFEST} names it" if not file.exists() else f"{file}: not a file"
-        )
+        if file.exists() or file.is_symlink():
+            raise UserError(f"{file}: {'not a file' if file.exists() else 'a link to a file that is not there'}")
+        raise UserError(f"{file}: missing, though {folder / MANIFEST} names it")
     if not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: a link that leads out of {folder}")

@@ -147,8 +147,8 @@ def told(manifest: dict[str, Any], out: Path, seconds: float) -> list[str]:
 
 
 def warnings(manifest: dict[str, Any], shown: int = 5) -> list[str]:
-    """Return lines for the terminal: the works that lost more than a few per cent, and to which rules; and the rules
-    that would have taken too much and took nothing."""
+    """Return lines for the terminal: the works that lost more than a few per cent, and to which rules; the rules that
+    would have taken too much and took nothing; and the works of which nothing is left."""
     found = {w["id"]: lost for w in manifest["works"] if (lost := losses(w))}
     most = sorted(found, key=lambda name: (-sum(found[name].values()), name))
     lines = []
@@ -162,7 +162,12 @@ def warnings(manifest: dict[str, Any], shown: int = 5) -> list[str]:
         lines.append(f"kept in {name}: {n:,} characters that look like {rule}; that much cannot be")
     if len(spared) > shown:
         lines.append(f"kept in other works: {len(spared) - shown} times more than a rule may take")
-    return [*lines, "report.md shows what went, by rule"] if lines else []
+    lines = [*lines, "report.md shows what went, by rule"] if lines else []
+    empty = [f"{w['id']} ({w['characters']:,} characters)" for w in manifest["works"] if not sum(w["chunks"].values())]
+    if empty:
+        more = f" and {len(empty) - shown} more" if len(empty) > shown else ""
+        lines.append(f"no running text in {', '.join(empty[:shown])}{more}")
+    return lines
 
 
 def _rules(manifest: dict[str, Any], corpus: pipeline.Corpus) -> list[str]:

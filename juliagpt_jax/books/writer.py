@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.books import deduplication, pipeline, summary
+from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 
@@ -83,7 +84,7 @@ def write(
         (new / "plots").mkdir()
         for name in SETS:
             _write_set(new, name, corpus)
-        manifest = _manifest(new, source, corpus, options, notes)
+        manifest = _manifest(new, source, corpus, options, [texts.shown(note) for note in notes])
         summary.write(new, manifest, corpus)
         write_json(new / MANIFEST, manifest, ascii_only=False)
     return manifest

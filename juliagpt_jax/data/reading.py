@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data import metadata
+from juliagpt_jax.data import embedded, metadata
 from juliagpt_jax.data.metadata import Chunks, Column
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import config, sealed, texts
@@ -128,9 +128,8 @@ def _sides(folder: Path, name: str) -> tuple[Path, Path]:
 def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     """Return the fingerprint of a source, a function that reads it, and notes on files beside it."""
     if data.path == "schoolroom":
-        sides = schoolroom.corpus()
-        digest = schoolroom.digest(sides)
-        return schoolroom.KNOWN_AS.get(digest, digest), lambda: _schoolroom(sides), []
+        fingerprint, sides = embedded.fingerprint()
+        return fingerprint, lambda: _schoolroom(sides or schoolroom.corpus()), []
     check(data.path)
     path = texts.path(data.path)
     split, files, said = find(path)
@@ -172,9 +171,11 @@ def find(path: Path, flag: str = "config.data.path") -> tuple[bool, list[Path], 
     files, others = texts.listed(path, [".txt"], deep=False)
     if not files:
         files, others = texts.listed(path, [".jsonl"], deep=False)
+    said = texts.not_read(path, others)
     if not files:
-        raise UserError(f"{flag}: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl)")
-    return True, files, texts.not_read(path, others)
+        more = f"; {said[0]}; python -m juliagpt_jax.prepare takes .html, .md, .epub and archives" if said else ""
+        raise UserError(f"{flag}: {path} has neither train.txt and val.txt nor any other .txt file (or .jsonl){more}")
+    return True, files, said
 
 
 def hold_to_manifest(folder: Path, hashes: Mapping[Path, str], flag: str = "config.data.path") -> Mapping[str, Any]:
@@ -301,6 +302,8 @@ def _joined(parts: tuple[str, ...]) -> str:
 
 def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:
     decoded = texts.decode(str(file), content, errors, "--config.data.errors")
+    if not decoded.text.strip():
+        notes.append(f"{file.name}: no text in it")
     if decoded.replaced:
         notes.append(f"{file.name}: bytes that are not UTF-8 became {decoded.replaced} replacement characters")
     return decoded.text

@@ -7,7 +7,6 @@ Fields are the corpus's own, `chunk` (the id), `length` (in tokens), and those o
 import dataclasses
 import hashlib
 import math
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan, cut
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import read_arrays
 from juliagpt_jax.ground.words import near
 
 WORDS = {"data.order": ORDERS, "data.curriculum.pacing": PACINGS}
@@ -251,11 +251,10 @@ def _scores(path: Path, corpus: Corpus) -> tuple[dict[str, Column], str]:
     """The fields of a scores file, in the order of the passages, and a hash of them."""
     flag = f"config.data.scores: {path}"
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
     except OSError as error:
         raise UserError(f"{flag}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{flag}: not an .npz file of scores: {error}") from error
     for name in ("chunk", "fingerprint"):
         if name not in arrays:

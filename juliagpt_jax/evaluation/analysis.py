@@ -15,7 +15,7 @@ from juliagpt_jax.data import selection
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Words
-from juliagpt_jax.evaluation import attention, report, samples
+from juliagpt_jax.evaluation import attention, report, samples, streams
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.models.interface import Model
@@ -34,6 +34,7 @@ class Effort:
         targets: tokens whose loss is measured with every amount of context.
         attention_windows: windows that the heads look at.
         prompts, seeds, new_tokens: of the samples.
+        by_position: contexts in each of the long streams (`streams.py`); 0: none are read.
     """
 
     windows: int = 0
@@ -42,17 +43,17 @@ class Effort:
     prompts: tuple[str, ...] = samples.PROMPTS
     seeds: int = 4
     new_tokens: int = 200
+    by_position: int = 0
 
 
 def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort: Effort) -> dict[str, Any]:
-    """Plain values: `parts`, `places`, `contexts`, `attention`, `samples`, `picked`, `copied`, and the loss of the
-    validation text."""
+    """Plain values: `parts`, `places`, `contexts`, `streams`, `attention`, `samples`, `picked`, `copied`, and the loss
+    of the validation text."""
     lead = corpus.tokenizer.lead
     masks = by_field(corpus.val_chunks) | by_position(corpus.val_chunks.lengths)
     flat = {f"{field}\n{name}": mask for field, part in masks.items() for name, mask in part.items()}
-    density = corpus.characters_per_token[1]
     score = scoring.score_text(
-        model, params, corpus.val, lead, parts=flat, windows=effort.windows, characters_per_token=density
+        model, params, corpus.val, lead, parts=flat, windows=effort.windows, tokenizer=corpus.tokenizer
     ).to_dict()
     parts: dict[str, dict[str, Any]] = {field: {} for field in masks}
     for key, values in score.pop("phases", {}).items():
@@ -61,6 +62,8 @@ def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort:
     contexts = by_context(model, params, corpus.val, effort.targets)
     heads = of_heads(model, params, corpus.val, lead, effort.attention_windows)
 
+    newline = corpus.tokenizer.newline
+    curves = streams.curves(model, params, corpus.val, newline, effort.by_position) if effort.by_position else {}
     generator = Generator(model, params)
     rows = samples.write(generator, corpus.tokenizer, effort.prompts, effort.seeds, effort.new_tokens)
     training, val = corpus.tokenizer.decode(corpus.train), corpus.tokenizer.decode(corpus.val)
@@ -71,6 +74,7 @@ def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort:
         "params": count(params),
         "parts": parts,
         "contexts": contexts,
+        "streams": curves,
         "attention": heads,
         "samples": rows,
         "picked": [[row["prompt"], row["seed"]] for row in samples.pick(rows, schoolroom)],
@@ -124,14 +128,20 @@ def of_heads(model: Model, params: Any, tokens: np.ndarray, lead: int, windows: 
     if not layers:
         return {}
     inputs, _ = scoring.spread(tokens, context, windows, lead)
-    found = attention.mass(model, params, inputs, batch=max(1, min(16, 2**20 // context**2)))
+    batch = max(1, min(16, 2**20 // context**2))
+    found = attention.mass(model, params, inputs, batch)
+    shares = attention.shares(model, params, inputs, batch)
+    uniform = attention.uniform(context)
+    alike = float(np.mean(1 / (np.arange(context // 2, context) + 1)))
     return {
         "windows": len(inputs),
-        "uniform": attention.describe(attention.uniform(context)),
+        "uniform": attention.describe(uniform) | {"first": alike, "sink": 0.0},
         "heads": [
-            {"layer": layer, "head": head} | attention.describe(own) | {"mass": own.tolist()}
-            for layer, heads in zip(layers, found, strict=True)
-            for head, own in enumerate(heads)
+            {"layer": layer, "head": head}
+            | attention.describe(own)
+            | {"first": float(share[0]), "sink": float(share[1]), "mass": own.tolist()}
+            for layer, heads, parts in zip(layers, found, shares, strict=True)
+            for head, (own, share) in enumerate(zip(heads, parts, strict=True))
         ],
     }
 
@@ -151,11 +161,17 @@ def page(runs: dict[str, dict[str, Any]], effort: Effort, files: Sequence[str]) 
         lines += [
             f"## {name}",
             "",
-            f"Validation text of {run['data']}: {run['characters']:,} characters, {protocol}.",
+            f"Validation text of {run['data']}: {run['characters']:,} characters{_tokens(run)}, {protocol}.",
             "",
         ]
-        lines += [*_losses(run), *_contexts(run), *_heads(name, run, files), *_copies(run), *_samples(run, effort)]
+        lines += [*_losses(run), *_contexts(run), *(streams.page(run["streams"]) if run["streams"] else [])]
+        lines += [*_heads(name, run, files), *_copies(run), *_samples(run, effort)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _tokens(run: dict[str, Any]) -> str:
+    """Say how many tokens a text's characters are, where a token is more than one."""
+    return "" if run["scored_tokens"] == run["characters"] else f" in {run['scored_tokens']:,} tokens"
 
 
 def _losses(run: dict[str, Any]) -> list[str]:
@@ -200,14 +216,15 @@ def _heads(name: str, run: dict[str, Any], files: Sequence[str]) -> list[str]:
         "",
         f"Attention weights over {found['windows']} validation windows, of the tokens in the second half of each: they "
         "have at least half a context to look back on. Distance 0 is the token itself; a share is that of the nearest "
-        "tokens, itself among them. A head that looks everywhere alike stands below.",
+        'tokens, itself among them. "First" is the share of a window\'s first token, "sink" that of a learnt sink '
+        "(`model.sink`), which the other columns leave out. A head that looks everywhere alike stands below.",
         "",
-        f"| layer, head | mean distance | median | {' | '.join(f'nearest {n}' for n in sizes)} |",
-        "|" + "---|" * (len(sizes) + 3),
+        f"| layer, head | mean distance | median | {' | '.join(f'nearest {n}' for n in sizes)} | first | sink |",
+        "|" + "---|" * (len(sizes) + 5),
     ]
     uniform = {"title": "everywhere alike"} | found["uniform"]
     for row in [*({"title": f"{h['layer']}, {h['head']}"} | h for h in found["heads"]), uniform]:
-        shares = " | ".join(f"{share:.0%}" for share in row["nearest"].values())
+        shares = " | ".join(f"{share:.0%}" for share in [*row["nearest"].values(), row["first"], row["sink"]])
         lines.append(f"| {row['title']} | {row['mean_distance']:.1f} | {row['median_distance']} | {shares} |")
     for file in (f"distances-{name}.png", f"maps-{name}.png"):
         if file in files:
@@ -328,4 +345,5 @@ def map_of(model: Model, params: Any, corpus: Corpus) -> tuple[list[str], np.nda
     inputs, _ = scoring.strided(corpus.val[:MAP_TOKENS], min(MAP_TOKENS, model.config.context), 1, lead)
     shown = lambda text: text.replace("\n", r"\n").replace(" ", "_").replace("$", r"\$")
     letters = [shown(str(corpus.tokenizer.decode(np.array([token])))) for token in inputs[0]]
+    letters = [*(["sink"] if model.config.sink == "token" else []), *letters]
     return letters, np.asarray(attention.maps(model, params, inputs[:1]))[:, 0]

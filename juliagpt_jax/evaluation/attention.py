@@ -4,6 +4,7 @@ A model does not hand out its attention weights. They are asked of each attentio
 queries and keys that it has there.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ NEAREST = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # shares of the mass on so many ne
 
 def seen(run: Callable[[], Any]) -> list[jax.Array]:
     """Return what each head of every attention mixer multiplies the values with while `run` runs without a cache:
-    (B, H, T, T) each, rows that add up to 1."""
+    (B, H, T, T) each, rows that add up to 1, or to what a learnt logit leaves."""
     found = []
 
     def watch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -45,8 +46,10 @@ def layers_with_heads(model: Model) -> list[int]:
 
 
 def of_windows(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
-    """Return the attention weights of tokens (B, T) in each of `layers_with_heads`: (layers, B, H, T, T)."""
-    plain = model.clone(remat=False, parent=None)  # which would trace the block a second time
+    """Return the attention weights of tokens (B, T) in each of `layers_with_heads`: (layers, B, H, T, T); with a sink
+    token, which is its row and column 0, T + 1 instead of T."""
+    config = dataclasses.replace(model.config, scan_layers=False)  # in a loop one layer is seen for all
+    plain = model.clone(config=config, remat=False, parent=None)  # which would trace the block a second time
     return jnp.stack(seen(lambda: plain.apply({"params": params}, tokens)))
 
 
@@ -61,9 +64,8 @@ def _mass(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
     T = tokens.shape[1]
     queries = jnp.arange(T // 2, T)
     back = queries[:, None] - jnp.arange(T)[None]  # (queries, distance) -> index
-    looked = jnp.take_along_axis(
-        of_windows(model, params, tokens)[..., T // 2 :, :], jnp.maximum(back, 0)[None, None, None], axis=-1
-    )
+    found = of_windows(model, params, tokens)[..., -T:, -T:]  # without a sink token
+    looked = jnp.take_along_axis(found[..., T // 2 :, :], jnp.maximum(back, 0)[None, None, None], axis=-1)
     return jnp.where(back[None, None, None] >= 0, looked, 0).sum(axis=(1, 3)) / (len(tokens) * len(queries))
 
 
@@ -73,8 +75,27 @@ def mass(model: Model, params: Any, windows: np.ndarray, batch: int) -> np.ndarr
 
     Only the second half of a window asks, so that each has at least half a window to look back on.
     """
+    return _mean(_mass, model, params, windows, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _shares(model: Model, params: Any, tokens: jax.Array) -> jax.Array:
+    T = tokens.shape[1]
+    asked = of_windows(model, params, tokens)[..., -(T - T // 2) :, :]
+    first = asked[..., -T].mean(axis=(1, 3))
+    return jnp.stack([first, 1 - asked[..., -T:].sum(axis=-1).mean(axis=(1, 3))], axis=-1)
+
+
+def shares(model: Model, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
+    """(layers, H, 2): the mean share of the attention on the first token of a window, and on a learnt sink, token or
+    logit; of the windows and queries of `mass`. A head that puts more than 0.3 on the first token has a sink there by
+    the measure of Gu et al. (2024, arXiv 2410.10781, section 3)."""
+    return _mean(_shares, model, params, windows, batch)
+
+
+def _mean(measure: Callable[..., Any], model: Model, params: Any, windows: np.ndarray, batch: int) -> np.ndarray:
     batches = [windows[i : i + batch] for i in range(0, len(windows), batch)]
-    parts = [np.asarray(_mass(model, params, part), np.float64) for part in batches]
+    parts = [np.asarray(measure(model, params, part), np.float64) for part in batches]
     return np.average(parts, axis=0, weights=[len(part) for part in batches])
 
 
@@ -85,8 +106,9 @@ def uniform(length: int) -> np.ndarray:
 
 
 def describe(by_distance: np.ndarray) -> dict[str, Any]:
-    """Of masses (T,) that add up to 1: the mean distance, the median one, and the share on the nearest 1, 2, 4, ...
-    tokens, the one that asks included."""
+    """Of masses (T,): the mean distance, the median one, and the share on the nearest 1, 2, 4, ... tokens, the one that
+    asks included; of all that lies on the text, where a learnt sink has the rest."""
+    by_distance = by_distance / max(by_distance.sum(), 1e-30)
     total = np.cumsum(by_distance)
     shares = {str(n): float(total[n - 1]) for n in NEAREST if n <= len(by_distance) // 2}
     mean = float(by_distance @ np.arange(len(by_distance)))

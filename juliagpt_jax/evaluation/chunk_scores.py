@@ -8,7 +8,6 @@ one's own gradient and hands it to a readout; the gradients themselves are never
 
 import dataclasses
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.metadata import line_lengths
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import write_arrays
 from juliagpt_jax.inference.scoring import token_losses
 
 MAX_WINDOWS = 64  # contexts that one passage may span: its windows run, and are differentiated, together
@@ -289,11 +289,7 @@ def score(model: Any, params: Any, chunks: Lines, context: int, lead: int, names
 def write(path: Path, values: dict[str, np.ndarray], fingerprint: str) -> None:
     """Write a scores file in one step: `chunk` (ids), an array for each name, the fingerprint of the text."""
     count = len(next(iter(values.values())))
-    arrays: dict[str, Any] = {"chunk": np.arange(count), "fingerprint": np.array(fingerprint), **values}
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(temporary, path)
+    write_arrays(path, {"chunk": np.arange(count), "fingerprint": np.array(fingerprint), **values})
 
 
 def text_of(chunks: Lines, chunk: int, tokenizer: Any) -> str:

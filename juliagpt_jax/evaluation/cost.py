@@ -6,7 +6,7 @@ from typing import Any
 from juliagpt_jax.ground import config
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.depth import adaptive, evaluations
-from juliagpt_jax.models.mixers import of_layers
+from juliagpt_jax.models.mixers import loops, of_layers
 from juliagpt_jax.models.parameters import paths
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
@@ -37,21 +37,22 @@ def train_flops_per_token(
     """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
     costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
     arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less what is only looked up: an untied
-    embedding, learned positions. nan where the steps are adaptive."""
+    embedding, learned positions. A sink token is one more token a window. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
-    lookup += model.context * model.width if model.positions == "learned" else 0
+    sink = model.sink == "token"
+    lookup += (model.context + sink) * model.width if model.positions == "learned" else 0
     often = evaluations(model, schedule)
     mixing = sum(count * kind.flops(model) for kind, count in zip(of_layers(model), often, strict=True))
-    return 6.0 * (params - lookup) + 3.0 * mixing
+    return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
 
 
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%); of a model with ODE layers, which have loops of another length, the count says nothing."""
-    if model is not None and model.has_ode:
+    1%); of a model with other loops, over the steps of an ODE, over layers or within a mixer, it says nothing."""
+    if model is not None and (model.has_ode or model.scan_layers or loops(model)):
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis

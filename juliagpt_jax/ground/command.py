@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,6 +40,14 @@ class Parser(argparse.ArgumentParser):
         """Add --precision, a word of models/precision.py."""
         words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported
         self.add_argument("--precision", choices=words, help="default: as trained, or as packed")
+
+    def add_window_flags(self) -> None:
+        """Add what says which tokens stay in sight of a text that is longer than the context; `window_values` reads
+        it."""
+        says = "past the context, keep the text's first K tokens in sight; default 0, with --evict 4"
+        self.add_argument("--sinks", type=int, metavar="K", help=says)
+        says = "past the context, drop the oldest token of the cache for each new one, instead of reading half again"
+        self.add_argument("--evict", action="store_true", help=says)
 
     def add_ode_flags(self) -> None:
         """Add what says on which steps a model with ODE layers is solved; `ode_values` reads it."""
@@ -91,6 +100,12 @@ def ode_values(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def window_values(options: argparse.Namespace) -> tuple[int, bool]:
+    """Return the number of first tokens that stay, and whether the cache evicts, by the flags of
+    `add_window_flags`."""
+    return (4 if options.evict else 0) if options.sinks is None else options.sinks, options.evict
+
+
 def check_seed(seed: int) -> None:
     """Raise a UserError where --seed is none."""
     if not 0 <= seed < 2**32:
@@ -126,7 +141,10 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
 def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
     """Say what an exception of a library means to the user, with its exit code; 0 for one that is a fault of ours."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    out_of_memory = "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError)
+    short = next((line for line in str(error).splitlines() if _SHORT_OF_MEMORY.search(line)), "")
+    if short and isinstance(error, ImportError | RuntimeError) and "RESOURCE_EXHAUSTED" not in short:
+        return f"out of memory while it starts: {short.strip()}; end other programs, or raise the limit (ulimit -v)", 4
+    out_of_memory = bool(short) or isinstance(error, MemoryError)
     if failed := _start_of_jax(error):
         if out_of_memory or "out of memory" in str(error).lower():
             return f"JAX does not start: {first}; another process has the device's memory: end it, or wait", 4
@@ -139,6 +157,13 @@ def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
         ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
         return f"out of memory: {first}; try {ways if trains else 'a smaller model, text or batch'}", 4
     return (f"storage: {error}", 4) if isinstance(error, OSError) else ("", 0)
+
+
+# What a system says where a library, a thread or an array finds no room.
+_SHORT_OF_MEMORY = re.compile(
+    "RESOURCE_EXHAUSTED|[Cc]annot allocate memory|failed to map segment|bad_alloc|can't start new thread|"
+    "[Uu]nable to allocate"
+)
 
 
 def _start_of_jax(error: Exception) -> str:

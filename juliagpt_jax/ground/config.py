@@ -151,4 +151,7 @@ def _of_file(path: Path) -> Config:
     except UserError:
         raise
     except Exception as error:  # whatever a file that is something else raises
-        raise UserError(f"{path} is not the workdir of a run, and no packed model either: {error}"[:300]) from error
+        way = "; import_model makes a workdir of it" if path.suffix.lower() == ".gguf" else ""
+        raise UserError(
+            f"{path} is not the workdir of a run, and no packed model either: {error}"[:300] + way
+        ) from error

@@ -58,9 +58,24 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         "the reversible adjoint needs equal steps (ode.rtol=0)",
     )
     yield (
+        not (m.scan_layers and m.unet),
+        "model.scan_layers",
+        "the skips of model.unet read what other layers gave, and a loop over layers keeps none of it",
+    )
+    yield (
         m.monarch.filter_fast <= m.monarch.filter_slow,
         "model.monarch.filter_fast",
         f"{m.monarch.filter_fast} is above monarch.filter_slow={m.monarch.filter_slow}",
+    )
+    yield (
+        bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
+        "model.kda.heads",
+        f"{m.kda.heads} heads do not divide model.width={m.width}; model.kda.head_width says how wide they are",
+    )
+    yield (
+        m.kda.value_heads % (m.kda.heads or m.heads) == 0,
+        "model.kda.value_heads",
+        f"{m.kda.value_heads} are no multiple of the {m.kda.heads or m.heads} heads of keys",
     )
 
 

@@ -5,13 +5,19 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import sys
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,6 +107,50 @@ def _sync(file: Path) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Replace a file by a nested value as JSON, in one step; a number that is not finite becomes null."""
     write_text(path, json.dumps(finite(values), indent=1) + "\n")
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """Return the arrays of an .npz file by name. The format has a checksum of each, but none of which there are: they
+    are held to the hash of `write_arrays`, where there is one. Nothing is ever unpickled.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is damaged, or no such file.
+    """
+    import numpy as np
+
+    with open(path, "rb") as raw:
+        try:
+            with np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except _DAMAGE as error:  # a flipped bit in a zip archive asks for a password, or for a petabyte
+            raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
+    held = arrays.pop("sha256", None)
+    if held is not None and str(held) != _digest(arrays):
+        raise ValueError("changed since it was written")
+    return arrays
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
+    """Replace a file by arrays with their hash, as .npz, in one step."""
+    import numpy as np
+
+    named: dict[str, Any] = {"sha256": np.array(_digest(arrays)), **arrays}  # a flipped bit may hide what comes later
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **named)
+
+
+def _digest(arrays: "Mapping[str, np.ndarray]") -> str:
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(repr((name, array.dtype.str, array.shape)).encode() + array.tobytes())
+    return found.hexdigest()
+
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, ArithmeticError, RuntimeError,
+    AttributeError, TypeError, SyntaxError, MemoryError, OSError,
+)  # fmt: skip
 
 
 def sha256(path: Path) -> str:

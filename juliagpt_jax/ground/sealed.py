@@ -1,4 +1,4 @@
-"""JSON files that carry the hash of their contents, so that a changed one is refused and never used.
+"""JSON files, and files of one object a line, that carry the hash of their contents: a changed one is refused.
 
 The key "sha256" is that of everything else in the file, in one canonical form: blanks and the order of keys don't
 count, every value does. A file without the key is one of version 0.1, or written by hand: it opens unchecked.
@@ -6,12 +6,12 @@ count, every value does. A file without the key is one of version 0.1, or writte
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground.command import finite
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_text
 
 KEY = "sha256"
@@ -81,3 +81,33 @@ def read_json(path: Path, checked: bool = True) -> Any:
     if checked or not isinstance(values, dict):
         return unseal(values, path)
     return {key: value for key, value in values.items() if key != KEY}
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by rows, one a line, each with its hash, in one step."""
+    write_text(path, "".join(json.dumps(seal(row)) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that `write_rows` wrote; none if there is no such file. A row without a hash is one of
+    an older version, or of another program, and is taken unchecked.
+
+    Raises:
+        StorageError: a line is no row, or not as it was written; the text names it.
+    """
+    rows = []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not line and number == len(lines):
+            break
+        try:
+            row = unseal(json.loads(line.decode("utf-8")), "row")
+            if not isinstance(row, dict):
+                raise ValueError("not a JSON object")
+        except (Changed, ValueError, RecursionError) as error:
+            why = "changed since it was written" if isinstance(error, Changed) else f"not a row of results: {error}"
+            raise StorageError(
+                f"{path}:{number}: {why}; put a sound copy back, or take the line out, and what it tells of runs again"
+            ) from error
+        rows.append(row)
+    return rows

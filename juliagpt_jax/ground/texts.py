@@ -115,6 +115,11 @@ def listed(folder: Path, suffixes: Sequence[str], deep: bool) -> tuple[list[Path
     return taken, [f for f in found if f not in set(taken)]
 
 
+def shown(name: str) -> str:
+    """Return a file's name as a text that can be written; bytes of it that are not UTF-8 become U+FFFD."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def not_read(folder: Path, others: Sequence[Path]) -> list[str]:
     """Return a note that names the files of a folder that are not read; none if there is none."""
     if not others:

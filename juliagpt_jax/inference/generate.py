@@ -2,10 +2,11 @@
 
 Prompts of different lengths share a batch: they are padded on the right, and each row gets what it would get alone.
 
-When a row has filled its cache, half a context of tokens is prefilled again and the row goes on (`window.py`).
-StreamingLLM keeps a ring of old keys instead; prefilling costs a token's share of one parallel pass for each token
-written, and in return the text is exactly what a forward pass over these tokens says, with every mixer and every kind
-of position.
+When a row has filled its cache, half a context of tokens is prefilled again and the row goes on (`window.py`). That
+costs a token's share of one parallel pass for each token written, and in return the text is exactly what a forward pass
+over these tokens says, with every mixer and every kind of position. With `evict` the cache lets go of its oldest token
+at each step instead (`models/evicting.py`): a whole context is in sight at all times and nothing is read twice, but it
+wants plain attention with rotary positions, and what is kept still knows of what is gone.
 """
 
 import functools
@@ -20,6 +21,7 @@ import numpy as np
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
+from juliagpt_jax.models.evicting import PAD
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.precision import cast
 
@@ -31,21 +33,24 @@ class Generator:
     """A model ready to write. Its weights are cast to its precision once, here.
 
     Attributes:
-        window: of its cache, with the tokens from the start of a text that stay in sight when it rolls.
+        window: of its cache, with the tokens from the start of a text that stay in sight when it rolls or evicts.
         slots: of the cache.
         compilations: the programs compiled so far, by kind: one "decode" for a batch size and rule, one "prefill" for
             a batch size and prompt bucket.
     """
 
-    def __init__(self, model: Model, params: Any, sinks: int = 0, slots: int = 0):
+    def __init__(self, model: Model, params: Any, sinks: int = 0, slots: int = 0, evict: bool = False):
         """Compile nothing yet. `slots`: 0 for the model's context.
 
         Raises:
-            UserError: the sinks leave no room for newer tokens in half a context.
+            UserError: the sinks leave no room for newer tokens, or the model cannot have a cache that evicts.
         """
         self.model, self.slots = model, slots or model.config.context
-        self.window = Window(self.slots, sinks)
+        self.window = Window(self.slots, sinks, evict)
         self.window.check()
+        self.pad = PAD if evict else self.slots  # the position of what is not there
+        if evict:
+            jax.eval_shape(lambda: self.cache(1))
         self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
@@ -68,15 +73,20 @@ class Generator:
     def empty(self, batch: int) -> Any:
         """Return the state of rows that have not been started: the cache, the last logits, the number of tokens."""
         logits = jnp.zeros((batch, self.model.vocab), jnp.float32)
-        return self.model.init_cache(batch, self.slots), logits, jnp.zeros(batch, jnp.int32)
+        return self.cache(batch), logits, jnp.zeros(batch, jnp.int32)
+
+    def cache(self, batch: int) -> Any:
+        """Return an empty cache of so many rows."""
+        kept = (self.window.sinks,) if self.window.evict else ()
+        return self.model.init_cache(batch, self.slots, *kept)
 
     def _prefill_rows(self, params, tokens, lengths, state, chosen):
         """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they
         are."""
         B, P = tokens.shape
         slots = jnp.arange(P)[None, :]
-        positions = jnp.where(slots < lengths[:, None], slots, self.slots)
-        fresh = self.model.init_cache(B, self.slots)
+        positions = jnp.where(slots < lengths[:, None], slots, self.pad)
+        fresh = self.cache(B)
         logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh)
         last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
         new = (fresh, last, lengths)
@@ -101,7 +111,8 @@ class Generator:
 
         Args:
             prompts: one-dimensional id arrays, none empty. Of one longer than the context what stays in sight is read.
-            new_tokens: past the context, when the window rolls (and so the text) depends on this number too.
+            new_tokens: past the context, when the window rolls (and so the text) depends on this number too. One that
+            evicts does not roll.
             seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other
             rows.
 

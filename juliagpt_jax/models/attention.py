@@ -8,28 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models import evicting
 from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
-
-Visible = Callable[[jax.Array, jax.Array], jax.Array]  # (slots, positions) -> bool, as `models/masks.py` says
-
-
-def scores(
-    q: jax.Array, k: jax.Array, slots: jax.Array, positions: jax.Array, visible: Visible
-) -> tuple[jax.Array, jax.Array]:
-    """Return what each query weighs the values with, (B, K, G, T, S) float32, before the division by its sum
-    (B, K, G, T); the largest weight of a query is 1."""
-    B, H, T, C = q.shape
-    K = k.shape[1]
-    q = (q * C**-0.5).reshape(B, K, H // K * T, C)
-    scores = jnp.einsum("bkmc,bksc->bkms", q, k, preferred_element_type=jnp.float32).reshape(B, K, H // K, T, -1)
-    scores = jnp.where(visible(slots, positions)[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    return weights, jnp.sum(weights, axis=-1)
+from juliagpt_jax.models.softmax import averages, products, weigh
 
 
 class Attention(nn.Module):
-    """Multi-head attention under a mask; `qk_norm`, the kind of positions, value embeddings and gates as options."""
+    """Multi-head attention under a mask; `qk_norm`, the kind of positions, value embeddings, gates and a learnt sink as
+    options.
+
+    With `model.sink` = "logit" a learnt logit of each head joins its softmax, and the probability that it takes is
+    given to no value (as in gpt-oss, OpenAI 2025, arXiv 2508.10925): a head can look at nothing. It begins at 0.
+    """
 
     model: knobs.Model
     gain: float
@@ -38,6 +29,8 @@ class Attention(nn.Module):
     rewindable: ClassVar[bool] = True
     masks: ClassVar[tuple[str, ...]] = tuple(MASKS)
     takes_start: ClassVar[bool] = True
+    sinks: ClassVar[tuple[str, ...]] = ("logit", "token")
+    evicts: ClassVar[bool] = True
 
     @nn.compact
     def __call__(
@@ -56,7 +49,9 @@ class Attention(nn.Module):
         eps = self.model.norm_eps
         if self.model.qk_norm:  # (Henry et al. 2020, arXiv 2010.04245; with RMSNorm and its scale as in Qwen3)
             q, k = RMSNorm(eps, name="query_norm")(q), RMSNorm(eps, name="key_norm")(k)
-        if self.model.positions == "rotary":
+        if self.model.sink == "logit":
+            self.param("sink_logit", nn.initializers.zeros, (H,))
+        if self.model.positions == "rotary" and not evicting.is_of(cache):
             q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
         drop = nn.Dropout(self.model.inner_dropout, deterministic=not self.has_rng("dropout"))
         y, cache = self.attend(q, k, v, positions, cache, drop)
@@ -82,16 +77,16 @@ class Attention(nn.Module):
         B, H, T, C = q.shape
         K = k.shape[1]
         slots = positions
+        if evicting.is_of(cache):
+            return evicting.attend(q, k, v, positions, cache, self.model.rope_base, self.sink(K), drop)
         if cache is not None:
             index = jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], positions[:, None, :]
             k = cache["k"].at[index].set(k, mode="drop")
             v = cache["v"].at[index].set(v, mode="drop")
             cache = {"k": k, "v": v}
             slots = jnp.arange(k.shape[2])[None, :]
-        weights, total = scores(q, k, slots, positions, self.visible)
-        weights = drop(weights).astype(v.dtype).reshape(B, K, H // K * T, -1)
-        y = jnp.einsum("bkms,bksc->bkmc", weights, v, preferred_element_type=jnp.float32)
-        y = (y / total.reshape(B, K, -1, 1)).astype(v.dtype)
+        weights, total = weigh(products(q, k), self.visible(slots, positions), self.sink(K))
+        y = (averages(drop(weights), v) / total.reshape(B, K, -1, 1)).astype(v.dtype)
         return y.reshape(B, H, T, C).swapaxes(1, 2).reshape(B, T, H * C), cache
 
     @nn.nowrap
@@ -102,21 +97,30 @@ class Attention(nn.Module):
     @nn.nowrap
     def weights(self, q: jax.Array, k: jax.Array, positions: jax.Array) -> jax.Array:
         """Return what each head multiplies the values with where there is no cache, (B, H, T, T): rows that add up to
-        1. Given what `attend` is given."""
-        weights, total = scores(q, k, positions, positions, self.visible)
+        1, or to what a learnt logit leaves. Given what `attend` is given."""
+        weights, total = weigh(products(q, k), self.visible(positions, positions), self.sink(k.shape[1]))
         return (weights / total[..., None]).reshape(*q.shape[:3], -1)
 
     @nn.nowrap
-    def init_cache(self, batch: int, slots: int, dtype: Any) -> dict[str, jax.Array]:
-        """Return an empty cache: a key and a value for each slot."""
+    def sink(self, kv_heads: int) -> jax.Array | None:
+        """Return the learnt logit of each head, (K, G) float32; None where there is none."""
+        if self.model.sink != "logit":
+            return None
+        return self.get_variable("params", "sink_logit").astype(jnp.float32).reshape(kv_heads, -1)
+
+    @nn.nowrap
+    def init_cache(self, batch: int, slots: int, dtype: Any, first: int | None = None) -> dict[str, jax.Array]:
+        """Return an empty cache: a key and a value for each slot. Given `first`, one that evicts (`evicting.py`)."""
         H, K = self.model.heads, self.model.kv_heads or self.model.heads
-        shape = (batch, K, slots, self.model.width // H)
-        return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
+        C = self.model.width // H
+        if first is not None:
+            return evicting.empty(batch, K, slots, first, C, dtype)
+        return {"k": jnp.zeros((batch, K, slots, C), dtype), "v": jnp.zeros((batch, K, slots, C), dtype)}
 
     @staticmethod
     def slots(cache: dict[str, jax.Array]) -> int:
-        """Return the number of slots of a cache."""
-        return cache["k"].shape[2]
+        """Return the number of slots of a cache; of one that evicts, where pads begin."""
+        return evicting.PAD if evicting.is_of(cache) else cache["k"].shape[2]
 
     @staticmethod
     def flops(model: knobs.Model) -> float:

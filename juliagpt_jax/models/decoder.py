@@ -4,9 +4,10 @@ With the default names it has the parameters of `gpt.py` and computes the same n
 the meaning of positions and the cache.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +16,9 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import masks, mixers, roles
+from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import evaluations, layers
+from juliagpt_jax.models.depth import Stack, evaluations, layers
 from juliagpt_jax.models.layers import INITS, NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
@@ -92,36 +93,39 @@ class Decoder(nn.Module):
         width, dtype = self.config.width, DTYPES[self.precision]
         embedding = self.param("embedding", INITS[self.config.init](width, self.vocab, 1.0), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
+        if self.config.sink == "token":
+            sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
+            x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)
         if self.config.positions == "learned":
             x = x + self._learned(positions).astype(dtype)
         x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
-        continued, said, outputs = [], {}, []
         kinds = layers(self.config, self.schedule, self.energy)
+        given, run, at, outputs = [], [], 0, []
         parts = zip(self.blocks(), kinds, mixers.starts(self.config), strict=True)
         for i, (block, layer, starts) in enumerate(parts):
-            mirror = self.config.layers - 1 - i
-            if self.config.unet and mirror < i:  # (U-Net, arXiv 1505.04597; on layers as in U-ViT, arXiv 2209.12152)
-                (weight,) = self.param(f"unet_{i}", nn.initializers.ones, (1,)).astype(dtype)
-                x = x + weight * outputs[mirror]
+            own: dict[str, Any] = {}
+            if self.config.unet and i > self.config.layers - 1 - i:
+                own["unet"] = self.param(f"unet_{i}", nn.initializers.ones, (1,))
             if self.config.x0_skip:
-                kept, fed = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0])).astype(dtype)
-                x = kept * x + fed * start
-            given = start if starts else None
-            init = lambda key, b=block, k=layer, x=x, s=given: k.init(key, b.init(key, x, positions, None, s)["params"])
+                own["skip"] = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0]))
+            fed = start if starts else None
+            init = lambda key, b=block, k=layer, x=x, s=fed: k.init(key, b.init(key, x, positions, None, s)["params"])
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
-            params = self.get_variable("params", name) if self.has_variable("params", name) else self.param(name, init)
-            keys = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
-            run: Any = lambda p, x, at, cache, r, s, b=block: b.apply({"params": p}, x, at, cache, s, rngs=r)
-            run = jax.checkpoint(run) if self.remat else run
-            caches = None
+            there = self.has_variable("params", name)
+            own["params"] = self.get_variable("params", name) if there else self.param(name, init)
+            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
             if cache is not None:
-                caches = cache[len(continued) :][: layer.evaluations]
-            x, more, aux = layer.run(run, params, x, positions, caches, keys, given)
-            outputs.append(x)
-            continued += more
+                own["caches"] = tuple(cache[at : at + layer.evaluations])
+                at += layer.evaluations
+            given.append(own)
+            run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
+        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else 0)
+        continued = [part for parts, _ in gives for part in parts]
+        said: dict[str, Any] = {}
+        for _, aux in gives:
             for what, value in aux.items():
                 said[what] = (*said.get(what, ()), value)
 
@@ -137,6 +141,34 @@ class Decoder(nn.Module):
         return logits, None if cache is None else tuple(continued), said
 
     @nn.nowrap
+    def _layer(
+        self,
+        block: Block,
+        layer: Stack,
+        start: jax.Array,
+        starts: bool,
+        positions: jax.Array,
+        outputs: list[jax.Array],
+        x: jax.Array,
+        own: dict[str, Any],
+    ) -> tuple[jax.Array, tuple[Sequence[Any], dict[str, Any]]]:
+        """x behind a layer, its continued caches, and what it has to say. `outputs` are those of the layers before it,
+        where a U-Net's skips want them (arXiv 1505.04597; on layers as in U-ViT, arXiv 2209.12152)."""
+        if "unet" in own:
+            (weight,) = own["unet"].astype(x.dtype)
+            x = x + weight * outputs[self.config.layers - 1 - len(outputs)]
+        if "skip" in own:
+            kept, fed = own["skip"].astype(x.dtype)
+            x = kept * x + fed * start
+        run: Any = lambda p, x, at, cache, keys, start: block.apply({"params": p}, x, at, cache, start, rngs=keys)
+        run = jax.checkpoint(run) if self.remat else run
+        given = own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None
+        x, caches, aux = layer.run(run, *given)
+        if self.config.unet:
+            outputs.append(x)
+        return x, (caches, aux)
+
+    @nn.nowrap
     def apply(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         variables: Any,
@@ -146,9 +178,24 @@ class Decoder(nn.Module):
         *,
         rngs: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
-        """Flax's `apply`, of which a reader and a type checker know here what it takes and gives."""
-        given: Any = super().apply(variables, tokens, positions, cache, rngs=rngs)
-        return given
+        """Flax's `apply`, of which a reader and a type checker know here what it takes and gives. With a sink token
+        it reads that first, as id V at position 0; the caller's positions, slots and logits are those of the text."""
+        run: Any = functools.partial(super().apply, variables, rngs=rngs)
+        if self.config.sink != "token":
+            return run(tokens, positions, cache)
+        if positions is None:
+            positions = jnp.arange(tokens.shape[1])[None, :]
+        tokens = jnp.asarray(tokens, jnp.int32)  # which can hold V
+        sink = jnp.full((len(tokens), 1), self.vocab)
+        if cache is None:
+            behind = jnp.concatenate([jnp.zeros_like(positions[:, :1]), positions + 1], axis=1)
+            logits, _, said = run(jnp.concatenate([sink, tokens], axis=1), behind, None)
+            return logits[:, 1:], None, said
+        # Where a row begins its sink goes before it; in the other rows, whose cache has it, it is a pad.
+        begins = jnp.any(positions == 0, axis=1, keepdims=True)
+        first = jnp.broadcast_to(jnp.where(begins, 0, evicting.PAD), sink.shape)
+        cache = jax.lax.cond(jnp.any(begins), lambda held: run(sink, first, held)[1], lambda held: held, cache)
+        return run(tokens, positions + 1, cache)
 
     def product(self, x: jax.Array, head: jax.Array, name: str) -> jax.Array:
         """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""
@@ -157,7 +204,7 @@ class Decoder(nn.Module):
 
     def _learned(self, positions: jax.Array) -> jax.Array:
         """GPT-2's vectors of the positions, half as large as a token's; a pad, past the end, gets the last."""
-        context, width = self.config.context, self.config.width
+        context, width = self.config.context + (self.config.sink == "token"), self.config.width
         if positions.shape[1] > context:
             raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
         table = self.param("positions", INITS[self.config.init](width, context, 0.5), (context, width))
@@ -195,6 +242,7 @@ class Decoder(nn.Module):
         Raises:
             UserError: what a part says.
         """
+        mixers.check_sink(self.config)
         words = self.config.mixer, self.config.channel, self.config.value_embedding
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
@@ -206,13 +254,14 @@ class Decoder(nn.Module):
                 roles.of(path)
 
     @nn.nowrap
-    def init_cache(self, batch: int, slots: int) -> tuple[Any, ...]:
+    def init_cache(self, batch: int, slots: int, first: int | None = None) -> tuple[Any, ...]:
         """Return an empty cache for `batch` sequences of at most `slots` tokens: one part for each evaluation of a
-        block.
+        block. Given `first`, one for texts of any length that keeps so many first tokens and the newest
+        (`evicting.py`). A sink token has a slot of its own, and stays.
 
         Raises:
             UserError: a layer is an adaptive ODE, whose steps look ahead, or has a mask that does: nothing can be
-                cached.
+                cached; or the model cannot have a cache that evicts.
         """
         if not masks.causal(self.config):
             raise UserError(
@@ -221,4 +270,10 @@ class Decoder(nn.Module):
             )
         dtype = DTYPES[self.precision]
         counted = zip(self.blocks(), evaluations(self.config, self.schedule), strict=True)
-        return tuple(block.mixer.init_cache(batch, slots, dtype) for block, count in counted for _ in range(count))
+        more = self.config.sink == "token"
+        kept: tuple[int, ...] = ()
+        if first is not None:
+            mixers.check_evicting(self.config)
+            kept = (first + more,)
+        make = lambda block: block.mixer.init_cache(batch, slots + more, dtype, *kept)
+        return tuple(make(block) for block, count in counted for _ in range(count))

@@ -47,11 +47,12 @@ class Model(Protocol):
         pass, by name. {"params": ...} and tokens (B, T); for positions see `gpt.py`."""
         ...
 
-    def init_cache(self, batch: int, slots: int) -> Any:
-        """Return an empty cache for `batch` sequences of at most `slots` tokens.
+    def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:
+        """Return an empty cache for `batch` sequences of at most `slots` tokens; given `first`, for sequences of any
+        length, of which it keeps so many first tokens and the newest (`evicting.py`). There a pad is at PAD or more.
 
         Raises:
-            UserError: the model cannot have one, because tokens see ahead.
+            UserError: the model cannot have one, because tokens see ahead, or none that evicts.
         """
         ...
 

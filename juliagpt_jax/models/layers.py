@@ -194,6 +194,7 @@ class ShortConv(nn.Module):
     """Depthwise causal convolution over the last `width` tokens: y[t] = sum_j taps[j] x[t - width + 1 + j] + bias."""
 
     width: int
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
@@ -201,7 +202,8 @@ class ShortConv(nn.Module):
         of x."""
         B, T, D = x.shape
         taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
-        y = self.param("bias", nn.initializers.zeros, (D,)).astype(x.dtype)[None, None]
+        bias = self.param("bias", nn.initializers.zeros, (D,)) if self.bias else jnp.zeros(D)
+        y = bias.astype(x.dtype)[None, None]
         x = jnp.concatenate([past, x], axis=1)
         for j in range(self.width):
             y = y + taps[j][None, None] * x[:, j : j + T]

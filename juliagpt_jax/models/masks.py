@@ -3,6 +3,10 @@
 A mask answers for queries at `positions` (B or 1, T) and keys in `slots` (B or 1, S), each the position of its token:
 (B or 1, T, S) bool. With a cache the slots are all of it, 0 .. S-1; without one they are the tokens' own positions, and
 a pad stands at one past the last (see `gpt.py`). A mask that is not `causal` looks ahead: it has no cache.
+
+Positions are those in the text; a cache that evicts (`evicting.py`) shows what the mask `sinks` shows, at positions
+inside the cache. A sink token (`model.sink`) is the first token: `window` loses sight of it, `sinks` counts it among
+its `model.sink_tokens`.
 """
 
 from typing import Any, ClassVar

@@ -11,10 +11,17 @@ its last projection and the maker of its Linears, with
     rewindable                       tokens can be taken back from its cache by their positions alone: what is cached of
                                      a token lies in the slot of its position, and no earlier position looks there.
                                      False where it is not said
+    loops                            it computes in a loop, of which a compiler counts one turn; False where it is not
+                                     said
     masks                            the words of MASKS that it takes, as the field `mask`; the causal one alone where
                                      it is not said, and then it has no such field
     takes_start                      it takes a fourth argument, `start`: what the first layer was given. False where it
                                      is not said
+    sinks                            the words of `model.sink` that it takes beside "none": "token", one more token than
+                                     the context before all others; "logit", a learnt logit in its softmax. None where
+                                     it is not said
+    evicts                           `init_cache` takes a fourth, `first`, for a cache that evicts (`evicting.py`).
+                                     False where it is not said
 """
 
 from typing import Any
@@ -23,6 +30,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import masks
 from juliagpt_jax.models.attention import VALUE_EMBEDDINGS, Attention
+from juliagpt_jax.models.kda import GatedDeltaNet, KimiDeltaAttention
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
 
@@ -64,9 +72,48 @@ def starts(model: knobs.Model) -> list[bool]:
     return given
 
 
+def check_sink(model: knobs.Model) -> None:
+    """Raise a UserError when the mixers do not take `model.sink`: a logit wants one softmax at least, a token all."""
+    takes = [model.sink in ("none", *getattr(mixer, "sinks", ())) for mixer in of_layers(model)]
+    if model.sink == "logit" and not any(takes):
+        raise UserError(
+            f"config.model.sink: no layer of model.mixer={model.mixer} has a softmax that a logit could join; "
+            "attention has"
+        )
+    if model.sink == "token" and not all(takes):
+        word = model.mixer.split()[takes.index(False) % len(model.mixer.split())]
+        raise UserError(
+            f"config.model.sink: layer {takes.index(False)} is {word}, made for model.context tokens: a token before "
+            "them would be one too many"
+        )
+
+
+def check_evicting(model: knobs.Model) -> None:
+    """Raise a UserError when a model cannot have a cache that evicts."""
+    why = "a cache that evicts moves tokens to new positions, and"
+    if model.positions != "rotary":
+        raise UserError(f"{why} model.positions={model.positions} are added to them once and for all")
+    if set(model.mask.split()) != {"causal"}:
+        raise UserError(f"{why} model.mask={model.mask} goes by those in the text; the cache is such a mask itself")
+    for word in model.mixer.split():
+        if not getattr(MIXERS[word], "evicts", False):
+            raise UserError(f"a cache that evicts drops keys one by one, and model.mixer={word} has none")
+
+
 def rewindable(model: knobs.Model) -> bool:
     """Tokens can be taken back from a model's cache by their positions alone."""
     return all(getattr(mixer, "rewindable", False) for mixer in of_layers(model))
 
 
-MIXERS = {"attention": Attention, "monarch": MonarchMixer, "monarch_heads": MonarchHeads}
+def loops(model: knobs.Model) -> bool:
+    """Some layer's mixer computes in a loop."""
+    return any(getattr(mixer, "loops", False) for mixer in of_layers(model))
+
+
+MIXERS = {
+    "attention": Attention,
+    "monarch": MonarchMixer,
+    "monarch_heads": MonarchHeads,
+    "kda": KimiDeltaAttention,
+    "gated_deltanet": GatedDeltaNet,
+}

@@ -152,6 +152,7 @@ ROLES = (
     ("positions",                        "positions",   "token width",             "decay cast table"),
     ("head",                             "head",        "in token",                "decay tapped cast table"),
     ("{skip,unet}_#",                    "skip",        "source",                  ""),
+    ("sink_token",                       "sink",        "width",                   ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
@@ -161,9 +162,13 @@ ROLES = (
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them
     ("**/mixer/{left,right}",            "averages",    "heads group to from",     "decay cast"),
+    ("**/mixer/sink_logit",              "sink",        "head",                    ""),
     ("**/mixer/skip",                    "skip",        "width",                   ""),
     ("**/mixer/gate",                    "gate",        "width head",              "cast"),
     ("**/mixer/short/taps",              "taps",        "lag width",               "cast"),
+    ("**/mixer/{beta,decay}",            "gate",        "in heads",                "decay cast"),
+    ("**/mixer/A_log",                   "rates",       "heads",                   ""),
+    ("**/mixer/dt_bias",                 "rates",       "width",                   ""),
     ("**/mixer/filter/frequency",        "filter",      "hidden",                  ""),
     ("**/mixer/filter/bias_#",           "filter",      "hidden",                  ""),
     ("**/mixer/filter/weight_{#,out}",   "filter",      "from to",                 ""),

@@ -12,7 +12,6 @@ import numpy as np
 
 from juliagpt_jax.inference.generate import Generator, bucket_for, compiled_programs, fingerprint, row_key, uniforms
 from juliagpt_jax.inference.sampling import Rule, nucleus, pick
-from juliagpt_jax.inference.window import Window
 
 TOP = 20  # alternatives that are looked up for a token, where a request asks for any
 
@@ -54,7 +53,7 @@ class Scores(NamedTuple):
 class State(NamedTuple):
     cache: Any
     logits: jax.Array  # (B, V) of the next token
-    positions: jax.Array  # (B,) of the next token; that of a row that is full, or idle for long, is S: never written
+    positions: jax.Array  # (B,) of the next token; a pad's, which is never written, of a row that is full or long idle
     rows: Row
 
 
@@ -106,7 +105,12 @@ class Batch:
 
     def __init__(self, generator: Generator, rows: int, block: int):
         self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
-        self.stride, self.window = generator.block, Window(self.slots)
+        self.stride, self.window, self.pad, self._cache = (
+            generator.block,
+            generator.window,
+            generator.pad,
+            generator.cache,
+        )
         self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
         self._start = jax.jit(self._start_row, donate_argnums=(1,))
         self._advance = jax.jit(self._advance_block, donate_argnums=(1,))
@@ -118,7 +122,7 @@ class Batch:
         rule = (zeros(jnp.float32), zeros(jnp.int32), zeros(jnp.float32), zeros(bool))
         rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)))
         logits = jnp.zeros((self.rows, self.model.vocab), jnp.float32)
-        state = State(self.model.init_cache(self.rows, self.slots), logits, zeros(jnp.int32), rows)
+        state = State(self._cache(self.rows), logits, zeros(jnp.int32), rows)
         self._state = jax.device_put(state, jax.devices()[0])
 
     def compile(self) -> None:
@@ -149,10 +153,8 @@ class Batch:
     def _start_row(self, params, state, index, tokens, length, row, scored):
         """Compute this row only: prefilling the others, too, would cost B times as much."""
         at = jnp.arange(tokens.shape[1])[None, :]
-        positions = jnp.where(at < length, at, self.slots)
-        logits, cache, *_ = self.model.apply(
-            {"params": params}, tokens, positions, self.model.init_cache(1, self.slots)
-        )
+        positions = jnp.where(at < length, at, self.pad)
+        logits, cache, *_ = self.model.apply({"params": params}, tokens, positions, self._cache(1))
         scores = score(scored, logits[0, :-1], tokens[0, 1:])
         last = jax.lax.dynamic_slice_in_dim(logits, length - 1, 1, axis=1)[:, 0]
         one = State(cache, last, length[None], jax.tree.map(lambda value: value[None], row))
@@ -168,7 +170,7 @@ class Batch:
             token = draw_rows(rows, logits, uniform, cut)
             scores = score(scored, logits, token)
             logits, cache, *_ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
-            return (cache, logits[:, 0], jnp.minimum(positions + 1, self.slots)), (token, scores)
+            return (cache, logits[:, 0], jnp.minimum(positions + 1, self.pad)), (token, scores)
 
         (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)
         rows = rows._replace(drawn=rows.drawn + jnp.uint32(self.block))

@@ -2,8 +2,8 @@
 step.
 
 `submit` and `cancel` may be called from any thread; one thread of the engine's own does all the computing. A request
-gets what `Generator` gives for its prompt, rule and seed alone, past the context too (a rolling window of half to all
-of it), as far as products of one row and of B rows round alike; who shares the batch changes nothing.
+gets what `Generator` gives for its prompt, rule and seed alone, past the context too (a window that rolls, or a cache
+that evicts), as far as products of one row and of B rows round alike; who shares the batch changes nothing.
 """
 
 import collections
@@ -218,7 +218,7 @@ class Engine:
             self._leave(index, job)
 
     def _prefill(self, index: int, job: Job, window: list[int], scored: bool) -> Scores | None:
-        request, job.window = job.request, window
+        request, job.window = job.request, list(window)
         row = Row.of(request.rule, request.prompt, request.seed, request.nth)
         return self.batch.start(index, np.array(window, np.int32), row._replace(drawn=np.uint32(job.done)), scored)
 

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ logging.getLogger("absl").setLevel(
 
 
 def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> None:
-    """Show an error that nobody can catch, but not those of TensorStore's threads that end after the save they worked
-    for has failed and its event loop is gone: that failure is reported, once."""
-    if str(unraisable.exc_value) != "Event loop is closed":
+    """Show an error that nobody can catch, but not those of what Orbax leaves behind when a save or a load has failed:
+    coroutines that nobody waits for, and a loop that is closed or was never whole. That failure is reported, once."""
+    modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(unraisable.exc_traceback)}
+    if not {module.partition(".")[0] for module in modules} & {"orbax", "asyncio"}:
         show(unraisable)
 
 

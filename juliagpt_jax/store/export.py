@@ -14,9 +14,10 @@ from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import new_folder
 from juliagpt_jax.models import roles
 from juliagpt_jax.store import card, gguf, hf, offered, packed, tensors
-from juliagpt_jax.store.families import Arrays
+from juliagpt_jax.store.families import Arrays, Llama, from_tensors
 from juliagpt_jax.store.run import Run
 
+OWN = "juliagpt_jax"  # the format that a file says it has
 LEAVES_NO_MORE = "has lost what other formats store; export from"
 
 
@@ -79,20 +80,24 @@ def _write_hf(out: Path, leaving: Leaving) -> None:
 
 def _write_gguf(out: Path, leaving: Leaving) -> None:
     run, path = leaving.run, _new_file(out)
-    gguf.write(path, leaving.params, run.config.model, run.tokenizer, leaving.precision, path.stem)
+    about = _metadata(run)
+    gguf.write(path, leaving.params, run.config.model, run.tokenizer, leaving.precision, path.stem, about)
 
 
 def _write_safetensors(out: Path, leaving: Leaving) -> None:
     """Our parameters by their paths; config and tokenizer in the metadata."""
-    run = leaving.run
+    tensors.write(_new_file(out), leaving.params, leaving.precision, _metadata(leaving.run))
+
+
+def _metadata(run: Run) -> dict[str, str]:
+    """Return what a file of one's own says beside the weights."""
     about = {name: run.meta[name] for name in ("step", "schedule", "val_loss", "data", "commit") if name in run.meta}
-    metadata = {
-        "format": "juliagpt_jax",
+    return {
+        "format": OWN,
         "config": json.dumps(config.to_dict(packed.settled(run))),
         "tokenizer": json.dumps(run.tokenizer.to_dict()),
         "meta": json.dumps(about),
     }
-    tensors.write(_new_file(out), leaving.params, leaving.precision, metadata)
 
 
 def _new_file(out: Path) -> Path:
@@ -108,7 +113,7 @@ def _new_file(out: Path) -> Path:
 
 
 def read(source: Path) -> Given:
-    """Read a model from outside: a folder as transformers writes it, or a file of `--format=safetensors`.
+    """Read a model from outside: a folder as transformers writes it, or a file of `--format=safetensors` or `gguf`.
 
     Raises:
         UserError: neither, or torn, or it contradicts itself, or a hash that comes with it (store/offered.py).
@@ -122,8 +127,9 @@ def read(source: Path) -> Given:
         return Given(fields, params, tokenizer, {}, hashes)
     if tensors.metadata(source).get("format") == packed.FORMAT:
         raise UserError(f"{source} is a packed model, which trains no further; --workdir={source} runs it as it is")
-    arrays, metadata = tensors.read(source)
-    if metadata.get("format") != "juliagpt_jax":
+    named = _begins(source) == gguf.MAGIC
+    arrays, metadata = gguf.read(source) if named else tensors.read(source)
+    if metadata.get("format") != OWN:
         raise UserError(
             f"{source} has weights only; give the folder that has config.json and tokenizer.json beside them"
         )
@@ -136,10 +142,18 @@ def read(source: Path) -> Given:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}") from error
+        if named:
+            arrays = from_tensors(Llama, arrays, model.layers, model.tie)
         blocks = {roles.layer(path) for path in arrays} - {None}
         if len(blocks) != model.layers:  # seen here, before anything is built from the config
             raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
     return Given(dataclasses.asdict(model), arrays, tokenizer, kept, hashes)
+
+
+def _begins(source: Path) -> bytes:
+    """Return a file's first four bytes."""
+    with open(source, "rb") as file:
+        return file.read(4)
 
 
 def with_context(settings: config.Config, given: Given, context: int) -> tuple[config.Config, Given]:

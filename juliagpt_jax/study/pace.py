@@ -4,7 +4,6 @@ Measured once, by training the arm itself for STEPS steps in the share of the co
 a suite that goes on, or is asked again elsewhere, has the same steps.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import write_json
 from juliagpt_jax.ground.knobs.names import modern_names
+from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.study.runner import last_words, pinned
 from juliagpt_jax.study.suite import same_config
 from juliagpt_jax.training import metrics
@@ -42,11 +41,13 @@ class Pace:
         self.known: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                self.known = json.loads(path.read_text(encoding="utf-8"))
+                values = read_json(path)
+                self.known = values.get("arms", values)  # version 0.1 had nothing around the arms, and no hash
                 if any(type(e["config"]) is not dict or e["step_s"] <= 0 for e in self.known.values()):
                     raise ValueError("no pace of an arm")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StorageError(f"{path}: damaged ({error}); remove it, and every arm is measured again") from error
+            except (Changed, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                why = "changed since it was written" if isinstance(error, Changed) else error
+                raise StorageError(f"{path}: damaged ({why}); remove it, and every arm is measured again") from error
 
     def __call__(
         self,
@@ -70,7 +71,7 @@ class Pace:
         if entry is None or not same_config(mine, modern_names(entry["config"]), defaults):
             entry = {"step_s": self._measure(arm, file, overrides), "config": mine}
             self.known[arm] = entry
-            write_json(self.path, self.known)
+            write_json(self.path, {"arms": self.known})
         return entry["step_s"]
 
     def _measure(self, arm: str, file: str, overrides: Sequence[str]) -> float:

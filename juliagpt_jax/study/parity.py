@@ -24,10 +24,9 @@ from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.ground import config, devices
-from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.knobs.names import first_names
+from juliagpt_jax.ground.sealed import read_rows, write_rows
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
@@ -53,7 +52,7 @@ def check(settings: config.Config) -> None:
     plain = {"mixer": "attention", "channel": "swiglu", "depth": "stack", "linear": "dense", "norm": "rms"}
     plain |= {"positions": "rotary", "bias": False, "qk_norm": False, "zero_init": False, "x0_skip": False}
     plain |= {"init": "normal", "unet": False, "value_embedding": "none", "head_gate": False}
-    plain |= {"softcap": 0.0, "dropout": 0.0}
+    plain |= {"softcap": 0.0, "dropout": 0.0, "mask": "causal", "sink": "none"}
     wanted = {f"model.{key}": (getattr(model, key), value) for key, value in plain.items()}
     plain = {"optimizer": "adamw", "precision": "f32", "weight_decay_schedule": "learning_rate", "cautious": False}
     plain |= {"ema": 0.0, "ema_half_life": 0.0, "tail": 0.0, "decay_tau": 0.0}
@@ -311,14 +310,10 @@ class Results:
 
     def __init__(self, path: Path, recipe: str):
         self.path, self.recipe = path, recipe
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            rows = [json.loads(line) for line in lines]
-            self.rows = [{"arm": r["arm"], "seed": r["seed"], **r} for r in rows if r["recipe"] == recipe]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"{path}: not rows of results ({error}); remove it, and the runs are done anew"
-            ) from error
+        rows = read_rows(path)
+        if not all({"arm", "seed", "recipe"} <= row.keys() for row in rows):
+            raise StorageError(f"{path}: not rows of results; remove it, and the runs are done anew")
+        self.rows = [row for row in rows if row["recipe"] == recipe]
 
     def missing(self, seeds: int) -> list[tuple[str, int]]:
         """(arm, seed) of the runs that have no row, seed by seed."""
@@ -327,7 +322,7 @@ class Results:
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row | {"recipe": self.recipe})
-        write_text(self.path, "".join(json.dumps(finite(row)) + "\n" for row in self.rows))
+        write_rows(self.path, self.rows)
 
 
 def recipe(settings: config.Config, corpus: Corpus) -> str:

@@ -1,12 +1,12 @@
 """Runs the cells of a suite, each in processes of its own, and keeps results.jsonl.
 
-results.jsonl has one row a cell and is rewritten whole after each: a killed suite goes on with what is missing, and a
-cell that was under way resumes from its own checkpoint. A row whose key is no longer that of its cell is run again.
+results.jsonl has one row a cell, each with its hash, and is rewritten whole after each: a killed suite goes on with
+what is missing, and a cell that was under way resumes from its own checkpoint. A row whose key is no longer that of its
+cell is run again.
 """
 
 import contextlib
 import dataclasses
-import json
 import os
 import shlex
 import shutil
@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground.command import duration, finite
+from juliagpt_jax.ground.command import duration
 from juliagpt_jax.ground.errors import CommandError, Stopped, StorageError
-from juliagpt_jax.ground.files import write_text
-from juliagpt_jax.ground.sealed import Changed, read_json, write_json
+from juliagpt_jax.ground.sealed import Changed, read_json, read_rows, write_json, write_rows
 from juliagpt_jax.study.suite import Cell, Suite
 from juliagpt_jax.training import metrics
 
@@ -227,7 +226,7 @@ class Runner:
         order = {(c.arm, c.seed): n for n, c in enumerate(self.cells)}
         in_order = sorted(self.rows, key=lambda r: order[r["arm"], r["seed"]])
         try:
-            write_text(self.out / "results.jsonl", "".join(json.dumps(finite(r)) + "\n" for r in in_order))
+            write_rows(self.out / "results.jsonl", in_order)
         except OSError as failure:
             raise StorageError(f"{self.out / 'results.jsonl'}: {failure.strerror}") from failure
         return row
@@ -265,20 +264,16 @@ def alike(one: Cell, other: Cell) -> bool:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results.jsonl; none if there is no such file.
+    """Return the rows of a results.jsonl; none if there is no such file.
 
     Raises:
-        StorageError: a line is not a row.
+        StorageError: a line is not a row, or not as it was written.
     """
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            rows.append(row | {key: row[key] for key in ("arm", "seed", "status")})
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{path}:{number}: not a row of results: {type(error).__name__}: {error}") from error
+    rows = read_rows(path)
+    for number, row in enumerate(rows, 1):
+        for key in ("arm", "seed", "status"):
+            if key not in row:
+                raise StorageError(f"{path}:{number}: not a row of results: it has no {key!r}")
     return rows
 
 

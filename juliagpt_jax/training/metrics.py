@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -44,7 +45,9 @@ class Metrics:
             return raw[: held["bytes"]]
         rows, bad = _rows(raw)
         kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step).encode()
-        if bad or held:
+        if held and not self.path.exists():
+            print(f"warning: {self.path} is missing: the rows up to step {step} are lost", file=sys.stderr)
+        elif bad or held:
             aside = self.path.with_name(f"{self.path.name}.damaged")
             aside.write_bytes(raw)
             what = f"line {bad[0]} is no row" if bad else f"its rows up to step {step} are not those that were written"
@@ -86,28 +89,38 @@ class _Events:
     """
 
     def __init__(self, workdir: Path, step: int):
-        from tensorboardX.event_file_writer import EventsWriter  # pulls in protobuf: only where it is used
         from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import RecordWriter  # pulls in protobuf: only where it is used
         from tensorboardX.summary import scalar
 
         self._event, self._scalar = Event, scalar
-        self._writer: EventsWriter | None = None
+        self._writer: RecordWriter | None = None
         try:
-            self._writer = EventsWriter(str(workdir / "events"))
+            self._writer = RecordWriter(str(workdir / self._name(workdir)))
+            self._add(file_version="brain.Event:2")
             if step:  # TensorBoard then leaves out what earlier files say of later steps
-                start = SessionLog(status=SessionLog.START)
-                self._writer.write_event(self._event(step=step + 1, wall_time=time.time(), session_log=start))
+                self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
         except OSError as error:
             self._give_up(error)
+
+    @staticmethod
+    def _name(workdir: Path) -> str:
+        """Return the name of a new file, which TensorBoard reads after those that are there: it goes by the number in
+        it, a time. A clock that was put back has no say in that, and no file takes the place of another."""
+        there = (path.name.split(".")[3] for path in workdir.glob("events.out.tfevents.*.*"))
+        begun = max([int(time.time()), *(int(number) + 1 for number in there if number.isdecimal())])
+        return f"events.out.tfevents.{begun:010d}.{socket.gethostname()}"
+
+    def _add(self, **values: Any) -> None:
+        assert self._writer is not None
+        self._writer.write(self._event(wall_time=time.time(), **values).SerializeToString())
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if self._writer is None:
             return
         try:
             for key, value in values.items():
-                self._writer.write_event(
-                    self._event(step=step, wall_time=time.time(), summary=self._scalar(key, value))
-                )
+                self._add(step=step, summary=self._scalar(key, value))
             self._writer.flush()
         except OSError as error:
             self._give_up(error)
@@ -125,7 +138,7 @@ class _Events:
 
 
 def read(path: Path, checked: bool = True) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file but for a torn last line; none if there is no file.
+    """Return the rows of a metrics file but for a torn last line; none if there is no file and no checkpoint knows one.
 
     Args:
         checked: false in the process that writes it, which has said already what is damaged, and leaves that out.
@@ -133,9 +146,7 @@ def read(path: Path, checked: bool = True) -> list[dict[str, Any]]:
     Raises:
         StorageError: another line is no row, or the newest checkpoint was saved beside other rows.
     """
-    if not path.exists():
-        return []
-    raw = path.read_bytes()
+    raw = path.read_bytes() if path.exists() else b""
     rows, bad = _rows(raw)
     if not checked:
         return rows
@@ -143,6 +154,8 @@ def read(path: Path, checked: bool = True) -> list[dict[str, Any]]:
         raise StorageError(f"{path}:{bad[0]}: damaged: not a row of metrics")
     for step in reversed(steps(path.parent / "checkpoints")):
         held = _held(path.parent / "checkpoints" / str(step))
+        if held and not path.exists():
+            raise StorageError(f"{path} is missing: checkpoint {step} was saved beside its rows")
         if held and held != fingerprint(raw[: held["bytes"]]):
             raise StorageError(f"{path}: damaged: its rows up to step {step} are not those that were written")
         if held:

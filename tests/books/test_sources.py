@@ -60,9 +60,9 @@ def test_a_folder_with_a_manifest(tmp_path):
 def test_a_folder_without_one(tmp_path):
     (tmp_path / "Sub dir").mkdir()
     (tmp_path / ".hidden").mkdir()
-    for name in ["b.txt", "a.txt", "a.epub", "Sub dir/C d.zip", "x.md", ".hidden/e.txt", "n\u00e9.html"]:
+    for name in ["b.txt", "a.txt", "a.epub", "Sub dir/C d.zip", "x.md", "LICENSE.md", ".hidden/e.txt", "n\u00e9.html"]:
         (tmp_path / name).write_text("x")
-    assert [w.id for w in sources.local(tmp_path)[0]] == ["sub_dir_c_d", "a_epub", "a_txt", "b", "n"]
+    assert [w.id for w in sources.local(tmp_path)[0]] == ["sub_dir_c_d", "a_epub", "a_txt", "b", "n", "x"]
     assert sources.local(tmp_path / "b.txt")[0][0].id == "b_txt"
     with pytest.raises(UserError, match="--tier=core"):
         sources.local(tmp_path, "core")

@@ -250,6 +250,7 @@ def test_the_command_shows_two_runs(micro, clean, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(clean, other)
     flags = ["--seeds=2", "--new_tokens=30", "--prompt=the n", "--targets=40", "--attention_windows=4", "--json"]
+    flags.append("--by_position=2")
     done = micro.run(
         "analyse", f"--workdir={clean}", f"--workdir={other}", f"--out={tmp_path / 'out'}", *flags, timeout=300
     )
@@ -270,7 +271,15 @@ def test_the_command_shows_two_runs(micro, clean, tmp_path):
     page = (tmp_path / "out" / "analysis.md").read_text()
     for name in ("losses.png", "distances-clean.png", "maps-other.png"):
         assert (tmp_path / "out" / name).stat().st_size > 5000 and name in page
-    for part in ["## clean", "## other", "held-out text", "Prompt 'the n', seed 1", "everywhere alike"]:
+    assert run["streams"]["length"] == 32 and len(run["streams"]["rows"]) == 4 * 3
+    for part in [
+        "## clean",
+        "Loss by position in long texts",
+        "## other",
+        "held-out text",
+        "Prompt 'the n', seed 1",
+        "everywhere alike",
+    ]:
         assert part in page
 
 
@@ -286,6 +295,7 @@ def test_runs_are_called_by_what_tells_their_folders_apart(tmp_path):
     [
         (["--workdir=a/x", "--workdir=b/../a/x"], "same name"),
         (["--workdir=x", "--seeds=0"], "--seeds=0 must be at least 1"),
+        (["--workdir=x", "--by_position=1"], "--by_position=1 is outside 2 .. 1024"),
         (["--workdir=nowhere"], "nowhere"),
     ],
 )

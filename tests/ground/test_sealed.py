@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from juliagpt_jax.ground import sealed
+from juliagpt_jax.ground import files, sealed
+from juliagpt_jax.ground.errors import StorageError
 
 VALUES = {"lr": 0.002, "name": "Größe ☃", "nested": {"b": [1, None, True], "a": "x"}, "text": "one\ntwo"}
 
@@ -50,3 +51,37 @@ def test_blanks_and_order_do_not_count_and_an_older_file_opens(tmp_path):
     assert sealed.read_json(path) == VALUES
     path.write_text(json.dumps([1, np.pi]))
     assert sealed.read_json(path) == [1, np.pi]
+
+
+def test_every_single_flipped_bit_of_rows_is_refused(tmp_path):
+    """The hash is a row's own: rows that are added, or an older version's, need no other file."""
+    path, rows = tmp_path / "v.jsonl", [{"arm": "a", "loss": 1.5}, {"arm": "b", "loss": None}]
+    assert sealed.read_rows(path) == []
+    sealed.write_rows(path, [rows[0], rows[1] | {"loss": math.nan}])
+    assert sealed.read_rows(path) == rows
+    raw = path.read_bytes()
+    for at in range(len(raw)):
+        for bit in (at % 8, (at + 3) % 8):
+            path.write_bytes(raw[:at] + bytes([raw[at] ^ (1 << bit)]) + raw[at + 1 :])
+            with pytest.raises(StorageError, match=r"v\.jsonl:[12]: (changed since|not a row).*take the line out"):
+                sealed.read_rows(path)
+    path.write_text(json.dumps(rows[0]) + "\n" + json.dumps(sealed.seal(rows[1])))
+    assert sealed.read_rows(path) == rows, "a row of an older version, and one without an end"
+
+
+def test_every_flipped_bit_of_an_archive_of_arrays_is_refused_or_without_effect(tmp_path):
+    """Whatever a flipped bit makes of it: a password, a petabyte, another method. No other exception than one."""
+    path, arrays = tmp_path / "v.npz", {"a": np.arange(3.0), "b": np.array("x")}
+    files.write_arrays(path, arrays)
+    raw, refused = path.read_bytes(), 0
+    shown = lambda arrays: {name: (array.dtype, array.tolist()) for name, array in arrays.items()}
+    for at in range(len(raw)):
+        for bit in (at % 8, (at + 3) % 8):
+            path.write_bytes(raw[:at] + bytes([raw[at] ^ (1 << bit)]) + raw[at + 1 :])
+            try:
+                assert shown(files.read_arrays(path)) == shown(arrays), (at, bit)
+            except ValueError:
+                refused += 1
+    assert refused > 0.5 * 2 * len(raw)
+    with pytest.raises(FileNotFoundError):
+        files.read_arrays(tmp_path / "none.npz")

@@ -33,13 +33,15 @@ EXPECTED = {
         time/L.kernel/modes
     """,
     "exact": """
-        L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/filter/bias_*
+        L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/A_log mixer/dt_bias mixer/filter/bias_*
         mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
+        mixer/sink_logit sink_token
         skip_* unet_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
         time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
+        time/mixer.beta/in_bias time/mixer.beta/out_bias time/mixer.decay/in_bias time/mixer.decay/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
         time/L/in_bias time/L/out_bias
         time/mixer.short.taps/out_bias
@@ -63,6 +65,8 @@ EXPECTED = {
         embedding positions
     """,
     "decay cast exact": """
+        mixer/beta mixer/decay time/mixer.beta/left time/mixer.beta/right time/mixer.decay/left
+        time/mixer.decay/right
         time/L/left time/L/right mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
         time/mixer.filter.weight_out/left time/mixer.filter.weight_out/right time/mixer.left/left
         time/mixer.left/right time/mixer.right/left time/mixer.right/right time/mixer.short.taps/left
@@ -75,6 +79,8 @@ EXPECTED = {
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
         time/N.scale/out time/mixer.filter.weight_*/in time/mixer.filter.weight_*/modes
         time/mixer.filter.weight_*/out time/mixer.filter.weight_out/in
+        time/mixer.beta/in time/mixer.beta/modes time/mixer.beta/out time/mixer.decay/in
+        time/mixer.decay/modes time/mixer.decay/out
         time/mixer.filter.weight_out/modes time/mixer.filter.weight_out/out time/mixer.left/in
         time/mixer.left/modes time/mixer.left/out time/mixer.right/in time/mixer.right/modes
         time/mixer.right/out time/mixer.short.taps/in time/mixer.short.taps/modes
@@ -90,7 +96,7 @@ TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no ta
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
 SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
-SWITCHES += ["model.head_gate=true", "model.unet=true", "model.init=xavier"]
+SWITCHES += ["model.sink=logit", "model.head_gate=true", "model.unet=true", "model.init=xavier"]
 STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
 SWITCHES += [f"model.value_embedding={STARTS}"]
 
@@ -98,7 +104,9 @@ SWITCHES += [f"model.value_embedding={STARTS}"]
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
     path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
-    path = re.sub(r"\b(mixer|channel)[/.](query|key|value|start|in|out|gate|up|down)(?=[/.])", "L", path)
+    linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
+    path = re.sub(rf"\b(mixer|channel)[/.]({linears})(?=[/.])", "L", path)
+    path = re.sub(r"\bmixer([/.])norm\b", "N", path)
     return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key|start)_norm\b", "N", path)
 
 
@@ -113,6 +121,8 @@ def models():
     for file in CONFIGS:
         settings = config_file.load(str(file))
         yield build_model(settings, 19), settings
+    settings = config_file.load(str(CONFIGS[0].parent / "micro.py"), ["model.sink=token"])
+    yield build_model(settings, 19), settings
     depths = [[f"model.depth={word}"] for word in DEPTHS if word != "ode"]
     depths += [["model.depth=ode", f"model.ode.time={word}"] for word in TIMES]
     for i, (linear, depth) in enumerate(itertools.product(LINEARS, depths)):

@@ -147,6 +147,16 @@ def test_other_architectures(tiny):
     assert serve(here, *requests).texts() == [generated(generator, request) for request in requests]
 
 
+def test_a_cache_that_evicts(generator):
+    """Rows that join at different times, one of a prompt that is too long, write what Generator writes."""
+    evicts = Generator(generator.model, generator.params, sinks=3, evict=True)
+    here = Engine(evicts, CharTokenizer(LETTERS), 2, 4, block=8)
+    requests = [Request(prompt(n), 2 * SLOTS, GREEDY, 0) for n in (3, 2 * SLOTS, 9)]
+    texts = serve(here, *requests).texts()
+    assert texts == [generated(evicts, request) for request in requests]
+    assert texts[0] != generated(generator, requests[0])
+
+
 def test_rows_have_rules_of_their_own():
     """Each row draws what `sampling.draw` draws with its rule, whatever the others' are."""
     rules = [

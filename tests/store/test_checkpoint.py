@@ -10,6 +10,7 @@ import shutil
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -347,18 +348,40 @@ def test_metrics_beyond_the_restored_step_and_a_torn_last_line_are_dropped(tmp_p
 
 
 def test_metrics_go_on_without_tensorboard(tmp_path, monkeypatch, capsys):
-    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.record_writer import RecordWriter
 
     log = metrics.Metrics(tmp_path, 0)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(EventsWriter, "write_event", full)
+    monkeypatch.setattr(RecordWriter, "write", full)
     for step in range(1, 40):
         log.write({"step": step, "loss": 1.0})
     log.close()
     assert len(metrics.read(log.path)) == 39 and capsys.readouterr().err.count("no more TensorBoard events") == 1
+
+
+def test_tensorboard_reads_files_in_the_order_that_they_were_begun(tmp_path, monkeypatch):
+    """By the time in their names: also where the clock was put back, or stands still."""
+    names = []
+    for now in (2_000_000_000, 5, 5, 2_000_000_000):
+        monkeypatch.setattr(metrics.time, "time", lambda now=now: float(now))
+        metrics.Metrics(tmp_path, 0).close()
+        names.append(next(p.name for p in tmp_path.glob("events.*") if p.name not in names))
+    assert names == sorted(names) and len(names) == 4
+    assert all(name.startswith("events.out.tfevents.200000000") for name in names)
+
+
+@pytest.mark.parametrize("module, shown", [("orbax.x.y", 0), ("asyncio.base_events", 0), ("somebody.else", 1)])
+def test_what_a_failed_save_leaves_behind_is_not_shown(module, shown):
+    try:
+        exec("raise RuntimeError('Event loop is closed')", {"__name__": module})
+    except RuntimeError as error:
+        left = SimpleNamespace(exc_value=error, exc_traceback=error.__traceback__)
+    calls = []
+    checkpoint._without_late_threads(left, calls.append)
+    assert len(calls) == shown
 
 
 def test_a_workdir_has_one_holder(tmp_path):

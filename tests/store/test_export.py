@@ -37,6 +37,7 @@ FORMS = {
         *("model.ffn_mult=4", "model.heads=2", "model.tie=false"),
     ),
 }
+GGUF = [("gguf", form) for form in ("llama", "llama, other numbers")]
 OURS = {  # forms that only our own file holds
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
@@ -64,9 +65,8 @@ def written(run: Run, kind: str, out: Path, precision: str = "f32", report=(), a
     return out
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["hf", "safetensors"])
-def test_there_and_back(form, kind, tiny, tmp_path):
+@pytest.mark.parametrize("kind, form", [*((k, f) for k in ("hf", "safetensors") for f in FORMS), *GGUF])
+def test_there_and_back(kind, form, tiny, tmp_path):
     run = random_run(tiny(*SHAPE, *FORMS[form]))
     given = export.read(written(run, kind, tmp_path / "out"))
     assert given.tokenizer.to_dict() == TOKENIZER.to_dict()
@@ -186,7 +186,7 @@ def test_gguf_has_no_form_for_gpt2_and_no_other_tokenizer(tiny, tmp_path):
     with pytest.raises(UserError, match="models of Llama's form"):
         written(random_run(tiny(*SHAPE, *FORMS["gpt2"])), "gguf", tmp_path / "m")
     run = random_run(tiny(*SHAPE))
-    object.__setattr__(run, "tokenizer", SimpleNamespace(vocab_size=5))
+    object.__setattr__(run, "tokenizer", SimpleNamespace(vocab_size=5, to_dict=dict))
     with pytest.raises(UserError, match="character tokenizer only"):
         written(run, "gguf", tmp_path / "m")
 
@@ -233,6 +233,14 @@ def test_model_card(tiny, tmp_path):
     assert f"| tokenizer | char, 33 tokens, SHA-256 {tokenizers.digest(TOKENIZER)} |" in whole
     assert "# name" in whole and "seed 42" in whole and "schoolroom" in whole and "1.222" not in whole
     assert "loss 1.2220" in text("b", report=report, averaged=True)
+    more = score | {"scored_tokens": 900, "bpb": 1.5, "word_perplexity": 88.888}
+    assert "bits per byte" not in whole and "in 900 tokens" not in whole
+    words = text("e", report=report | more | {"protocol": "900 tokens of it"})
+    for says in ("in 900 tokens", "1.5000 bits per byte; word perplexity 88.89", "- protocol: 900 tokens of it"):
+        assert says in words
+    assert (
+        "word" not in text("f", report=report | more | {"word_perplexity": None}).split("## Measured")[1].split("##")[0]
+    )
     earlier = text("c", report=report | {"step": 20})
     assert "1.111" not in earlier and "Loss 1.2500" in earlier
     assert "Nothing was measured" in text("d", averaged=True)
@@ -427,9 +435,9 @@ def test_a_tokenizer_of_another_model(copy):
         ({}, "has weights only"),
         ({"format": "pt"}, "has weights only"),
         ({"config": "{"}, "its metadata are damaged"),
-        ({"config": "[]"}, "config.data: missing"),
+        ({"config": "[]"}, "config.data.path: missing"),
         ({"config": "5"}, "its metadata are damaged"),
-        ({"config": "{}"}, "config.data: missing"),
+        ({"config": "{}"}, "config.data.path: missing"),
         ({"tokenizer": "{}"}, "its metadata are damaged"),
         ({"tokenizer": '{"type": "char", "characters": "ba"}'}, "a character vocabulary must be sorted"),
         ({"meta": "5"}, "its metadata are damaged"),

@@ -5,13 +5,18 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
+from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.store import export, offered
 from juliagpt_jax.store.tensors import read, save
 from juliagpt_jax.store.workdir import open_run
+from juliagpt_jax.training import start
 
 
 def flipped(path, seed, count=12):
@@ -31,10 +36,13 @@ def exported(clean, tmp_path_factory):
     export.pack(run, "int8", folder / "int8.safetensors", "", "f16")
     export.export(run, "safetensors", folder / "plain.safetensors", "f32", {})
     export.export(run, "hf", folder / "hf", "f32", {})
+    export.export(run, "gguf", folder / "model.gguf", "f32", {})
     return folder
 
 
-@pytest.mark.parametrize("name", ["int8.safetensors", "plain.safetensors", "hf/model.safetensors", "hf/config.json"])
+@pytest.mark.parametrize(
+    "name", ["int8.safetensors", "plain.safetensors", "hf/model.safetensors", "hf/config.json", "model.gguf"]
+)
 def test_a_flipped_bit_of_an_export_is_refused(exported, name, tmp_path):
     shutil.copytree(exported, tmp_path / "e")
     source = tmp_path / "e" / name.split("/")[0]
@@ -84,23 +92,35 @@ import sys
 from pathlib import Path
 from juliagpt_jax.store import export
 from juliagpt_jax.store.workdir import open_run
-run, out = open_run(Path(sys.argv[1])), Path(sys.argv[2])
+run, ternary, out = open_run(Path(sys.argv[1])), open_run(Path(sys.argv[2])), Path(sys.argv[3])
 out.mkdir()
 export.pack(run, "int8", out / "int8.safetensors", "", "f16")
+for packing in ("2bit", "base3"):
+    export.pack(ternary, "ternary", out / f"{packing}.safetensors", packing, "f16")
 for kind, name in [("safetensors", "plain.safetensors"), ("hf", "hf"), ("gguf", "model.gguf")]:
     export.export(run, kind, out / name, "f32", {})
 """
 
 
-def test_two_exports_of_the_same_weights_are_the_same_bytes(clean, tmp_path):
+def random_workdir(folder, settings):
+    """A workdir with random weights."""
+    tokenizer = CharTokenizer.train("abc\n")
+    model, rng = build_model(settings, tokenizer.vocab_size), np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 2), int))["params"])
+    params = {path: rng.normal(0, 0.1, leaf.shape) for path, leaf in flatten_dict(shapes, sep="/").items()}
+    start.begin(folder, settings, {p: a.astype(np.float32) for p, a in params.items()}, tokenizer, {}, "random weights")
+    return folder
+
+
+def test_two_exports_of_the_same_weights_are_the_same_bytes(clean, tiny, tmp_path):
     pytest.importorskip("gguf")
-    sums = []
+    sums, ternary = [], random_workdir(tmp_path / "ternary", tiny("model.linear=ternary"))
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", EXPORT, clean, tmp_path / name], check=True, timeout=300)
+        subprocess.run([sys.executable, "-c", EXPORT, clean, ternary, tmp_path / name], check=True, timeout=300)
         files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         hashed = {str(p.relative_to(tmp_path / name)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
         sums.append(hashed)
-    assert sums[0] == sums[1] and len(sums[0]) >= 8
+    assert sums[0] == sums[1] and len(sums[0]) >= 10
 
 
 def test_offered_hashes_are_held(exported, tmp_path):

@@ -98,6 +98,15 @@ def test_damaged_metrics_are_kept_aside_and_named(workdir, old, new, says, capsy
     assert path.read_text().count("\n") == lines - ("no row" in says), "the rows behind the bad one stay"
 
 
+def test_metrics_that_are_gone_are_missed(workdir, capsys):
+    path = workdir / "metrics.jsonl"
+    path.unlink()
+    with pytest.raises(StorageError, match=r"metrics\.jsonl is missing: checkpoint \d+ was saved beside its rows"):
+        metrics.read(path)
+    assert "metrics.jsonl is missing: the rows up to step" in resumed(workdir, capsys)
+    assert not path.with_name("metrics.jsonl.damaged").exists()
+
+
 def test_best_trusts_no_meta_that_its_manifest_does_not_know(workdir):
     folder = workdir / "checkpoints"
     best, others = os.readlink(folder / "best"), manifest.steps(folder)

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax import parity as command
 from juliagpt_jax.data import corpus as corpora
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.study import parity, parity_page
@@ -157,7 +159,7 @@ def test_the_command_writes_a_page_and_goes_on(micro, tmp_path):
     assert done.returncode == 0, done.err
     assert "6 runs of 6 steps to do" in done.out
     values = json.loads(done.out.splitlines()[-1])
-    assert values == json.loads((tmp_path / "parity.json").read_text())
+    assert values == sealed.read_json(tmp_path / "parity.json")
     assert set(values) >= {"same", "trained", "speed", "versions", "machine"}
     assert len(values["speed"]["eager"]["ratios"]) == 1 and values["speed"]["eager"]["jax"][0] > 0
     rows = parity.Results(tmp_path / "runs.jsonl", values["recipe"])
@@ -197,9 +199,21 @@ def test_results_keep_what_is_done(tmp_path):
     assert again.rows == results.rows and len(again.missing(2)) == 2 * len(parity.ARMS) - 1
     assert ("jax", 2) not in again.missing(2)
     assert parity.Results(file, "another text, or another version").rows == []
-    file.write_text('{"arm": "jax"')
-    with pytest.raises(StorageError, match=r"runs\.jsonl"):
-        parity.Results(file, "this")
+    whole = file.read_text()
+    for damaged in ('{"arm": "jax"', whole.replace("1.5", "1.6"), whole + '{"arm": "jax"}\n'):
+        file.write_text(damaged)
+        with pytest.raises(StorageError, match=r"runs\.jsonl"):
+            parity.Results(file, "this")
+
+
+def test_what_was_measured_is_held_to_its_hash(tmp_path):
+    path = tmp_path / "parity.json"
+    sealed.write_json(path, {"recipe": "this", "speed": {"eager": {"jax": [1.5]}}, "machine": "one"})
+    assert command._read(path, "this") == {"speed": {"eager": {"jax": [1.5]}}}
+    assert command._read(path, "another") == {}
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    with pytest.raises(StorageError, match=r"parity\.json: damaged \(changed since it was written\); remove it"):
+        command._read(path, "this")
 
 
 def losses(*gaps):

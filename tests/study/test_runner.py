@@ -270,6 +270,27 @@ def test_a_budget_in_seconds_is_measured_once_for_each_arm(study):
         study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
 
 
+def test_a_changed_pace_or_row_is_refused(study):
+    """One digit: another number of steps, or another loss, would stand in the table."""
+    study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+    pace_file, rows = study.out / "pace.json", study.out / "results.jsonl"
+    sound = rows.read_text()
+    assert sound.count('"loss": ') >= 2
+    rows.write_text(sound.replace('"loss": ', '"loss": 1', 1))
+    with pytest.raises(StorageError, match=r"results\.jsonl:1: changed since it was written; .*runs again"):
+        study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+    rows.write_text(sound)
+    whole = pace_file.read_text()
+    pace_file.write_text(whole.replace('"step_s": ', '"step_s": 1', 1))
+    with pytest.raises(StorageError, match=r"pace\.json: damaged \(changed since it was written\); remove it"):
+        study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+    older = json.loads(whole)["arms"]
+    pace_file.write_text(json.dumps(older))
+    study.started()
+    study("'a': Arm({'train.lr': 0.2})", more=SECONDS)
+    assert not study.started(), "what version 0.1 measured stays known"
+
+
 def test_suites_that_are_none(tmp_path):
     (tmp_path / "s.py").write_text("get_suite = lambda scale: scale")
     for path, says in [("none.py", "does not exist"), ("s.py", "gives str, not a Suite")]:

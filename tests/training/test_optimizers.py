@@ -177,6 +177,10 @@ TO_MATRIX_RULES = """
     block_*/mixer/query/left block_*/mixer/key/left block_*/mixer/value/left block_*/mixer/out/left
     block_*/mixer/query/right block_*/mixer/key/right block_*/mixer/value/right block_*/mixer/out/right
     block_*/mixer/in/left block_*/channel/gate/left block_*/channel/up/left block_*/channel/down/left
+    block_*/mixer/decay_down/kernel block_*/mixer/decay_up/kernel block_*/mixer/gate_down/kernel
+    block_*/mixer/gate_up/kernel block_*/mixer/decay_down/left block_*/mixer/decay_up/left
+    block_*/mixer/gate_down/left block_*/mixer/gate_up/left block_*/mixer/decay_down/right
+    block_*/mixer/decay_up/right block_*/mixer/gate_down/right block_*/mixer/gate_up/right
     block_*/mixer/in/right block_*/channel/gate/right block_*/channel/up/right block_*/channel/down/right
     block_*/mixer/start/kernel block_*/mixer/start/left block_*/mixer/start/right
 """.split()
@@ -187,6 +191,8 @@ TO_ADAMW = """
     block_*/mixer/skip block_*/mixer/short/taps block_*/mixer/short/bias
     block_*/mixer/filter/weight_* block_*/mixer/filter/bias_* block_*/mixer/filter/weight_out
     block_*/mixer/filter/frequency
+    block_*/mixer/beta block_*/mixer/decay block_*/mixer/A_log block_*/mixer/dt_bias block_*/mixer/norm/scale
+    block_*/time/mixer.norm.scale
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
     block_*/time/mixer.start_norm.scale
 """.split()
@@ -199,7 +205,7 @@ OF_TIME = ("left", "right", "modes")
 OF_GENERATORS = ("in", "in_bias", "out", "out_bias")
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
-ALL_PARTS += [f"model.layers={math.lcm(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
+ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
 STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
 ALL_PARTS += ["model.head_gate=true", "model.unet=true", f"model.value_embedding={STARTS}"]
 

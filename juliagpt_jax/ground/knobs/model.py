@@ -37,6 +37,21 @@ class Monarch:
 
 
 @dataclasses.dataclass(frozen=True)
+class KDA:
+    """Kimi Delta Attention and Gated DeltaNet."""
+
+    heads: int = limits.at_least(0, since="0.2", before=0)
+    value_heads: int = limits.at_least(0, since="0.2", before=0)
+    head_width: int = limits.at_least(0, since="0.2", before=0)
+    value_width: int = limits.at_least(0, since="0.2", before=0)
+    conv_width: int = limits.at_least(1, since="0.2", before=4)
+    gate_rank: int = limits.at_least(0, since="0.2", before=0)
+    bound: float = limits.at_least(0, since="0.2", before=0.0)
+    negative: bool = limits.knob(since="0.2", before=False)
+    delta: bool = limits.knob(since="0.2", before=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model by its parts."""
 
@@ -53,7 +68,7 @@ class Model:
     norm: str = limits.text()
     norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
     bias: bool = limits.knob()
-    positions: str = limits.one_of("rotary", "learned")
+    positions: str = limits.one_of("rotary", "learned", "none")
     rope_base: float = limits.knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = limits.knob()
     init: str = limits.text(since="0.2", before="normal")
@@ -67,11 +82,14 @@ class Model:
     mask: str = limits.text(since="0.2", before="causal")
     window: int = limits.at_least(1, since="0.2", before=128)
     sink_tokens: int = limits.at_least(0, since="0.2", before=4)
+    sink: str = limits.one_of("none", "logit", "token", since="0.2", before="none")
     channel: str = limits.text()
     depth: str = limits.text()
     linear: str = limits.text()
+    scan_layers: bool = limits.knob(since="0.2", before=False)
     ode: ODE = limits.group()
     monarch: Monarch = limits.group()
+    kda: KDA = limits.group()
 
     @property
     def has_ode(self) -> bool:
