@@ -46,6 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.context = 256  # tokens the model sees: a window in training, the cache in generation
     model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
     model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
+    model.dropout_on = "all"  # of these; branches: of what a block adds to the residual stream alone
     model.tie = True  # the head is the transposed embedding
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
@@ -53,8 +54,12 @@ def get_config() -> ml_collections.ConfigDict:
     model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector each, as in GPT-2; or none
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
+    model.init = "normal"  # a name of models/layers.py: how matrices begin; xavier: uniform, by both of their sides
     model.zero_init = False  # the last projection of every branch starts at 0, so a new block changes nothing
     model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
+    model.unet = False  # layer i's output flows into layer L-1-i, times a learned number that begins at 1
+    model.value_embedding = "none"  # repeated over the layers; x0: attention's values get a projection of the embedding
+    model.head_gate = False  # attention multiplies what each head found by 2 sigmoid(w x), which begins at 1
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
@@ -106,22 +111,25 @@ def get_config() -> ml_collections.ConfigDict:
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
     train.min_lr = 6e-5  # where the schedule ends, unless it is constant
-    train.schedule = "cosine"  # of the learning rate, a name of training/schedules.py: also linear, trapezoid, constant
+    train.schedule = "cosine"  # of the learning rate, a name of training/schedules.py: linear, trapezoid, cycles, ...
     train.warmup = 100  # steps in which it rises
     train.warmup_tokens = 0  # the same in tokens, so that another batch size warms up on as much text; 0: warmup
     train.decay_share = 0.5  # of the steps: where the trapezoid comes down; published speed runs use 0.4 to 0.65
     train.beta1 = 0.9  # decay of the mean of the gradient
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
-    train.weight_decay_schedule = "learning_rate"  # goes up and down with it; also constant, linear (on top, to zero)
+    train.weight_decay_schedule = "learning_rate"  # goes up and down with it; on top linear, valley; or constant
+    train.decay_tau = 0.0  # 1 / (lr * decay), over so many epochs the weights average; 0: as weight_decay says
+    train.decay_tau_embed = 0.0  # the same of embedding and head; 0: as decay_tau
     train.cautious = False  # decay only the numbers that the step itself draws towards zero
     train.clip = 1.0  # global gradient norm
     train.ternary_from = 0.0  # share of the steps before model.linear=ternary rounds; until then it computes as subln
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
     train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
+    train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
-    train.objective = "next_token"  # what a step minimises, a name of objectives/build.py: also doremi
+    train.objective = "next_token"  # what a step minimises, a name of objectives/build.py: also doremi, distil
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -133,6 +141,12 @@ def get_config() -> ml_collections.ConfigDict:
     train.keep = 3  # newest checkpoints kept, beside the best
     train.sample_every = 500  # steps between samples on the terminal; 0: none
     train.sample_tokens = 200  # tokens of such a sample
+    train.wandb = ""  # project of Weights & Biases that gets the metrics as well; offline by WANDB_MODE=offline
+
+    train.cycles = cycles = ml_collections.ConfigDict()
+    cycles.count = 4  # cosine cycles that end a run of schedule=cycles; the weights at their ends are averaged
+    cycles.share = 0.2  # of the steps, for all of them: before, the rate falls by a cosine to where a cycle begins
+    cycles.peak = 1.0  # that is, in train.lr; each cycle ends at min_lr
 
     train.muon = muon = ml_collections.ConfigDict()
     muon.momentum = 0.95  # decay of Muon's mean of the gradient; the authors'
@@ -159,6 +173,12 @@ def get_config() -> ml_collections.ConfigDict:
     doremi.reference = "none"  # workdir of the run whose losses doremi measures by; the command doremi sets it
     doremi.eta = 1.0  # step size of the weights of domains; the paper's
     doremi.smoothing = 1e-4  # uniform share of these weights; the paper's
+
+    train.distil = distil = ml_collections.ConfigDict()
+    distil.teacher = "none"  # workdir of a run that distil imitates; several with commas: the mean of their predictions
+    distil.averaged = False  # with the averaged weights of the teachers
+    distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
+    distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

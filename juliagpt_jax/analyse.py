@@ -21,7 +21,7 @@ def parser() -> command.Parser:
     flags.add_argument("--workdir", required=True, action="append", metavar="DIR", help="may be given several times")
     flags.add_argument("--out", required=True, metavar="DIR", help="folder for analysis.md, analysis.json and plots")
     flags.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-    flags.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
+    flags.add_argument("--averaged", action="store_true", help="use the averaged weights, if training kept an average")
     flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times; default: four")
     flags.add_argument("--seeds", type=int, default=4, metavar="N", help="samples of each prompt, all shown")
     flags.add_argument("--new_tokens", type=int, default=200, metavar="N", help="length of each sample")

@@ -1,6 +1,6 @@
 """Measure a trained model.
 
-python -m juliagpt_jax.evaluate --workdir=runs/tiny [--data=DIR|FILE] [--json]
+python -m juliagpt_jax.evaluate --workdir=runs/tiny [--data=DIR|FILE] [--ensemble=runs/a,runs/b] [--json]
 """
 
 import argparse
@@ -23,6 +23,9 @@ def parser() -> command.Parser:
     )
     flags.add_argument(
         "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
+    )
+    flags.add_argument(
+        "--ensemble", metavar="DIR,DIR,...", help="more runs: what they predict together with --workdir's, on average"
     )
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
@@ -47,6 +50,8 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    others = options.ensemble.split(",") if options.ensemble else []
+    others = [find(Path(name), options.checkpoint, options.averaged, ode) for name in others]
     settings = found.config
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
@@ -58,7 +63,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import folding, selection
-    from juliagpt_jax.evaluation import cost, protocol, reading, report, yardsticks
+    from juliagpt_jax.evaluation import cost, ensemble, protocol, reading, report, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models.parameters import count
@@ -127,6 +132,10 @@ def main(options: argparse.Namespace) -> None:
     }
     values |= {"counted": counted, "words": reading.read(score.bpc, entropy, counted, unit)}
     print(report.describe(values, entropy))
+    if others:
+        members = [opened, *(open_model(other, options.precision) for other in others)]
+        values["ensemble"] = ensemble.measure(members, tokens, score, tokenizer.lead)
+        print(f"\n{ensemble.describe(values['ensemble'])}")
     if options.json:
         command.print_json(values)
 

@@ -51,6 +51,7 @@ def test_a_run_leaves_what_the_readme_says(clean):
             "DONE",
             "checkpoints",
             "config.json",
+            "config.yaml",
             "metrics.jsonl",
             "plots",
             "report.json",
@@ -141,13 +142,17 @@ def test_best_is_the_lowest_validation_loss_and_only_the_newest_stay(micro, tmp_
 
 def test_a_finished_run_prints_its_report_and_trains_nothing(micro, clean, workdir):
     before = {
-        p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
+        p: p.stat().st_mtime_ns
+        for p in workdir.rglob("*")
+        if p.is_file() and p.name not in (".lock", "config.json", "config.yaml")
     }
     again = succeeds(micro.train(workdir, "--json"))
     assert "is done; its report" in again.out and "step 10" not in again.out
     assert last_json(again) == sealed.read_json(clean / "report.json")
     assert before == {
-        p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file() and p.name not in (".lock", "config.json")
+        p: p.stat().st_mtime_ns
+        for p in workdir.rglob("*")
+        if p.is_file() and p.name not in (".lock", "config.json", "config.yaml")
     }
 
 

@@ -16,6 +16,7 @@ from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_filter, parse_keep, parse_weights
 from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan, cut
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import read_arrays
@@ -36,6 +37,7 @@ class Selection:
         sizes, weights: tokens and share of each.
         fingerprint: SHA-256 of what decides the batches beside the config: the corpus, scores and weights read.
         notes: for the reader of the numbers.
+        tokenizer: that of the tokens.
     """
 
     tokens: np.ndarray
@@ -46,6 +48,7 @@ class Selection:
     weights: tuple[float, ...]
     fingerprint: str
     notes: tuple[str, ...]
+    tokenizer: Tokenizer
 
 
 def check(data: config.Data) -> None:
@@ -104,7 +107,7 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
         mask = np.zeros(len(chunks), bool)
         mask[ids] = True
         tokens = corpus.train if len(ids) == len(chunks) else corpus.train[np.repeat(mask, chunks.lengths)]
-        return Selection(tokens, kept, ids, (), (), (), _digest(*read), tuple(notes))
+        return Selection(tokens, kept, ids, (), (), (), _digest(*read), tuple(notes), corpus.tokenizer)
     groups = split_by(kept, data.weights_by, "config.data.weights_by")
     for name in weights:
         if name not in groups:
@@ -128,7 +131,7 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     notes.append("shares drawn: " + ", ".join(f"{n} {s:.3f}" for n, s in zip(groups, shares, strict=True)))
     return Selection(
         np.concatenate(pieces), kept.take(order), ids[order], tuple(groups), tuple(sizes), shares, _digest(*read),
-        tuple(notes),
+        tuple(notes), corpus.tokenizer,
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def extent(settings: config.Config, val_tokens: int) -> Extent:
     """
     train, context = settings.train, settings.model.context
     whole = scoring.window_count(val_tokens, context, context // 2)
-    kinds = 2 if train.ema or train.tail else 1  # the averaged weights are scored as well
+    kinds = 2 if train.averages else 1  # the averaged weights are scored as well
     work = whole * context * kinds * SCORED_TOKEN + GENERATED_TOKENS * WRITTEN_TOKEN
     allowed = train.report_share * train.steps * train.batch_size * context
     part = min(1.0, allowed / work) if train.report_share else 1.0

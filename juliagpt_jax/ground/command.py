@@ -32,7 +32,9 @@ class Parser(argparse.ArgumentParser):
         """Add what says which weights of which run a command reads: the arguments of `store.workdir.find`."""
         self.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
         self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
-        self.add_argument("--averaged", action="store_true", help="use the averaged weights (train.ema or .tail)")
+        self.add_argument(
+            "--averaged", action="store_true", help="use the averaged weights, if training kept an average"
+        )
 
     def add_precision_flag(self) -> None:
         """Add --precision, a word of models/precision.py."""

@@ -19,6 +19,7 @@ from juliagpt_jax.ground.knobs.names import MOVED, modern
 from juliagpt_jax.ground.knobs.train import Train as Train
 from juliagpt_jax.ground.knobs.whole import Config as Config
 from juliagpt_jax.ground.knobs.whole import Mesh as Mesh
+from juliagpt_jax.ground.knobs.whole import cycle_bounds as cycle_bounds
 from juliagpt_jax.ground.knobs.whole import decay_steps as decay_steps
 from juliagpt_jax.ground.words import near
 
@@ -101,13 +102,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[s
 
 
 def of_dict(values: Any) -> Config:
-    """Build a config that this or an older version saved as a dict.
+    """Build a config that this or an older version saved as a dict; the commit of the source, which a workdir's
+    config.json names beside it, is no part of it.
 
     Raises:
         UserError: as `build`.
         AttributeError, TypeError, ValueError: what is given is no dict of dicts.
     """
-    return build(modern(values))
+    return build(modern({key: value for key, value in values.items() if key != "commit"}))
 
 
 def read(path: Path) -> Config:

@@ -1,9 +1,10 @@
 """Rules that hold between two knobs."""
 
+import itertools
 from collections.abc import Iterator
 
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.knobs.whole import Config, decay_steps
+from juliagpt_jax.ground.knobs.whole import Config, cycle_bounds, decay_steps
 
 
 def check(config: Config) -> None:
@@ -55,6 +56,11 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         not (m.ode.rtol and m.ode.adjoint == "reversible"),
         "model.ode.rtol",
         "the reversible adjoint needs equal steps (ode.rtol=0)",
+    )
+    yield (
+        not (m.scan_layers and m.unet),
+        "model.scan_layers",
+        "the skips of model.unet read what other layers gave, and a loop over layers keeps none of it",
     )
     yield (
         m.monarch.filter_fast <= m.monarch.filter_slow,
@@ -111,12 +117,33 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         f"{t.decay_share:g} of {t.steps} steps and a warm-up of {config.warmup_steps} are more than all",
     )
     yield (
-        not (t.ema and t.tail),
-        "train.tail",
-        "the weights are averaged in one way: ema=0 or tail=0",
+        sum(map(bool, (t.ema, t.ema_half_life, t.tail))) < 2,
+        "train.tail" if t.tail else "train.ema_half_life",
+        "the weights are averaged in one way: all but one of ema, ema_half_life and tail are 0",
+    )
+    yield (
+        t.schedule != "cycles" or _cycles_fit(config),
+        "train.cycles",
+        f"{t.cycles.count} cycles in {t.cycles.share:g} of {t.steps} steps, after a warm-up of {config.warmup_steps}, "
+        "leave a cycle without a step",
+    )
+    yield (
+        t.schedule != "cycles" or t.min_lr <= t.cycles.peak * t.lr,
+        "train.cycles.peak",
+        f"a cycle begins at {t.cycles.peak * t.lr:g}, below train.min_lr={t.min_lr}",
+    )
+    yield (
+        bool(t.decay_tau) or not t.decay_tau_embed,
+        "train.decay_tau_embed",
+        "the decay of embedding and head is given in epochs where that of matrices is: with train.decay_tau",
     )
     yield (
         not (t.ternary_from and m.linear != "ternary"),
         "train.ternary_from",
         f"says when model.linear=ternary begins, and model.linear={m.linear}",
     )
+
+
+def _cycles_fit(config: Config) -> bool:
+    bounds = cycle_bounds(config.train)
+    return bounds[0] >= config.warmup_steps and all(a < b for a, b in itertools.pairwise(bounds))

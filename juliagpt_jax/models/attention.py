@@ -15,7 +15,8 @@ from juliagpt_jax.models.softmax import averages, products, weigh
 
 
 class Attention(nn.Module):
-    """Multi-head attention under a mask; `qk_norm`, the kind of positions and a learnt sink as options.
+    """Multi-head attention under a mask; `qk_norm`, the kind of positions, value embeddings, gates and a learnt sink as
+    options.
 
     With `model.sink` = "logit" a learnt logit of each head joins its softmax, and the probability that it takes is
     given to no value (as in gpt-oss, OpenAI 2025, arXiv 2508.10925): a head can look at nothing. It begins at 0.
@@ -27,16 +28,24 @@ class Attention(nn.Module):
     mask: str = "causal"
     rewindable: ClassVar[bool] = True
     masks: ClassVar[tuple[str, ...]] = tuple(MASKS)
+    takes_start: ClassVar[bool] = True
     sinks: ClassVar[tuple[str, ...]] = ("logit", "token")
     evicts: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:
-        """x (B, T, D), positions (B or 1, T) -> (B, T, D) and the continued cache."""
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, cache: Any = None, start: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
+        """x (B, T, D), positions (B or 1, T) -> (B, T, D) and the continued cache. `start` (B, T, D) is what the first
+        layer was given; its projection, 0 at first, is added to the values (Value Residual Learning: Zhou et al. 2024,
+        arXiv 2410.17897, section 3, with a projection in place of the first layer's values)."""
         D, H, K = x.shape[-1], self.model.heads, self.model.kv_heads or self.model.heads
         q = split_heads(self.linear(D, name="query")(x), H)
         k = split_heads(self.linear(K * D // H, name="key")(x), K)
         v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        if start is not None:
+            start = RMSNorm(self.model.norm_eps, name="start_norm")(start)
+            v = v + split_heads(self.linear(K * D // H, gain=0.0, name="start")(start), K)
         eps = self.model.norm_eps
         if self.model.qk_norm:  # (Henry et al. 2020, arXiv 2010.04245; with RMSNorm and its scale as in Qwen3)
             q, k = RMSNorm(eps, name="query_norm")(q), RMSNorm(eps, name="key_norm")(k)
@@ -44,9 +53,18 @@ class Attention(nn.Module):
             self.param("sink_logit", nn.initializers.zeros, (H,))
         if self.model.positions == "rotary" and not evicting.is_of(cache):
             q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
-        drop = nn.Dropout(self.model.dropout, deterministic=not self.has_rng("dropout"))
+        drop = nn.Dropout(self.model.inner_dropout, deterministic=not self.has_rng("dropout"))
         y, cache = self.attend(q, k, v, positions, cache, drop)
+        if self.model.head_gate:
+            y = self._gated(y, x)
         return self.linear(D, gain=self.gain, name="out")(y), cache
+
+    def _gated(self, y: jax.Array, x: jax.Array) -> jax.Array:
+        """Return y (B, T, H * C), each head times 2 sigmoid(w x): 1 at first (Qiu et al. 2025, arXiv 2505.06708,
+        section 2.2, by head after the attention; theirs has no 2)."""
+        weight = self.param("gate", nn.initializers.zeros, (x.shape[-1], self.model.heads)).astype(x.dtype)
+        gate = 2 * jax.nn.sigmoid(x.reshape(-1, x.shape[-1]) @ weight)
+        return (y.reshape(*gate.shape, -1) * gate[..., None]).reshape(y.shape)
 
     def attend(
         self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, cache: Any, drop: Callable[[Any], Any]
@@ -109,3 +127,7 @@ class Attention(nn.Module):
         """Return the cost of scores and weighted values over all of the context, counted in full under every mask, as
         it is computed."""
         return 4.0 * model.width * model.context
+
+
+# `model.value_embedding`: the layer's values get a projection of what the first layer was given, or not.
+VALUE_EMBEDDINGS = {"none": False, "x0": True}

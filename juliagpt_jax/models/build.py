@@ -6,11 +6,12 @@ from typing import Any
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import fields, ode
+from juliagpt_jax.models.attention import VALUE_EMBEDDINGS
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.interface import Model
-from juliagpt_jax.models.layers import LINEARS, NORMS
+from juliagpt_jax.models.layers import INITS, LINEARS, NORMS
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 
@@ -58,6 +59,8 @@ WORDS = {
     "model.channel": CHANNELS,
     "model.depth": DEPTHS,
     "model.linear": LINEARS,
+    "model.init": INITS,
+    "model.value_embedding": VALUE_EMBEDDINGS,
     "model.norm": NORMS,
     "model.ode.solver": ode.SOLVERS,
     "model.ode.time": fields.TIMES,

@@ -5,6 +5,7 @@ the meaning of positions and the cache.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
-from juliagpt_jax.models.layers import NORMS, linears
+from juliagpt_jax.models.layers import INITS, NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -34,11 +35,15 @@ class Block(nn.Module):
     residual: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any, dict[str, Any]]:
-        """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say."""
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, cache: Any = None, start: jax.Array | None = None
+    ) -> tuple[jax.Array, Any, dict[str, Any]]:
+        """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say.
+        `start` (B, T, D), what the first layer was given, is for a mixer that asks for it."""
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         real = positions < self._end(x, cache)
-        y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache)
+        more = {} if start is None else {"start": start}
+        y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache, **more)
         y = drop(y)
         x = x + y
         z, aux = self.channel(self.norm(name="channel_norm")(x), real)
@@ -86,22 +91,26 @@ class Decoder(nn.Module):
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.config.width, DTYPES[self.precision]
-        embedding = self.param("embedding", nn.initializers.normal(width**-0.5), (self.vocab, width))
+        embedding = self.param("embedding", INITS[self.config.init](width, self.vocab, 1.0), (self.vocab, width))
         x = embedding[tokens].astype(dtype)
         if self.config.sink == "token":
             sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
             x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)
         if self.config.positions == "learned":
             x = x + self._learned(positions).astype(dtype)
-        x = start = nn.Dropout(self.config.dropout, deterministic=not self.has_rng("dropout"))(x)
+        x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
         kinds = layers(self.config, self.schedule, self.energy)
-        given, run, at = [], [], 0
-        for i, (block, layer) in enumerate(zip(self.blocks(), kinds, strict=True)):
+        given, run, at, outputs = [], [], 0, []
+        parts = zip(self.blocks(), kinds, mixers.starts(self.config), strict=True)
+        for i, (block, layer, starts) in enumerate(parts):
             own: dict[str, Any] = {}
+            if self.config.unet and i > self.config.layers - 1 - i:
+                own["unet"] = self.param(f"unet_{i}", nn.initializers.ones, (1,))
             if self.config.x0_skip:
                 own["skip"] = self.param(f"skip_{i}", lambda _: jnp.array([1.0, 0.0]))
-            init = lambda key, b=block, k=layer, x=x: k.init(key, b.init(key, x, positions)["params"])
+            fed = start if starts else None
+            init = lambda key, b=block, k=layer, x=x, s=fed: k.init(key, b.init(key, x, positions, None, s)["params"])
             # Not `param` for what is there: it would compare shapes leaf by leaf, which the block's own modules do, and
             # refuse what capture.py lays beside their weights.
             name = f"block_{i}"
@@ -112,7 +121,7 @@ class Decoder(nn.Module):
                 own["caches"] = tuple(cache[at : at + layer.evaluations])
                 at += layer.evaluations
             given.append(own)
-            run.append(functools.partial(self._layer, block, layer, start, positions))
+            run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
         x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else 0)
         continued = [part for parts, _ in gives for part in parts]
         said: dict[str, Any] = {}
@@ -124,7 +133,7 @@ class Decoder(nn.Module):
         head = (
             embedding.T
             if self.config.tie
-            else self.param("head", nn.initializers.normal(width**-0.5), (width, self.vocab))
+            else self.param("head", INITS[self.config.init](width, self.vocab, 1.0), (width, self.vocab))
         )
         logits = self.product(x, head.astype(dtype), "head")
         if self.config.softcap:  # (Gemma 2, arXiv 2408.00118, section 2)
@@ -133,15 +142,30 @@ class Decoder(nn.Module):
 
     @nn.nowrap
     def _layer(
-        self, block: Block, layer: Stack, start: jax.Array, positions: jax.Array, x: jax.Array, own: dict[str, Any]
+        self,
+        block: Block,
+        layer: Stack,
+        start: jax.Array,
+        starts: bool,
+        positions: jax.Array,
+        outputs: list[jax.Array],
+        x: jax.Array,
+        own: dict[str, Any],
     ) -> tuple[jax.Array, tuple[Sequence[Any], dict[str, Any]]]:
-        """x behind a layer, its continued caches, and what it has to say."""
+        """x behind a layer, its continued caches, and what it has to say. `outputs` are those of the layers before it,
+        where a U-Net's skips want them (arXiv 1505.04597; on layers as in U-ViT, arXiv 2209.12152)."""
+        if "unet" in own:
+            (weight,) = own["unet"].astype(x.dtype)
+            x = x + weight * outputs[self.config.layers - 1 - len(outputs)]
         if "skip" in own:
             kept, fed = own["skip"].astype(x.dtype)
             x = kept * x + fed * start
-        run: Any = lambda p, x, positions, cache, keys: block.apply({"params": p}, x, positions, cache, rngs=keys)
+        run: Any = lambda p, x, at, cache, keys, start: block.apply({"params": p}, x, at, cache, start, rngs=keys)
         run = jax.checkpoint(run) if self.remat else run
-        x, caches, aux = layer.run(run, own["params"], x, positions, own.get("caches"), own["keys"])
+        given = own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None
+        x, caches, aux = layer.run(run, *given)
+        if self.config.unet:
+            outputs.append(x)
         return x, (caches, aux)
 
     @nn.nowrap
@@ -183,7 +207,7 @@ class Decoder(nn.Module):
         context, width = self.config.context + (self.config.sink == "token"), self.config.width
         if positions.shape[1] > context:
             raise ValueError(f"{positions.shape[1]} tokens, but there are vectors for {context} positions")
-        table = self.param("positions", nn.initializers.normal(0.5 * width**-0.5), (context, width))
+        table = self.param("positions", INITS[self.config.init](width, context, 0.5), (context, width))
         return jnp.take(table, positions, axis=0, mode="clip")
 
     @nn.nowrap
@@ -219,10 +243,13 @@ class Decoder(nn.Module):
             UserError: what a part says.
         """
         mixers.check_sink(self.config)
-        different = math.lcm(len(self.config.mixer.split()), len(self.config.channel.split()))
+        words = self.config.mixer, self.config.channel, self.config.value_embedding
+        different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
-        for block in self.blocks()[:different]:  # only shapes: no device is started for a bad config
-            made = jax.eval_shape(block.init, key, x, jax.ShapeDtypeStruct((1, 2), jnp.int32))
+        parts = zip(self.blocks(), mixers.starts(self.config), strict=True)
+        for block, starts in itertools.islice(parts, different):  # only shapes: no device is started for a bad config
+            at = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+            made = jax.eval_shape(block.init, key, x, at, None, x if starts else None)
             for path in paths(made["params"]):
                 roles.of(path)
 

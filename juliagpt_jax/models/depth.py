@@ -4,9 +4,10 @@
 layer is an ODE, "stack ode stack" one ODE between two plain blocks. A kind says what parameters a layer has, how often
 it evaluates its block (each evaluation has a cache of its own), and runs it.
 
-The block comes detached, a pure function (params, x, positions, cache, keys) -> (x, cache, aux), so `jax.checkpoint`,
-`jax.lax.scan`, `jax.vmap` and diffrax take it as it is. `keys` are Flax's random keys, {} without dropout. What a block
-has to say, `aux`, is a dict of floating-point arrays; that of a layer is the sum over its evaluations.
+The block comes detached, a pure function (params, x, positions, cache, keys, start) -> (x, cache, aux), so
+`jax.checkpoint`, `jax.lax.scan`, `jax.vmap` and diffrax take it as it is. `keys` are Flax's random keys, {} without
+dropout; `start` is what the first layer was given, None where the mixer does not ask for it. What a block has to say,
+`aux`, is a dict of floating-point arrays; that of a layer is the sum over its evaluations.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import fields, ode
 
 Aux = dict[str, Any]
-Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array]], tuple[jax.Array, Any, Aux]]
+Block = Callable[[Any, jax.Array, jax.Array, Any, dict[str, jax.Array], Any], tuple[jax.Array, Any, Aux]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Stack:
         positions: jax.Array,
         caches: Sequence[Any] | None,
         keys: dict[str, jax.Array],
+        start: jax.Array | None = None,
     ) -> tuple[jax.Array, Sequence[Any], Aux]:
         """Return x after the layer, the continued caches, () without any, and what there is to say of it."""
-        x, cache, aux = block(params, x, positions, caches[0] if caches else None, keys)
+        x, cache, aux = block(params, x, positions, caches[0] if caches else None, keys, start)
         return x, (cache,) if caches else (), aux
 
 
@@ -109,6 +111,7 @@ class ODE(Stack):
         positions: jax.Array,
         caches: Sequence[Any] | None,
         keys: dict[str, jax.Array],
+        start: jax.Array | None = None,
     ) -> tuple[jax.Array, Sequence[Any], Aux]:
         """Solve the layer, for the results that a stack gives; without caches aux has the `Solve` as "ode"."""
         model, times = self.model, self.times
@@ -120,7 +123,7 @@ class ODE(Stack):
             weights, shift = fields.TIMES[model.ode.time].at(args["weights"], args["time"], t)
             given = (y[0] + jnp.reshape(shift, (1, 1, -1))).astype(x.dtype)
             cache = caches[len(continued)] if caches else None
-            change, cache, aux = block(weights, given, args["positions"], cache, args["keys"])
+            change, cache, aux = block(weights, given, args["positions"], cache, args["keys"], args["start"])
             continued.append(cache)
             change = model.ode.speed * change.astype(wide)
             said = [model.ode.speed * value.astype(wide) for value in jax.tree.leaves(aux)]
@@ -131,6 +134,7 @@ class ODE(Stack):
             "time": params.get("time", {}),
             "positions": positions,
             "keys": {name: key for name, key in keys.items() if name != "steps"},
+            "start": start,
         }
         grid = times or [i / model.ode.steps for i in range(model.ode.steps + 1)]
         solver, adjoint = model.ode.solver, model.ode.adjoint
@@ -163,7 +167,8 @@ class ODE(Stack):
             UserError: something in it cannot be added up over time.
         """
         cache = caches[0] if caches else None
-        _, _, shapes = jax.eval_shape(block, args["weights"], x, args["positions"], cache, args["keys"])
+        given = args["weights"], x, args["positions"], cache, args["keys"], args["start"]
+        _, _, shapes = jax.eval_shape(block, *given)
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 name = jax.tree_util.keystr(path, simple=True, separator="/")

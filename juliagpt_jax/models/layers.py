@@ -19,8 +19,10 @@ from juliagpt_jax.models.gpt import Linear, RMSNorm, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
 
 __all__ = [
+    "INITS",
     "LINEARS",
     "NORMS",
+    "InitLinear",
     "Int8Linear",
     "LayerNorm",
     "Linear",
@@ -52,6 +54,29 @@ class LayerNorm(nn.Module):
         if self.bias:
             wide = wide + self.param("bias", nn.initializers.zeros, (x.shape[-1],)).reshape(row)
         return wide.astype(x.dtype)
+
+
+def _normal(fan_in: int, fan_out: int, gain: float) -> Any:
+    return nn.initializers.normal(gain * fan_in**-0.5)
+
+
+def _xavier(fan_in: int, fan_out: int, gain: float) -> Any:
+    """Uniform within gain * sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    bound = gain * (6 / (fan_in + fan_out)) ** 0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class InitLinear(Linear):
+    """The baseline's Linear with initial weights of another kind, a name of INITS."""
+
+    kind: str = "normal"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = INITS[self.kind](x.shape[-1], self.features, self.gain)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 def block_product(x: jax.Array, factor: jax.Array) -> jax.Array:
@@ -89,6 +114,7 @@ class MonarchLinear(nn.Module):
     features: int
     blocks: int
     gain: float = 1.0  # as of the dense Linear
+    kind: str = "normal"  # of INITS, for each block
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -102,10 +128,9 @@ class MonarchLinear(nn.Module):
         if fan_in % n or self.features % n or n * n > inner:
             why = "are more than the square root of a side" if n * n > inner else "do not divide a side"
             raise UserError(f"config.model.monarch.blocks: {n} blocks {why} of a {fan_in} x {self.features} Linear")
-        normal = lambda fan_in, gain: nn.initializers.normal(gain * fan_in**-0.5)
         p, q, s = fan_in // n, inner // n, self.features // n
-        right = self.param("right", normal(p, 1.0), (n, q, p))
-        left = self.param("left", normal(q, self.gain), (n, s, q))
+        right = self.param("right", INITS[self.kind](p, q, 1.0), (n, q, p))
+        left = self.param("left", INITS[self.kind](q, s, self.gain), (n, s, q))
         names = iter(("right", "left"))
         product = lambda x, factor: self.product(x, factor, next(names))
         y = monarch(x.reshape(-1, fan_in), right.astype(x.dtype), left.astype(x.dtype), product)
@@ -127,12 +152,13 @@ class SubLNLinear(nn.Module):
     eps: float
     ternary: bool
     gain: float = 1.0  # as of the dense Linear
+    kind: str = "normal"  # of INITS
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (..., D) -> (..., features)."""
         x = RMSNorm(self.eps, name="norm")(x)
-        init = nn.initializers.normal(self.gain * x.shape[-1] ** -0.5)
+        init = INITS[self.kind](x.shape[-1], self.features, self.gain)
         return self.product(x, self.param("kernel", init, (x.shape[-1], self.features)), "kernel")
 
     def product(self, x: jax.Array, kernel: jax.Array, name: str) -> jax.Array:
@@ -200,12 +226,16 @@ class Biased(nn.Module):
         return inner(x) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+def _dense(model: knobs.Model) -> Callable[..., nn.Module]:
+    return Linear if model.init == "normal" else functools.partial(InitLinear, kind=model.init)
+
+
 def _monarch_linear(model: knobs.Model) -> Callable[..., nn.Module]:
-    return functools.partial(MonarchLinear, blocks=model.monarch.blocks)
+    return functools.partial(MonarchLinear, blocks=model.monarch.blocks, kind=model.init)
 
 
 def _subln(model: knobs.Model, ternary: bool) -> Callable[..., nn.Module]:
-    return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary)
+    return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary, kind=model.init)
 
 
 def linears(model: knobs.Model, word: str = "", int8: bool = False) -> Callable[..., nn.Module]:
@@ -221,7 +251,7 @@ def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, 
 
 # `LINEARS[word](model)` makes Linears: `linear(features, gain=..., name=...)` maps (..., D) to (..., features).
 LINEARS = {
-    "dense": lambda model: Linear,
+    "dense": _dense,
     "ternary": lambda model: _subln(model, ternary=True),
     "subln": lambda model: _subln(model, ternary=False),
     "monarch": _monarch_linear,
@@ -233,6 +263,8 @@ INT8 = {
     "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
     "monarch": _monarch_linear,
 }
+# `INITS[word](fan_in, fan_out, gain)` draws initial matrices; gain makes them smaller where many branches add up.
+INITS = {"normal": _normal, "xavier": _xavier}
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {
     "rms": lambda model: functools.partial(RMSNorm, model.norm_eps),

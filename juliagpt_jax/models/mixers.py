@@ -15,6 +15,8 @@ its last projection and the maker of its Linears, with
                                      said
     masks                            the words of MASKS that it takes, as the field `mask`; the causal one alone where
                                      it is not said, and then it has no such field
+    takes_start                      it takes a fourth argument, `start`: what the first layer was given. False where it
+                                     is not said
     sinks                            the words of `model.sink` that it takes beside "none": "token", one more token than
                                      the context before all others; "logit", a learnt logit in its softmax. None where
                                      it is not said
@@ -27,7 +29,7 @@ from typing import Any
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import masks
-from juliagpt_jax.models.attention import Attention
+from juliagpt_jax.models.attention import VALUE_EMBEDDINGS, Attention
 from juliagpt_jax.models.kda import GatedDeltaNet, KimiDeltaAttention
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
@@ -52,6 +54,22 @@ def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
         made.append((mixer, {} if mask == "causal" else {"mask": mask}))
     return made
+
+
+def starts(model: knobs.Model) -> list[bool]:
+    """Return for each layer whether its mixer is given what the first layer was: the words of `model.value_embedding`
+    are repeated over the layers.
+
+    Raises:
+        UserError: a mixer has no use for it.
+    """
+    words = model.value_embedding.split()
+    given = [VALUE_EMBEDDINGS[words[i % len(words)]] for i in range(model.layers)]
+    for i, (mixer, one) in enumerate(zip(of_layers(model), given, strict=True)):
+        if one and not getattr(mixer, "takes_start", False):
+            word = model.mixer.split()[i % len(model.mixer.split())]
+            raise UserError(f"config.model.value_embedding: layer {i} is {word}, which has no values to add to")
+    return given
 
 
 def check_sink(model: knobs.Model) -> None:

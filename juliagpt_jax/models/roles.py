@@ -151,7 +151,7 @@ ROLES = (
     ("embedding",                        "embedding",   "token width",             "decay cast table"),
     ("positions",                        "positions",   "token width",             "decay cast table"),
     ("head",                             "head",        "in token",                "decay tapped cast table"),
-    ("skip_#",                           "skip",        "source",                  ""),
+    ("{skip,unet}_#",                    "skip",        "source",                  ""),
     ("sink_token",                       "sink",        "width",                   ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
@@ -164,6 +164,7 @@ ROLES = (
     ("**/mixer/{left,right}",            "averages",    "heads group to from",     "decay cast"),
     ("**/mixer/sink_logit",              "sink",        "head",                    ""),
     ("**/mixer/skip",                    "skip",        "width",                   ""),
+    ("**/mixer/gate",                    "gate",        "width head",              "cast"),
     ("**/mixer/short/taps",              "taps",        "lag width",               "cast"),
     ("**/mixer/{beta,decay}",            "gate",        "in heads",                "decay cast"),
     ("**/mixer/A_log",                   "rates",       "heads",                   ""),

@@ -20,7 +20,7 @@ Layer = Callable[[jax.Array, Any], tuple[jax.Array, Any]]  # (x, what the layer 
 def unit(model: knobs.Model, kinds: Sequence[Any]) -> int:
     """Return after how many layers the words of a model, and so its layers' functions, repeat; 0 if the `kinds` of its
     depth do not, because each layer of an ODE has a schedule of its own."""
-    words = (model.mixer, model.mask, model.channel, model.depth)
+    words = (model.mixer, model.mask, model.channel, model.depth, model.value_embedding)
     size = math.lcm(*(len(text.split()) for text in words))
     return size if all(kind == kinds[i % size] for i, kind in enumerate(kinds)) else 0
 

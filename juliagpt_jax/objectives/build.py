@@ -5,11 +5,12 @@ from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import ngrams
+from juliagpt_jax.objectives.distil import Distil
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Objective
 
-OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi}
+OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 

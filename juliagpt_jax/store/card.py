@@ -17,7 +17,12 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
             was measured on, and of no others.
     """
     model, train, facts = run.config.model, run.config.train, run.meta
-    how = f" with decay {train.ema:g}" if train.ema else f" over the last {train.tail:g} of the steps"
+    ways = [
+        (train.ema, f" with decay {train.ema:g}"),
+        (train.ema_half_life, f" with a half-life of {train.ema_half_life:g} epochs"),
+        (train.tail, f" over the last {train.tail:g} of the steps"),
+    ]
+    how = next((words for value, words in ways if value), f" over the ends of {train.cycles.count} cycles")
     rows = [
         ("parameters", f"{count(run.params):,}, stored as {precision}"),
         (

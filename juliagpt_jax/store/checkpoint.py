@@ -233,7 +233,9 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
         verify(folder)
         shapes = {p: s for p, s in read_meta(folder)["tree"].items() if p.startswith(f"{item}/")}
         if averaged and not shapes:
-            raise UserError(f"{folder}: was trained without --config.train.ema or .tail, so it has no averaged weights")
+            raise UserError(
+                f"{folder} has no averaged weights: it was trained without train.ema, .ema_half_life, .tail or cycles"
+            )
         wanted = {f"{item}/{path}": f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(target).items()}
         changed = tree_differences(shapes, wanted)
         if changed:

@@ -16,7 +16,7 @@ from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "dropout", "zero_init", "window", "sink_tokens", "scan_layers")
+UNUSED = ("ode", "monarch", "kda", "dropout", "dropout_on", "init", "zero_init", "window", "sink_tokens", "scan_layers")
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
 # unless it has the value that every model had before the knob existed.
 PLAIN = {
@@ -28,6 +28,9 @@ PLAIN = {
     "linear": "dense",
     "qk_norm": False,
     "x0_skip": False,
+    "unet": False,
+    "value_embedding": "none",
+    "head_gate": False,
     "softcap": 0.0,
 }
 # Buffers, not weights: tables of the rotary embedding, causal masks.

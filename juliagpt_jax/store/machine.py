@@ -1,5 +1,6 @@
 """Facts about the machine and the code that numbers came from."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -13,7 +14,7 @@ def describe_run(seed: int, devices: list[Any]) -> dict[str, Any]:
     names = ["juliagpt-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"]
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
-        "commit": _commit(),
+        "commit": commit(),
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "platform": devices[0].platform,
         "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
@@ -37,12 +38,18 @@ def processor() -> str:
         return platform.processor() or "unknown processor"
 
 
-def _commit() -> str:
-    here = Path(__file__).resolve().parent
+@functools.cache
+def commit() -> str:
+    """Return the commit of the source, with "+changes" where files differ from it; its version where it lies in no
+    checkout of its own."""
+    here = Path(__file__).resolve()
     try:
         run = lambda *args: (
-            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout
+            subprocess.run(
+                ["git", *args], cwd=here.parent, capture_output=True, text=True, timeout=5, check=True
+            ).stdout
         )
+        run("ls-files", "--error-unmatch", here.name)  # else it is installed inside somebody else's checkout
         return run("rev-parse", "HEAD").strip() + ("+changes" if run("status", "--porcelain", "-uno").strip() else "")
     except (OSError, subprocess.SubprocessError):
-        return "not a git checkout"
+        return f"version {_version('juliagpt-jax')}"

@@ -12,13 +12,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import yaml
+
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import check_name
+from juliagpt_jax.ground.files import check_name, write_text
 from juliagpt_jax.ground.knobs.names import modern
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
+from juliagpt_jax.store.machine import commit
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps
 from juliagpt_jax.store.run import Run, refuse_packed
 
@@ -39,6 +42,8 @@ FREE = {
     "train.sample_tokens",
     "train.max_bad_steps",
     "train.doremi.reference",  # where it lies; what it says is held to the checkpoint
+    "train.distil.teacher",  # the same
+    "train.wandb",
     "train.remat",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
@@ -57,7 +62,8 @@ def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[s
         old: the values of the config that it was begun with, as this or an older version saved them.
         trained: false of a model from outside, of which only the model is settled, not how it will train.
     """
-    settled = lambda key: trained or (key.startswith("model.") and key != "model.dropout")
+    ours = ("model.dropout", "model.dropout_on")
+    settled = lambda key: trained or (key.startswith("model.") and key not in ours)
     changed = config.changes(modern(old), config.to_dict(wanted), free(wanted))
     return [f"{key}: {a!r} -> {b!r}" for key, (a, b) in changed.items() if settled(key)]
 
@@ -114,7 +120,7 @@ def check(workdir: Path, wanted: config.Config) -> None:
 
 
 def settle_config(workdir: Path, wanted: config.Config) -> None:
-    """Write config.json; once there is a checkpoint, hold the config to the one that is there.
+    """Write config.json and config.yaml; once there is a checkpoint, hold the config to the one that is there.
 
     Before that, a run that ended on a mistake may be started again with the mistake put right.
 
@@ -122,7 +128,15 @@ def settle_config(workdir: Path, wanted: config.Config) -> None:
         UserError: a key that is not `free` differs; the text lists old -> new, key by key.
     """
     _refuse_other_config(workdir, wanted)
-    write_json(workdir / "config.json", config.to_dict(wanted))
+    write_config(workdir, wanted)
+
+
+def write_config(workdir: Path, settings: config.Config) -> None:
+    """Write a run's config, and the commit of the source that it begins or goes on with: config.json, which is read
+    again, and config.yaml, for readers."""
+    values = config.to_dict(settings)
+    write_json(workdir / "config.json", values | {"commit": commit()})
+    write_text(workdir / "config.yaml", yaml.safe_dump({"commit": commit()} | values, sort_keys=False))
 
 
 def _refuse_other_config(workdir: Path, wanted: config.Config) -> None:
@@ -181,7 +195,7 @@ def find(
 
     Args:
         checkpoint: "newest", "best" (lowest validation loss) or a step.
-        averaged: take the average of the weights (train.ema or train.tail) instead of the raw ones.
+        averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
 
     Raises:
@@ -205,8 +219,10 @@ def find(
             f"{workdir / 'tokenizer.json'} is not the tokenizer that its checkpoints were trained with; put a sound "
             "copy back, or remove it: the run's own command (main) writes it anew"
         )
-    if averaged and not (settings.train.ema or settings.train.tail):
-        raise UserError(f"{workdir}: was trained without --config.train.ema or .tail, so it has no averaged weights")
+    if averaged and not settings.train.averages:
+        raise UserError(
+            f"{workdir} has no averaged weights: it was trained without train.ema, .ema_half_life, .tail or cycles"
+        )
     return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
 
 

@@ -51,12 +51,17 @@ def check(settings: config.Config) -> None:
     model, train = settings.model, settings.train
     plain = {"mixer": "attention", "channel": "swiglu", "depth": "stack", "linear": "dense", "norm": "rms"}
     plain |= {"positions": "rotary", "bias": False, "qk_norm": False, "zero_init": False, "x0_skip": False}
+    plain |= {"init": "normal", "unet": False, "value_embedding": "none", "head_gate": False}
     plain |= {"softcap": 0.0, "dropout": 0.0, "mask": "causal", "sink": "none"}
     wanted = {f"model.{key}": (getattr(model, key), value) for key, value in plain.items()}
     plain = {"optimizer": "adamw", "precision": "f32", "weight_decay_schedule": "learning_rate", "cautious": False}
-    plain |= {"ema": 0.0, "tail": 0.0}
+    plain |= {"ema": 0.0, "ema_half_life": 0.0, "tail": 0.0, "decay_tau": 0.0}
     wanted |= {f"train.{key}": (getattr(train, key), value) for key, value in plain.items()}
     wanted["train.ngram.weight"] = (train.ngram.weight, 0.0)
+    if train.schedule == "cycles":
+        raise UserError(
+            "--config.train.schedule=cycles: not written in PyTorch; cosine, linear, trapezoid, constant are"
+        )
     for key, (value, only) in wanted.items():
         if value != only:
             raise UserError(f"--config.{key}={value}: what is written in PyTorch is the baseline, which has {only}")

@@ -41,6 +41,11 @@ class Retrainer:
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate=micro))
         if config.ternary_step:
             raise UserError("config.train.ternary_from: runs that are trained again have one kind of Linear throughout")
+        if config.train.decay_tau or config.train.ema_half_life:
+            raise UserError(
+                "config.train.decay_tau, .ema_half_life: these are epochs of one text, and runs that are trained again "
+                "have each a text of their own; give train.weight_decay and train.ema"
+            )
         self.config, self.lead = config, lead
         self.model = build_model(config, vocab)
         mesh = jax.make_mesh(

@@ -280,10 +280,14 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _result(cell: Cell) -> dict[str, Any]:
     report, facts = (read_json(cell.run / f"{n}.json") for n in ("report", "run"))
     rows = metrics.read(cell.run / "metrics.jsonl")
+    measured = "val_loss"
+    if cell.averaged:
+        raw = {key: report[key] for key in ("loss", "bpc", "perplexity")}
+        report, measured = report | report["averaged"] | {"raw": raw}, "averaged_val_loss"
     speeds = [(r["tokens_per_s"], r["step_s"]) for r in rows if r.get("tokens_per_s")]
     return {
         **{k: v for k, v in report.items() if k not in LEFT_OUT},
-        "curve": [[r["step"], r["val_loss"]] for r in rows if "val_loss" in r],
+        "curve": [[r["step"], r[measured]] for r in rows if measured in r],
         "tokens_per_s": statistics.median(s[0] for s in speeds) if speeds else None,
         "step_s": statistics.median(s[1] for s in speeds) if speeds else None,
         **{k: facts[k] for k in ("versions", "commit", "device", "machine")},

@@ -16,9 +16,10 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import parameters, precision
 from juliagpt_jax.models.build import build_model
+from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
-from juliagpt_jax.training.state import Frozen, initial_state
+from juliagpt_jax.training.state import Frozen, initial_state, places
 
 LONG = 500  # tokens whose time is measured, however short the context
 EAGER_STEPS = 8
@@ -34,19 +35,23 @@ def train(settings: config.Config, vocab: int, repeats: int) -> dict[str, Any]:
     settings = dataclasses.replace(settings, train=dataclasses.replace(knobs, accumulate=micro))
     mesh = make_mesh(settings)
     decoder = build_model(settings, vocab)
-    make = lambda: initial_state(settings, decoder)
-    state = jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh))()
+    objective = build_objective(settings, decoder)
+    frozen = Frozen(own=objective.frozen())
+    frozen = jax.device_put(frozen, shardings(frozen, mesh))
+    make = lambda: initial_state(settings, decoder, memo=objective.memo())
+    state = jax.jit(make, out_shardings=places(jax.eval_shape(make), mesh))()
     rng = np.random.default_rng(0)
     text = rng.integers(vocab, size=(knobs.batch_size, model.context + 1), dtype=np.int32)
     batch = jax.device_put(Batch(text[:, :-1], text[:, 1:]), batch_sharding(mesh))
 
     begun = time.perf_counter()
-    compiled = step.make_train_step(settings, decoder, mesh).lower(state, batch, Frozen()).compile()
+    compiled = step.make_train_step(settings, decoder, mesh, objective, state, frozen).lower(state, batch, frozen)
+    compiled = compiled.compile()
     compile_s = time.perf_counter() - begun
     times = []
     for _ in range(repeats + 2):  # the first two warm up
         begun = time.perf_counter()
-        state, metrics = compiled(state, batch, Frozen())
+        state, metrics = compiled(state, batch, frozen)
         metrics["loss"].item()
         times.append(time.perf_counter() - begun)
     step_s, peak = statistics.median(times[2:]), devices.peak_memory_bytes()

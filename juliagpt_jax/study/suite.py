@@ -35,6 +35,8 @@ class Arm:
         changes: {"data.order": "easy_first", ...}, put over the suite's common values.
         before: commands run before training, each a module of the package and its flags, in one text:
             "juliagpt_jax.score --workdir={run[baseline]} --out={cell}/scores.npz".
+        averaged: what is compared is the average of its weights, which its changes must ask for; its row has the raw
+            weights' numbers as "raw".
 
     In `before` and in texts of `changes`, {cell} is the cell's own folder, {seed} its seed, and {run[NAME]} the workdir
     of arm NAME with the same seed, which is then run first and kept.
@@ -42,6 +44,7 @@ class Arm:
 
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     before: tuple[str, ...] = ()
+    averaged: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Cell:
     folder: Path
     overrides: tuple[str, ...]
     before: tuple[str, ...]
+    averaged: bool = False
 
     @property
     def run(self) -> Path:
@@ -97,12 +101,14 @@ class Cell:
     @property
     def recipe(self) -> dict[str, Any]:
         """Everything that decides its result; a row of results holds it."""
-        return {"arm": self.arm, "seed": self.seed, "config": dict(self.config), "before": list(self.commands)}
+        recipe = {"arm": self.arm, "seed": self.seed, "config": dict(self.config), "before": list(self.commands)}
+        return recipe | ({"weights": "averaged"} if self.averaged else {})
 
     def made_by(self, recipe: Mapping[str, Any]) -> bool:
         """True where what was made by a recipe is this cell's: all that the recipe names is as it is here. A knob that
         it does not know is newer than it, and must stand at its default, which is what the code did before."""
-        same = all(recipe.get(key) == value for key, value in self.recipe.items() if key != "config")
+        own = {"weights": None} | self.recipe
+        same = all(recipe.get(key) == value for key, value in own.items() if key != "config")
         return same and same_config(self.config, recipe.get("config", {}), self.defaults)
 
 
@@ -191,10 +197,14 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
             settings = config_file.load(suite.config, overrides)
     except UserError as error:
         raise UserError(f"arm {name!r}: {error}") from error
+    if arm.averaged and not settings.train.averages:
+        raise UserError(f"arm {name!r}: it is compared by averaged weights, and its config averages none")
     anywhere = lambda value: value.replace(str(folder), "{folder}") if isinstance(value, str) else value
     values = {key: anywhere(value) for key, value in config.flatten(config.to_dict(settings)).items()}
     commands = tuple(map(anywhere, before))
-    return Cell(name, seed, values, commands, defaults, tuple(sorted(runs.used)), home(name), overrides, before)
+    return Cell(
+        name, seed, values, commands, defaults, tuple(sorted(runs.used)), home(name), overrides, before, arm.averaged
+    )
 
 
 def steps_for(settings: config.Config, unit: str, amount: float, step_s: Callable[[], float]) -> int:

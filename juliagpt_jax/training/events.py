@@ -30,6 +30,7 @@ from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.training import metrics as log
 from juliagpt_jax.training.mesh import batch_sharding
 from juliagpt_jax.training.state import TrainState, items
+from juliagpt_jax.training.tracking import Tracker
 
 EVAL_BATCH = 32  # rows, rounded up to a multiple of the devices
 SILENCE = 5.0  # seconds after which a word on how far the run is
@@ -74,7 +75,8 @@ class Events:
     @contextlib.contextmanager
     def opened(self, first: int) -> Iterator[None]:
         """Hold metrics.jsonl, the checkpoints and the progress bar open for the steps after step `first`."""
-        metrics = log.Metrics(self.workdir, first)
+        tracker = Tracker(self.workdir, self.config) if self.config.train.wandb else None
+        metrics = log.Metrics(self.workdir, first, tracker)
         bar = tqdm(
             total=self.config.train.steps,
             initial=first,

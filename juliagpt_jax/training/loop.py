@@ -20,7 +20,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import report
+from juliagpt_jax.training import report, schedules
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
@@ -33,8 +33,9 @@ DEVICE_TOKENS = 2**30  # a token array up to this many bytes lives on the device
 class Trainer:
     """One run in one workdir, from its newest checkpoint or from nothing to its last step.
 
-    HELD names what a run that goes on must find as it was, beside the config. `compile_s` is the time to compile the
-    train step, 0 before `run`.
+    HELD names what a run that goes on must find as it was, beside the config. `epoch_steps` is the number of steps in
+    which the text is read once, `settled` the config with what it gives in epochs as it is in steps, for which the step
+    is compiled. `compile_s` is the time that takes, 0 before `run`.
     """
 
     HELD = MappingProxyType(
@@ -54,6 +55,8 @@ class Trainer:
         self.chosen = selection.select(corpus, config.data, config.seed, model.context)
         self.objective = build_objective(config, self.model, self.chosen)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
+        self.epoch_steps = self.plan.epoch_windows / train.batch_size
+        self.settled = schedules.settled(config, self.epoch_steps)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
@@ -128,7 +131,7 @@ class Trainer:
             self.events.say("compiling the training step")
             begun = time.perf_counter()
             # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-            train_step = make_train_step(self.config, self.model, self.mesh, self.objective, self.state, self.frozen)
+            train_step = make_train_step(self.settled, self.model, self.mesh, self.objective, self.state, self.frozen)
             step_function = train_step.lower(*next(steps), self.frozen).compile()
             self.compiled(step_function, time.perf_counter() - begun)
             asked = next(steps, None)

@@ -14,21 +14,22 @@ from typing import Any
 from juliagpt_jax.ground.errors import StorageError
 from juliagpt_jax.ground.files import replacing
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps
+from juliagpt_jax.training.tracking import Tracker
 
 # What the clock says; everything else in a row is the same bits in every run of the same command.
 TIMING = ("tokens_per_s", "step_s", "mfu")
 
 
 class Metrics:
-    """Appends rows to `workdir/metrics.jsonl`, and their numbers to TensorBoard event files.
+    """Appends rows to `workdir/metrics.jsonl`, and their numbers to TensorBoard event files and to a tracker.
 
     Opening drops what does not belong to the first `step` steps: later rows and a torn last line. So the file of a
     resumed run equals that of one that was never stopped. Anything else that is not as it was written is said on
     stderr, and the file is kept as it was beside the new one, as `metrics.jsonl.damaged`.
     """
 
-    def __init__(self, workdir: Path, step: int):
-        self.path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: Path, step: int, tracker: Tracker | None = None):
+        self.path, self._tracker = workdir / "metrics.jsonl", tracker
         kept = self._kept(step)
         self._size, self._hash = len(kept), hashlib.sha256(kept)
         with replacing(self.path) as temporary:
@@ -68,10 +69,15 @@ class Metrics:
         self._file.flush()
         self._size += len(line)  # JSON is ASCII
         self._hash.update(line.encode())
-        self._events.write(row["step"], {k: v for k, v in clean.items() if k != "step" and v is not None})
+        numbers = {k: v for k, v in clean.items() if k != "step" and v is not None}
+        self._events.write(row["step"], numbers)
+        if self._tracker:
+            self._tracker.write(row["step"], numbers)
 
     def close(self) -> None:
         self._events.close()
+        if self._tracker:
+            self._tracker.close()
         self._file.close()
 
 

@@ -31,10 +31,29 @@ def rates(train: config.Train, params: Any) -> dict[str, float]:
     return {path: train.lr if mine(roles.of(path)) or not train.adam_lr else train.adam_lr for path in paths(params)}
 
 
+def decays(train: config.Train, params: Any) -> dict[str, float]:
+    """{path: its weight decay}, 0 where its role has none: `train.weight_decay`. With `train.decay_tau` it is what the
+    highest rate makes an average over as many epochs of (Wang & Aitchison 2024, arXiv 2405.13698): a parameter of twice
+    the rate has half the decay. `schedules.settled` has set `train.weight_decay` for one whose rate is `train.lr`."""
+    rate = rates(train, params)
+
+    def decay(path: str) -> float:
+        role = roles.of(path)
+        if not role.decay:
+            return 0.0
+        if not train.decay_tau:
+            return train.weight_decay
+        tau = train.decay_tau if role.matrix else train.decay_tau_embed or train.decay_tau
+        return train.weight_decay * (train.lr / rate[path]) * (train.decay_tau / tau)
+
+    return {path: decay(path) for path in paths(params)}
+
+
 def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, decay: jax.Array) -> Any:
     """The parameters after a step: p - lr direction - decay p, the decay where the parameter's role says.
 
-    `lr` and `decay` are this step's for a parameter whose highest rate is `train.lr`; another's are in proportion. With
+    `lr` and `decay` are this step's for a parameter whose highest rate is `train.lr` and whose weight decay is
+    `train.weight_decay`; another's are in proportion. With
     `train.cautious` only those numbers decay that the step itself draws towards zero (Chen et al. 2025, arXiv
     2510.12402).
     """
@@ -42,12 +61,12 @@ def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, de
     def moved(path, p, direction):
         share = rate[path] / train.lr
         after = p - share * lr * direction
-        if not (roles.of(path).decay and train.weight_decay):
+        if not own[path]:
             return after
-        lost = share * decay * p
+        lost = share * (own[path] / train.weight_decay) * decay * p
         return after - (jnp.where(direction * p > 0, lost, 0) if train.cautious else lost)
 
-    rate = rates(train, params)
+    rate, own = rates(train, params), decays(train, params)
     leaves = zip(paths(params).items(), jax.tree.leaves(directions), strict=True)
     return jax.tree.unflatten(jax.tree.structure(params), [moved(path, p, d) for (path, p), d in leaves])
 
@@ -106,10 +125,10 @@ def parameter_table(train: config.Train, params: Any) -> str:
     """One line a parameter: path, shape, count, the rule that updates it, its highest learning rate and its weight
     decay; and the total."""
     rows = [("parameter", "shape", "count", "rule", "lr", "decay")]
-    rule, rate = rules(train, params), rates(train, params)
+    rule, rate, decay = rules(train, params), rates(train, params), decays(train, params)
     for path, leaf in paths(params).items():
-        decay = f"{train.weight_decay:g}" if roles.of(path).decay else "0"
-        rows.append((path, " x ".join(map(str, leaf.shape)), f"{leaf.size:,}", rule[path], f"{rate[path]:g}", decay))
+        numbers = f"{rate[path]:g}", f"{decay[path]:g}"
+        rows.append((path, " x ".join(map(str, leaf.shape)), f"{leaf.size:,}", rule[path], *numbers))
     rows.append(("total", "", f"{count(params):,}", "", "", ""))
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     line = lambda row: "  ".join(f"{text:{side}{n}}" for text, side, n in zip(row, "<>><<<", wide, strict=True))

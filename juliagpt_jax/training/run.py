@@ -25,7 +25,7 @@ from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
 from juliagpt_jax.store.machine import describe_run
 from juliagpt_jax.store.workdir import Lock, settle_config
-from juliagpt_jax.training import metrics, optimizers, schedules, together
+from juliagpt_jax.training import metrics, optimizers, schedules, together, tracking
 from juliagpt_jax.training.loop import Trainer
 
 WORDS = selection.WORDS | optimizers.WORDS | schedules.WORDS
@@ -41,6 +41,7 @@ def check(settings: config.Config) -> None:
     build.check(settings)
     objectives.check(settings)
     selection.check(settings.data)
+    tracking.check(settings)
 
 
 def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
@@ -142,9 +143,9 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path) -> Tr
     for note in trainer.chosen.notes:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
-    print(optimizers.parameter_table(settings.train, trainer.state.params), "\n")
+    print(optimizers.parameter_table(trainer.settled.train, trainer.state.params), "\n")
     flops = trainer.events.token_flops
-    print(plan(settings, trainer.state.params, flops), "\n")
+    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
@@ -163,8 +164,14 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
     return report
 
 
-def plan(settings: config.Config, params: Any, flops: float) -> str:
-    """Return what the run is going to do, as a small table; `flops` are those of training on a token, by formula."""
+def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float) -> str:
+    """Return what the run is going to do, as a small table.
+
+    Args:
+        settings: the config with what it gives in epochs as it is in steps.
+        flops: of training on a token, by formula.
+        epoch_steps: steps in which the text is read once.
+    """
     train, context = settings.train, settings.model.context
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
@@ -175,12 +182,25 @@ def plan(settings: config.Config, params: Any, flops: float) -> str:
         ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
         ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
+        ("epochs", f"{train.steps / epoch_steps:.3g} of {epoch_steps:,.4g} steps"),
         ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates)),
         ("schedule", f"{train.schedule}, {settings.warmup_steps:,} steps of warm-up"),
-        ("weight decay", f"{train.weight_decay:.3g} ({train.weight_decay_schedule})"),
+        ("weight decay", _decay(train, params, epoch_steps)),
         ("FLOPs", "as many as the tolerance takes" if math.isnan(flops) else f"{tokens * flops:.3g} by formula"),
     ]
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
+
+
+def _decay(train: config.Train, params: Any, epoch_steps: float) -> str:
+    """Say what the weight decay is, and over how many epochs it so averages: tau = 1 / (rate * decay)."""
+    rate, decay = optimizers.rates(train, params), optimizers.decays(train, params)
+    groups: dict[tuple[str, str], set[str]] = {}
+    for path in (path for path in rate if decay[path]):
+        tau = f"{1 / (rate[path] * decay[path] * epoch_steps):.3g}"
+        groups.setdefault((f"{decay[path]:.3g}", tau), set()).add("matrices" if roles.of(path).matrix else "others")
+    named = lambda kinds: f" for {' and '.join(sorted(kinds))}" if len(groups) > 1 else ""
+    said = [f"{decay}{named(kinds)}, tau = {tau} epochs" for (decay, tau), kinds in groups.items()]
+    return f"{'; '.join(said) or 'none'} ({train.weight_decay_schedule})"
 
 
 def _estimate(flops: float) -> str:

@@ -1,12 +1,29 @@
 """Numbers that change with the step alone: the learning rate, the weight decay, the average of the weights."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from juliagpt_jax.ground import config
+
+
+def settled(settings: config.Config, epoch_steps: float) -> config.Config:
+    """Return the config with what it gives in epochs as it is in steps: `train.weight_decay` as `decay_tau` asks, and
+    `train.ema` as `ema_half_life` does. A step is compiled for that.
+
+    Args:
+        epoch_steps: steps in which the text is read once.
+    """
+    train = settings.train
+    if train.decay_tau:
+        train = dataclasses.replace(train, weight_decay=1 / (train.lr * train.decay_tau * epoch_steps))
+    if train.ema_half_life:
+        train = dataclasses.replace(train, ema=0.5 ** (1 / (train.ema_half_life * epoch_steps)))
+    return dataclasses.replace(settings, train=train)
 
 
 def learning_rate(settings: config.Config) -> optax.Schedule:
@@ -33,6 +50,21 @@ def _trapezoid(train: config.Train, steps: int) -> optax.Schedule:
     return optax.linear_schedule(train.lr, train.min_lr, decay, transition_begin=steps - decay)
 
 
+def _cycles(train: config.Train, steps: int) -> optax.Schedule:
+    """Cosine cycles that end the run, each from cycles.peak * lr to min_lr (Huang et al. 2017, arXiv 1704.00109,
+    section 3); before them a cosine from lr to where they begin."""
+    bounds = jnp.array(config.cycle_bounds(train)) - (train.steps - steps)
+    peak = train.cycles.peak * train.lr
+    fall = lambda high, low, done: low + (high - low) * (1 + jnp.cos(jnp.pi * done)) / 2
+
+    def rate(step: Any) -> Any:
+        i = jnp.clip(jnp.searchsorted(bounds, step, side="right") - 1, 0, train.cycles.count - 1)
+        cycle = fall(peak, train.min_lr, (step - bounds[i]) / (bounds[i + 1] - bounds[i]))
+        return jnp.where(step < bounds[0], fall(train.lr, peak, step / jnp.maximum(bounds[0], 1)), cycle)
+
+    return rate
+
+
 def _constant(train: config.Train, steps: int) -> optax.Schedule:
     return optax.constant_schedule(train.lr)
 
@@ -46,22 +78,41 @@ def averaging(train: config.Train) -> Callable[[jax.Array], jax.Array | float]:
     """step -> w in average <- average + w (parameters - average) after that step.
 
     With `train.ema` a constant. With `train.tail` the average is the parameters themselves up to the first step of the
-    tail and their uniform mean from there on (Polyak & Juditsky 1992): w = 1, then 1/2, 1/3, ...
+    tail and their uniform mean from there on (Polyak & Juditsky 1992): w = 1, then 1/2, 1/3, ... With neither, but
+    with cycles, it is the parameters up to the end of the first cycle, and from there on the mean of those at the ends
+    of cycles (SWA: Izmailov et al. 2018, arXiv 1803.05407, algorithm 1): w = 0 between them.
     """
     if train.ema:
         return lambda step: 1 - train.ema
+    if not train.tail and train.schedule == "cycles":
+        ends = jnp.array(config.cycle_bounds(train)[1:])  # after the step before each of these
+
+        def at_ends(step: jax.Array) -> jax.Array:
+            cycles = jnp.searchsorted(ends, step + 1, side="right")  # those that have ended
+            return jnp.where(cycles == 0, 1.0, jnp.where(jnp.any(ends == step + 1), 1 / jnp.maximum(cycles, 1), 0.0))
+
+        return at_ends
     first = train.steps - max(1, round(train.tail * train.steps))
     return lambda step: 1.0 / (jnp.maximum(step - first, 0) + 1)
 
 
 # `SCHEDULES[word](train, steps)` is the learning rate of the `steps` steps after the warm-up.
-SCHEDULES = {"cosine": _cosine, "linear": _linear, "trapezoid": _trapezoid, "constant": _constant}
+SCHEDULES = {
+    "cosine": _cosine,
+    "linear": _linear,
+    "trapezoid": _trapezoid,
+    "cycles": _cycles,
+    "constant": _constant,
+}
 
 # What a decay is multiplied with at a step, the learning rate itself being one of the factors or not: as in AdamW's
-# usual code; the same at every step; and down to zero beside the learning rate (nanochat).
+# usual code; the same at every step; down to zero beside the learning rate (nanochat); and beside it as it is for an
+# eighth of the run, down to an eighth at its middle, up to 25/16 at its end (slowrun's tiny track, of 16 epochs).
+VALLEY = jnp.array([[0, 1 / 8, 1 / 2, 1], [1, 1, 1 / 8, 25 / 16]])
 WEIGHT_DECAYS = {
     "learning_rate": lambda train, step, lr: lr,
     "constant": lambda train, step, lr: train.lr,
     "linear": lambda train, step, lr: lr * (1 - step / train.steps),
+    "valley": lambda train, step, lr: lr * jnp.interp(step / train.steps, VALLEY[0], VALLEY[1]),
 }
 WORDS = {"train.schedule": SCHEDULES, "train.weight_decay_schedule": WEIGHT_DECAYS}

@@ -20,6 +20,7 @@ from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.machine import describe_run
+from juliagpt_jax.store.workdir import write_config
 from juliagpt_jax.training.state import initial_state, items
 
 
@@ -50,7 +51,7 @@ def begin(
         state = initial_state(settings, model, weights)
         facts = describe_run(settings.seed, jax.devices()) | {"imported": source, "imported_sha256": dict(hashes)}
         facts["tokenizer_sha256"] = tokenizers.digest(tokenizer)
-        write_json(folder / "config.json", config.to_dict(settings))
+        write_config(folder, settings)
         write_json(folder / "run.json", facts)
         tokenizers.save(tokenizer, folder / "tokenizer.json")
         held = {"config": config.to_dict(settings), "data": None, "selection": None, "tokenizer": tokenizer.to_dict()}

@@ -45,7 +45,7 @@ def initial_state(config: config.Config, model: Model, params: Any = None, memo:
     return TrainState(
         params=params,
         opt_state=OPTIMIZERS[config.train.optimizer](config.train, params).init(params),
-        averaged=jax.tree.map(jnp.copy, params) if config.train.ema or config.train.tail else (),
+        averaged=jax.tree.map(jnp.copy, params) if config.train.averages else (),
         step=zero(),
         scale=jnp.float32(INITIAL_SCALE if config.train.precision == "f16" else 1.0),
         good=zero(),

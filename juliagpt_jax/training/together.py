@@ -40,7 +40,7 @@ def run(trainers: Sequence[Trainer]) -> list[Exception | None]:
         first.events.say("compiling the training step")
         begun = time.perf_counter()
         joint = make_joint_step(
-            first.config, first.model, first.mesh, [t.config.seed for t in trainers], first.objective
+            first.settled, first.model, first.mesh, [t.config.seed for t in trainers], first.objective
         )
         joint = joint.lower(*zip(*asked, strict=True), first.frozen).compile()
         for trainer in trainers:
@@ -81,5 +81,7 @@ def check(trainers: Sequence[Trainer]) -> None:
             raise UserError(f"runs train together on one device, not on {trainer.mesh.size}: --config.mesh.data=1")
         if trainer.config.train.ngram.weight and not np.array_equal(trainer.chosen.tokens, trainers[0].chosen.tokens):
             raise UserError("config.train.ngram.weight: runs that train together need the same training text")
+        if trainer.settled.train != trainers[0].settled.train:
+            raise UserError("config.train.decay_tau, .ema_half_life: of runs that train together each has other epochs")
         if trainer.objective.facts() != trainers[0].objective.facts():
             raise UserError("config.train.objective: runs that train together need the same of what it reads")

@@ -25,7 +25,7 @@ VOCAB, SLOTS, B, T = 17, 16, 3, 14
 SWITCHES = {
     "plain": (),
     "switches": (
-        *("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
+        *("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4", "model.head_gate=true"),
         *("model.norm=layer", "model.bias=true", "model.positions=learned"),
     ),
 }

@@ -36,13 +36,14 @@ EXPECTED = {
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/A_log mixer/dt_bias mixer/filter/bias_*
         mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
         mixer/sink_logit sink_token
-        skip_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
+        skip_* unet_* time/L.kernel/in_bias time/L.kernel/out_bias time/L.left/in_bias time/L.left/out_bias
         time/L.norm.scale/in_bias time/L.norm.scale/out_bias time/L.right/in_bias time/L.right/out_bias
         time/N.scale/in_bias time/N.scale/out_bias time/mixer.filter.weight_*/in_bias
         time/mixer.filter.weight_*/out_bias time/mixer.filter.weight_out/in_bias
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
         time/mixer.beta/in_bias time/mixer.beta/out_bias time/mixer.decay/in_bias time/mixer.decay/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
+        time/L/in_bias time/L/out_bias
         time/mixer.short.taps/out_bias
     """,
     "decay tapped cast table": """
@@ -66,12 +67,13 @@ EXPECTED = {
     "decay cast exact": """
         mixer/beta mixer/decay time/mixer.beta/left time/mixer.beta/right time/mixer.decay/left
         time/mixer.decay/right
-        mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
+        time/L/left time/L/right mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
         time/mixer.filter.weight_out/left time/mixer.filter.weight_out/right time/mixer.left/left
         time/mixer.left/right time/mixer.right/left time/mixer.right/right time/mixer.short.taps/left
         time/mixer.short.taps/right
     """,
     "cast exact": """
+        mixer/gate time/L/in time/L/modes time/L/out
         mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
@@ -93,22 +95,19 @@ TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no ta
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
-SWITCHES = [
-    "model.qk_norm=true",
-    "model.x0_skip=true",
-    "model.bias=true",
-    "model.positions=learned",
-    "model.sink=logit",
-]
+SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
+SWITCHES += ["model.sink=logit", "model.head_gate=true", "model.unet=true", "model.init=xavier"]
+STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
+SWITCHES += [f"model.value_embedding={STARTS}"]
 
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
-    linears = "query|key|value|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
+    path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
     path = re.sub(rf"\b(mixer|channel)[/.]({linears})(?=[/.])", "L", path)
     path = re.sub(r"\bmixer([/.])norm\b", "N", path)
-    return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key)_norm\b", "N", path)
+    return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key|start)_norm\b", "N", path)
 
 
 def described(path: str) -> str:

@@ -42,6 +42,7 @@ OURS = {  # forms that only our own file holds
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
     "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
+    "newer switches": ("model.head_gate=true", "model.unet=true", "model.value_embedding=x0"),
 }
 
 

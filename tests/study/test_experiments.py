@@ -1,7 +1,9 @@
 """The experiments: one layout for all, and results that still belong to their suites."""
 
 import ast
+import json
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ EXPERIMENTS = ROOT / "experiments"
 FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/README.md") if path.parent.name != "paper")
 SUITES = sorted(EXPERIMENTS.glob("*/suites/*.py"))
 TO_RUN = {"kda/language": 21, "neural_ode/bend_search": 2, "coreset/whole_corpus": 36}  # their pages say so
+TO_RUN |= {"words/tuning": 8, "words/recipes": 36, "words/switches": 57}
 
 
 def name(path: Path) -> str:
@@ -104,3 +107,18 @@ def test_committed_results_are_those_of_the_suite(path, tmp_path, monkeypatch):
     made = runner.Runner(question, suite.cells(question, out / "cells", known), out, 1)
     assert len(made.rows) == len(runner.read(out / "results.jsonl"))
     assert len(made.missing()) == TO_RUN.get(name(path), 0)
+
+
+def test_recipes_are_chosen_on_training_text_alone(tmp_path, monkeypatch):
+    """The first tenth of the documents to train on, the next fiftieth to measure on; nothing else is read."""
+    rows = [{"text": f"{i}\nof many\n", "title": i} for i in range(100)]
+    (tmp_path / "train_enriched.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    script, out = EXPERIMENTS / "words" / "prepare.py", tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["prepare.py", f"--source={tmp_path}", f"--out={out}"])
+    runpy.run_path(str(script), run_name="__main__")
+    read = lambda name: [json.loads(line) for line in (out / f"{name}_enriched.jsonl").read_text().splitlines()]
+    assert read("train") == [{"text": row["text"]} for row in rows[:10]]
+    assert read("val") == [{"text": row["text"]} for row in rows[10:12]]
+    monkeypatch.setattr(sys, "argv", ["prepare.py", f"--source={out}/nowhere", f"--out={tmp_path / 'other'}"])
+    with pytest.raises(SystemExit, match=r"nowhere/train_enriched\.jsonl does not exist"):
+        runpy.run_path(str(script), run_name="__main__")

@@ -39,10 +39,12 @@ for seed in arguments.get("seeds", arguments.get("config.seed")).split(","):
     loss = 2.0 + rate + int(seed) / 100
     report = dict(loss=loss, bpc=loss, perplexity=loss, params=3, flops=1.0, tokens=8, characters=9, context=4)
     report["stride"] = 2
+    report["averaged"] = dict(loss=loss - 1, bpc=loss - 1, perplexity=loss - 1)
     (run / "report.json").write_text(json.dumps(report | {{"workdir": str(run), "passages": ["x"]}}))
     (run / "run.json").write_text(json.dumps(dict(versions={{}}, commit="c", device="d", machine="m")))
     step_s = [9.0, 1.0 + rate, 1.0 + rate]
-    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=s) for s in step_s] + [dict(step=1, val_loss=loss)]
+    rows = [dict(step=1, loss=3.0, tokens_per_s=5.0, step_s=s) for s in step_s]
+    rows.append(dict(step=1, val_loss=loss, averaged_val_loss=loss - 1))
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\\n" for r in rows))
     (run / "DONE").touch()
 """
@@ -73,6 +75,25 @@ def study(tmp_path, monkeypatch):
     run.cores = lambda: int((tmp_path / "cores").read_text())
     run.out = tmp_path / "out"
     return run
+
+
+def test_an_arm_may_be_compared_by_the_average_of_its_weights(study):
+    """Its row has the average's numbers in the usual places and the raw ones apart; measured otherwise it is another
+    row."""
+    arm = '"mean": Arm({"train.tail": 0.5}, averaged=%s)'
+    rows = study(arm % True, seeds="(1,)")
+    raw = rows[0]["loss"]
+    assert [(r["arm"], r["loss"], r["curve"]) for r in rows] == [
+        ("baseline", raw, [[1, raw]]),
+        ("mean", raw - 1, [[1, raw - 1]]),
+    ]
+    assert rows[1]["raw"]["loss"] == rows[0]["loss"] and "raw" not in rows[0]
+    study(arm % True, seeds="(1,)")
+    assert study.started() == []
+    rows = study(arm % False, seeds="(1,)")
+    assert len(study.started()) == 1 and rows[1]["loss"] == rows[0]["loss"] and "raw" not in rows[1]
+    with pytest.raises(UserError, match="arm 'mean': it is compared by averaged weights, and its config averages none"):
+        study('"mean": Arm(averaged=True)')
 
 
 def test_every_cell_once_and_then_nothing_is_missing(study, capsys):

@@ -21,12 +21,13 @@ from juliagpt_jax.models.fields import TIMES
 from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.store import checkpoint
-from juliagpt_jax.training import step
+from juliagpt_jax.training import schedules, step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.optimizers import (
     OPTIMIZERS,
     WORDS,
     count,
+    decays,
     descend,
     parameter_table,
     paths,
@@ -37,7 +38,7 @@ from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 DECAYED = ("kernel", "left", "right", "embedding", "head")
-WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps")  # of a filter: matrices by shape alone
+WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps", "gate")  # matrices by shape alone: filters, gates
 WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
 
 
@@ -111,6 +112,24 @@ def test_descend(tiny):
             np.testing.assert_allclose(after[path], p - 0.1 * share * d - decay, atol=1e-6, err_msg=path)
 
 
+def test_decay_in_epochs(tiny):
+    """Whatever a parameter's rate: without a gradient a matrix falls to 1/e in tau epochs, embedding and head in
+    theirs, and what does not decay stays."""
+    flags = ["train.lr=0.2", "train.min_lr=0", "train.optimizer=muon", "train.adam_lr=0.05", "train.decay_tau=2"]
+    for more, own in ([], 2), (["train.decay_tau_embed=0.5"], 0.5):
+        train = schedules.settled(tiny(*flags, *more), 50.0).train
+        params = random_tree(0, 1.0)
+        still, after = jax.tree.map(jnp.zeros_like, params), params
+        lr = jnp.float32(train.lr)
+        decay = schedules.weight_decay(train, jnp.int32(0), lr)
+        for _ in range(25):
+            after = descend(train, after, still, lr, decay)
+        for path, p in paths(params).items():
+            tau = 50 * (2 if path.endswith("kernel") else own if path in ("embedding", "head") else math.inf)
+            np.testing.assert_allclose(paths(after)[path], p * (1 - 1 / tau) ** 25, rtol=1e-5, err_msg=path)
+            assert decays(train, params)[path] * rates(train, params)[path] == pytest.approx(1 / tau), path
+
+
 def test_an_unknown_optimizer_is_refused(tiny):
     words.check(tiny(), WORDS)
     with pytest.raises(UserError, match=r"config\.train\.optimizer.*'adamv'.*did you mean adamw"):
@@ -133,7 +152,8 @@ def test_parameter_table(file):
         assert row[-3] == rules(settings.train, params)[row[0]]
         assert float(row[-2]) == pytest.approx(rates(settings.train, params)[row[0]], rel=1e-5)
         decays = row[0].split("/")[-1] in DECAYED
-        assert float(row[-1]) == pytest.approx(settings.train.weight_decay if decays else 0, rel=1e-5)
+        at_rate = settings.train.lr / float(row[-2]) if settings.train.decay_tau else 1  # one tau for all
+        assert float(row[-1]) == pytest.approx(settings.train.weight_decay * at_rate if decays else 0, rel=1e-4)
         matrix = len(leaf.shape) > 1 and row[0].split("/")[-1] not in WITHOUT
         assert decays == matrix, "matrices decay, vectors do not"
     wanted = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
@@ -162,16 +182,19 @@ TO_MATRIX_RULES = """
     block_*/mixer/gate_down/left block_*/mixer/gate_up/left block_*/mixer/decay_down/right
     block_*/mixer/decay_up/right block_*/mixer/gate_down/right block_*/mixer/gate_up/right
     block_*/mixer/in/right block_*/channel/gate/right block_*/channel/up/right block_*/channel/down/right
+    block_*/mixer/start/kernel block_*/mixer/start/left block_*/mixer/start/right
 """.split()
 TO_ADAMW = """
     embedding head norm/scale block_*/mixer_norm/scale block_*/channel_norm/scale
-    block_*/mixer/left block_*/mixer/right
+    block_*/mixer/left block_*/mixer/right block_*/mixer/gate block_*/mixer/start_norm/scale unet_*
+    block_*/mixer/query_norm/scale block_*/mixer/key_norm/scale skip_*
     block_*/mixer/skip block_*/mixer/short/taps block_*/mixer/short/bias
     block_*/mixer/filter/weight_* block_*/mixer/filter/bias_* block_*/mixer/filter/weight_out
     block_*/mixer/filter/frequency
     block_*/mixer/beta block_*/mixer/decay block_*/mixer/A_log block_*/mixer/dt_bias block_*/mixer/norm/scale
     block_*/time/mixer.norm.scale
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
+    block_*/time/mixer.start_norm.scale
 """.split()
 # The norm of a Linear with one of its own.
 LINEARS_THERE = {path.rsplit("/", 1)[0] for path in TO_MATRIX_RULES if path.endswith("kernel")}
@@ -183,11 +206,13 @@ OF_GENERATORS = ("in", "in_bias", "out", "out_bias")
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
+STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
+ALL_PARTS += ["model.head_gate=true", "model.unet=true", f"model.value_embedding={STARTS}"]
 
 
 def goes_to_matrices(path: str) -> bool:
     """By the lists above; fails on a parameter that is in none."""
-    shape = re.sub(r"(block|bias|weight)_\d+", r"\1_*", path)
+    shape = re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path)
     if "/time/" in path and path.split("/")[-1] in (*OF_TIME, *OF_GENERATORS):
         block, _, base, name = path.split("/")
         return name in OF_TIME and goes_to_matrices(f"{block}/{base.replace('.', '/')}")
@@ -203,7 +228,7 @@ def check_rules(settings, seen):
         given = rules(train, params)
         assert list(given) == list(paths(params))
         for path, rule in given.items():
-            seen.add(re.sub(r"(block|bias|weight)_\d+", r"\1_*", path))
+            seen.add(re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path))
             if name in ("muon", "soap"):
                 assert rule == (name if goes_to_matrices(path) else "adamw"), path
             if name == "kfac":  # Linears, an untied head among them; what the time of an ODE adds to them is none

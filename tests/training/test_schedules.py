@@ -28,7 +28,14 @@ def shape(name: str, at: int, warmup: int, decay: int) -> float:
         "linear": LR + (LOW - LR) * done,
         "trapezoid": LR + (LOW - LR) * max(0, at - (STEPS - decay)) / decay,
         "constant": LR,
+        "cycles": cycle(at),
     }[name]
+
+
+def cycle(at: int, peak: float = LR) -> float:
+    """Four of five steps end the run."""
+    low, done = (LOW, (at - 80) % 5 / 5 if at < STEPS else 1.0) if at >= 80 else (peak, at / 80)
+    return low + ((peak if at >= 80 else LR) - low) * (1 + math.cos(math.pi * done)) / 2
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 10])
@@ -52,6 +59,41 @@ def test_a_trapezoid_without_decay_is_constant(settings):
     np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), LR, rtol=1e-6)
 
 
+def test_cycles_begin_lower(settings):
+    """By half: a cosine comes down to there, from where each cycle falls to min_lr."""
+    built = settings("train.schedule=cycles", "train.cycles.peak=0.5", "train.warmup=0")
+    values = jax.vmap(schedules.learning_rate(built))(jnp.arange(STEPS + 1))
+    np.testing.assert_allclose(values, [cycle(at, LR / 2) for at in range(STEPS + 1)], atol=1e-8)
+    assert config.cycle_bounds(built.train) == [80, 85, 90, 95, 100]
+
+
+def test_the_average_of_cycle_ends(settings):
+    """The raw weights up to the end of the first cycle; from there on the mean of the ends so far, between them too."""
+    weight = schedules.averaging(settings("train.schedule=cycles", "train.cycles.count=3").train)
+    values = np.random.default_rng(0).normal(size=STEPS)
+    ends, average = [at - 1 for at in (87, 93, 100)], 0.0
+    for at, value in enumerate(values):
+        w = float(weight(jnp.int32(at)))
+        average = (1 - w) * average + w * value
+        past = [end for end in ends if end <= at]
+        wanted = values[past].mean() if past else value
+        assert abs(average - wanted) < 1e-6, at
+
+
+def test_epochs_become_steps(settings):
+    """After a half-life the average has lost half of what it was; a decay of tau epochs takes 1 / (tau steps) a step
+    at the highest rate; nothing else changes, and once more changes nothing."""
+    asked = settings("train.decay_tau=2", "train.ema_half_life=0.5", "train.decay_tau_embed=4")
+    built = schedules.settled(asked, 40.0)
+    assert built.train.ema**20 == pytest.approx(0.5)
+    assert built.train.weight_decay * LR == pytest.approx(1 / 80)
+    assert schedules.settled(built, 40.0) == built
+    changed = config.changes(config.to_dict(asked), config.to_dict(built))
+    assert set(changed) == {"train.ema", "train.weight_decay"}
+    assert schedules.settled(settings(), 40.0) == settings()
+    assert float(schedules.averaging(built.train)(jnp.int32(3))) == pytest.approx(1 - built.train.ema)
+
+
 def test_warm_up_by_tokens(settings):
     """4 windows of 16 tokens a step; a step that is begun counts."""
     for tokens, steps in [(64, 1), (640, 10), (641, 11)]:
@@ -67,11 +109,12 @@ def test_weight_decay(settings):
         "learning_rate": lambda at, lr: 0.5 * lr,
         "constant": lambda at, lr: 0.5 * LR,
         "linear": lambda at, lr: 0.5 * lr * (STEPS - at) / STEPS,
+        "valley": lambda at, lr: 0.5 * lr * np.interp(at, [0, 12.5, 50, 100], [1, 1, 0.125, 1.5625]),
     }
     assert set(wanted) == set(schedules.WEIGHT_DECAYS)
     for name, formula in wanted.items():
         built = settings(f"train.weight_decay_schedule={name}", "train.weight_decay=0.5", "train.schedule=linear")
-        for at in (0, 1, 30, 99):
+        for at in (0, 1, 12, 30, 50, 99):
             lr = schedules.learning_rate(built)(at)
             got = schedules.weight_decay(built.train, jnp.int32(at), lr)
             np.testing.assert_allclose(got, formula(at, float(lr)), rtol=1e-5)
@@ -112,6 +155,17 @@ def test_what_does_not_go_together(tiny):
     for overrides, says in [
         (["train.ema=0.9", "train.tail=0.5"], "config.train.tail: the weights are averaged in one way"),
         (["train.schedule=trapezoid", "train.decay_share=1"], "config.train.decay_share: 1 of 20 steps and a warm-up"),
+        (["train.ema=0.9", "train.ema_half_life=1"], "config.train.ema_half_life: the weights are averaged in one way"),
+        (
+            ["train.decay_tau_embed=1"],
+            "config.train.decay_tau_embed: the decay of embedding and head is given in epochs",
+        ),
+        (["train.schedule=cycles", "train.cycles.share=0.1"], "config.train.cycles: 4 cycles in 0.1 of 20 steps"),
+        (["train.schedule=cycles", "train.cycles.share=1"], "after a warm-up of 2, leave a cycle without a step"),
+        (
+            ["train.schedule=cycles", "train.cycles.peak=0.01"],
+            "config.train.cycles.peak: a cycle begins at 6e-06, below train.min_lr=6e-05",
+        ),
         (["train.warmup_tokens=1280"], "config.train.warmup_tokens: 1,280 are 20 steps, not below train.steps=20"),
     ]:
         with pytest.raises(UserError) as error:

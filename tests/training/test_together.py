@@ -105,7 +105,9 @@ def test_one_that_gives_up_leaves_the_others(start, whole, tmp_path, monkeypatch
 def test_what_cannot_train_together(start, tmp_path):
     def trainers(*overrides):
         mesh = lambda own: jax.make_mesh((own.mesh.data,), ("data",))
-        trainer = lambda own: types.SimpleNamespace(config=own, mesh=mesh(own), objective=Objective(own, None))
+        trainer = lambda own: types.SimpleNamespace(
+            config=own, settled=own, mesh=mesh(own), objective=Objective(own, None)
+        )
         return [trainer(start.settings(1)), trainer(start.settings(2, *overrides))]
 
     together.check(trainers())

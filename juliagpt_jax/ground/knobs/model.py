@@ -63,6 +63,7 @@ class Model:
     context: int = limits.at_least(2)
     ffn_mult: float = limits.positive()
     dropout: float = limits.below_one()
+    dropout_on: str = limits.one_of("all", "branches", since="0.2", before="all")
     tie: bool = limits.knob()
     norm: str = limits.text()
     norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
@@ -70,8 +71,12 @@ class Model:
     positions: str = limits.one_of("rotary", "learned", "none")
     rope_base: float = limits.knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = limits.knob()
+    init: str = limits.text(since="0.2", before="normal")
     zero_init: bool = limits.knob()
     x0_skip: bool = limits.knob()
+    unet: bool = limits.knob(since="0.2", before=False)
+    value_embedding: str = limits.text(since="0.2", before="none")
+    head_gate: bool = limits.knob(since="0.2", before=False)
     softcap: float = limits.at_least(0)
     mixer: str = limits.text()
     mask: str = limits.text(since="0.2", before="causal")
@@ -90,6 +95,11 @@ class Model:
     def has_ode(self) -> bool:
         """Some layer is solved as an ODE."""
         return "ode" in self.depth.split()
+
+    @property
+    def inner_dropout(self) -> float:
+        """Dropout of the embedding and of attention weights, which are no branches."""
+        return self.dropout if self.dropout_on == "all" else 0.0
 
     @property
     def hidden(self) -> int:

@@ -52,6 +52,25 @@ class DoReMi:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distil:
+    """Knobs of train.objective=distil: `config.train.distil`."""
+
+    teacher: str = limits.text(since="0.2", before="none")
+    averaged: bool = limits.knob(since="0.2", before=False)
+    alpha: float = limits.share(since="0.2", before=0.5)
+    temperature: float = limits.positive(since="0.2", before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycles:
+    """Knobs of train.schedule=cycles: `config.train.cycles`."""
+
+    count: int = limits.at_least(1, since="0.2", before=4)
+    share: float = limits.share(since="0.2", before=0.2)
+    peak: float = limits.knob(lambda v: 0 < v <= 1, "must be above 0 and at most 1", since="0.2", before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """The training of a model: budget, optimizer, measurements, checkpoints."""
 
@@ -70,12 +89,15 @@ class Train:
     beta2: float = limits.below_one()
     weight_decay: float = limits.at_least(0)
     weight_decay_schedule: str = limits.text()
+    decay_tau: float = limits.at_least(0, since="0.2", before=0.0)
+    decay_tau_embed: float = limits.at_least(0, since="0.2", before=0.0)
     cautious: bool = limits.knob()
     clip: float = limits.positive()
     ternary_from: float = limits.below_one()
     precision: str = limits.one_of("f32", "bf16", "f16")
     remat: bool = limits.knob()
     ema: float = limits.below_one()
+    ema_half_life: float = limits.at_least(0, since="0.2", before=0.0)
     tail: float = limits.share()
     objective: str = limits.text(since="0.2", before="next_token")
     ode_energy: float = limits.at_least(0)
@@ -89,8 +111,16 @@ class Train:
     keep: int = limits.at_least(1)
     sample_every: int = limits.at_least(0)
     sample_tokens: int = limits.at_least(1)
+    wandb: str = limits.knob(since="0.2", before="")
+    cycles: Cycles = limits.group()
     muon: Muon = limits.group()
     soap: Soap = limits.group()
     kfac: KFac = limits.group()
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
+    distil: Distil = limits.group()
+
+    @property
+    def averages(self) -> bool:
+        """Keep an average of the weights, which is evaluated beside the raw ones."""
+        return bool(self.ema or self.ema_half_life or self.tail or self.schedule == "cycles")

@@ -41,3 +41,9 @@ class Config:
 def decay_steps(train: Train) -> int:
     """The last steps, in which the trapezoid comes down."""
     return max(1, round(train.decay_share * train.steps))
+
+
+def cycle_bounds(train: Train) -> list[int]:
+    """The steps at which the cycles begin, and `train.steps`, at which the last one has ended."""
+    length = round(train.cycles.share * train.steps)
+    return [train.steps - length + round(i * length / train.cycles.count) for i in range(train.cycles.count + 1)]

@@ -1,0 +1,115 @@
+"""Distillation: a student learns the next tokens and what a teacher predicts in their place (Hinton et al. 2015, arXiv
+1503.02531).
+
+The teacher is a finished run, or several, whose probabilities are averaged. So this is self-distillation, where the
+teacher has the student's own form (Furlanello et al. 2018, arXiv 1805.04770), a chain of it from run to run, and the
+way from an ensemble to one model.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.data.selection import Selection
+from juliagpt_jax.ground import config, files
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.opened import Opened, open_model
+from juliagpt_jax.inference.scoring import token_losses
+from juliagpt_jax.models.interface import Model
+from juliagpt_jax.objectives.next_token import NextToken
+from juliagpt_jax.objectives.objective import Apply, Memo, Terms
+from juliagpt_jax.store.manifest import MANIFEST
+from juliagpt_jax.store.workdir import Found, find
+
+
+def divergence(logits: jax.Array, teachers: list[jax.Array], temperature: float) -> jax.Array:
+    """Return temperature^2 KL(mean of the teachers || student) at each position (B, T), both from logits (B, T, V) over
+    the temperature: by its square the gradient is about as large at any (section 2 of the paper)."""
+    log = lambda logits: jax.nn.log_softmax(logits / temperature)
+    wanted = functools.reduce(jnp.logaddexp, map(log, teachers)) - jnp.log(float(len(teachers)))
+    wanted = jax.lax.stop_gradient(wanted)
+    return temperature**2 * jnp.sum(jnp.exp(wanted) * (wanted - log(logits)), axis=-1)
+
+
+class Distil(NextToken):
+    """(1 - alpha) times the loss of next tokens, and alpha times the divergence from the teachers; `loss` and `distil`
+    in the metrics are these two before they are weighed. The teachers see no dropout and do not change."""
+
+    sampled: Any = None  # targets drawn from the student alone are not what this loss is of
+
+    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
+        super().__init__(config, model, chosen)
+        tokenizer = None if chosen is None else chosen.tokenizer
+        names = [name.strip() for name in config.train.distil.teacher.split(",")]
+        self.teachers = [_open_teacher(name, config, model, tokenizer) for name in names]
+
+    def frozen(self) -> Any:
+        return tuple(teacher.params for teacher in self.teachers)
+
+    def facts(self) -> dict[str, Any]:
+        return {"teachers": [_hash(teacher) for teacher in self.teachers]}
+
+    def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
+        own = self.config.train.distil
+        logits, _, aux = apply(trained, batch.inputs, key=key)
+        loss = jnp.sum(batch.weighed(token_losses(logits, batch.targets)))
+        theirs = [
+            teacher.model.apply({"params": params}, batch.inputs)[0]
+            for teacher, params in zip(self.teachers, frozen, strict=True)
+        ]
+        apart = jnp.where(batch.scored, divergence(logits, theirs, own.temperature), 0.0)
+        apart = jnp.sum(batch.weighed(apart))
+        total = (1 - own.alpha) * loss + own.alpha * apart
+        for penalty in self.penalties:
+            total += penalty(logits, aux, batch)
+        return Terms(total, {"loss": loss, "distil": apart})
+
+
+def _open_teacher(name: str, settings: config.Config, model: Model, tokenizer: Any) -> Opened:
+    """Open a teacher; its tokenizer is looked at before its weights are.
+
+    Raises:
+        UserError: it is none, has not ended, or speaks of other tokens or of shorter texts than the student.
+        StorageError: it has no sound checkpoint.
+    """
+    key = f"config.train.distil.teacher={name}"
+    if name in ("none", ""):
+        raise UserError(f"{key}: distil learns from a run's predictions; give its workdir, or several with commas")
+    found = find(Path(name), averaged=settings.train.distil.averaged)
+    _check_tokenizer(key, found.tokenizer, model, tokenizer, name)
+    if not _ended(found):
+        raise UserError(f"{key}: this run has not ended, so that its weights will be others; let it end first")
+    if found.config.model.context < settings.model.context:
+        raise UserError(
+            f"{key}: it reads {found.config.model.context} tokens at most, and the student "
+            f"model.context={settings.model.context}"
+        )
+    opened = open_model(found)
+    _check_tokenizer(key, opened.tokenizer, model, tokenizer, name)  # of a packed file it is known only now
+    return opened
+
+
+def _check_tokenizer(key: str, theirs: Any, model: Model, ours: Any, name: str) -> None:
+    if theirs is None:
+        return
+    same = theirs.vocab_size == model.vocab if ours is None else theirs.to_dict() == ours.to_dict()
+    if not same:
+        raise UserError(
+            f"{key}: its tokenizer, of {theirs.vocab_size:,} tokens, is not the student's, of {model.vocab:,}: the "
+            f"probability of a token of one says nothing of those of the other. --config.data.tokenizer={name}"
+            "/tokenizer.json gives the student the same"
+        )
+
+
+def _ended(found: Found) -> bool:
+    """A run that is done, one model in a file, or weights from outside that were not trained here."""
+    return not found.folders or (found.workdir / "DONE").exists() or found.folders[0].name == "0"
+
+
+def _hash(teacher: Opened) -> str:
+    folder = teacher.run.folder
+    return files.sha256(folder if folder.is_file() else folder / MANIFEST)
