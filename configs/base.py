@@ -15,9 +15,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
-    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json, as a workdir has it
+    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json of tokenize or a workdir
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
-    data.unknown = "error"  # validation characters that the training text lacks: error refuses, skip drops and counts
+    data.unknown = "error"  # validation characters that text or tokenizer lack: error refuses, skip drops and counts
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts
     data.max_bad = 0.01  # share of the lines that on_bad=skip may leave out: more is no accident
     data.max_leak = 0.05  # share of validation passages that may stand in the training text, word for word or nearly
@@ -27,6 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
     data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
+    data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
     data.curriculum = curriculum = ml_collections.ConfigDict()
     curriculum.by = "difficulty"  # the field of numbers that says what is easy: low

@@ -16,7 +16,9 @@ def parser() -> command.Parser:
     flags = command.Parser("evaluate", "Perplexity, bits per character, diversity, FLOPs and size of a trained model.")
     flags.add_run_flags()
     flags.add_argument(
-        "--data", metavar="PATH", help="a folder with val.txt, or a .txt file, scored whole; default: the run's"
+        "--data",
+        metavar="PATH",
+        help="a folder with val.txt, or a .txt or .jsonl file, scored whole; default: the run's",
     )
     flags.add_argument(
         "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
@@ -37,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     command.check_seed(options.seed)
 
     from juliagpt_jax.data import corpus as corpora
-    from juliagpt_jax.data.reading import read_text
+    from juliagpt_jax.data.reading import read_passages
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
@@ -47,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
-    text = read_text(Path(options.data), settings.data) if options.data else ""
+    passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
     if not options.data:
         corpora.check(settings.data)
     devices.prepare(settings.mesh)
@@ -67,11 +69,13 @@ def main(options: argparse.Namespace) -> None:
     if not options.data:
         corpus = run.corpus(lambda why: print(f"note: {why}", file=sys.stderr))
         source, entropy = f"validation part of {settings.data.path}", corpus.entropy
-        text = corpus.tokenizer.decode(corpus.val)
+        passages = corpora.texts(corpus.tokenizer, corpus.val, corpus.val_chunks.lengths)
+        documents, passages = corpus.documents, passages if corpus.documents else ["".join(passages)]
         counted, unit = yardsticks.of(corpus), corpus.unit
     if options.unknown == "fold":
-        text = folding.fold(run.tokenizer, text)[0]
-    tokens = folding.encode(run.tokenizer, text, options.unknown)
+        passages = [folding.fold(run.tokenizer, passage)[0] for passage in passages]
+    encode = lambda passage: folding.encode(run.tokenizer, passage, options.unknown)
+    text, (tokens, _) = "".join(passages), corpora.joined(run.tokenizer, passages, documents, encode)
     if corpus is not None and len(tokens) == len(corpus.val):  # else characters were left out: passages are shorter
         parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
     if len(tokens) == 0:

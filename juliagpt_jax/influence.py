@@ -79,7 +79,8 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--checkpoints: the run turned ternary between these (train.ternary_from): take later ones")
     run, rate = runs[-1], learning_rate(settings)
     corpus, lead = run.corpus(), run.tokenizer.lead
-    train, val = chunk_scores.lines(corpus.train, lead), chunk_scores.lines(corpus.val, lead)
+    train = chunk_scores.passages(corpus.train, corpus.train_chunks.lengths)
+    val = chunk_scores.passages(corpus.val, corpus.val_chunks.lengths)
     text = lambda chunks: [chunk_scores.text_of(chunks, i, run.tokenizer) for i in range(len(chunks.starts))]
     among = selection.matching(corpus.val_chunks, options.where)
     if not len(among):

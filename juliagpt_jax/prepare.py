@@ -1,133 +1,135 @@
-"""Make a training corpus out of books.
+"""Make a training corpus out of books, or out of a collection of documents.
 
-python -m juliagpt_jax.prepare --source=classics|DIR --out=data/classics
+python -m juliagpt_jax.prepare --source=classics|wikitext2|tinystories|DIR|FILE --out=data/classics [--unit=file]
 """
 
 import argparse
-import dataclasses
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from juliagpt_jax.ground import command, texts
 from juliagpt_jax.ground.devices import cache_folder, cores
 from juliagpt_jax.ground.errors import UserError
 
+_NUMBERS = [  # flag, default, least, most, what it is
+    ("shortest", 40, 1, 10_000, "characters of a passage"),
+    ("longest", 256, 3, 1_000_000, "characters of a passage"),
+    ("min_quality", 0.5, 0, 1, "passages below it are left out; 0 keeps all"),
+    ("similarity", 0.6, 0.1, 1, "Jaccard index from which two passages count as the same"),
+    ("val_share", 0.1, 0.001, 0.5, "of each work's passages, or of the documents, for validation"),
+    ("passage", 32, 1, 10_000, "passages in a row that go to validation together"),
+    ("guard", 1, 0, 1_000, "passages left out on each side of these"),
+    ("leak_limit", 0.05, 0, 1, "share of leaked validation passages that is refused"),
+    ("seed", 0, 0, 2**32 - 1, "of the split"),
+    ("max_bytes", 1 << 30, 1, 1 << 40, "read from all files, after decompression"),
+    ("max_file_bytes", 64 << 20, 1, 1 << 40, "read from one file, after decompression"),
+    ("max_files", 10_000, 1, 10**9, "read, those in archives included"),
+    ("timeout", 20.0, 0.1, 3_600, "seconds without a byte before a download is tried again"),
+    ("jobs", 0, 0, 1_024, "processes; 0: one a core. The result is the same"),
+]
+_OF_BOOKS = ("tier", "alphabet", "shortest", "longest", "min_quality", "similarity", "passage", "guard", "leak_limit")
+_OF_DOCUMENTS = ("min_tokens", "max_tokens", "tokenizer", "blocklist")
+
 
 def parser() -> command.Parser:
-    flags = command.Parser(
-        "prepare", "Books in; train.txt, val.txt, their enriched .jsonl files, a manifest and a report out."
+    flags = command.Parser("prepare", "Texts in; training and validation files, a manifest and a report out.")
+    add = flags.add_argument
+    source = (
+        "classics, wikitext2, tinystories: downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .tar, .gz"
     )
-    flags.add_argument(
-        "--source",
-        required=True,
-        metavar="WHAT",
-        help="classics: the project's list, downloaded; or a folder (or file) of .txt, .html, .epub, .zip, .tar, .gz",
+    add("--source", required=True, metavar="WHAT", help=source)
+    add("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
+    add("--force", action="store_true", help="replace a corpus made from another source or with other options")
+    cut = (
+        "chunk: short passages of books; else what a document is: a file, what blank lines end, a row of a .jsonl, ..."
     )
-    flags.add_argument("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
-    flags.add_argument(
-        "--force", action="store_true", help="replace a corpus made from another source or with other options"
-    )
-    flags.add_argument(
-        "--tier", choices=["all", "core"], default="all", help="core: the main reading list of the classics"
-    )
-    flags.add_argument("--alphabet", choices=["plain", "full"], default="plain", help="full keeps capitals and figures")
-    flags.add_argument("--shortest", type=int, default=40, metavar="N", help="characters of a chunk")
-    flags.add_argument("--longest", type=int, default=256, metavar="N", help="characters of a chunk")
-    flags.add_argument(
-        "--min_quality", type=float, default=0.5, metavar="X", help="chunks below it are left out; 0 keeps all"
-    )
-    flags.add_argument(
-        "--similarity",
-        type=float,
-        default=0.6,
-        metavar="X",
-        help="Jaccard index from which two chunks count as the same",
-    )
-    flags.add_argument("--val_share", type=float, default=0.1, metavar="X", help="of each work's chunks")
-    flags.add_argument("--passage", type=int, default=32, metavar="N", help="chunks of a validation passage")
-    flags.add_argument(
-        "--guard", type=int, default=1, metavar="N", help="chunks left out on each side of such a passage"
-    )
-    flags.add_argument(
-        "--leak_limit", type=float, default=0.05, metavar="X", help="share of leaked validation chunks that is refused"
-    )
-    flags.add_argument("--seed", type=int, default=0, help="of the split")
-    flags.add_argument(
-        "--errors",
-        choices=["strict", "replace", "skip"],
-        default="strict",
-        help="files that are not text in UTF-8: refuse; replace such bytes and count; skip such files and name them",
-    )
-    flags.add_argument(
-        "--max_bytes", type=int, default=1 << 30, metavar="N", help="read from all files, after decompression"
-    )
-    flags.add_argument(
-        "--max_file_bytes", type=int, default=64 << 20, metavar="N", help="read from one file, after decompression"
-    )
-    flags.add_argument("--max_files", type=int, default=10_000, metavar="N", help="read, those in archives included")
-    flags.add_argument(
-        "--mirror",
-        default="https://raw.githubusercontent.com",
-        metavar="URL",
-        help="where the classics are downloaded from",
-    )
-    flags.add_argument(
-        "--timeout",
-        type=float,
-        default=20.0,
-        metavar="S",
-        help="seconds without a byte before a download is tried again",
-    )
-    flags.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="processes; 0: one a core. The result is the same"
-    )
-    flags.add_argument("--json", action="store_true", help="print the manifest as one JSON object on the last line")
+    units = ["chunk", "file", "blank", "row", "story", "article"]
+    add("--unit", choices=units, help=cut + "; default: chunk, or what a known collection has")
+    tier = "core: the main reading list of the classics"
+    add("--tier", choices=["all", "core"], default="all", help=tier)
+    add("--alphabet", choices=["plain", "full"], default="plain", help="of passages; full keeps capitals and figures")
+    for name, default, _, _, what in _NUMBERS:
+        add(f"--{name}", type=type(default), default=default, metavar="NX"[isinstance(default, float)], help=what)
+    drop = "documents with {} are dropped; 0: none is; default {}, for wikitext2 0"
+    add("--min_tokens", type=int, metavar="N", help=drop.format("fewer", 10))
+    add("--max_tokens", type=int, metavar="N", help=drop.format("more", "2,048"))
+    add("--tokenizer", metavar="FILE", help="a tokenizer.json whose tokens are counted; default: words")
+    add("--blocklist", metavar="FILE", help="words, one a line: a document that holds one is dropped")
+    errors = "files that are not text in UTF-8: refuse; replace such bytes and count; skip such files and name them"
+    add("--errors", choices=["strict", "replace", "skip"], default="strict", help=errors)
+    mirror = "where downloads come from"
+    add("--mirror", default="https://raw.githubusercontent.com", metavar="URL", help=mirror)
+    add("--json", action="store_true", help="print the manifest as one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     _check(options)
-    out = texts.path(options.out)
 
-    from juliagpt_jax.books import archives, download, pipeline, sources, summary, writer
+    from juliagpt_jax.books import archives, datasets, download, orders
 
-    settings = pipeline.Options(**{name: getattr(options, name) for name in pipeline.Options.__dataclass_fields__})
-    budget = archives.Budget(options.max_bytes, options.max_file_bytes, options.max_files)
-    if options.source == "classics":
-        works, notes = sources.classics(options.tier)
-        source = "classics"
-        writer.check(out, source, settings, options.force)
-        folder = cache_folder() / "sources"
-        fetch = lambda work: download.fetch(work, folder, options.mirror, options.timeout)
-        works = [dataclasses.replace(work, path=fetch(work)) for work in _progress("download", len(works), works)]
+    order = orders.Order(
+        out=texts.path(options.out),
+        force=options.force,
+        budget=archives.Budget(options.max_bytes, options.max_file_bytes, options.max_files),
+        fetch=lambda work: download.fetch(work, cache_folder() / "sources", options.mirror, options.timeout),
+        shown=_progress,
+    )
+    known, files = datasets.DATASETS.get(options.source), {}
+    if not known and options.source != "classics" and options.unit in (None, "article", "story"):
+        known, files = datasets.recognised(texts.path(options.source), order.budget) or (None, {})
+    if options.unit and (known or options.source == "classics"):
+        _same_unit(options, known.unit if known else "chunk")
+    unit = known.unit if known else options.unit or "chunk"
+    if unit != "chunk":
+        _refuse(options, _OF_BOOKS, unit)
+        manifest, told = orders.documents(order, options, known, files, *_count(options.tokenizer))
     else:
-        works, notes = sources.local(texts.path(options.source), options.tier)
-        source = sources.fingerprint(works)
-        writer.check(out, source, settings, options.force)
-    corpus = pipeline.run(works, settings, budget, min(options.jobs or cores(), len(works)), _progress)
-    manifest = writer.write(out, source, corpus, settings, [*notes, *corpus.notes])
-    seconds = time.perf_counter() - begun
-    print("\n".join(summary.told(manifest, out, seconds)))
+        _refuse(options, _OF_DOCUMENTS, unit)
+        manifest, told = orders.books(order, options, options.jobs or cores())
+    print("\n".join(told(manifest, order.out, time.perf_counter() - begun)))
     if options.json:
         command.print_json(manifest)
 
 
+def _count(file: str | None) -> tuple[Callable[[str], int], str]:
+    """Return what counts the tokens of a text, and its name in the manifest."""
+    if not file:
+        return lambda text: len(text.split()), "words"
+    from juliagpt_jax.data import tokenizer
+    from juliagpt_jax.ground.files import sha256
+
+    given = tokenizer.load(texts.path(file))
+    return lambda text: len(given.encode(text, "skip")), sha256(texts.path(file))
+
+
+def _same_unit(options: argparse.Namespace, unit: str) -> None:
+    if options.unit != unit:
+        raise UserError(f"--unit={options.unit}: {options.source} is cut by {unit}; leave --unit out")
+
+
+def _refuse(options: argparse.Namespace, names: Iterable[str], unit: str) -> None:
+    """Refuse flags that say nothing of what is made here."""
+    plain = parser().parse(["--source=", "--out="])
+    for name in names:
+        if getattr(options, name) != getattr(plain, name):
+            raise UserError(f"--{name} says nothing of --unit={unit}; leave it out")
+
+
 def _check(options: argparse.Namespace) -> None:
     """Every number within its limits, before anything is read."""
-    limits = [
-        ("shortest", 1, 10_000), ("longest", 3 * options.shortest, 1_000_000), ("min_quality", 0, 1),
-        ("similarity", 0.1, 1), ("val_share", 0.001, 0.5), ("passage", 1, 10_000), ("guard", 0, 1_000),
-        ("leak_limit", 0, 1), ("seed", 0, 2**32 - 1), ("max_bytes", 1, 1 << 40), ("max_file_bytes", 1, 1 << 40),
-        ("max_files", 1, 10**9), ("timeout", 0.1, 3_600), ("jobs", 0, 1_024),
-    ]  # fmt: skip
+    limits = [(name, low, high) for name, _, low, high, _ in _NUMBERS]
+    limits += [(name, 0, 10**9) for name in ("min_tokens", "max_tokens") if getattr(options, name) is not None]
     for name, low, high in limits:
-        value = getattr(options, name)
+        value, low = getattr(options, name), 3 * options.shortest if name == "longest" else low
         if not (math.isfinite(value) and low <= value <= high):
             raise UserError(f"--{name}={value} must be from {low:,} to {high:,}")
+    if options.min_tokens and options.max_tokens and options.min_tokens > options.max_tokens:
+        raise UserError(f"--min_tokens={options.min_tokens} is above --max_tokens={options.max_tokens}")
 
 
 def _progress(stage: str, steps: int, items: Iterable[Any]) -> Iterable[Any]:

@@ -51,12 +51,11 @@ def main(options: argparse.Namespace) -> None:
 
     run = open_run(found)
     corpus = corpora.load(data, found.config.model.context) if options.data else run.corpus(_another)
-    tokens = corpus.train
+    tokens, lengths, lead = corpus.train, corpus.train_chunks.lengths, run.tokenizer.lead
     if corpus.tokenizer.to_dict() != run.tokenizer.to_dict():
-        tokens = run.tokenizer.encode(corpus.tokenizer.decode(tokens))
-    lead = run.tokenizer.lead
+        tokens, lengths = corpora.recoded(corpus, run.tokenizer)
     model = run.model.clone(precision=options.precision, remat=False, parent=None)
-    chunks = chunk_scores.lines(tokens, lead)
+    chunks = chunk_scores.passages(tokens, lengths)
     done = chunk_scores.score(model, run.params, chunks, found.config.model.context, lead, names)
     chunk_scores.write(Path(options.out), done.values, corpus.fingerprint)
 

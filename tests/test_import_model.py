@@ -51,6 +51,7 @@ def test_the_same_model(again, clean):
     assert after.config.model == before.config.model and after.config.train.steps == 6
     facts = json.loads((again / "run.json").read_text())
     assert facts["imported"].endswith("out")
+    assert facts["tokenizer_sha256"] == json.loads((clean / "run.json").read_text())["tokenizer_sha256"]
     out = again.parent / "out"
     files = [out] if out.is_file() else [out / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
     assert facts["imported_sha256"] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

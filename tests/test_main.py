@@ -98,6 +98,8 @@ def test_run_and_report_say_where_the_numbers_come_from(clean):
     assert set(run) >= {"versions", "commit", "device", "platform", "machine", "seed"}
     assert set(run["versions"]) >= {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "juliagpt-jax"}
     report = json.loads((clean / "report.json").read_text())
+    tokens = json.loads((clean / "tokenizer.json").read_text())["sha256"]
+    assert run["tokenizer_sha256"] == report["tokenizer_sha256"] == tokens
     assert report["step"] == 40 and report["tokens"] == 40 * 4 * 16 and report["entropy"] is None
     assert report["bpc"] == pytest.approx(math.log2(report["perplexity"])) and report["skipped_steps"] == 0
     assert report["checkpoint_bytes"] > 0 and report["wall_s"] > 0 and len(report["passages"]) >= 1

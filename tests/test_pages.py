@@ -31,6 +31,10 @@ ELSEWHERE = {
     ".venv/bin/python -m juliagpt_jax.serve": "runs until it is stopped: tests/test_serve.py starts and stops it",
     "python -m juliagpt_jax.serve": "runs until it is stopped: tests/test_serve.py starts and stops it",
     "python -m juliagpt_jax.parity": "needs PyTorch: tests/study/test_parity.py runs it where there is one",
+    "python -m juliagpt_jax.prepare --source=wikitext2": "downloads: tests/test_prepare.py has a server of its own",
+    "python -m juliagpt_jax.prepare --source=tinystories": "downloads, like the line before it",
+    "python -m juliagpt_jax.evaluate --workdir=runs/wikitext2": "needs what was downloaded; tests/test_main.py has one",
+    "python -m juliagpt_jax.tokenize --from": "needs GPT-2's files: tests/data/test_vocabularies.py reads them",
     "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py does it",
     "python -m pytest -m slow tests/test_notebooks.py": "needs Jupyter: .ci/run does it",
 }

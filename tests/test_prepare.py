@@ -1,6 +1,8 @@
 """The whole way from books to a corpus, as a user goes it."""
 
+import dataclasses
 import functools
+import gzip
 import hashlib
 import http.server
 import importlib.util
@@ -16,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import prepare
-from juliagpt_jax.books import archives, pipeline, reading, scorer, sources, summary
+from juliagpt_jax.books import archives, datasets, pipeline, reading, scorer, sources, summary
 from juliagpt_jax.data import corpus as corpora
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
 
@@ -453,6 +456,139 @@ def test_the_classics_without_a_network(tmp_path, micro):
     )
     assert process.returncode == 4 and process.err.count("\n") == 1 and "--source=DIR" in process.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def wikitext(tmp_path, monkeypatch):
+    """A small WikiText where the real one is pinned: its files on a server's disk, and the flag that names it."""
+    known, works = datasets.DATASETS["wikitext2"], {}
+    for side, work in known.works.items():
+        articles = [
+            f" = {side} {i} = \n \n The {side} <unk> no {i} was <b> here of train and val . \n \n = = Life = = \n \n"
+            for i in range(9)
+        ]
+        content = " \n" + "".join(f"{article} {i * 'word '} . \n \n" for i, article in enumerate(articles))
+        file = tmp_path / "server" / work.repo.partition("/")[2] / work.commit / work.source_path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        works[side] = dataclasses.replace(work, source_sha256=digest, source_bytes=len(content))
+    monkeypatch.setitem(datasets.DATASETS, "wikitext2", dataclasses.replace(known, works=works))
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = functools.partial(quiet, directory=tmp_path / "server")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield (
+            {side: next((tmp_path / "server").rglob(Path(w.source_path).name)) for side, w in works.items()},
+            (f"--mirror=http://127.0.0.1:{server.server_address[1]}"),
+        )
+        server.shutdown()
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (Path(folder) / f"{name}_enriched.jsonl").read_text().splitlines()]
+
+
+def test_wikitext_is_downloaded_and_kept_to_the_byte(wikitext, tmp_path, tiny, capsys):
+    """Its own split; no rule touches it; the test side is there, and no run reads it. The same without a network."""
+    files, mirror = wikitext
+    out = tmp_path / "out"
+    manifest = run("wikitext2", out, mirror)
+    assert manifest["documents"] | {"train": 9, "val": 9, "test": 9} == manifest["documents"]
+    assert sum(manifest["documents"].values()) == 27 and manifest["unit"] == "article"
+    assert "CC BY-SA 3.0" in manifest["licence"] and "SHA-256" in manifest["verified"] and len(manifest["origin"]) == 3
+    for side, file in files.items():
+        assert "".join(row["text"] for row in rows(out, side)) == file.read_text()
+        assert [row["title"] for row in rows(out, side)] == [f"{side} {i}" for i in range(9)]
+        assert all(0 <= row["difficulty"] <= 1 and row["words"] == len(row["text"].split()) for row in rows(out, side))
+    assert (out / "test.txt").read_bytes() == files["test"].read_bytes() and not (out / "train.txt").exists()
+    assert "CC BY-SA 3.0" in capsys.readouterr().out and "CC BY-SA 3.0" in (out / "report.md").read_text()
+    corpus = corpora.load(tiny(f"data.path={out}", "data.max_leak=1").data, 16)
+    assert corpus.tokenizer.decode(corpus.val) == files["val"].read_text() and len(corpus.train_chunks) == 9
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("train", "valid", "test"):
+        shutil.copy(files["val" if name == "valid" else name], folder / f"{name}.txt")
+    packed = gzip.compress((folder / "train.txt").read_bytes())
+    (folder / "train.txt.gz").write_bytes(packed)
+    (folder / "train.txt").unlink()
+    run(folder, tmp_path / "other")
+    assert content(tmp_path / "other") == content(out)
+    run(folder, out)  # the same corpus: nothing to force
+
+
+def test_a_wikitext_that_is_not_pinned(wikitext, tmp_path):
+    files, _ = wikitext
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for side, name in [("train", "train"), ("val", "valid"), ("test", "test")]:
+        (folder / f"wiki.{name}.tokens").write_text(files[side].read_text() + " one more line \n")
+    manifest = run(folder, tmp_path / "out", "--min_tokens=25")
+    assert manifest["origin"] == [] and manifest["verified"].startswith("nothing") and "CC BY-SA" in manifest["licence"]
+    assert manifest["documents"]["short"] == 2 and manifest["documents"]["val"] == 9, "rules act on training alone"
+
+
+def test_stories_of_a_file(tmp_path, tiny, capsys):
+    texts = [
+        f"Story {i} is told to {i % 7} <i>good</i> children.\n\nIt ends well and they go to bed." for i in range(60)
+    ]
+    texts[5:9] = [texts[4], "Too short.", "A damned story that has words enough to be told to the very end.", ""]
+    (tmp_path / "s.txt").write_text("\n<|endoftext|>\n".join([*texts, "This one was cut o"]))
+    (tmp_path / "list").write_text("damned\n")
+    flags = ["--unit=story", f"--blocklist={tmp_path / 'list'}", "--val_share=0.2"]
+    manifest = run(tmp_path / "s.txt", tmp_path / "out", *flags)
+    assert manifest["documents"] == {
+        "train": 45,
+        "val": 11,
+        "test": 0,
+        "empty": 1,
+        "unfinished": 1,
+        "short": 1,
+        "long": 0,
+    } | {
+        "blocked": 1,
+        "exact": 1,
+    }
+    assert manifest["taken out"] == {"html": 7 * 57, "unprintable": 0} and manifest["licence"] == "not stated"
+    report = (tmp_path / "out" / "report.md").read_text()
+    for sample in ("Too short.", "A damned story", "This one was cut o", "`` <i> ``"):
+        assert sample in report
+    assert "45 documents: training" in capsys.readouterr().out
+    corpus = corpora.load(tiny(f"data.path={tmp_path / 'out'}", "data.max_leak=1").data, 16)
+    assert len(corpus.train_chunks) == 45 and len(corpus.val_chunks) == 11
+    assert "Story 0 is told to 0 good children.\n\nIt ends" in corpus.tokenizer.decode(corpus.train)
+
+
+def test_tokens_of_a_tokenizer_are_counted(tmp_path):
+    """Characters, here: the limits go by what the tokenizer makes of a document."""
+    (tmp_path / "texts").mkdir()
+    for i in range(6):
+        (tmp_path / "texts" / f"{i}.txt").write_text("word " * (i + 2))
+    tokenizers.save(tokenizers.CharTokenizer("\n dorw"), tmp_path / "tokenizer.json")
+    flags = ["--unit=file", f"--tokenizer={tmp_path / 'tokenizer.json'}", "--min_tokens=15"]
+    manifest = run(tmp_path / "texts", tmp_path / "out", *flags)
+    assert manifest["documents"]["short"] == 2 and len(manifest["options"]["tokens"]) == 64
+    assert {row["title"] for name in ("train", "val") for row in rows(tmp_path / "out", name)} == {"2", "3", "4", "5"}
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--unit=file", "--alphabet=full"], "--alphabet says nothing of --unit=file"),
+        (["--min_tokens=5"], "--min_tokens says nothing of --unit=chunk"),
+        (["--source=classics", "--unit=row"], "classics is cut by chunk"),
+        (["--source=tinystories", "--unit=file"], "tinystories is cut by story"),
+        (["--unit=file", "--min_tokens=50", "--max_tokens=40"], "--min_tokens=50 is above --max_tokens=40"),
+        (["--unit=file", "--min_tokens=-1"], "--min_tokens=-1 must be from 0"),
+        (["--unit=row"], "holds no .jsonl"),
+        (["--unit=file", "--blocklist=/nowhere"], "/nowhere: No such file"),
+        (["--unit=file", "--tokenizer=/nowhere"], "/nowhere does not exist"),
+    ],
+)
+def test_mistakes_about_documents(shelf, tmp_path, flags, says):
+    with pytest.raises(UserError) as error:
+        run(shelf, tmp_path / "out", *flags)
+    assert says in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not CLASSICS.exists(), reason="the classics are not there")

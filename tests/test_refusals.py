@@ -131,6 +131,12 @@ def test_main_refuses_at_once(arguments, says, folders, tmp_path):
     assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
+def test_tokenize_refuses_at_once(tmp_path):
+    arguments = ["--source=/nowhere", "--vocab=300", f"--out={tmp_path / 'out'}"]
+    assert "--source=/nowhere does not exist" in refused_before_jax("tokenize", arguments, tmp_path)
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
+
+
 def test_the_words_that_are_written_out_are_those_of_the_rooms():
     assert score.SCORES == chunk_scores.SCORES
     assert tuple(influences.METHODS) == influence.METHODS

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.store.workdir import open_run
 

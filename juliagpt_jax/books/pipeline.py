@@ -27,10 +27,10 @@ FATES = {
     "train": "training",
     "val": "validation",
     "poor": "quality under the threshold",
-    "exact": "word for word an earlier chunk",
-    "near": "nearly an earlier chunk",
-    "guard": "beside a validation passage",
-    "leak": "holds text of a validation chunk",
+    "exact": "word for word an earlier passage",
+    "near": "nearly an earlier passage",
+    "guard": "beside validation text",
+    "leak": "holds validation text",
 }
 
 
@@ -86,7 +86,7 @@ def run(works: list[Work], options: Options, budget: archives.Budget, jobs: int,
 def _no_text(books: list[Book], options: Options) -> str:
     """Return why nothing is left."""
     characters = sum(b.characters for b in books)
-    message = f"--source: no running text: {characters:,} characters read, not one chunk of {options.shortest} made"
+    message = f"--source: no running text: {characters:,} characters read, not one passage of {options.shortest} made"
     if sum(b.cleaned.counts["other alphabet"] for b in books) > 0.5 * sum(b.kept for b in books):
         sample = next(s for b in books for s in b.cleaned.samples("other alphabet"))
         return (
@@ -211,7 +211,7 @@ def split(books: list[Book], options: Options) -> None:
     counts = [len(book.indices("train", "val", "guard")) for book in books]
     if not any(book.indices("val") for book in books) or not any(book.indices("train") for book in books):
         raise UserError(
-            f"--source: too small to split: {sum(counts)} chunks are left, {max(counts)} in the largest work; "
+            f"--source: too small to split: {sum(counts)} passages are left, {max(counts)} in the largest work; "
             f"{smallest(options.val_share, options.guard)} in one work are needed"
         )
 
@@ -233,7 +233,7 @@ def unleak(books: list[Book], options: Options) -> tuple[int, int]:
         pairs = Counter(book.work.id for book, _ in leaked).most_common(2)
         givers = Counter(book.work.id for book, _ in sources).most_common(2)
         raise UserError(
-            f"--source: {len(leaked)} of {total} validation chunks ({len(leaked) / total:.1%}) stand in the training "
+            f"--source: {len(leaked)} of {total} validation passages ({len(leaked) / total:.1%}) stand in the training "
             f"text too, more than --leak_limit={options.leak_limit:g}: in {', '.join(name for name, _ in pairs)}, "
             f"given away by {', '.join(name for name, _ in givers)}. Is one work there twice?"
         )

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,7 +78,7 @@ def classics(tier: str = "all") -> tuple[list[Work], list[str]]:
     return [w for w in works if w.id not in latex], [note] if latex else []
 
 
-def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
+def local(path: Path, tier: str = "all", suffixes: Sequence[str] = SUFFIXES) -> tuple[list[Work], list[str]]:
     """Return the works in a folder (or the one in a file), and notes on what was left out.
 
     With a `source_manifest.json` in the folder the works are those that it names; without one, every file in it that
@@ -104,7 +105,7 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
                     "names; get it again, or take the hash out of the manifest"
                 )
         named = {work.path.resolve() for work in works}
-        others = [f for f in texts.listed(path, SUFFIXES, deep=True)[0] if f.resolve() not in named]
+        others = [f for f in texts.listed(path, suffixes, deep=True)[0] if f.resolve() not in named]
         left = (
             [f"{len(others)} files of the folder are not in its manifest (or of another tier) and were not read"]
             if others
@@ -113,9 +114,9 @@ def local(path: Path, tier: str = "all") -> tuple[list[Work], list[str]]:
         return works, left
     if tier != "all":
         raise UserError(f"--tier={tier}: {path} has no {MANIFEST} that says which tier a work is of")
-    files, others = texts.listed(path, SUFFIXES, deep=True)
+    files, others = texts.listed(path, suffixes, deep=True)
     if not files:
-        raise UserError(f"--source: {path} holds no {', '.join(SUFFIXES)}")
+        raise UserError(f"--source: {path} holds no {', '.join(suffixes)}")
     names = [_identifier(f.relative_to(path).with_suffix("").as_posix()) for f in files]
     works = []
     for file, name in zip(files, names, strict=True):

@@ -28,7 +28,7 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
     lines = [
         "# What this corpus is made of",
         "",
-        f"{len(works)} works, {characters:,} characters of raw text: {chunks['train']:,} chunks for training "
+        f"{len(works)} works, {characters:,} characters of raw text: {chunks['train']:,} passages for training "
         f"({manifest['characters']['train']:,} characters), {chunks['val']:,} for validation "
         f"({manifest['characters']['val']:,}).",
         "",
@@ -52,28 +52,28 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         f"Of the author's text, without white space, the cleaner took away {lost:,} characters ({lost / seen:.2%}: "
         f"references, markup, figures, foreign signs) and put in {added:,} ({added / seen:.2%}: numbers as words, "
         f"signs written out). {sum(w['replaced'] for w in works):,} bytes were no text and were replaced; "
-        f"{sum(w['short'] for w in works):,} characters were left over as too short for a chunk.",
+        f"{sum(w['short'] for w in works):,} characters were left over as too short for a passage.",
         "",
         *_rules(manifest, corpus),
-        "## Chunks: what became of each",
+        "## Passages: what became of each",
         "",
-        "| fate | chunks | share |",
+        "| fate | passages | share |",
         "| --- | ---: | ---: |",
-        f"| made by the chunker | {made:,} | 100% |",
+        f"| cut from the text | {made:,} | 100% |",
         *[
             f"| {name} | {chunks[fate]:,} | {chunks[fate] / max(made, 1):.2%} |"
             for fate, name in pipeline.FATES.items()
         ],
         "",
-        f"Before the last step {manifest['leaked']['found']:,} validation chunks had half of their eight-word "
+        f"Before the last step {manifest['leaked']['found']:,} validation passages had half of their eight-word "
         f"sequences in the training text; after it {manifest['leaked']['left']:,}.",
         "",
         *_lost_chunks(corpus),
-        "![chunks by work](plots/works.png)",
+        "![passages by work](plots/works.png)",
         "",
         "## By phase and art",
         "",
-        "| phase | art | works | training chunks | characters | share |",
+        "| phase | art | works | training passages | characters | share |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     groups: dict[tuple[str, str], list[pipeline.Book]] = {}
@@ -88,7 +88,7 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         )
     lines += [
         "",
-        "## Scores of the chunks",
+        "## Scores of the passages",
         "",
         "| score | 5% | 25% | median | 75% | 95% |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -102,9 +102,9 @@ def describe(manifest: dict[str, Any], corpus: pipeline.Corpus) -> str:
         "",
         "## By work",
         "",
-        "Share of the file that is not the author's text; of that text, what the cleaner took away and put in; chunks.",
+        "Share of the file that is not the author's text; of this, what the cleaner took away and put in; passages.",
         "",
-        "| work | characters | apparatus | lost | added | chunks | poor | exact | near | guard | leak | train | val |",
+        "| work | characters | apparatus | lost | added | made | poor | exact | near | guard | leak | train | val |",
         "| --- | " + "---: | " * 12,
     ]
     for w in works:
@@ -141,7 +141,7 @@ def told(manifest: dict[str, Any], out: Path, seconds: float) -> list[str]:
     return [
         read,
         *(f"note: {note}" for note in [*manifest["notes"], *warnings(manifest)]),
-        *(f"{chunks[fate]:>9,} chunks: {name}" for fate, name in pipeline.FATES.items()),
+        *(f"{chunks[fate]:>9,} passages: {name}" for fate, name in pipeline.FATES.items()),
         f"{out}: train.txt ({sizes['train']:,} characters), val.txt ({sizes['val']:,}), manifest.json, report.md",
     ]
 
@@ -237,7 +237,7 @@ def _plot_fates(path: Path, manifest: dict[str, Any]) -> None:
         left += counts
     axes.set_yticks(range(len(works)), [w["id"][:40] for w in works], fontsize=7)
     axes.set_ylim(-0.6, len(works) - 0.4)
-    axes.set_xlabel("chunks")
+    axes.set_xlabel("passages")
     axes.legend(fontsize=7, loc="lower right")
     figure.savefig(path, metadata={"Software": None})
 

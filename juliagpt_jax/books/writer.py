@@ -4,11 +4,13 @@ Everything is written into a folder beside the wanted one, which takes its place
 leaves either the old corpus or the new one.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 FORMAT = 1  # of the folder; raised when its files change their meaning
 MANIFEST = "manifest.json"
 SETS = ("train", "val")
-_OWN = {MANIFEST, "report.md", "plots", *(f"{s}.txt" for s in SETS), *(f"{s}_enriched.jsonl" for s in SETS)}
+_FILES = {f"{name}{end}" for name in (*SETS, "test") for end in (".txt", "_enriched.jsonl")}
+_OWN = {MANIFEST, "report.md", "plots", *_FILES}
+LICENCES = {"classics": "public domain in the USA; books/classics.json has a line on each work"}
 _LIBRARIES = ("ftfy", "lxml", "num2words", "rensa", "numpy", "matplotlib")
 
 
-def check(out: Path, source: str, options: pipeline.Options, force: bool) -> None:
-    """Refuse early what `write` would have to refuse.
+def check(out: Path, source: str, options: Any, force: bool) -> None:
+    """Refuse early what `write` would have to refuse. `options` is the dataclass of what the result depends on.
 
     Raises:
         UserError: the folder is not one that `write` made, or was made from another source or with other options and
@@ -42,7 +46,7 @@ def check(out: Path, source: str, options: pipeline.Options, force: bool) -> Non
             )
         try:
             old = read_json(out / MANIFEST)
-            same = (old["format"], old["source"], old["options"]) == (FORMAT, source, _options(options))
+            same = (old["format"], old["source"], old["options"]) == (FORMAT, source, options_of(options))
         except (OSError, ValueError, KeyError, TypeError, Changed):
             same = False
         if not same and not force:
@@ -75,13 +79,22 @@ def write(
     out: Path, source: str, corpus: pipeline.Corpus, options: pipeline.Options, notes: list[str]
 ) -> dict[str, Any]:
     """Write the corpus and its report; returns the manifest."""
+    with placing(out) as new:
+        (new / "plots").mkdir()
+        for name in SETS:
+            _write_set(new, name, corpus)
+        manifest = _manifest(new, source, corpus, options, notes)
+        summary.write(new, manifest, corpus)
+        write_json(new / MANIFEST, manifest, ascii_only=False)
+    return manifest
+
+
+@contextlib.contextmanager
+def placing(out: Path) -> Iterator[Path]:
+    """Return a new folder to write a corpus into, which takes the place of `out` when the `with` ends well."""
     new, old = _beside(out, "new"), _beside(out, "old")
-    (new / "plots").mkdir(parents=True)
-    for name in SETS:
-        _write_set(new, name, corpus)
-    manifest = _manifest(new, source, corpus, options, notes)
-    summary.write(new, manifest, corpus)
-    write_json(new / MANIFEST, manifest, ascii_only=False)
+    new.mkdir(parents=True)
+    yield new
     for file in [*new.rglob("*"), new]:
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
@@ -90,7 +103,6 @@ def write(
         os.replace(out, old)
     os.replace(new, out)
     shutil.rmtree(old, ignore_errors=True)
-    return manifest
 
 
 def _beside(out: Path, what: str) -> Path:
@@ -128,7 +140,8 @@ def _write_set(folder: Path, name: str, corpus: pipeline.Corpus) -> None:
                 enriched.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _options(options: pipeline.Options) -> dict[str, Any]:
+def options_of(options: Any) -> dict[str, Any]:
+    """Return options as the manifest has them."""
     return {name: getattr(options, name) for name in options.__dataclass_fields__}
 
 
@@ -171,8 +184,10 @@ def _manifest(
     files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir()) if f.is_file()}
     return {
         "format": FORMAT,
+        "unit": "chunk",
         "source": source,
-        "options": _options(options),
+        "licence": LICENCES.get(source, "not stated"),
+        "options": options_of(options),
         "chunks": {fate: sum(len(b.indices(fate)) for b in corpus.books) for fate in pipeline.FATES},
         "characters": {name: sum(len(b.chunks[i]) + 1 for b in corpus.books for i in b.indices(name)) for name in SETS},
         "leaked": {"found": corpus.leaked, "left": corpus.leaked_after},

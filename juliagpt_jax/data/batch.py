@@ -1,8 +1,11 @@
-"""The rows that one training step is given."""
+"""The rows that one training step is given, and how they are gathered from a token array."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 IGNORED = -1  # the target of a token that is not scored
 
@@ -35,3 +38,41 @@ class Batch(NamedTuple):
     def weighed(self, values: jax.Array) -> jax.Array:
         """Return values (B, T) times the weights."""
         return values if isinstance(self.weights, tuple) else values * self.weights
+
+
+def read_on(starts: Any, lengths: Any, begins: Any, sizes: Any, offsets: Any) -> Any:
+    """Return where tokens lie that are `offsets` (1, n) behind each of the (B,) starts, round its ring of `sizes`
+    tokens at `begins`; `lengths` play no part in it."""
+    return begins[:, None] + ((starts - begins)[:, None] + offsets) % sizes[:, None]
+
+
+def gather(
+    tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, begins: np.ndarray, sizes: np.ndarray, context: int
+) -> Batch:
+    """Return the batch of `sampler.Windows`: inputs and targets, each (B, context) int32; targets past a window's
+    length are IGNORED."""
+    return gather_places(tokens, read_on(starts, lengths, begins, sizes, np.arange(context + 1)[None, :]), lengths)
+
+
+def gather_places(tokens: np.ndarray, places: np.ndarray, lengths: np.ndarray) -> Batch:
+    """Return the batch of windows whose tokens, the last one's successor included, lie at `places` (B, context + 1)."""
+    window = tokens[places].astype(np.int32)
+    offsets = np.arange(window.shape[1] - 1)
+    return Batch(window[:, :-1], np.where(offsets < lengths[:, None], window[:, 1:], IGNORED))
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def gather_on_device(
+    tokens: jax.Array, starts: jax.Array, lengths: jax.Array, begins: jax.Array, sizes: jax.Array, context: int
+) -> Batch:
+    """`gather` for a token array that lives on the device; places are int32, so the text is below 2^31 tokens."""
+    places = read_on(starts, lengths, begins, sizes, jnp.arange(context + 1)[None, :])
+    return gather_places_on_device(tokens, places, lengths)
+
+
+@jax.jit
+def gather_places_on_device(tokens: jax.Array, places: jax.Array, lengths: jax.Array) -> Batch:
+    """`gather_places` for a token array that lives on the device; places are int32."""
+    window = tokens[places].astype(jnp.int32)
+    offsets = jnp.arange(window.shape[1] - 1)[None, :]
+    return Batch(window[:, :-1], jnp.where(offsets < lengths[:, None], window[:, 1:], IGNORED))

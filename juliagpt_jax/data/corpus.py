@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-FORMAT = 4  # of the cache
+FORMAT = 6  # of the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +34,14 @@ class Corpus:
 
     Attributes:
         train, val: token ids, one-dimensional, possibly memory-mapped.
-        train_chunks, val_chunks: their lines, in order, with the fields that are known of them.
+        train_chunks, val_chunks: their passages (lines or documents), in order, with the fields that are known of them.
         tokenizer: built from the training text, or `data.tokenizer`.
         fingerprint: SHA-256 of the source's bytes and of how they were read; a run resumes on the same one only.
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
         leaks: validation passages that the training text has too.
         characters_per_token: of the training and of the validation text.
+        documents: the passages are documents, not lines.
     """
 
     train: np.ndarray
@@ -52,6 +54,7 @@ class Corpus:
     entropy: float
     leaks: leaks.Leaks
     characters_per_token: tuple[float, float]
+    documents: bool = False
 
     @property
     def unit(self) -> str:
@@ -98,6 +101,39 @@ def check(data: config.Data) -> None:
         tokenizers.load(Path(data.tokenizer))
 
 
+def recoded(corpus: Corpus, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training text in the ids of another tokenizer, and how many of them each passage has.
+
+    Raises:
+        UserError: it lacks characters of the text.
+    """
+    passages = texts(corpus.tokenizer, corpus.train, corpus.train_chunks.lengths)
+    return joined(tokenizer, passages, corpus.documents, tokenizer.encode)
+
+
+def joined(
+    tokenizer: Tokenizer, passages: Sequence[str], documents: bool, encode: Callable[[str], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of passages, one behind the other, and how many each has; documents are ended."""
+    parts = [encode(passage) for passage in passages]
+    ids, lengths = np.concatenate([np.zeros(0, tokenizer.dtype), *parts]), np.array([*map(len, parts)], np.int64)
+    return _ended(tokenizer, ids, lengths) if documents else (ids, lengths)
+
+
+def _ended(tokenizer: Tokenizer, ids: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return documents with the id that ends one behind each of them, where the tokenizer has such an id."""
+    if tokenizer.eos is None:
+        return ids, lengths
+    return np.insert(ids, np.cumsum(lengths), tokenizer.eos), lengths + 1
+
+
+def texts(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
+    """Return the text of each passage; the id that ends a document is no text."""
+    passages = np.split(tokens, np.cumsum(lengths)[:-1])
+    ended = lambda p: len(p) and tokenizer.eos is not None and p[-1] == tokenizer.eos
+    return [tokenizer.decode(p[:-1] if ended(p) else p) for p in passages]
+
+
 def _leaked(found: leaks.Leaks) -> str:
     return (
         f"of {found.passages:,} validation passages {found.exact:,} stand word for word in the training text too and "
@@ -105,13 +141,24 @@ def _leaked(found: leaks.Leaks) -> str:
     )
 
 
-def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of a text, and how many of them each line has. Lines are encoded one by one where a token may
+def _encode(
+    tokenizer: Tokenizer, text: str, data: config.Data, documents: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of a text, and how many of them each passage has. Lines are encoded one by one where a token may
     hold more than one character, so that none reaches over the end of a passage.
+
+    Args:
+        documents: characters of each, where the passages are documents: they are encoded whole, each with the id that
+            ends a document behind it, if the tokenizer has one. None where they are lines.
 
     Raises:
         UserError: a tokenizer that marks the start of a text (so only a whole one can be encoded) has tokens that do.
     """
+    if documents is not None:
+        each = [text[stop - size : stop] for stop, size in zip(np.cumsum(documents), documents, strict=True)]
+        if isinstance(tokenizer, CharTokenizer):
+            return joined(tokenizer, each, True, lambda one: tokenizer.encode(one, data.unknown))
+        return _ended(tokenizer, *tokenizer.encode_each(each, data.unknown))
     if isinstance(tokenizer, CharTokenizer) or tokenizer.marks_start:
         tokens = tokenizer.encode(text, data.unknown)
         lengths = metadata.line_lengths(tokens, tokenizer.newline)
@@ -120,22 +167,24 @@ def _encode(tokenizer: Tokenizer, text: str, data: config.Data) -> tuple[np.ndar
             says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
             raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
         return tokens, lengths
-    lines = [tokenizer.encode(line, data.unknown) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    lengths = np.array([len(line) for line in lines], np.int64)
-    return np.concatenate([np.zeros(0, tokenizer.dtype), *lines]), lengths
+    return tokenizer.encode_each((line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text)), data.unknown)
 
 
 def _write_cache(
     folder: Path, fingerprint: str, source: reading.Reading, data: config.Data, given: Tokenizer | None
 ) -> Corpus:
     tokenizer = given or CharTokenizer.train(source.train)
-    (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, t, data) for t in (source.train, source.val))
+    documents = source.documents[0] is not None
+    if documents and not isinstance(tokenizer, CharTokenizer) and tokenizer.eos is not None and tokenizer.first is None:
+        tokenizer = tokenizer.begun_by(tokenizer.eos)  # what stands before every other document, too
+    both = list(zip((source.train, source.val), source.documents, strict=True))
+    (train, train_lengths), (val, val_lengths) = (_encode(tokenizer, text, data, own) for text, own in both)
     train_chunks = Chunks(train_lengths, source.train_columns)
     val_chunks = Chunks(val_lengths, source.val_columns)
     sides = [(train, train_lengths), (val, val_lengths)]
     if not isinstance(tokenizer, CharTokenizer):  # its measures are in characters
         letters = CharTokenizer.train(source.train + source.val)
-        sides = [_encode(letters, text, data) for text in (source.train, source.val)]
+        sides = [_encode(letters, text, data, own) for text, own in both]
     found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
     notes, density = [*source.notes, *([_leaked(found)] if found.share else [])], []
     for name, text, tokens in [("training", source.train, train), ("validation", source.val, val)]:
@@ -147,6 +196,7 @@ def _write_cache(
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
         characters_per_token=(density[0], density[1]),
+        documents=documents,
     )
     sides = {"train": train_chunks, "val": val_chunks}
     arrays: dict[str, Any] = {
@@ -160,6 +210,7 @@ def _write_cache(
         "notes": notes,
         "entropy": source.entropy if source.entropy == source.entropy else None,
         "leaks": found,
+        "documents": corpus.documents,
         "characters_per_token": density,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
@@ -206,7 +257,8 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         notes = tuple(facts["notes"])
         of_train, of_val = map(float, facts["characters_per_token"])
         density = (of_train, of_val)
-        return Corpus(train, val, train_chunks, val_chunks, tokenizer, fingerprint, notes, entropy, found, density)
+        chunks, documents = (train_chunks, val_chunks), bool(facts["documents"])
+        return Corpus(train, val, *chunks, tokenizer, fingerprint, notes, entropy, found, density, documents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None

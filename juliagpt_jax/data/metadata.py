@@ -1,9 +1,9 @@
 """Fields of each passage of a text, read from JSON lines: difficulty, author, phase, ...
 
-A passage is one line of the text, with the end of the line; its id is the number of the line, from 0. Names in code and
-files call it a chunk. A field is a number or a word for every passage. Metadata are written by programs, so what is odd
-in them is refused, with file and line, unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a
-cap.
+A passage is one line of the text, with the end of the line; its id is the number of the line, from 0. Where the rows
+hold the text, a passage may be a document of many lines. Names in code and files call a passage a chunk. A field is a
+number or a word for every passage. Metadata are written by programs, so what is odd in them is refused, with file and
+line, unless `data.on_bad=skip` leaves such lines out, counts them, and stops over a cap.
 """
 
 import collections
@@ -19,7 +19,16 @@ import numpy as np
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 
-LINE_BYTES = 2**20  # a longer line is no passage but a mistake
+LINE_BYTES = 2**20  # a longer line that describes another is a mistake
+DOCUMENT_BYTES = 2**26  # and so is a longer one that holds a text itself
+RANGES = {  # of the fields that `prepare` writes; in a folder of its own they are held to them
+    "compression": (0, math.inf),
+    "difficulty": (0, 1),
+    "index": (0, math.inf),
+    "mtld": (0, math.inf),
+    "quality": (0, 1),
+    "words": (0, math.inf),
+}
 BOM = b"\xef\xbb\xbf"
 
 
@@ -97,12 +106,15 @@ class _Bad(Exception):
     """The reason why a line is not used."""
 
 
-def read(file: Path, content: bytes, data: config.Data, beside: Sequence[str] | None = None) -> Table:
+def read(
+    file: Path, content: bytes, data: config.Data, beside: Sequence[str] | None = None, prepared: bool = False
+) -> Table:
     """The rows of a JSON lines file.
 
     Args:
         content: the file's bytes.
         beside: the lines of the text file that these rows describe, one for one; None when the rows are the text.
+        prepared: the file is one of `prepare`, whose fields are within RANGES.
 
     Raises:
         UserError: file, line and reason of the first bad line (data.on_bad=error), more of them than data.max_bad, or
@@ -119,7 +131,7 @@ def read(file: Path, content: bytes, data: config.Data, beside: Sequence[str] | 
     rows: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(raw):
         try:
-            rows[number] = _row(line, number, data)
+            rows[number] = _row(line, number, data, beside is None, prepared)
             if beside is not None and rows[number].get("text", beside[number]) != beside[number]:
                 raise _Bad('"text" is not the same line of the text file')
         except _Bad as reason:
@@ -142,10 +154,11 @@ def read(file: Path, content: bytes, data: config.Data, beside: Sequence[str] | 
     return Table(np.array(lines, np.int64), texts, fields, notes)
 
 
-def _row(line: bytes, number: int, data: config.Data) -> dict[str, Any]:
-    """One line as a dict of plain values."""
-    if len(line) > LINE_BYTES:
-        raise _Bad(f"a line of {len(line):,} bytes; {LINE_BYTES:,} are the most")
+def _row(line: bytes, number: int, data: config.Data, whole: bool, prepared: bool) -> dict[str, Any]:
+    """One line as a dict of plain values. Its "text" may have lines of its own where it is the `whole` of a passage."""
+    most = DOCUMENT_BYTES if whole else LINE_BYTES
+    if len(line) > most:
+        raise _Bad(f"a line of {len(line):,} bytes; {most:,} are the most")
     if data.on_bad == "skip":  # what another program has put around a sound line is no reason to lose the line
         line = (line.removeprefix(BOM) if number == 0 else line).removesuffix(b"\r")
     if line.startswith(BOM):
@@ -168,7 +181,10 @@ def _row(line: bytes, number: int, data: config.Data) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise _Bad("not a JSON object")
     for name, value in row.items():
-        row[name] = _plain(name, value)
+        row[name] = _plain(name, value, whole and name == "text")
+        low, high = RANGES.get(name, (-math.inf, math.inf)) if prepared else (-math.inf, math.inf)
+        if isinstance(row[name], float) and not low <= row[name] <= high:
+            raise _Bad(f"{_shown(name)} is {row[name]:g}; prepare writes numbers from {low:g} to {high:g} there")
     return row
 
 
@@ -180,12 +196,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _plain(name: str, value: Any) -> str | float:
+def _plain(name: str, value: Any, lines: bool) -> str | float:
     if isinstance(value, str):
         if any(0xD800 <= ord(c) <= 0xDFFF for c in value) if not value.isascii() else False:
             raise _Bad(f"{_shown(name)} holds half of a surrogate pair, which is no character")
         for sign, what in [("\0", "NUL"), ("\n", "the end of a line"), ("\r", "a carriage return")]:
-            if sign in value:
+            if sign in value and not (lines and sign == "\n"):
                 raise _Bad(f"{_shown(name)} holds {what}; a passage is one line")
         if name == "text" and not value:
             raise _Bad('"text" is empty')

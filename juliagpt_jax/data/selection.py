@@ -16,7 +16,7 @@ import numpy as np
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Column, Words
 from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_filter, parse_keep, parse_weights
-from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan
+from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan, cut
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
@@ -150,7 +150,10 @@ def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: 
             values=_numbers(data.curriculum.by, chosen.chunks, "config.data.curriculum.by"),
             lengths=chosen.chunks.lengths,
         )
-    return Plan(len(chosen.tokens), context, batch, seed, chosen.sizes, chosen.weights, steps * batch, curriculum)
+    how = cut(data.windows, chosen.chunks.lengths)
+    return Plan(
+        len(chosen.tokens), context, batch, seed, chosen.sizes, chosen.weights, steps * batch, curriculum, **how
+    )
 
 
 def shares(corpus: Corpus, data: config.Data, seed: int, context: int) -> dict[str, float]:

@@ -1,47 +1,18 @@
 """Text to token ids and back. A tokenizer is saved as JSON beside the run and read back by its "type"."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from juliagpt_jax.data import folding
+from juliagpt_jax.data.library import LibraryTokenizer
+from juliagpt_jax.data.prompts import Prompting
+from juliagpt_jax.ground import sealed, texts
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.ground.words import near
-
-
-class Prompt(NamedTuple):
-    """The tokens that a model reads before it writes.
-
-    Attributes:
-        ids: (n,) int32, at least one.
-        hidden: how many ids at their start are no part of the text.
-    """
-
-    ids: np.ndarray
-    hidden: int
-
-
-class Prompting:
-    """Prompts of every tokenizer."""
-
-    def prompt(self: Any, text: str, unknown: str = "error", begins: bool = False) -> Prompt:
-        """Return the ids of a prompt, the same for every command: the prefix, then the text's. Where both are nothing,
-        `lead` stands there, so that an empty prompt begins a text.
-
-        Args:
-            unknown: as of `folding.encode`.
-            begins: the prompt is the beginning of a text, not a place in it: without a prefix `lead` stands before it.
-
-        Raises:
-            UserError: characters that the tokenizer lacks.
-        """
-        own = folding.encode(self, text, unknown)
-        before = self.prefix or ((self.lead,) if begins or not len(own) else ())
-        return Prompt(np.array([*before, *own.tolist()], np.int32), len(before))
 
 
 class CharTokenizer(Prompting):
@@ -55,6 +26,7 @@ class CharTokenizer(Prompting):
     type = "char"
     prefix: tuple[int, ...] = ()  # ids before a prompt
     first: int | None = None  # the special id that begins a text
+    eos: int | None = None  # the special id that ends a text
 
     def __init__(self, characters: str):
         if list(characters) != sorted(set(characters)) or not characters:
@@ -161,116 +133,13 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-class LibraryTokenizer(Prompting):
-    """A tokenizer of the library `tokenizers`: what the tokenizer.json of a model from outside says.
-
-    All text is text: `<|endoftext|>` in it gets the ids of its letters, not the special one. The round trip is exact,
-    or the text is refused.
+def from_huggingface(
+    content: dict, vocab_size: int, first: int | None, special: Mapping[str, int] = MappingProxyType({})
+) -> "CharTokenizer | LibraryTokenizer":
+    """The tokenizer of a tokenizer.json; one that `CharTokenizer.to_huggingface` wrote becomes that again.
 
     Args:
-        content: of the tokenizer.json.
-        vocab_size: V of the model, which may have more ids than the tokenizer.
-        first: the id that begins a text, None if the model does not say.
-
-    Attributes:
-        prefix: the ids that the tokenizer puts before a prompt.
-        lead: the id that stands before the first token of a text.
-        marks_start: whether the ids of a text begin with a sign of its start, as those of SentencePiece do: then the
-            ids of two texts, one behind the other, are not those of both.
-    """
-
-    type = "library"
-
-    def __init__(self, content: dict, vocab_size: int, first: int | None):
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise UserError("needs the library tokenizers: pip install 'juliagpt-jax[hf]'") from error
-        try:
-            self._library: Any = Tokenizer.from_str(json.dumps(content))
-            self._library.no_padding()
-            self._library.no_truncation()
-            self.prefix = tuple(self._library.encode("", add_special_tokens=True).ids)
-        except Exception as error:  # the library raises no class of its own
-            raise UserError(f"not a tokenizer that the library tokenizers reads: {error}") from error
-        self._library.encode_special_tokens = True
-        highest = max([*self._library.get_vocab(with_added_tokens=True).values(), -1])
-        if not highest < vocab_size < 2**31 or (first is not None and not 0 <= first < vocab_size):
-            raise UserError(f"it has ids up to {max(highest, first or 0)}, and the model {vocab_size} embeddings")
-        self.content, self.first, self.vocab_size = content, first, vocab_size
-        self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-        self._returns: dict[str, bool] = {}  # whether a character comes back
-        letters = sorted(token for token in self._library.get_vocab(with_added_tokens=False) if len(token) == 1)
-        self._known = next(filter(self._gives_back, letters), "")
-        twice = [*self._library.encode(self._known, add_special_tokens=False).ids] * 2
-        self.marks_start = self._library.decode(twice, skip_special_tokens=False) != self._known * 2
-        self.lead = self.prefix[0] if self.prefix else first if first is not None else max(0, self.newline)
-
-    @property
-    def newline(self) -> int:
-        """The id of the end of a line; -1 where it is not one token."""
-        ids = [] if self.unknown("\n") else self._library.encode("\n", add_special_tokens=False).ids
-        while len(ids) > 1 and not self.decode(np.array(ids[:1])):  # a sign that stands for the start of a text
-            ids = ids[1:]
-        return ids[0] if len(ids) == 1 else -1
-
-    def encode(self, text: str, unknown: str = "error") -> np.ndarray:
-        """Ids of the text; see `CharTokenizer.encode`.
-
-        Raises:
-            UserError: characters that the tokenizer lacks, or a text that it does not give back.
-        """
-        lacking = self.unknown(text)
-        if lacking and unknown == "error":
-            raise UserError(f"characters the tokenizer lacks: {CharTokenizer.describe(lacking)}")
-        if lacking:
-            text = text.translate(dict.fromkeys(map(ord, lacking)))
-        ids = np.array(self._library.encode(text, add_special_tokens=False).ids, self.dtype)
-        if self.decode(ids) != text:
-            raise UserError("the tokenizer does not give this text back: it changes it before it cuts it up")
-        return ids
-
-    def unknown(self, text: str) -> str:
-        """Return the characters of the text that come back neither when they are encoded alone nor behind another,
-        sorted. (A tokenizer that marks the start of a word drops the blank before the first.)"""
-        for character in set(text) - set(self._returns):
-            self._returns[character] = self._gives_back(character) or self._gives_back(self._known + character * 2)
-        return "".join(sorted(c for c in set(text) if not self._returns[c]))
-
-    def _gives_back(self, text: str) -> bool:
-        try:
-            ids = self._library.encode(text, add_special_tokens=False).ids
-            return self._library.decode(ids, skip_special_tokens=False) == text
-        except Exception:  # what the library raises depends on the kind of tokenizer, also for a lone surrogate
-            return False
-
-    describe = staticmethod(CharTokenizer.describe)
-
-    def decode(self, ids: np.ndarray) -> str:
-        """The text of a one-dimensional array of ids; of an id between the tokenizer's and V nothing.
-
-        Raises:
-            IndexError: an id is outside 0 .. V - 1.
-        """
-        ids = np.asarray(ids, np.int64)
-        if ((ids < 0) | (ids >= self.vocab_size)).any():
-            raise IndexError(f"an id is outside the vocabulary of {self.vocab_size}")
-        return self._library.decode(ids.tolist(), skip_special_tokens=False)
-
-    def to_dict(self) -> dict:
-        return {"type": self.type, "content": self.content, "vocab_size": self.vocab_size, "first": self.first}
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "LibraryTokenizer":
-        return cls(values["content"], values["vocab_size"], values["first"])
-
-    def to_huggingface(self) -> dict:
-        """The content of a tokenizer.json."""
-        return self.content
-
-
-def from_huggingface(content: dict, vocab_size: int, first: int | None) -> "CharTokenizer | LibraryTokenizer":
-    """The tokenizer of a tokenizer.json; one that `CharTokenizer.to_huggingface` wrote becomes that again.
+        content, vocab_size, first, special: as of `LibraryTokenizer`.
 
     Raises:
         UserError: it is none, or has ids that the model has not.
@@ -283,7 +152,7 @@ def from_huggingface(content: dict, vocab_size: int, first: int | None) -> "Char
             if tokenizer.vocab_size != vocab_size:
                 raise UserError(f"it has {tokenizer.vocab_size} characters, and the model {vocab_size} embeddings")
             return tokenizer
-    return LibraryTokenizer(content, vocab_size, first)
+    return LibraryTokenizer(content, vocab_size, first, special)
 
 
 Tokenizer = CharTokenizer | LibraryTokenizer
@@ -305,7 +174,14 @@ def stream_text(tokenizer: Tokenizer, prompt: Iterable[int], pieces: Iterable[It
 
 def save(tokenizer: Tokenizer, path: Path) -> None:
     """Write the tokenizer's JSON in one step, so that a reader never sees half of it."""
-    write_json(path, tokenizer.to_dict())
+    sealed.write_json(path, tokenizer.to_dict())
+
+
+def digest(tokenizer: Tokenizer) -> str:
+    """Return the SHA-256 of a tokenizer, as `tokenize` writes it into the file: by it a run, its report and its model
+    card name the tokens. What stands before a text (`first`) is the run's, and does not count."""
+    values = tokenizer.to_dict()
+    return sealed.digest(values | {"first": None} if "first" in values else values)
 
 
 def from_dict(values: Any) -> Tokenizer:
@@ -313,8 +189,11 @@ def from_dict(values: Any) -> Tokenizer:
 
     Raises:
         UserError: none is called that, or its vocabulary is not one.
-        KeyError, TypeError, ValueError: not such a description.
+        KeyError, TypeError, ValueError, AttributeError: not such a description.
     """
+    if isinstance(values.get("model"), dict) and "type" not in values:
+        made = "python -m juliagpt_jax.tokenize --from=FOLDER --out=DIR makes one of it"
+        raise UserError(f"a tokenizer.json of the library tokenizers, not of a run; {made}")
     kind = values["type"]
     if kind not in TOKENIZERS:
         raise UserError(f"no tokenizer is called {kind!r}{near(str(kind), TOKENIZERS)}")
@@ -322,21 +201,22 @@ def from_dict(values: Any) -> Tokenizer:
 
 
 def load(path: Path) -> Tokenizer:
-    """Read a tokenizer file.
+    """Read a tokenizer file; a ~ at the start of its path is the home folder.
 
     Raises:
         UserError: it is missing, changed since it was written, not JSON, of an unknown type, or its vocabulary is
             not one.
     """
+    path = texts.path(str(path))
     try:
-        return from_dict(read_json(path))
+        return from_dict(sealed.read_json(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except Changed:
+    except sealed.Changed:
         raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a tokenizer file: {type(error).__name__}: {error}") from error

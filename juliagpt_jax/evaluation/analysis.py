@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from juliagpt_jax.data import selection
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Words
-from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.evaluation import attention, report, samples
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator

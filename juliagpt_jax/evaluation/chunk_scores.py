@@ -21,8 +21,8 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from tqdm import tqdm
 
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.metadata import line_lengths
-from juliagpt_jax.data.sampler import IGNORED
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
 
@@ -45,6 +45,11 @@ class Lines(NamedTuple):
 def lines(tokens: np.ndarray, newline: int) -> Lines:
     """All lines of a token array, each with the `newline` that ends it; the last may lack its own."""
     lengths = line_lengths(tokens, newline)
+    return passages(tokens, lengths)
+
+
+def passages(tokens: np.ndarray, lengths: np.ndarray) -> Lines:
+    """The passages of a token array, lines or documents, that have these lengths."""
     return Lines(tokens, np.cumsum(lengths) - lengths, lengths)
 
 
@@ -71,8 +76,8 @@ def batches(chunks: Lines, context: int, lead: int, rows: int) -> Iterator[Batch
     if len(windows) and windows.max() > MAX_WINDOWS:
         row = int(np.argmax(windows))
         raise UserError(
-            f"line {row} has {chunks.lengths[row]} tokens, {MAX_WINDOWS * context} is the most for a context of "
-            f"{context}: passages are lines; break the text into some"
+            f"passage {row} has {chunks.lengths[row]} tokens, {MAX_WINDOWS * context} is the most for a context of "
+            f"{context}: passages are lines, or documents; break the text into some"
         )
     padded = np.where(windows > 1, context, np.minimum(-(-chunks.lengths // quarter) * quarter, context))
     shapes = windows * (context + 1) + padded

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, bucket_for

@@ -1,13 +1,13 @@
 """Files that hold text: which files of a folder count, what a file really is, and its bytes as characters.
 
-`main` (config.data.path) and `prepare` (--source) both read through this module, so that they take and refuse the same
-files in the same words. It knows neither tokens nor books.
+`main` (config.data.path), `prepare` and `tokenize` (--source) read through this module, so that they take and refuse
+the same files in the same words. It knows neither tokens nor books.
 """
 
 import codecs
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from juliagpt_jax.ground.errors import UserError
@@ -188,6 +188,46 @@ def decode(name: str, content: bytes, errors: str = "strict", flag: str = "--err
     if sum(map(start.count, _CONTROLS)) > 0.02 * len(start):
         raise UserError(f"{name}: binary data, not text; save its text as plain text (.txt, UTF-8) and give that")
     return _decoded(name, content, "utf-8", errors, flag)
+
+
+def blocks(file: Path, errors: str = "strict", flag: str = "--errors", size: int = 2**22) -> Iterator[str]:
+    """Yield the characters that `decode` returns of a file, in blocks of about `size` bytes, so that a large file is
+    never held whole. That is so for UTF-8; a file in another encoding, or damaged, is read at once.
+
+    Raises:
+        UserError: as `decode` before anything is yielded, or the file cannot be read.
+    """
+    ends = False  # some line ends in \n: a \r elsewhere is none
+    try:
+        with open(file, "rb") as handle:
+            plain = not kind(handle.read(4_096))
+        for text in _utf8(file, size) if plain else ():
+            ends = ends or "\n" in text
+            plain = plain and "\0" not in text
+    except UnicodeDecodeError:
+        plain = False
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    if not plain:
+        yield decode(str(file), read_bytes(file), errors, flag).text
+        return
+    rest, begun = "", False
+    for text in _utf8(file, size):
+        if text and not begun:
+            text, begun = text.removeprefix("\ufeff").removeprefix("\ufeff"), True  # the mark, and one in the text
+        text = rest + text
+        rest = "\r" if text.endswith("\r") else ""
+        text = text[: len(text) - len(rest)]
+        yield text.replace("\r\n", "\n") if ends else text.replace("\r", "\n")
+    yield rest if ends else rest.replace("\r", "\n")
+
+
+def _utf8(file: Path, size: int) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open(file, "rb") as handle:
+        while part := handle.read(size):
+            yield decoder.decode(part)
+        yield decoder.decode(b"", final=True)
 
 
 def refused(messages: Sequence[str], total: int, advice: str = "") -> UserError:

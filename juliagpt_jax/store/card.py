@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from juliagpt_jax.data.tokenizer import digest
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.store.run import Run
 
@@ -21,13 +22,14 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
         (
             "form",
             f"{model.layers} layers, width {model.width}, {model.heads} heads, {model.kv_heads or model.heads} of keys "
-            f"and values, hidden width {model.hidden}, context {model.context}, {run.tokenizer.vocab_size} tokens",
+            f"and values, hidden width {model.hidden}, context {model.context}",
         ),
         (
             "weights",
             f"after step {run.step} of {train.steps}" + (f", averaged{how}" if run.averaged else ""),
         ),
         ("trained on", f"`{run.config.data.path}`" + (f", SHA-256 {facts['data']}" if facts.get("data") else "")),
+        ("tokenizer", f"{run.tokenizer.type}, {run.tokenizer.vocab_size:,} tokens, SHA-256 {digest(run.tokenizer)}"),
         (
             "with",
             f"{train.optimizer}, learning rate {train.lr:g}, {train.batch_size} x {model.context} tokens a step, "

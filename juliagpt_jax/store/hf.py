@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data import vocabularies
+from juliagpt_jax.data.library import tasks
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import write_json, write_text
@@ -33,14 +35,13 @@ def write(
     family = families.family_of(model)
     named = families.to_tensors(family, params, model)
     tensors.write(folder / WEIGHTS, named, precision, {"format": "pt"})  # the tag that transformers asks for
-    settings = {"architectures": [family.architecture], "dtype": DTYPES[precision], "eos_token_id": None}
-    settings["bos_token_id"] = tokenizer.first
+    settings = {"architectures": [family.architecture], "dtype": DTYPES[precision]}
+    settings |= {"bos_token_id": tokenizer.first, "eos_token_id": tokenizer.eos}
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
     write_json(folder / "generation_config.json", {"max_length": model.context})  # else a pipeline writes past it
     write_json(folder / "tokenizer.json", tokenizer.to_huggingface())
-    named_class = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
-    write_json(folder / "tokenizer_config.json", named_class | takes)
+    write_json(folder / "tokenizer_config.json", vocabularies.settings(tokenizer) | takes)
     write_text(folder / "README.md", card)
     offered.write_sums(folder)
 
@@ -62,10 +63,30 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
     vocab = params["embedding"].shape[0]
     values = read_json(folder / "tokenizer.json")
     try:
-        first = next((facts[key] for key in ("bos_token_id", "eos_token_id") if type(facts.get(key)) is int), None)
-        return fields, params, tokenizers.from_huggingface(values, vocab, first)
+        special = _special(facts, tasks(values))
+        return fields, params, tokenizers.from_huggingface(values, vocab, _first(facts, special), special)
     except UserError as error:
         raise UserError(f"{folder / 'tokenizer.json'}: {error}") from error
+
+
+def _special(facts: dict[str, Any], named: dict[str, int]) -> dict[str, int]:
+    """Return the ids with a task: as config.json has them, else by their names. Of several ends the first counts. A
+    token that is called the beginning is one, also where the model's texts begin with another: that is `_first`."""
+    special = dict(named)
+    for task in ("bos", "eos", "pad"):
+        said = facts.get(f"{task}_token_id")
+        said = said[0] if isinstance(said, list) and said else said
+        if type(said) is int and not (task == "bos" and task in named):
+            special[task] = said
+    return special
+
+
+def _first(facts: dict[str, Any], special: dict[str, int]) -> int | None:
+    """Return the id that begins a text. Where config.json names none, it is the one that ends a text, as GPT-2 and
+    others have it; but none where the tokenizer has another for beginnings, which the model then does without."""
+    if type(facts.get("bos_token_id")) is int:
+        return facts["bos_token_id"]
+    return special.get("eos") if special.get("bos") in (None, special.get("eos")) else None
 
 
 def read_model(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -21,7 +21,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from juliagpt_jax.data import sampler, selection
-from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.command import finite
@@ -103,7 +103,7 @@ class Pair:
         data, train, context = self.settings.data, self.settings.train, self.settings.model.context
         chosen = selection.select(self.corpus, data, seed, context)
         plan = selection.plan(chosen, data, context, train.batch_size, train.steps, seed)
-        return (sampler.gather(chosen.tokens, *sampler.windows(plan, n), context) for n in itertools.count())
+        return (sampler.batch(chosen.tokens, plan, n) for n in itertools.count())
 
     def _start(self, key: jax.Array) -> TrainState:
         params = self.model.init(key, jax.numpy.zeros((1, 2), int))["params"]
@@ -147,7 +147,7 @@ def jax_side(pair: Pair, state: TrainState, batches: list) -> Tensors:
         def loss(params):
             logits, *_ = pair.model.apply({"params": params}, inputs)
             losses = scoring.token_losses(logits, targets)
-            return losses.sum() / (targets != sampler.IGNORED).sum(), logits
+            return losses.sum() / (targets != IGNORED).sum(), logits
 
         (mean, logits), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return logits, mean, gradient
@@ -240,8 +240,8 @@ def torch_loss(pair: Pair, model: Any) -> float:
     with pair.torch.torch.no_grad():
         for at in range(0, len(inputs), EVAL_BATCH):
             x, y = pair.torch_batch(Batch(inputs[at : at + EVAL_BATCH], targets[at : at + EVAL_BATCH]))
-            total += float(pair.torch.mean_loss(model(x), y)) * int((y != sampler.IGNORED).sum())
-    return total / int((targets != sampler.IGNORED).sum())
+            total += float(pair.torch.mean_loss(model(x), y)) * int((y != IGNORED).sum())
+    return total / int((targets != IGNORED).sum())
 
 
 @dataclasses.dataclass(frozen=True)

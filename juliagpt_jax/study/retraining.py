@@ -62,10 +62,11 @@ class Retrainer:
         `keep_every` steps. `seed` is that of the initial weights and of the order of the data."""
         text = np.concatenate([chunks.tokens[s : s + n] for s, n in zip(chunks.starts, chunks.lengths, strict=True)])
         steps, context = self.config.train.steps, self.config.model.context
-        plan = sampler.Plan(len(text), context, self.config.train.batch_size, seed)
+        cut = sampler.cut(self.config.data.windows, chunks.lengths)
+        plan = sampler.Plan(len(text), context, self.config.train.batch_size, seed, **cut)
         state, kept = self._fresh(jax.random.key(seed)), []
         for step in range(1, steps + 1):
-            state, _ = self._step(state, sampler.gather(text, *sampler.windows(plan, step - 1), context), Frozen())
+            state, _ = self._step(state, sampler.batch(text, plan, step - 1), Frozen())
             if step == steps or (keep_every and step % keep_every == 0):
                 kept.append((step, jax.tree.map(np.asarray, state.params)))
         return kept

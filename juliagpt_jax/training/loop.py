@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from juliagpt_jax.data import sampler, selection
-from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.data.batch import Batch, gather_on_device, gather_places_on_device
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground.config import Config, to_dict
@@ -107,10 +107,14 @@ class Trainer:
         drawn = sampler.windows(self.plan, step)
         extra = jax.device_put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            whole = sampler.gather(self.chosen.tokens, *drawn, self.plan.context)
+            whole = sampler.batch(self.chosen.tokens, self.plan, step)
             return jax.device_put(whole, self._batch_place)._replace(extra=extra)
-        place = jax.device_put(tuple(column.astype(np.int32) for column in drawn), self._batch_place)
-        return sampler.gather_on_device(self._tokens, *place, self.plan.context)._replace(extra=extra)
+        put = lambda columns: jax.device_put(tuple(c.astype(np.int32) for c in columns), self._batch_place)
+        if self.plan.documents is None:
+            whole = gather_on_device(self._tokens, *put(drawn), self.plan.context)
+        else:
+            whole = gather_places_on_device(self._tokens, *put((sampler.places(self.plan, step), drawn.lengths)))
+        return whole._replace(extra=extra)
 
     def run(self) -> None:
         """Train to the last step.

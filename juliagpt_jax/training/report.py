@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from juliagpt_jax.data import selection
+from juliagpt_jax.data import selection, tokenizer
 from juliagpt_jax.evaluation import reading, report, yardsticks
 from juliagpt_jax.ground import devices
 from juliagpt_jax.inference import scoring
@@ -56,6 +56,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
             "text_characters": round(len(corpus.val) * corpus.characters_per_token[1]),
             "written": sum(map(len, texts)),
             "entropy": corpus.entropy,
+            "tokenizer_sha256": tokenizer.digest(corpus.tokenizer),
             "counted": counted,
             "words": reading.read(values["bpc"], corpus.entropy, counted, corpus.unit, course, config),
             "passages": report.passages(texts),

@@ -126,7 +126,7 @@ def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path) -> Tr
     """Make the trainer of a run, and announce it."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
-    facts = describe_run(settings.seed, jax.devices())
+    facts = describe_run(settings.seed, jax.devices()) | {"tokenizer_sha256": tokenizer.digest(corpus.tokenizer)}
     write_json(workdir / "run.json", facts)
     print(
         f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "

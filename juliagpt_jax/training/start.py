@@ -49,6 +49,7 @@ def begin(
         weights = unflatten_dict({path: jnp.asarray(array) for path, array in params.items()}, sep="/")
         state = initial_state(settings, model, weights)
         facts = describe_run(settings.seed, jax.devices()) | {"imported": source, "imported_sha256": dict(hashes)}
+        facts["tokenizer_sha256"] = tokenizers.digest(tokenizer)
         write_json(folder / "config.json", config.to_dict(settings))
         write_json(folder / "run.json", facts)
         tokenizers.save(tokenizer, folder / "tokenizer.json")

@@ -1,6 +1,7 @@
 """Every token is a target once an epoch, and a batch is a function of the plan and the step."""
 
 import dataclasses
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data import sampler
-from juliagpt_jax.data.sampler import IGNORED, Curriculum, Plan, Windows, gather, gather_on_device, windows
+from juliagpt_jax.data.batch import IGNORED, gather, gather_on_device, gather_places, gather_places_on_device
+from juliagpt_jax.data.sampler import Curriculum, Documents, Plan, Windows, places, windows
 
 PLANS = st.builds(Plan, st.integers(2, 200), st.integers(1, 40), st.integers(1, 50), st.integers(0, 2**32 - 1))
 
@@ -279,3 +281,154 @@ def test_a_curriculum_is_a_function_of_plan_and_step():
             cached.cache_clear()
         for step, before in reversed(list(zip(range(0, 40, 3), first, strict=True))):
             np.testing.assert_array_equal(windows(plan, step), before)
+
+
+# Documents that are shuffled, and windows that stay.
+
+LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=40).filter(lambda sizes: sum(sizes) >= 2)
+SHUFFLED = st.builds(
+    lambda sizes, context, batch, seed: Plan(
+        sum(sizes), context, batch, seed, documents=Documents(np.array(sizes, np.int64))
+    ),
+    LENGTHS,
+    st.integers(1, 40),
+    st.integers(1, 30),
+    st.integers(0, 2**32 - 1),
+)
+BOOK = Documents(np.random.default_rng(3).integers(1, 25, size=120))
+BEGINS = BOOK.ends - BOOK.lengths
+
+
+def book(**changes) -> Plan:
+    return dataclasses.replace(Plan(int(BOOK.ends[-1]), 16, 8, 2, documents=BOOK), **changes)
+
+
+def all_places(plan: Plan, count: int) -> np.ndarray:
+    return np.concatenate([places(plan, step) for step in range(-(-count // plan.batch))])[:count]
+
+
+def scored(at: np.ndarray, drawn: Windows) -> list[np.ndarray]:
+    """The places of the targets of each window."""
+    return [row[1 : n + 1] for row, n in zip(at, drawn.lengths, strict=True)]
+
+
+def chain(plan: Plan, epoch: int) -> dict[int, int]:
+    """Which document follows which in an epoch, as its windows show it, each document in one piece."""
+    drawn, at = all_windows(plan, (epoch + 1) * plan.epoch_windows), all_places(plan, (epoch + 1) * plan.epoch_windows)
+    follows = {}
+    for row, n in zip(at[epoch * plan.epoch_windows :], drawn.lengths[epoch * plan.epoch_windows :], strict=True):
+        of = np.searchsorted(plan.documents.ends, row[: n + 1], side="right")
+        for i in range(n):
+            if row[i] + 1 == row[i + 1] and of[i] == of[i + 1]:
+                continue
+            assert row[i] + 1 == plan.documents.ends[of[i]], "a document goes on to its end"
+            assert row[i + 1] == plan.documents.ends[of[i + 1]] - plan.documents.lengths[of[i + 1]]
+            assert follows.setdefault(int(of[i]), int(of[i + 1])) == of[i + 1]
+    return follows
+
+
+@given(SHUFFLED)
+def test_every_token_of_shuffled_documents_is_a_target_once_an_epoch(plan):
+    count = 3 * plan.epoch_windows
+    targets = scored(all_places(plan, count), all_windows(plan, count))
+    for epoch in range(3):
+        part = targets[epoch * plan.epoch_windows : (epoch + 1) * plan.epoch_windows]
+        np.testing.assert_array_equal(np.sort(np.concatenate(part)), np.arange(plan.tokens))
+
+
+def test_documents_stay_whole_and_follow_each_other_anew():
+    """The windows of an epoch, put together, are one round of all documents; the next epoch's is another."""
+    rounds = [chain(book(), epoch) for epoch in range(3)]
+    for follows in rounds:
+        at, seen = 0, []
+        for _ in range(len(follows)):
+            seen.append(at)
+            at = follows[at]
+        assert at == 0 and sorted(seen) == list(range(120))
+    assert len({tuple(sorted(follows.items())) for follows in rounds}) == 3
+    assert sum(rounds[0][k] == rounds[1][k] for k in range(120)) < 10, "no two epochs have the same neighbours"
+
+
+def test_the_end_of_another_document_stands_before_each():
+    """The id that ends a document is what its successor's first token is predicted from."""
+    tokens = np.full(book().tokens, 7, np.uint16)
+    tokens[BOOK.ends - 1] = 1  # <eos>
+    tokens[BEGINS[BOOK.lengths > 1]] = 2  # the first of each that has more than its end
+    for step in range(20):
+        inputs, targets, *_ = sampler.batch(tokens, book(), step)
+        assert (inputs[targets == 2] == 1).all() and (targets == 2).any()
+
+
+@given(SHUFFLED, st.lists(st.integers(0, 20), min_size=2, max_size=4))
+def test_shuffled_documents_are_a_function_of_plan_and_step(plan, steps):
+    first = [places(plan, step) for step in steps]
+    for cached in (sampler._epoch, sampler._ring, sampler._order):
+        cached.cache_clear()
+    for step, before in reversed(list(zip(steps, first, strict=True))):
+        np.testing.assert_array_equal(places(plan, step), before)
+
+
+@pytest.mark.parametrize(
+    "plan", [book(), book(fixed=True, documents=None), book(documents=None)], ids=["documents", "fixed", "ring"]
+)
+def test_a_batch_is_the_same_from_the_host_and_from_the_device(plan):
+    tokens = np.random.default_rng(1).integers(200, size=plan.tokens).astype(np.uint8)
+    for step in (0, 3, 11):
+        drawn, at = windows(plan, step), places(plan, step)
+        wanted = sampler.batch(tokens, plan, step)
+        got = gather_places_on_device(jnp.asarray(tokens), at.astype(np.int32), drawn.lengths.astype(np.int32))
+        np.testing.assert_array_equal(got[:2], wanted[:2])
+        np.testing.assert_array_equal(gather_places(tokens, at, drawn.lengths)[:2], wanted[:2])
+        if plan.documents is None:
+            np.testing.assert_array_equal(gather(tokens, *drawn, plan.context)[:2], wanted[:2])
+
+
+def test_fixed_windows_are_cut_at_the_same_places_in_another_order():
+    plan = Plan(1000, 16, 8, 2, fixed=True)
+    starts, _ = drawn(plan, 3 * 63)
+    epochs = starts.reshape(3, 63)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), [np.arange(0, 1000, 16)] * 3)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_shuffled_documents_stay_in_their_rings():
+    """With weights: each document within its ring, and each token once in each of the ring's own epochs."""
+    sizes = tuple(int(BOOK.lengths[part].sum()) for part in (slice(0, 50), slice(50, 120)))
+    plan = book(rings=sizes, weights=(0.7, 0.3))
+    drawn, at = all_windows(plan, 600), all_places(plan, 600)
+    ring = ring_of(plan, drawn)
+    assert ((at >= sizes[0]) == (ring == 1)[:, None]).all()
+    for k, (begin, size) in enumerate([(0, sizes[0]), (sizes[0], sizes[1])]):
+        targets = [t for t, r in zip(scored(at, drawn), ring, strict=True) if r == k]
+        per_epoch = -(-size // plan.context)
+        assert len(targets) > 2 * per_epoch
+        for epoch in range(len(targets) // per_epoch):
+            own = np.sort(np.concatenate(targets[epoch * per_epoch : (epoch + 1) * per_epoch]))
+            np.testing.assert_array_equal(own, begin + np.arange(size))
+
+
+@pytest.mark.parametrize("weights", [(), (0.5, 0.5)], ids=["plain", "weights"])
+def test_a_curriculum_over_shuffled_documents(weights):
+    """Windows come by the mean of the documents that they really hold; they are those of random order."""
+    values = np.random.default_rng(5).random(120)
+    half = int(BOOK.lengths[:60].sum())
+    rings = (half, int(BOOK.ends[-1]) - half) if weights else ()
+    plain = book(rings=rings, weights=weights)
+    easy = Curriculum("easy_first", "linear", 0.0, 4, 0.0, 0.0, values, BOOK.lengths)
+    plan = dataclasses.replace(plain, curriculum=easy)
+    size, each = plan.epoch_windows, np.repeat(values, BOOK.lengths)
+    hard = lambda p: np.array([each[t].mean() for t in scored(all_places(p, 2 * size), all_windows(p, 2 * size))])
+    one, other = hard(plan), hard(plain)
+    for part in (slice(0, size), slice(size, 2 * size)):
+        assert (np.diff(one[part]) > -1e-9).all() and not (np.diff(other[part]) > -1e-9).all()
+        np.testing.assert_allclose(one[part], np.sort(other[part]), atol=1e-9)
+
+
+def test_an_order_takes_no_memory_of_the_text_s_size():
+    """A billion tokens in a thousand documents: an order has a thousand numbers, whatever they hold."""
+    plan = Plan(10**9, 2**16, 2, 0, documents=Documents(np.full(1000, 10**6)))
+    tracemalloc.start()
+    at = places(plan, 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * at.nbytes and at.shape == (2, 2**16 + 1) and 0 <= at.min() <= at.max() < 10**9

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.evaluation import chunk_scores
 from juliagpt_jax.evaluation.chunk_scores import OUTPUTS, SCORES, Lines, batches, lines, norms, score, sweep
 from juliagpt_jax.ground.errors import UserError
@@ -217,7 +217,7 @@ def test_outputs_are_what_their_names_say():
 
 def test_a_line_without_end_is_refused(built):
     model, params = built
-    with pytest.raises(UserError, match=r"line 1 has 1025 tokens, 1024 is the most for a context of 16"):
+    with pytest.raises(UserError, match=r"passage 1 has 1025 tokens, 1024 is the most for a context of 16"):
         sweep(model, params, text([5, 1025]), CONTEXT, LEAD)
 
 

@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import re
 import zipfile
 
 import pytest
@@ -47,6 +48,36 @@ def test_encodings_that_a_text_declares(declared, encoding):
     word = "\u0434\u043e\u043c" if encoding == "cp1251" else "na\u00efve"
     decoded = texts.decode("a.html", f"{declared} {word}".encode(encoding))
     assert decoded.text.endswith(word) and decoded.replaced == 0
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=40),
+        st.text("a\r\n\ufeff\u00e9\U0001f600\0", max_size=30).map(str.encode),
+        st.text("ab\r\n", min_size=5, max_size=30).map(lambda text: text.encode("utf-16")),
+    ),
+    size=st.integers(8, 20),
+)
+def test_blocks_are_the_whole(content, size, tmp_path_factory):
+    """However a file is cut, it has the characters that it has at once, and is refused in the same words."""
+    file = tmp_path_factory.getbasetemp() / "blocks.txt"
+    file.write_bytes(content)
+    for errors in ("strict", "replace"):
+        try:
+            whole = texts.decode(str(file), content, errors).text
+        except UserError as error:
+            with pytest.raises(UserError, match=re.escape(str(error))):
+                list(texts.blocks(file, errors, size=size))
+        else:
+            assert "".join(texts.blocks(file, errors, size=size)) == whole
+
+
+def test_blocks_are_small(tmp_path):
+    (tmp_path / "a.txt").write_text("words\r\n" * 1000)
+    found = list(texts.blocks(tmp_path / "a.txt", size=64))
+    assert max(map(len, found)) <= 65 and "".join(found) == "words\n" * 1000
+    with pytest.raises(UserError, match=r"b\.txt: No such file"):
+        list(texts.blocks(tmp_path / "b.txt"))
 
 
 def test_utf_8_wins_over_what_a_page_declares():

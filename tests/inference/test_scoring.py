@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.inference.scoring import (
     Score,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from juliagpt_jax.data.sampler import IGNORED
+from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule

@@ -17,6 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from juliagpt_jax.data import bpe
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import config, files
 from juliagpt_jax.ground.errors import UserError
@@ -42,14 +44,14 @@ OURS = {  # forms that only our own file holds
 }
 
 
-def random_run(settings: config.Config) -> Run:
+def random_run(settings: config.Config, tokenizer=TOKENIZER) -> Run:
     """A run that has not trained, every parameter different from 0 and 1."""
-    model = build_model(settings, TOKENIZER.vocab_size)
+    model = build_model(settings, tokenizer.vocab_size)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: jnp.asarray(rng.normal(0.5, 0.5, s.shape), jnp.float32), shapes)
     meta = {"step": 7, "data": "d4", "commit": "c0", "device": "1 x cpu", "val_loss": 1.25}
-    return Run(settings, TOKENIZER, model, params, 7, meta, Path("runs/name/checkpoints/7"))
+    return Run(settings, tokenizer, model, params, 7, meta, Path("runs/name/checkpoints/7"))
 
 
 def flat(run: Run) -> dict[str, np.ndarray]:
@@ -227,11 +229,47 @@ def test_model_card(tiny, tmp_path):
     text = lambda n, **more: (written(run, "hf", tmp_path / n, **more) / "README.md").read_text()
     whole = text("a", report=report)
     assert "loss 1.1110" in whole and "1.6030 bits per character" in whole and "4,321" in whole and "0.5100" in whole
+    assert f"| tokenizer | char, 33 tokens, SHA-256 {tokenizers.digest(TOKENIZER)} |" in whole
     assert "# name" in whole and "seed 42" in whole and "schoolroom" in whole and "1.222" not in whole
     assert "loss 1.2220" in text("b", report=report, averaged=True)
     earlier = text("c", report=report | {"step": 20})
     assert "1.111" not in earlier and "Loss 1.2500" in earlier
     assert "Nothing was measured" in text("d", averaged=True)
+
+
+def test_words_there_and_back(tiny, tmp_path):
+    """The special tokens keep their tasks; a text begins with none of them unless the model was trained so."""
+    learned = bpe.train(["the nature of things\n"] * 9, 270)
+    for tokenizer in (learned, learned.begun_by(1)):
+        run = random_run(tiny(*SHAPE), tokenizer)
+        folder = written(run, "hf", tmp_path / f"first {tokenizer.first}")
+        facts, own = (json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer_config.json"))
+        assert (facts["bos_token_id"], facts["eos_token_id"]) == (tokenizer.first, 1)
+        assert (own["bos_token"], own["eos_token"], own["pad_token"]) == bpe.SPECIAL
+        assert export.read(folder).tokenizer.to_dict() == tokenizer.to_dict()
+        card = (folder / "README.md").read_text()
+        assert f"| tokenizer | library, 270 tokens, SHA-256 {tokenizers.digest(learned)} |" in card
+
+
+@pytest.mark.parametrize(
+    "facts, first, special",
+    [
+        ({"bos_token_id": 5, "eos_token_id": 6}, 5, {"bos": 0, "eos": 6, "pad": 2}),
+        ({"bos_token_id": 1, "eos_token_id": [7, 8]}, 1, {"bos": 0, "eos": 7, "pad": 2}),
+        ({"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 9}, None, {"bos": 0, "eos": 1, "pad": 9}),
+        ({}, None, {"bos": 0, "eos": 1, "pad": 2}),
+    ],
+)
+def test_tasks_of_tokens_from_outside(facts, first, special, tiny, tmp_path):
+    """As config.json has them, else as they are called."""
+    run = random_run(tiny(*SHAPE), bpe.train(["the nature of things\n"] * 9, 270))
+    folder = written(run, "hf", tmp_path / "out")
+    (folder / "SHA256SUMS").unlink()
+    known = json.loads((folder / "config.json").read_text())
+    known = {name: value for name, value in known.items() if not name.endswith("_token_id")}
+    (folder / "config.json").write_text(json.dumps(known | facts))
+    found = export.read(folder).tokenizer
+    assert (found.first, found.special, found.eos) == (first, special, special["eos"])
 
 
 # What comes from outside is material to judge.

@@ -34,4 +34,5 @@ class Data:
     phase_weights: str = limits.knob()
     weights_by: str = limits.text()
     order: str = limits.text()
+    windows: str = limits.one_of("ring", "documents", "fixed", since="0.2", before="ring")
     curriculum: Curriculum = limits.group()
