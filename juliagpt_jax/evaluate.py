@@ -10,10 +10,11 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.study import beside
 
 
 def parser() -> command.Parser:
-    flags = command.Parser("evaluate", "Perplexity, bits per character, diversity, FLOPs and size of a trained model.")
+    flags = command.Parser("evaluate", "Perplexity, bits per byte, diversity, FLOPs and size of a trained model.")
     flags.add_run_flags()
     flags.add_argument(
         "--data",
@@ -30,6 +31,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--ode_adaptive", action="store_true", help="score with steps that adapt to each batch: they look ahead"
     )
+    beside.add_flags(flags)
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
@@ -37,6 +39,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     ode = command.ode_values(options)
     command.check_seed(options.seed)
+    beside.check(options)
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data.reading import read_passages
@@ -50,12 +53,12 @@ def main(options: argparse.Namespace) -> None:
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
     passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
-    if not options.data:
+    if not options.data or beside.wants_corpus(options):
         corpora.check(settings.data)
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import folding, selection
-    from juliagpt_jax.evaluation import cost, reading, report, yardsticks
+    from juliagpt_jax.evaluation import cost, protocol, reading, report, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models.parameters import count
@@ -63,48 +66,59 @@ def main(options: argparse.Namespace) -> None:
     opened = open_model(found, options.precision)
     run, model, weights = opened.run, opened.model, opened.params
     scored = (opened.adaptive if options.ode_adaptive else None) or model
-    parts, source, entropy = {}, options.data, math.nan
-    counted, unit = {}, "token"
-    corpus = None
-    if not options.data:
+    tokenizer, parts, left_out, corpus = run.tokenizer, {}, 0, None
+    source, entropy, counted = options.data, math.nan, {}
+    if not options.data or beside.wants_corpus(options):
         corpus = run.corpus(lambda why: print(f"note: {why}", file=sys.stderr))
-        source, entropy = f"validation part of {settings.data.path}", corpus.entropy
+    same = corpus is not None and corpus.tokenizer.to_dict() == tokenizer.to_dict()
+    if beside.wants_corpus(options) and not same:
+        raise UserError(
+            f"{settings.data.path} is not in the tokens of {options.workdir}: no n-grams, no gradients of it"
+        )
+    if corpus is not None and not options.data:
+        source, entropy, counted = f"validation part of {settings.data.path}", corpus.entropy, yardsticks.of(corpus)
         passages = corpora.texts(corpus.tokenizer, corpus.val, corpus.val_chunks.lengths)
         documents, passages = corpus.documents, passages if corpus.documents else ["".join(passages)]
-        counted, unit = yardsticks.of(corpus), corpus.unit
-    if options.unknown == "fold":
-        passages = [folding.fold(run.tokenizer, passage)[0] for passage in passages]
-    encode = lambda passage: folding.encode(run.tokenizer, passage, options.unknown)
-    text, (tokens, _) = "".join(passages), corpora.joined(run.tokenizer, passages, documents, encode)
-    if corpus is not None and len(tokens) == len(corpus.val):  # else characters were left out: passages are shorter
-        parts = selection.parts(corpus.val_chunks, settings.data.weights_by)
+    if corpus is not None and not options.data and same:
+        tokens, parts = corpus.val, selection.parts(corpus.val_chunks, settings.data.weights_by)
+    else:
+        if options.unknown == "fold":
+            passages = [folding.fold(tokenizer, passage)[0] for passage in passages]
+        encode = lambda passage: folding.encode(tokenizer, passage, options.unknown)
+        text, (tokens, _) = "".join(passages), corpora.joined(tokenizer, passages, documents, encode)
+        left_out = sum(map(text.count, tokenizer.unknown(text)))
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
-    lead, stride = run.tokenizer.lead, options.stride or None
-    left_out = sum(map(text.count, run.tokenizer.unknown(text)))
-    density = (len(text) - left_out) / len(tokens)
-    score = scoring.score_text(scored, weights, tokens, lead, stride, parts=parts, characters_per_token=density)
+    unit = "character" if tokenizer.type == "char" else "token"
+    context, stride = settings.model.context, options.stride or settings.model.context // 2
+    losses, places = scoring.in_order(scored, weights, tokens, tokenizer.lead, stride)
+    summed = lambda losses, parts=None: scoring.summed(losses, places, tokens, context, stride, tokenizer, parts)
+    score = summed(losses, parts)
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
+    rows = beside.rows(options, opened, scored, corpus, tokens, losses, summed)
     generator = Generator(model, weights)
-    texts, chars_per_s = report.write(generator, run.tokenizer, options.seed)
+    texts, chars_per_s = report.write(generator, tokenizer, options.seed)
     params = count(run.params)
-    trained = run.step * settings.train.batch_size * settings.model.context
+    trained = run.step * settings.train.batch_size * context
     used = cost.multiplied(settings.model, run.params)
     values = {
         "workdir": options.workdir,
         "data": source,
         "step": run.step,
         **score.to_dict(),
+        "unit": unit,
+        "protocol": protocol.line(score, tokens, tokenizer, source),
+        "beside": rows,
         "written": sum(map(len, texts)),
         **report.judge(texts, settings.data.path == "schoolroom"),
         "left_out": left_out,
         "entropy": entropy,
         "params": params,
         "tokens": trained,
-        "flops": trained * cost.train_flops_per_token(settings.model, used, run.tokenizer.vocab_size),
-        **schedule.describe(model, scored, weights, scoring.spread(tokens, settings.model.context, 8, lead)[0]),
+        "flops": trained * cost.train_flops_per_token(settings.model, used, tokenizer.vocab_size),
+        **schedule.describe(model, scored, weights, scoring.spread(tokens, context, 8, tokenizer.lead)[0]),
         "checkpoint_bytes": _size(run.folder),
         "params_bytes": _size(run.folder / "params" if run.folder.is_dir() else run.folder),
         "chars_per_s": chars_per_s,

@@ -410,7 +410,23 @@ def test_evaluate_repeats_the_number_of_the_report(micro, clean):
     assert own["characters"] == len(micro.text.read_text()) and own["stride"] == 16
 
 
-@pytest.mark.parametrize("flag", ["--seed=-1", "--stride=17", "--data=/nowhere.txt", "--sed=3"])
+@pytest.mark.long
+def test_evaluate_sets_rows_beside_the_models_own(micro, clean):
+    """Of a --data text the mixture's share is fitted on the validation text; every row has words and bytes."""
+    flags = ["--baseline=kneser_ney", "--order=3", "--cache=64", "--dynamic=sgd", "--dynamic_rate=0.01", "--json"]
+    done = succeeds(micro.run("evaluate", f"--workdir={clean}", f"--data={micro.text}", *flags))
+    values = last_json(done)
+    counted, mixture, cache, dynamic = values["beside"]
+    assert [row["adapts"] for row in values["beside"]] == [False, False, True, True]
+    assert "fitted on the run's validation text" in mixture["name"] and mixture["loss"] <= values["loss"] + 0.05
+    text = micro.text.read_text()
+    for row in (values, counted, mixture, cache, dynamic):
+        assert row["scored_words"] == len(text.split()) + text.count("\n") and row["scored_bytes"] == len(text.encode())
+        assert row["bpb"] > 0 and row["word_perplexity"] > 1
+    assert "SHA-256" in values["protocol"] and "adapts to the text it reads" in done.out
+
+
+@pytest.mark.parametrize("flag", ["--seed=-1", "--stride=17", "--data=/nowhere.txt", "--sed=3", "--mix=2"])
 def test_evaluate_answers_mistakes_in_one_line(micro, clean, says, flag):
     refused = micro.run("evaluate", f"--workdir={clean}", flag)
     assert refused.returncode == 2
@@ -433,8 +449,8 @@ def test_benchmark_measures_generation(micro):
     ((row,),) = last_json(succeeds(micro.run("benchmark", *flags, *SMALL, timeout=300))).values()
     assert (row["what"], row["batch"], row["new"], row["precision"]) == ("generate", 4, 15, "f16")
     assert 0 < row["share_of_limit"] < 1 and row["compile_s"] > 0
-    assert row["seconds_500"] > row["first_char_s"] > 0
-    assert 0 < row["eager_chars_per_s"] < row["chars_per_s"]
+    assert row["seconds_500"] > row["first_token_s"] > 0
+    assert 0 < row["eager_tokens_per_s"] < row["tokens_per_s"]
     matrices = 16 * 16 * 4 + 3 * 16 * 64 + 65 * 16  # of float16; the scales of three norms stay float32
     assert row["weight_bytes"] == 2 * matrices + 4 * 3 * 16
     assert row["weight_bytes"] < row["decode_memory_bytes"] < row["run_peak_memory_bytes"]
@@ -460,7 +476,7 @@ def test_benchmark_has_a_limit_for_every_precision():
 
 
 def test_benchmark_table_shows_what_failed():
-    good = {"precision": "f32", "batch": 1, "chars_per_s": 1234.5, "share_of_limit": None}
+    good = {"precision": "f32", "batch": 1, "tokens_per_s": 1234.5, "share_of_limit": None}
     lines = speed_table.layout(
         [good, {"precision": "f16", "batch": 8, "error": "benchmark: out of memory"}]
     ).splitlines()

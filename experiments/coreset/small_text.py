@@ -98,7 +98,7 @@ def main() -> None:
             [step, scoring.mean_loss(scoring.losses_of(retrainer.model, params, *windows, 32), windows[1])]
             for step, params in kept
         ]
-        score = scoring.score_text(retrainer.model, kept[-1][1], held, lead)
+        score = scoring.score_text(retrainer.model, kept[-1][1], held, lead, tokenizer=tokenizer)
         params = count(kept[-1][1])
         tokens = settings.train.steps * settings.train.batch_size * context
         rows.append(

@@ -84,7 +84,7 @@ def main() -> None:
         ratios = [plain / own for plain, own in zip(times[0], times[n], strict=True)]
         row = {
             "guesses": n,
-            "chars_per_s": options.batch * options.new / statistics.median(times[n]),
+            "tokens_per_s": options.batch * options.new / statistics.median(times[n]),
             "speedup": statistics.median(ratios),
             "speedup_range": [min(ratios), max(ratios)],
         }

@@ -6,7 +6,7 @@ python experiments/inference/speed.py --out=experiments/inference/results/speed/
 
 tiny is 3 x 192 with 3 heads, context 128, hidden 512; base 6 x 384 with 6 heads, context 256, hidden 1,024; vocabulary
 65. Each measurement is a process of its own that fills the context behind one character. A peer prints a JSON line with
-chars_per_s. Writes PREFIX.jsonl, a row for each size, batch and precision with every round's numbers, and PREFIX.md.
+tokens_per_s. Writes PREFIX.jsonl, a row for each size, batch and precision with every round's numbers, and PREFIX.md.
 """
 
 import argparse
@@ -46,10 +46,10 @@ def main() -> None:
                 peer = shlex.split(options.peer.format(size=size, batch=batch, threads=options.threads))
                 pairs = [(once([*ours, "--json"]), once(peer) if peer else {}) for _ in range(options.rounds)]
                 row = {"size": size, "batch": int(batch), "precision": word, "threads": options.threads}
-                row["ours"] = [mine["chars_per_s"] for mine, _ in pairs]
-                row["peer"] = [other["chars_per_s"] for _, other in pairs if other]
-                row["ratios"] = [mine["chars_per_s"] / other["chars_per_s"] for mine, other in pairs if other]
-                keys = ("seconds_500", "first_char_s", "compile_s", "share_of_limit", "weight_bytes")
+                row["ours"] = [mine["tokens_per_s"] for mine, _ in pairs]
+                row["peer"] = [other["tokens_per_s"] for _, other in pairs if other]
+                row["ratios"] = [mine["tokens_per_s"] / other["tokens_per_s"] for mine, other in pairs if other]
+                keys = ("seconds_500", "first_token_s", "compile_s", "share_of_limit", "weight_bytes")
                 row |= {key: statistics.median(mine[key] for mine, _ in pairs) for key in keys}
                 row |= {"device": pairs[0][0]["device"], "jax": pairs[0][0]["jax"], "peer_command": options.peer}
                 rows.append(row)

@@ -65,7 +65,7 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
                 continue
             decoder = schedule.with_ode(twin, rtol=0.0).clone(schedule=times, parent=None)
             row["schedule"] = times
-        score = lambda m: scoring.score_text(m, run.params, text, lead, batch=ROWS)
+        score = lambda m: scoring.score_text(m, run.params, text, lead, batch=ROWS, tokenizer=run.tokenizer)
         row |= score(decoder).to_dict() | {"evaluations": sum(evaluations(decoder.config, decoder.schedule))}
         inputs = np.zeros((ROWS, context), np.int32)
         program = scoring.window_losses.lower(decoder, run.params, inputs, inputs).compile()
@@ -87,7 +87,7 @@ def measure(name: str, workdir: Path, options: argparse.Namespace) -> list[dict]
         if twin is not None:
             seen = scoring.score_text(twin, run.params, text[: 32 * context], lead, batch=ROWS)
             same = scoring.score_text(decoder, run.params, text[: 32 * context], lead, batch=ROWS)
-            row["adaptive"] = {"loss": seen.loss, "loss_on_schedule": same.loss, "characters": seen.characters}
+            row["adaptive"] = {"loss": seen.loss, "loss_on_schedule": same.loss, "characters": seen.scored_tokens}
             row["adaptive"] |= schedule.leak(twin, run.params, windows)
         rows.append(row)
         print(json.dumps({k: v for k, v in row.items() if k != "schedule"}), flush=True)

@@ -69,7 +69,7 @@ def main() -> None:
         then = time.perf_counter()
         retrainer = Retrainer(settings, tokenizer.vocab_size, lead)
         ((_, params),) = retrainer.train(lines, seed)
-        score = scoring.score_text(retrainer.model, params, held, lead)
+        score = scoring.score_text(retrainer.model, params, held, lead, tokenizer=tokenizer)
         return {"u": [float(u) for u in place], "seed": seed, **values, "steps": steps, "bpc": score.bpc,
                 "seconds": time.perf_counter() - then, "machine": processor()}  # fmt: skip
 

@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.data import bpe, leaks, metadata, reading
+from juliagpt_jax.data import bpe, counts, leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.metadata import Chunks, Words
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 
-FORMAT = 6  # of the cache
+FORMAT = 7  # of the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Corpus:
         notes: what a reader of the numbers must know: how the split was made, what was replaced or left out.
         entropy: bits per character of the validation text under its own generator, where there is one; else nan.
         leaks: validation passages that the training text has too.
-        characters_per_token: of the training and of the validation text.
+        counts: of the training and of the validation text, without what was left out.
         documents: the passages are documents, not lines.
     """
 
@@ -53,13 +54,19 @@ class Corpus:
     notes: tuple[str, ...]
     entropy: float
     leaks: leaks.Leaks
-    characters_per_token: tuple[float, float]
+    counts: tuple[TextCounts, TextCounts]
     documents: bool = False
+
+    @property
+    def characters_per_token(self) -> tuple[float, float]:
+        """Of the training and of the validation text."""
+        train, val = self.counts
+        return train.characters / max(1, len(self.train)), val.characters / max(1, len(self.val))
 
     @property
     def unit(self) -> str:
         """One token in words: "character" where it is one, else "token"."""
-        return "character" if self.characters_per_token[0] == 1 else "token"
+        return "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
 
 
 def load(data: config.Data, context: int) -> Corpus:
@@ -200,16 +207,15 @@ def _write_cache(
         letters = CharTokenizer.train(source.train + source.val)
         sides = [_encode(letters, text, data, own) for text, own in both]
     found = leaks.find(*sides[0], *sides[1], data.path != "schoolroom")
-    notes, density = [*source.notes, *([_leaked(found)] if found.share else [])], []
-    for name, text, tokens in [("training", source.train, train), ("validation", source.val, val)]:
+    notes = [*source.notes, *([_leaked(found)] if found.share else [])]
+    for name, text in [("training", source.train), ("validation", source.val)]:
         lacking = tokenizer.unknown(text)
         dropped = sum(map(text.count, lacking))
-        density.append((len(text) - dropped) / max(1, len(tokens)))
         if dropped:
             notes.append(f"{dropped} {name} characters left out: {tokenizer.describe(lacking)}")
     corpus = Corpus(
         *(train, val, train_chunks, val_chunks, tokenizer, fingerprint, tuple(notes), source.entropy, found),
-        characters_per_token=(density[0], density[1]),
+        counts=(counts.of_tokens(tokenizer, train), counts.of_tokens(tokenizer, val)),
         documents=documents,
     )
     sides = {"train": train_chunks, "val": val_chunks}
@@ -225,7 +231,7 @@ def _write_cache(
         "entropy": source.entropy if source.entropy == source.entropy else None,
         "leaks": found,
         "documents": corpus.documents,
-        "characters_per_token": density,
+        "counts": corpus.counts,
         "tokens": [_digest(corpus.train), _digest(corpus.val)],
         "words": {
             f"{side}/{name}": column.names
@@ -269,10 +275,10 @@ def _read_cache(folder: Path, fingerprint: str) -> Corpus | None:
         entropy = float("nan") if facts["entropy"] is None else facts["entropy"]
         found = leaks.Leaks(*map(int, facts["leaks"]))
         notes = tuple(facts["notes"])
-        of_train, of_val = map(float, facts["characters_per_token"])
-        density = (of_train, of_val)
+        of_train, of_val = (TextCounts(*map(int, side)) for side in facts["counts"])
+        counted = (of_train, of_val)
         chunks, documents = (train_chunks, val_chunks), bool(facts["documents"])
-        return Corpus(train, val, *chunks, tokenizer, fingerprint, notes, entropy, found, density, documents)
+        return Corpus(train, val, *chunks, tokenizer, fingerprint, notes, entropy, found, counted, documents)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StorageError, UserError) as error:
         print(f"warning: cached corpus refused and made again: {error}", file=sys.stderr)
         return None

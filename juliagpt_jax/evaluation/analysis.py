@@ -50,9 +50,8 @@ def analyse(model: Model, params: Any, corpus: Corpus, schoolroom: bool, effort:
     lead = corpus.tokenizer.lead
     masks = by_field(corpus.val_chunks) | by_position(corpus.val_chunks.lengths)
     flat = {f"{field}\n{name}": mask for field, part in masks.items() for name, mask in part.items()}
-    density = corpus.characters_per_token[1]
     score = scoring.score_text(
-        model, params, corpus.val, lead, parts=flat, windows=effort.windows, characters_per_token=density
+        model, params, corpus.val, lead, parts=flat, windows=effort.windows, tokenizer=corpus.tokenizer
     ).to_dict()
     parts: dict[str, dict[str, Any]] = {field: {} for field in masks}
     for key, values in score.pop("phases", {}).items():
@@ -151,11 +150,16 @@ def page(runs: dict[str, dict[str, Any]], effort: Effort, files: Sequence[str]) 
         lines += [
             f"## {name}",
             "",
-            f"Validation text of {run['data']}: {run['characters']:,} characters, {protocol}.",
+            f"Validation text of {run['data']}: {run['characters']:,} characters{_tokens(run)}, {protocol}.",
             "",
         ]
         lines += [*_losses(run), *_contexts(run), *_heads(name, run, files), *_copies(run), *_samples(run, effort)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _tokens(run: dict[str, Any]) -> str:
+    """Say how many tokens a text's characters are, where a token is more than one."""
+    return "" if run["scored_tokens"] == run["characters"] else f" in {run['scored_tokens']:,} tokens"
 
 
 def _losses(run: dict[str, Any]) -> list[str]:

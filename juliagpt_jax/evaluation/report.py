@@ -1,6 +1,7 @@
 """Everything one wants to know about a trained model, as one dict of plain names, and as text."""
 
 import itertools
+import math
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.schoolroom import examiner
 
-GENERATED_CHARACTERS = 10_000
+GENERATED_TOKENS = 10_000
 ROWS = 20
 RULE = Rule(temperature=0.8)
 # Work in tokens of training, which are a forward and a backward pass of twice its cost.
@@ -43,24 +44,21 @@ def extent(settings: config.Config, val_tokens: int) -> Extent:
     train, context = settings.train, settings.model.context
     whole = scoring.window_count(val_tokens, context, context // 2)
     kinds = 2 if train.ema or train.tail else 1  # the averaged weights are scored as well
-    work = whole * context * kinds * SCORED_TOKEN + GENERATED_CHARACTERS * WRITTEN_TOKEN
+    work = whole * context * kinds * SCORED_TOKEN + GENERATED_TOKENS * WRITTEN_TOKEN
     allowed = train.report_share * train.steps * train.batch_size * context
     part = min(1.0, allowed / work) if train.report_share else 1.0
     windows = train.final_windows or max(train.eval_windows, int(part * whole))
     short = ROWS * min(SHORT_TEXT, context - 1)
-    written = max(short, int(part * GENERATED_CHARACTERS))
-    return Extent(min(windows, whole), min(written, GENERATED_CHARACTERS))
+    written = max(short, int(part * GENERATED_TOKENS))
+    return Extent(min(windows, whole), min(written, GENERATED_TOKENS))
 
 
-def write(
-    generator: Generator, tokenizer: Any, seed: int, characters: int = GENERATED_CHARACTERS
-) -> tuple[list[str], float]:
-    """Return `characters` characters of free text in ROWS pieces, each begun at the start of a line, at temperature
-    0.8; and the speed in characters a second, all pieces together, of the median block of steps: without compilation.
-    """
+def write(generator: Generator, tokenizer: Any, seed: int, tokens: int = GENERATED_TOKENS) -> tuple[list[str], float]:
+    """Return `tokens` tokens of free text in ROWS pieces, each begun at the start of a line, at temperature 0.8; and
+    the speed in characters a second, all pieces together, of the median block of steps: without compilation."""
     prompt = np.array([tokenizer.lead])
     blocks, times = [], [time.perf_counter()]
-    for block in generator.stream([prompt] * ROWS, -(-characters // ROWS), RULE, seed):
+    for block in generator.stream([prompt] * ROWS, -(-tokens // ROWS), RULE, seed):
         blocks.append(block)
         times.append(time.perf_counter())
     seconds = statistics.median(b - a for a, b in itertools.pairwise(times))
@@ -90,10 +88,23 @@ def passages(texts: list[str], count: int = 4) -> list[str]:
 
 
 def _scored(values: dict[str, Any]) -> str:
-    whole, tokens = values.get("text_characters", values["characters"]), values.get("scored_tokens")
-    of = f" of {whole:,}" if whole != values["characters"] else ""
-    where = ", evenly spread" if of else ""
-    return f"{values['characters']:,}{of} characters{f' in {tokens:,} tokens' if tokens else ''}{where}"
+    """Say what was scored: in characters, and also in tokens where a token is none."""
+    characters, tokens = values["characters"], values.get("scored_tokens", values["characters"])
+    whole = values.get("text_characters", characters)
+    of = f" of {whole:,}" if whole != characters else ""
+    also = f" in {tokens:,} tokens" if tokens != characters else ""
+    return f"{characters:,}{of} characters{also}{', evenly spread' if of else ''}"
+
+
+def _word(values: dict[str, Any]) -> str:
+    """Say a word's perplexity: of a model that knows nothing it can be beyond all numbers."""
+    value = values["word_perplexity"]
+    return f"{value:,.2f}" if math.isfinite(value) else "without bound"
+
+
+def comparable(values: dict[str, Any]) -> str:
+    """Return the perplexities of a token and of a word, and the bits per byte, of a score's plain values."""
+    return f"perplexity {values['perplexity']:.4f}, of a word {_word(values)}; {values['bpb']:.4f} bits per byte"
 
 
 def describe(values: dict[str, Any], entropy: float) -> str:
@@ -104,7 +115,8 @@ def describe(values: dict[str, Any], entropy: float) -> str:
     rows = [
         (
             "validation perplexity",
-            f"{values['perplexity']:.4f}" + (f"   (the corpus's own: {2**entropy:.4f})" if known else ""),
+            f"{values['perplexity']:.4f}{' a token' if values.get('unit') == 'token' else ''}"
+            + (f"   (the corpus's own: {2**entropy:.4f})" if known else ""),
         ),
         (
             "bits per character",
@@ -112,9 +124,16 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         ),
         (
             "protocol",
-            f"{_scored(values)}, each scored once, context {values['context']}, stride {values['stride']}",
+            values.get("protocol")  # older reports lack it
+            or f"{_scored(values)}, each scored once, context {values['context']}, stride {values['stride']}",
         ),
     ]
+    if "bpb" in values:
+        rows[2:2] = [("bits per byte", f"{values['bpb']:.4f}"), ("word perplexity", _word(values))]
+    beside = values.get("beside", [])
+    for adapts, title in [(False, "beside it"), (True, "adapts to the text it reads")]:
+        own = [row for row in beside if row["adapts"] is adapts]
+        rows += [(title if not i else "", f"{row['name']}: {comparable(row)}") for i, row in enumerate(own)]
     if "leak_future" in values:
         how = "steps that adapt to each batch" if values["adaptive"] else "a schedule of steps"
         leaks = f"{values['leak_future']:.1e} from later tokens, {values['leak_rows']:.1e} from other rows"
@@ -125,7 +144,9 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         for name, part in values.get("phases", {}).items()
     ]
     if "averaged" in values:
-        rows.append(("with averaged weights", f"{values['averaged']['bpc']:.4f} bits per character"))
+        own = values["averaged"]
+        more = f"; {comparable(own)}" if "bpb" in own else ""
+        rows.append(("with averaged weights", f"{own['bpc']:.4f} bits per character{more}"))
     rows += [
         ("parameters", f"{values['params']:,}"),
         ("writing", f"{values['chars_per_s']:,.0f} characters/s, {ROWS} texts at a time"),

@@ -1,4 +1,4 @@
-"""Cross entropy of a text under a model: each character scored exactly once, with the protocol beside the number."""
+"""Cross entropy of a text under a model: each token scored exactly once, with the protocol beside the number."""
 
 import dataclasses
 import functools
@@ -11,8 +11,12 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.data.counts import TextCounts, of_tokens
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.interface import Model
+
+BATCHES = 16  # of windows cut from the text at a time
 
 
 def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -24,58 +28,82 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean cross entropy in nats a token over `scored_tokens` that make up so many characters, and how it was measured;
-    the same for parts of the text, by name. With the character tokenizer a token is a character."""
+    """Mean cross entropy in nats a token, and how it was measured; the same for parts of the text, by name.
+
+    Attributes:
+        counts: characters, bytes and words of the tokens that were scored; None where they were not counted.
+    """
 
     loss: float
     scored_tokens: int
-    characters: int
     context: int
     stride: int
+    counts: TextCounts | None = None
     parts: dict[str, "Score"] = dataclasses.field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:
+        """Of a token."""
         return math.exp(self.loss)
+
+    @property
+    def word_perplexity(self) -> float:
+        """Of a word: exp(all nats / words), comparable between tokenizers."""
+        nats = self._each("words")
+        return math.exp(nats) if not nats > 700 else math.inf
 
     @property
     def bpc(self) -> float:
         """Bits per character; where a token is one, log2 of the perplexity."""
-        return self.loss / math.log(2) * self.scored_tokens / self.characters
+        return self._each("characters") / math.log(2)
+
+    @property
+    def bpb(self) -> float:
+        """Bits per byte of UTF-8."""
+        return self._each("bytes") / math.log(2)
+
+    def _each(self, unit: str) -> float:
+        """Nats for each character, byte or word; nan where there are none."""
+        number = getattr(self.counts, unit, 0)
+        return self.loss * self.scored_tokens / number if number else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the parts, if there are any, under "phases"."""
-        keys = (
-            "loss",
-            "perplexity",
-            "bpc",
-            "characters",
-            *(["scored_tokens"] if self.scored_tokens != self.characters else []),
-        )
-        measured = {key: getattr(self, key) for key in keys}
-        phases = {name: {key: getattr(part, key) for key in keys} for name, part in self.parts.items()}
+        phases = {name: part._measured() for name, part in self.parts.items()}
         protocol = {"context": self.context, "stride": self.stride}
-        return measured | protocol | ({"phases": phases} if phases else {})
+        return self._measured() | protocol | ({"phases": phases} if phases else {})
+
+    def _measured(self) -> dict[str, Any]:
+        measured = {"loss": self.loss, "perplexity": self.perplexity, "scored_tokens": self.scored_tokens}
+        if self.counts is None:
+            return measured
+        measured |= {"word_perplexity": self.word_perplexity, "bpc": self.bpc, "bpb": self.bpb}
+        size = self.counts
+        return measured | {"characters": size.characters, "scored_bytes": size.bytes, "scored_words": size.words}
 
 
-def strided(tokens: np.ndarray, context: int, stride: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
+def strided(
+    tokens: np.ndarray, context: int, stride: int, lead: int, which: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Windows (n, context) of inputs and targets in which each token of the text is a target exactly once.
 
     The text is read behind one `lead` token. Windows begin every `stride` tokens; each scores what the ones before it
-    have not scored: all its targets for the first, the last `stride` for the others, whose scored characters so see
-    between context - stride + 1 and context characters.
+    have not scored: all its targets for the first, the last `stride` for the others, whose scored tokens so see
+    between context - stride + 1 and context tokens.
+
+    Args:
+        which: the windows to return, by their number; None: all.
     """
     if not 1 <= stride <= context:
         raise ValueError(f"stride {stride} is outside 1 .. context {context}")
     n = len(tokens)
-    count = window_count(n, context, stride)
-    length = (count - 1) * stride + context
-    padded = np.zeros(length + 1, np.int32)
-    padded[0], padded[1 : n + 1] = lead, tokens
-    offsets = np.arange(count)[:, None] * stride + np.arange(context)
-    inputs, targets = padded[offsets], padded[offsets + 1]
-    scored = offsets < n
-    scored[1:, : context - stride] = False
+    which = np.arange(window_count(n, context, stride)) if which is None else which
+    places = which[:, None].astype(np.int64) * stride + np.arange(context)  # of targets in the text
+    targets = np.asarray(tokens)[np.minimum(places, n - 1)].astype(np.int32)
+    inputs = np.where(places == 0, lead, np.asarray(tokens)[np.clip(places - 1, 0, n - 1)]).astype(np.int32)
+    inputs[places > n] = 0
+    scored = places < n
+    scored[which > 0, : context - stride] = False
     return inputs, np.where(scored, targets, IGNORED).astype(np.int32)
 
 
@@ -87,11 +115,17 @@ def window_count(tokens: int, context: int, stride: int) -> int:
 def spread(tokens: np.ndarray, context: int, count: int, lead: int) -> tuple[np.ndarray, np.ndarray]:
     """Return at most `count` windows (n, context) spread evenly over the text, every target scored: a fixed, cheap
     sample of it. Of a shorter text there is one, as long as the text."""
-    text = np.concatenate([[lead], tokens]).astype(np.int32) if len(tokens) < context + 1 else tokens
-    length = min(context, len(text) - 1)
-    starts = np.unique(np.linspace(0, len(text) - length - 1, count).astype(np.int64))
-    window = np.asarray(text)[starts[:, None] + np.arange(length + 1)].astype(np.int32)
-    return window[:, :-1], window[:, 1:]
+    places, text = spread_places(len(tokens), context, count), np.asarray(tokens)
+    inputs = np.where(places == 0, lead, text[np.maximum(places - 1, 0)])
+    return inputs.astype(np.int32), text[places].astype(np.int32)
+
+
+def spread_places(tokens: int, context: int, count: int) -> np.ndarray:
+    """Return which tokens (n, context) of a text of so many are the targets of `spread`."""
+    if tokens <= context:
+        return np.arange(tokens)[None]
+    starts = np.unique(np.linspace(0, tokens - context - 1, count).astype(np.int64))
+    return starts[:, None] + 1 + np.arange(context)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -131,6 +165,56 @@ def mean_loss(losses: np.ndarray, targets: np.ndarray) -> float:
     return float(losses.astype(np.float64).sum() / (targets != IGNORED).sum())
 
 
+def in_order(
+    model: Model,
+    params: Any,
+    tokens: np.ndarray,
+    lead: int,
+    stride: int | None = None,
+    batch: int = 32,
+    place: Any = None,
+    windows: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses (m,), float64, in nats, of the tokens of a text in their order, each scored exactly once, and
+    which tokens these are (m,). For the arguments see `score_text`."""
+    context = model.config.context
+    stride = stride or context // 2
+    chosen = np.arange(window_count(len(tokens), context, stride))
+    if 0 < windows < len(chosen):
+        chosen = np.linspace(0, len(chosen) - 1, windows).astype(np.int64)
+    losses, places = [], []
+    for i in range(0, len(chosen), BATCHES * batch):  # so that windows that overlap never lie in memory all at once
+        own = chosen[i : i + BATCHES * batch]
+        inputs, targets = strided(tokens, context, stride, lead, own)
+        valid = targets != IGNORED
+        losses.append(losses_of(model, params, inputs, targets, batch, place)[valid].astype(np.float64))
+        places.append((own[:, None] * stride + np.arange(context))[valid])
+    return np.concatenate(losses), np.concatenate(places)
+
+
+def summed(
+    losses: np.ndarray,
+    places: np.ndarray,
+    tokens: np.ndarray,
+    context: int,
+    stride: int,
+    tokenizer: Tokenizer | None = None,
+    parts: dict[str, np.ndarray] | None = None,
+) -> Score:
+    """Return the score of a text whose tokens at `places` have these losses, both as of `in_order`."""
+
+    def score(own: np.ndarray, where: np.ndarray, parts: dict[str, Score]) -> Score:
+        chosen = np.zeros(len(tokens), bool)
+        chosen[where] = True
+        counted = None if tokenizer is None else of_tokens(tokenizer, tokens, chosen)
+        return Score(float(own.mean()), len(own), context, stride, counted, parts)
+
+    masks = {name: mask[places] for name, mask in (parts or {}).items()}
+    return score(
+        losses, places, {name: score(losses[own], places[own], {}) for name, own in masks.items() if own.any()}
+    )
+
+
 def score_text(
     model: Model,
     params: Any,
@@ -141,29 +225,15 @@ def score_text(
     place: Any = None,
     parts: dict[str, np.ndarray] | None = None,
     windows: int = 0,
-    characters_per_token: float = 1.0,
+    tokenizer: Tokenizer | None = None,
 ) -> Score:
     """Score a whole text, each token exactly once; the stride is half the context unless given.
 
     Args:
         parts: (len(tokens),) bool by name: the tokens of parts of the text that get a score of their own.
         windows: score only that many windows, evenly spread over the text; 0: all.
-        characters_per_token: of the whole text; what a part of it has is taken to be in proportion.
+        tokenizer: says what the scored tokens stand for, in characters, bytes and words; None: nobody asks.
     """
+    losses, places = in_order(model, params, tokens, lead, stride, batch, place, windows)
     context = model.config.context
-    stride = stride or context // 2
-    inputs, targets = strided(tokens, context, stride, lead)
-    valid = targets != IGNORED
-    places = np.cumsum(valid).reshape(valid.shape) - 1  # which token of the text each scored target is
-    if 0 < windows < len(inputs):
-        chosen = np.linspace(0, len(inputs) - 1, windows).astype(np.int64)
-        inputs, targets, valid, places = inputs[chosen], targets[chosen], valid[chosen], places[chosen]
-    losses = losses_of(model, params, inputs, targets, batch, place)
-    own, places = losses[valid].astype(np.float64), places[valid]
-    length = lambda tokens: round(tokens * characters_per_token)
-    scores = {}
-    for name, mask in (parts or {}).items():
-        part = own[mask[places]]
-        if len(part):
-            scores[name] = Score(float(part.mean()), len(part), length(len(part)), context, stride)
-    return Score(mean_loss(losses, targets), len(own), length(len(own)), context, stride, scores)
+    return summed(losses, places, tokens, context, stride or context // 2, tokenizer, parts)

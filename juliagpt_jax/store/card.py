@@ -1,5 +1,6 @@
 """The model card: what an exported model is, what was measured of it, and how it is opened."""
 
+import math
 from typing import Any
 
 from juliagpt_jax.data.tokenizer import digest
@@ -49,15 +50,27 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
 def _measured(run: Run, report: dict[str, Any]) -> str:
     measured = report.get("averaged") if run.averaged else report
     if measured and report.get("step") == run.step:
-        characters = measured["characters"]
+        characters, tokens = measured["characters"], measured.get("scored_tokens", measured["characters"])
+        inside = f" in {tokens:,} tokens" if tokens != characters else ""
         lines = [
-            f"On {characters:,} characters of validation text, each scored once, context {measured['context']}, "
-            f"stride {measured['stride']}, in {run.config.train.precision}:",
+            f"On {characters:,} characters of validation text{inside}, "
+            f"each scored once, context {measured['context']}, stride {measured['stride']}, "
+            f"in {run.config.train.precision}:",
             "",
             f"- loss {measured['loss']:.4f} nats a token, perplexity {measured['perplexity']:.4f}",
             f"- {measured['bpc']:.4f} bits per character"
             + (f" (the corpus's own entropy: {report['entropy']:.4f})" if report.get("entropy") else ""),
         ]
+        if "bpb" in measured:  # older reports lack them
+            word = measured["word_perplexity"]
+            of_word = (
+                f"; word perplexity {word:,.2f}, each line end counted as a word"
+                if word and math.isfinite(word)
+                else ""
+            )
+            lines.append(f"- {measured['bpb']:.4f} bits per byte{of_word}")
+        if "protocol" in report:
+            lines.append(f"- protocol: {report['protocol']}")
         lines += [f"- {name}: perplexity {part['perplexity']:.4f}" for name, part in measured.get("phases", {}).items()]
         if report.get("truth_share") is not None and not run.averaged:
             lines.append(f"- of {report['claims']} checkable statements it wrote, {report['truth_share']:.1%} are true")

@@ -116,10 +116,10 @@ def generate(
     flops = 2 * used * batch
     limit_s = max(weights / reading, flops / ceilings.matmul_flops(dtype=PRODUCTS[word]))
     values = {
-        "chars_per_s": batch * new / seconds,
-        "chars_per_s_best": batch * new / min(times),
+        "tokens_per_s": batch * new / seconds,
+        "tokens_per_s_best": batch * new / min(times),
         "step_s": seconds / new,
-        "first_char_s": first_s,
+        "first_token_s": first_s,
         f"seconds_{LONG}": long_s,
         "compile_s": max(0.0, first - seconds),
         "params": count,
@@ -135,7 +135,7 @@ def generate(
         "run_peak_memory_bytes": peak,
     }
     if eager:
-        values["eager_chars_per_s"] = batch * EAGER_STEPS / _eager_seconds(generator, batch, rule)
+        values["eager_tokens_per_s"] = batch * EAGER_STEPS / _eager_seconds(generator, batch, rule)
     return values
 
 

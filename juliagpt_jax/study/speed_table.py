@@ -12,15 +12,15 @@ from juliagpt_jax.ground.errors import UserError
 COLUMNS = [
     ("precision", "", 1),
     ("batch", "", 1),
-    ("chars_per_s", "tokens/s", 1),
+    ("tokens_per_s", "tokens/s", 1),
     ("seconds_500", "500 tokens, s", 1),
-    ("first_char_s", "first, ms", 1e-3),
+    ("first_token_s", "first, ms", 1e-3),
     ("share_of_limit", "of limit, %", 1e-2),
     ("weight_bytes", "weights, MB", 1e6),
     ("decode_memory_bytes", "decoding, MB", 1e6),
     ("run_peak_memory_bytes", "peak, MB", 1e6),
     ("compile_s", "compile, s", 1),
-    ("eager_chars_per_s", "eager, tokens/s", 1),
+    ("eager_tokens_per_s", "eager, tokens/s", 1),
 ]
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from juliagpt_jax.data import counts
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground.command import duration
@@ -64,6 +65,7 @@ class Events:
         self.place = batch_sharding(mesh)
         self.lead = corpus.tokenizer.lead
         self._eval_windows = scoring.spread(corpus.val, config.model.context, config.train.eval_windows, self.lead)
+        self._eval_counts = self._counted() if corpus.unit == "token" else None
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
         self._generator: Generator | None = None
@@ -171,7 +173,7 @@ class Events:
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged
-        ones, in nats a token."""
+        ones, in nats a token; where that is no character also bits per byte and the perplexity of a word."""
         kinds = {"val_loss": state.params}
         if state.averaged != ():
             kinds["averaged_val_loss"] = state.averaged
@@ -180,8 +182,22 @@ class Events:
         for name, params in kinds.items():
             model = self.fixed(params, int(state.step))
             losses = scoring.losses_of(model, params, inputs, targets, self.eval_batch, self.place)
-            measured[name] = scoring.mean_loss(losses, targets)
+            loss = measured[name] = scoring.mean_loss(losses, targets)
+            if self._eval_counts:
+                score = scoring.Score(loss, targets.size, targets.shape[1], targets.shape[1], self._eval_counts)
+                kind = name.removesuffix("loss")
+                measured |= {f"{kind}bpb": score.bpb, f"{kind}word_perplexity": score.word_perplexity}
         return measured
+
+    def _counted(self) -> counts.TextCounts:
+        """Count what the targets of the validation windows stand for."""
+        tokens, settings = self.corpus.val, self.config
+        total = np.zeros(3, np.int64)
+        for places in scoring.spread_places(len(tokens), settings.model.context, settings.train.eval_windows):
+            chosen = np.zeros(len(tokens), bool)
+            chosen[places] = True
+            total += counts.of_tokens(self.corpus.tokenizer, tokens, chosen)
+        return counts.TextCounts(*total.tolist())
 
     def fixed(self, params: Any, step: int) -> Model:
         """Return the model as it is evaluated and decodes after a step: dense before `train.ternary_from`. Where

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from juliagpt_jax.data import selection, tokenizer
-from juliagpt_jax.evaluation import reading, report, yardsticks
+from juliagpt_jax.evaluation import protocol, reading, report, yardsticks
 from juliagpt_jax.ground import devices
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.models import parameters
@@ -35,12 +35,14 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
         place=events.place,
         parts=parts,
         windows=extent.windows,
-        characters_per_token=corpus.characters_per_token[1],
-    ).to_dict()
+        tokenizer=corpus.tokenizer,
+    )
     events.say(f"reporting: scoring {extent.windows:,} windows of validation text")
-    values: dict[str, Any] = {"workdir": str(events.workdir), "step": train.steps} | measure(state.params)
+    score = measure(state.params)
+    values: dict[str, Any] = {"workdir": str(events.workdir), "step": train.steps} | score.to_dict()
+    values["protocol"] = protocol.line(score, corpus.val, corpus.tokenizer, f"validation part of {config.data.path}")
     if state.averaged != ():
-        values["averaged"] = measure(state.averaged)
+        values["averaged"] = measure(state.averaged).to_dict()
     generator = events.generator(state)
     events.say(f"reporting: writing {extent.written:,} {corpus.unit}s")
     texts, chars_per_s = report.write(generator, corpus.tokenizer, config.seed, extent.written)
@@ -53,7 +55,8 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
         values
         | report.judge(texts, config.data.path == "schoolroom")
         | {
-            "text_characters": round(len(corpus.val) * corpus.characters_per_token[1]),
+            "unit": corpus.unit,
+            "text_characters": corpus.counts[1].characters,
             "written": sum(map(len, texts)),
             "entropy": corpus.entropy,
             "tokenizer_sha256": tokenizer.digest(corpus.tokenizer),

@@ -372,11 +372,14 @@ def test_tokens_of_more_than_one_character(given, tmp_path):
     assert corpus.val_chunks.lengths.tolist()[:9] == [3] * 9
     val = texts(corpus)[1]
     assert corpus.characters_per_token[1] == pytest.approx(len(val) / len(corpus.val)) and len(val) > len(corpus.val)
+    words = len(val.split()) + val.count("\n")
+    assert corpus.counts[1] == (len(val), len(val.encode()), words)
     plain = load(data(tmp_path, max_leak=1.0), 8)
+    assert plain.counts == corpus.counts and (plain.unit, corpus.unit) == ("character", "token")
     assert plain.characters_per_token == (1, 1) and plain.fingerprint != corpus.fingerprint
     assert corpus.leaks == plain.leaks and corpus.leaks.exact == 2
     again = load(data(tmp_path, tokenizer=given, max_leak=1.0), 8)  # from the cache
-    assert again.characters_per_token == corpus.characters_per_token and isinstance(again.train, np.memmap)
+    assert again.counts == corpus.counts and isinstance(again.train, np.memmap)
     np.testing.assert_array_equal(again.train, corpus.train)
 
 

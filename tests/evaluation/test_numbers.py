@@ -1,6 +1,7 @@
 """Diversity, cost and the report: numbers against examples worked out by hand."""
 
 import math
+import re
 import time
 from pathlib import Path
 
@@ -179,6 +180,27 @@ def test_report_as_text(entropy, extra):
     assert "nan" not in text
 
 
+def test_a_report_in_tokens_words_and_bytes():
+    """Perplexities of tokens are said to be that; what adapts stands under its own title."""
+    score = {"perplexity": 40.0, "bpc": 1.2, "bpb": 1.25, "word_perplexity": 73.456, "characters": 1000}
+    values = score | {"unit": "token", "protocol": "200 tokens of it", "context": 16, "stride": 8, "params": 7}
+    values |= {"tokens": 9, "chars_per_s": 4.0, "flops": 1.0, "repetition_4": 0.0}
+    values |= {f"distinct_{n}": 0.5 for n in (1, 2, 3)}
+    rows = [score | {"name": "counted", "adapts": False}, score | {"name": "cached", "adapts": True}]
+    text = report.describe(values | {"beside": rows, "averaged": score}, math.nan)
+    for line in (
+        r"validation perplexity +40\.0000 a token",
+        r"bits per byte +1\.2500",
+        r"word perplexity +73\.46",
+        r"protocol +200 tokens of it",
+        r"beside it +counted: perplexity 40\.0000, of a word 73\.46; 1\.2500 bits per byte",
+        r"adapts to the text it reads +cached: perplexity 40\.0000",
+        r"with averaged weights +1\.2000 bits per character; perplexity 40\.0000, of a word 73\.46",
+    ):
+        assert re.search(f"^{line}", text, re.MULTILINE), line
+    assert "word perplexity" in report.describe(values | {"word_perplexity": math.inf}, math.nan)
+
+
 def test_what_is_written_has_its_length(tiny):
     """As many characters as asked for, in equal rows, as text."""
     from juliagpt_jax.data.tokenizer import CharTokenizer
@@ -188,9 +210,9 @@ def test_what_is_written_has_its_length(tiny):
     model = build_model(config, tokenizer.vocab_size)
     generator = Generator(model, jax.jit(lambda: initial_state(config, model).params)())
     begun = time.perf_counter()
-    texts, speed = report.write(generator, tokenizer, seed=1, characters=410)
+    texts, speed = report.write(generator, tokenizer, seed=1, tokens=410)
     assert speed >= 410 / (time.perf_counter() - begun), "a median without compilation"
     assert len(texts) == report.ROWS and {len(text) for text in texts} == {-(-410 // report.ROWS)}
     assert len(set(texts)) == report.ROWS
-    assert report.write(generator, tokenizer, seed=1, characters=410)[0] == texts
+    assert report.write(generator, tokenizer, seed=1, tokens=410)[0] == texts
     assert np.mean([a == b for a, b in zip(texts, report.write(generator, tokenizer, 2, 410)[0], strict=True)]) < 0.1

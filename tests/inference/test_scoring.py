@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.inference.scoring import (
     Score,
+    in_order,
     losses_of,
     mean_loss,
     score_text,
@@ -24,6 +26,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training.state import initial_state
 
 VOCAB, CONTEXT, LEAD = 11, 16, 7
+LETTERS = CharTokenizer("abcdefghijk")
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +79,20 @@ def test_score_is_a_count_by_hand(length, stride, scored):
         padded = np.zeros((1, CONTEXT), np.int32)
         padded[0, : len(seen)] = seen
         bits -= float(forward(padded)[0, len(seen) - 1, tokens[i]]) / math.log(2)
-    score = score_text(model, params, tokens, LEAD, stride, batch=4)
-    assert (score.characters, score.context, score.stride) == (length, CONTEXT, step_)
+    score = score_text(model, params, tokens, LEAD, stride, batch=4, tokenizer=LETTERS)
+    assert (score.scored_tokens, score.context, score.stride) == (length, CONTEXT, step_)
     np.testing.assert_allclose(score.bpc, bits / length, rtol=1e-6)
     np.testing.assert_allclose(score.perplexity, 2 ** (bits / length), rtol=1e-6)
     assert score.to_dict() == {
         "loss": score.loss,
         "perplexity": score.perplexity,
         "bpc": score.bpc,
+        "bpb": score.bpc,
+        "word_perplexity": pytest.approx(2**bits, rel=1e-3),
+        "scored_tokens": length,
         "characters": length,
+        "scored_bytes": length,
+        "scored_words": 1,
         "context": CONTEXT,
         "stride": step_,
     }
@@ -93,7 +101,7 @@ def test_score_is_a_count_by_hand(length, stride, scored):
 def test_a_uniform_model_costs_log2_of_the_vocabulary(scored):
     model, params = scored
     params = params | {"head": 0 * params["head"]}
-    score = score_text(model, params, np.arange(40) % VOCAB, LEAD)
+    score = score_text(model, params, np.arange(40) % VOCAB, LEAD, tokenizer=LETTERS)
     np.testing.assert_allclose(score.bpc, math.log2(VOCAB), rtol=1e-6)
     np.testing.assert_allclose(score.perplexity, VOCAB, rtol=1e-6)
 
@@ -169,7 +177,7 @@ def test_the_lead_is_the_end_of_a_line():
 
 
 def test_perplexity_and_bits_are_one_number():
-    score = Score(loss=math.log(8), scored_tokens=1, characters=1, context=2, stride=1)
+    score = Score(loss=math.log(8), scored_tokens=1, context=2, stride=1, counts=TextCounts(1, 1, 1))
     assert score.bpc == pytest.approx(3) and score.perplexity == pytest.approx(8)
 
 
@@ -181,17 +189,35 @@ def test_some_windows_are_spread_over_the_text_and_counted(scored):
     assert len(inputs) % 2 == 1
     losses = losses_of(model, params, inputs[chosen], targets[chosen], 4)
     score = score_text(model, params, tokens, LEAD, 1, windows=3)
-    assert score.characters == CONTEXT + 2 and score.loss == pytest.approx(losses.sum() / (CONTEXT + 2), rel=1e-6)
+    assert score.scored_tokens == CONTEXT + 2 and score.loss == pytest.approx(losses.sum() / (CONTEXT + 2), rel=1e-6)
     assert score_text(model, params, tokens, LEAD, 1, windows=10**6) == score_text(model, params, tokens, LEAD, 1)
 
 
-def test_bits_per_character_where_a_token_is_more(scored):
-    """The bits of the text are shared out among its characters; the loss stays one of tokens."""
+def test_what_a_part_stands_for_is_counted_not_estimated(scored):
+    """Characters, bytes and words of the scored tokens, and of a part of them; the loss stays one of tokens."""
     model, params = scored
-    tokens = np.random.default_rng(0).integers(VOCAB, size=40)
-    plain = score_text(model, params, tokens, LEAD)
-    score = score_text(model, params, tokens, LEAD, characters_per_token=2.5, parts={"half": np.arange(40) < 20})
-    assert score.loss == plain.loss and score.perplexity == plain.perplexity
-    assert (score.scored_tokens, score.characters) == (40, 100) and score.bpc == pytest.approx(plain.bpc / 2.5)
-    assert (score.parts["half"].scored_tokens, score.parts["half"].characters) == (20, 50)
-    assert score.to_dict()["scored_tokens"] == 40 and "scored_tokens" not in plain.to_dict()
+    letters = CharTokenizer("\n abcdefgé世")
+    tokens = letters.encode("éé ab 世世世 cd\n" * 8)
+    whole = score_text(model, params, tokens, LEAD, tokenizer=letters)
+    assert whole.counts == (len(tokens), 8 * 21, 8 * 5)
+    assert whole.bpb == pytest.approx(whole.bpc * len(tokens) / (8 * 21))
+    assert whole.loss == score_text(model, params, tokens, LEAD).loss
+    half = np.arange(len(tokens)) < len(tokens) // 2
+    part = score_text(model, params, tokens, LEAD, tokenizer=letters, parts={"half": half, "none": half & ~half}).parts
+    assert list(part) == ["half"] and part["half"].counts == (len(tokens) // 2, 4 * 21, 4 * 5)
+    some = score_text(model, params, tokens, LEAD, tokenizer=letters, windows=2)  # the first 16, the last 8 tokens
+    size = len((letters.decode(tokens[:16]) + " 世世世 cd\n").encode())
+    assert some.counts == (24, size, 6 + 3) and some.stride == 8
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_losses_come_in_the_order_of_the_text(scored, batch):
+    """Whatever the stride and the batch; a stride of 1 is one window a token, cut a few at a time."""
+    model, params = scored
+    tokens = np.random.default_rng(0).integers(VOCAB, size=70)
+    losses, places = in_order(model, params, tokens, LEAD, 1, batch)
+    np.testing.assert_array_equal(places, np.arange(70))
+    inputs, targets = strided(tokens, CONTEXT, 1, LEAD)
+    own = losses_of(model, params, inputs, targets, 4)
+    np.testing.assert_allclose(losses, own[targets != IGNORED], rtol=1e-5)
+    assert score_text(model, params, tokens, LEAD, 1).loss == pytest.approx(losses.mean(), rel=1e-6)

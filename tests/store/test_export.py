@@ -232,6 +232,14 @@ def test_model_card(tiny, tmp_path):
     assert f"| tokenizer | char, 33 tokens, SHA-256 {tokenizers.digest(TOKENIZER)} |" in whole
     assert "# name" in whole and "seed 42" in whole and "schoolroom" in whole and "1.222" not in whole
     assert "loss 1.2220" in text("b", report=report, averaged=True)
+    more = score | {"scored_tokens": 900, "bpb": 1.5, "word_perplexity": 88.888}
+    assert "bits per byte" not in whole and "in 900 tokens" not in whole
+    words = text("e", report=report | more | {"protocol": "900 tokens of it"})
+    for says in ("in 900 tokens", "1.5000 bits per byte; word perplexity 88.89", "- protocol: 900 tokens of it"):
+        assert says in words
+    assert (
+        "word" not in text("f", report=report | more | {"word_perplexity": None}).split("## Measured")[1].split("##")[0]
+    )
     earlier = text("c", report=report | {"step": 20})
     assert "1.111" not in earlier and "Loss 1.2500" in earlier
     assert "Nothing was measured" in text("d", averaged=True)

@@ -34,9 +34,9 @@ def faster(results: Results, precision: str) -> list[float]:
     """Characters a second over those of float32, at each size and batch that were measured."""
     found = []
     for file in WRITING.values():
-        single = {row["batch"]: row["chars_per_s"] for row in file.pick(results, {"precision": "f32"})}
+        single = {row["batch"]: row["tokens_per_s"] for row in file.pick(results, {"precision": "f32"})}
         rows = [row for row in file.pick(results, {}) if row["precision"] == precision]
-        found += [row["chars_per_s"] / single[row["batch"]] for row in rows]
+        found += [row["tokens_per_s"] / single[row["batch"]] for row in rows]
     return found
 
 
@@ -101,7 +101,7 @@ def writing_table(results: Results) -> list[list[str]]:
     table = [head]
     for word in dict.fromkeys(row["precision"] for row in WRITING["tiny"].pick(results, {})):
         speeds = {
-            (size, row["batch"]): f"{row['chars_per_s']:,.0f}"
+            (size, row["batch"]): f"{row['tokens_per_s']:,.0f}"
             for size, file in WRITING.items()
             for row in file.pick(results, {})
             if row["precision"] == word
