@@ -3,7 +3,7 @@
 Command:   python -m juliagpt_jax.main --config=configs/laptop.py --workdir=runs/laptop
 Hardware:  two cores of an AMD EPYC
 Time:      under five minutes in all
-Result:    experiments/laptop has it, and what was tried on the way; configs/tiny.py is the textbook's way, by characters
+Result:    experiments/laptop says, and what was tried on the way; configs/tiny.py is the textbook's way, by characters
 """
 
 import ml_collections
