@@ -15,7 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
-    data.tokenizer = "char"  # one token a character of the training text; or a tokenizer.json of tokenize or a workdir
+    data.tokenizer = "char"  # a token a character; bpe: learned from the training text; or a tokenizer.json of tokenize
+    data.vocab = 2_048  # tokens that bpe learns: 256 bytes, three special ones, and pieces of words
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
     data.unknown = "error"  # validation characters that text or tokenizer lack: error refuses, skip drops and counts
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts

@@ -10,13 +10,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.data import counts, leaks, metadata, reading
+from juliagpt_jax.data import bpe, counts, leaks, metadata, reading
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.metadata import Chunks, Words
@@ -78,7 +78,9 @@ def load(data: config.Data, context: int) -> Corpus:
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     fingerprint, read, said = reading.source(data)
-    given = None if data.tokenizer == "char" else tokenizers.load(Path(data.tokenizer))
+    given = None if data.tokenizer in config.LEARNED else tokenizers.load(Path(data.tokenizer))
+    if data.tokenizer == "bpe":
+        fingerprint = hashlib.sha256(f"{fingerprint} bpe {data.vocab}".encode()).hexdigest()
     if given is not None:
         fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
@@ -104,7 +106,7 @@ def check(data: config.Data) -> None:
         UserError: naming the path.
     """
     reading.check(data.path)
-    if data.tokenizer != "char":
+    if data.tokenizer not in config.LEARNED:
         tokenizers.load(Path(data.tokenizer))
 
 
@@ -174,13 +176,25 @@ def _encode(
             says = f"of {lines:,} lines {len(lengths):,} end in a token of their own"
             raise UserError(f"{data.path}: the tokenizer joins the ends of lines with what is beside them: {says}")
         return tokens, lengths
-    return tokenizer.encode_each((line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text)), data.unknown)
+    return tokenizer.encode_each(_lines(text), data.unknown)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends."""
+    yield from (line[0] for line in re.finditer(r"[^\n]*\n|[^\n]+", text))
+
+
+def _learned(text: str, data: config.Data) -> Tokenizer:
+    """Return the tokenizer that is made of the training text."""
+    if data.tokenizer == "bpe":
+        return bpe.train(bpe.Bound().of(_lines(text)), data.vocab)
+    return CharTokenizer.train(text)
 
 
 def _write_cache(
     folder: Path, fingerprint: str, source: reading.Reading, data: config.Data, given: Tokenizer | None
 ) -> Corpus:
-    tokenizer = given or CharTokenizer.train(source.train)
+    tokenizer = given or _learned(source.train, data)
     documents = source.documents[0] is not None
     if documents and not isinstance(tokenizer, CharTokenizer) and tokenizer.eos is not None and tokenizer.first is None:
         tokenizer = tokenizer.begun_by(tokenizer.eos)  # what stands before every other document, too

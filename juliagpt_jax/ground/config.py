@@ -13,6 +13,7 @@ from typing import Any
 
 from juliagpt_jax.ground import constraints, sealed
 from juliagpt_jax.ground.errors import UserError, about
+from juliagpt_jax.ground.knobs.data import LEARNED as LEARNED
 from juliagpt_jax.ground.knobs.data import Data as Data  # named here too: readers know the groups as config.Model, ...
 from juliagpt_jax.ground.knobs.model import Model as Model
 from juliagpt_jax.ground.knobs.names import MOVED, modern
@@ -134,7 +135,7 @@ def _moved(config: Config, workdir: Path) -> Config:
     """Return the config with the tokenizer that lies in its workdir, where the one that it names is no longer there:
     the workdir has another name now."""
     own = workdir / "tokenizer.json"
-    if config.data.tokenizer == "char" or Path(config.data.tokenizer).exists() or not own.exists():
+    if config.data.tokenizer in LEARNED or Path(config.data.tokenizer).exists() or not own.exists():
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(own)))
 

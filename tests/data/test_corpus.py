@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from juliagpt_jax.data import bpe
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.corpus import load, read_tokens
 from juliagpt_jax.data.reading import read_text
@@ -396,6 +397,20 @@ def test_a_given_character_tokenizer(pair, tmp_path):
     assert any("10 training characters left out: 'z'" in note for note in corpus.notes)
     with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
         load(data(pair, tokenizer="nowhere.json"), 8)
+
+
+def test_byte_level_bpe_of_the_training_text(pair):
+    """It is learned from the training side alone, as `bpe.train` does from its lines, and again from the cache."""
+    (pair / "train.txt").write_text("the sleepy cat\n" * 30)
+    (pair / "val.txt").write_text("fox fox fox fox fox fox the cat\n" * 30)
+    wanted = bpe.train(["the sleepy cat\n"] * 30, 280)
+    for _ in range(2):
+        corpus = load(data(pair, tokenizer="bpe", vocab=280, max_leak=1.0), 8)
+        assert corpus.tokenizer.to_dict() == wanted.to_dict() and corpus.unit == "token"
+        assert texts(corpus)[0] == "the sleepy cat\n" * 30
+        assert corpus.tokenizer.decode(corpus.tokenizer.encode("fox")[:1]) == "f"  # never seen together
+    other = load(data(pair, tokenizer="bpe", vocab=270, max_leak=1.0), 8)
+    assert other.fingerprint != corpus.fingerprint and other.tokenizer.vocab_size == 270
 
 
 def test_main_reads_and_refuses_the_files_that_prepare_does(tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
 
+LEARNED = ("char", "bpe")  # tokenizers that are made of the training text; any other is a file
+
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
@@ -23,6 +25,7 @@ class Data:
 
     path: str = limits.text()
     tokenizer: str = limits.text()
+    vocab: int = limits.within(259, 2**20, since="0.2", before=2_048)
     errors: str = limits.one_of("strict", "replace")
     unknown: str = limits.one_of("error", "skip")
     on_bad: str = limits.one_of("error", "skip")
