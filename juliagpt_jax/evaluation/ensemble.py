@@ -86,5 +86,6 @@ def describe(values: dict[str, Any]) -> str:
     named += [(f"mean of {way}, {len(values['members'])} models", values[way]) for way in WAYS]
     width = max(len(name) for name, _ in named)
     head = f"{'ensemble':<{width}}  perplexity  bits per character"
-    rows = [f"{name:<{width}}  {one['perplexity']:10.4f}  {one['bpc']:.4f}" for name, one in named]
+    bits = lambda one: f"{one['bpc']:.4f}" if "bpc" in one else "-"  # characters were not counted
+    rows = [f"{name:<{width}}  {one['perplexity']:10.4f}  {bits(one)}" for name, one in named]
     return "\n".join([head, *rows])
