@@ -41,13 +41,13 @@ def test_the_published_rules(depth):
 def test_it_counts_what_there_is():
     c = config_file.load(f"{DIAL}:depth=4")
     params = jax.eval_shape(lambda: initial_state(c, build_model(c, 64)).params)
-    text = run.plan(c, params, 1e6)
+    text = run.plan(c, params, 1e6, 100)
     assert f"{4 * 16 * 256**2 + 64 * 256:,} in matrices and the head" in text
     tokens = c.train.steps * c.train.batch_size * c.model.context
     for part in (f"{tokens:,}, 10.5 for each", f"{c.train.lr:.3g} (muon)", f"{c.train.adam_lr:.3g} (adamw)"):
         assert part in text
     assert f"{tokens * 1e6:.3g} by formula" in text and "33 steps of warm-up" in text
-    assert "as many as the tolerance takes" in run.plan(c, params, math.nan)
+    assert "as many as the tolerance takes" in run.plan(c, params, math.nan, 100)
 
 
 def test_what_is_given_stays_and_the_rest_follows():

@@ -4,6 +4,8 @@ architecture shows it as it is."""
 import ast
 import graphlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,22 @@ def test_a_violation_is_seen(tmp_path, files, says):
         (tmp_path / name).write_text(text)
     (wrong,) = violations(tmp_path)
     assert says in wrong
+
+
+def test_an_import_starts_no_device():
+    """What starts one before a command has set its environment gets other devices, and other bits."""
+    code = """
+import importlib, pkgutil, juliagpt_jax
+for module in pkgutil.walk_packages(juliagpt_jax.__path__, "juliagpt_jax."):
+    try:
+        importlib.import_module(module.name)
+    except ImportError:  # an extra that is not there
+        pass
+from jax._src import xla_bridge
+assert not xla_bridge._backends, "a module starts a device"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
 
 
 def test_no_lumber_room():

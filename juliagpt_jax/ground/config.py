@@ -110,7 +110,7 @@ def of_dict(values: Any) -> Config:
         UserError: as `build`.
         AttributeError, TypeError, ValueError: what is given is no dict of dicts.
     """
-    return build(modern({key: value for key, value in values.items() if key != "commit"}))
+    return build(modern({key: value for key, value in dict(values).items() if key != "commit"}))
 
 
 def read(path: Path) -> Config:

@@ -108,11 +108,11 @@ SCHEDULES = {
 # What a decay is multiplied with at a step, the learning rate itself being one of the factors or not: as in AdamW's
 # usual code; the same at every step; down to zero beside the learning rate (nanochat); and beside it as it is for an
 # eighth of the run, down to an eighth at its middle, up to 25/16 at its end (slowrun's tiny track, of 16 epochs).
-VALLEY = jnp.array([[0, 1 / 8, 1 / 2, 1], [1, 1, 1 / 8, 25 / 16]])
+VALLEY = ((0, 1 / 8, 1 / 2, 1), (1, 1, 1 / 8, 25 / 16))
 WEIGHT_DECAYS = {
     "learning_rate": lambda train, step, lr: lr,
     "constant": lambda train, step, lr: train.lr,
     "linear": lambda train, step, lr: lr * (1 - step / train.steps),
-    "valley": lambda train, step, lr: lr * jnp.interp(step / train.steps, VALLEY[0], VALLEY[1]),
+    "valley": lambda train, step, lr: lr * jnp.interp(step / train.steps, *map(jnp.array, VALLEY)),
 }
 WORDS = {"train.schedule": SCHEDULES, "train.weight_decay_schedule": WEIGHT_DECAYS}

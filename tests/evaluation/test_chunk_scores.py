@@ -137,6 +137,7 @@ def test_a_sweep_is_a_loop_over_single_chunks(tiny, names):
     np.testing.assert_array_equal(done.values["tokens"], chunks.lengths)
 
 
+@pytest.mark.long
 def test_no_other_chunk_and_no_batch_size_moves_a_score(built, monkeypatch):
     model, params = built
     chunks = text(LENGTHS)
@@ -158,6 +159,7 @@ def test_scores_without_gradients_are_the_same(built):
         np.testing.assert_allclose(quick.values[name], full[name], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_gradients_taken_together_are_the_same(built, monkeypatch):
     """As an accelerator takes them."""
     model, params = built

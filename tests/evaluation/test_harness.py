@@ -79,7 +79,7 @@ def test_loglikelihood_rolling(adapter):
     found = adapter.loglikelihood_rolling(ask(*[(text,) for text in [*texts, ""]]))
     for text, value in zip(texts, found, strict=False):
         score = score_text(adapter.model, adapter.params, TOKENIZER.encode(text), TOKENIZER.lead)
-        assert score.characters == len(text) and value == pytest.approx(-score.loss * len(text))
+        assert score.scored_tokens == len(text) and value == pytest.approx(-score.loss * len(text))
     assert found[0] == pytest.approx(by_hand(adapter, "", "a")[0], abs=1e-4) and found[2] == 0
 
 
@@ -106,6 +106,7 @@ def test_characters_the_tokenizer_lacks(adapter):
     assert skipping.loglikelihood(ask(("aX", "b"))) == adapter.loglikelihood(ask(("a", "b")))
 
 
+@pytest.mark.long
 def test_the_command_takes_every_precision(clean, monkeypatch, capsys):
     """What an adapter says of the model that `precision.prepare` gives; without the harness, which asks no more."""
     asked = ask(("the nature", " of"), ("", "truth"))

@@ -211,6 +211,7 @@ class Looped(nn.Module):
         return Linear(VOCAB, name="after")(x), None
 
 
+@pytest.mark.long
 def test_a_linear_inside_a_loop_has_factors_too():
     params = jax.tree.map(jnp.asarray, Looped().init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
     curvature = kronecker.fit(Looped(), params, TRAIN, CONTEXT, LEAD, 4, 0)
@@ -231,6 +232,7 @@ def sampled_gradients(params, chunks, draws):
     return jax.vmap(lambda row: jax.vmap(one)(inputs, row))(labels)
 
 
+@pytest.mark.long
 def test_eigenvalues_are_the_best_in_their_basis():
     """They are the diagonal of the Fisher matrix in the Kronecker basis, so nearer to it than the product of the
     factors' own eigenvalues is (George et al. 2018, theorem 2); and `solve` inverts just that matrix."""

@@ -134,6 +134,7 @@ def test_no_prompt_is_refused(prompts, generator):
         generator.generate(prompts, 3, GREEDY)
 
 
+@pytest.mark.long
 def test_samples_follow_the_model(generator):
     """The first token of 1,000 equal prompts: frequencies within 4.5 deviations of the softmax of the last logits."""
     start = prompt(4)

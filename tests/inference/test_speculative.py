@@ -63,6 +63,7 @@ def test_greedy_text_is_the_same(pair):
     assert 0.02 < speculative.accepted / speculative.proposed < 0.9, "guesses were kept, and rejected"
 
 
+@pytest.mark.long
 def test_each_row_is_what_it_would_be_alone(pair):
     _, speculative = pair
     together = speculative.generate(PROMPTS[:2], SLOTS - 2, SAMPLED, seed=4)

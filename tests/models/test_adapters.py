@@ -47,6 +47,7 @@ def adapted(tiny, monkeypatch):
     return model, plain, jax.jit(model.init)(jax.random.key(1), tokens)["params"], tokens
 
 
+@pytest.mark.long
 def test_only_adapters_train_and_fold_away(adapted):
     """Steps of the adapters alone lower the loss; the frozen tree is the same to the bit; folded into the kernels they
     compute the same logits without themselves."""

@@ -62,6 +62,7 @@ def test_by_layer(tiny):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, same)
 
 
+@pytest.mark.long
 def test_pads_are_marked(tiny):
     """With a cache by its slots, of attention and of a Monarch mixer; without one by the end of the text."""
     for mixer in ("attention", "monarch", "monarch_heads"):

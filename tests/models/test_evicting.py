@@ -87,6 +87,7 @@ def model(tiny):
     return made, jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params), tokens
 
 
+@pytest.mark.long
 def test_a_model_reads_alike_in_any_steps_and_as_plain_until_it_is_full(model):
     """Two layers behind a sink token, which stays beside the first two: 8 tokens are as a forward pass, and the others
     are not those of one that sees everything."""

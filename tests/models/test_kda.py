@@ -180,6 +180,7 @@ def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
     assert 0.85 < counted / formula < 1.25
 
 
+@pytest.mark.long
 def test_text_of_a_hybrid(tiny):
     """Greedy text of two prompts past the context, where half of it is read again, is that of a forward pass a
     token."""

@@ -34,6 +34,7 @@ def loops(function, *arguments):
     return [e for e in jax.make_jaxpr(function)(*arguments).eqns if e.primitive.name == "scan"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("remat", [False, True])
 def test_same_numbers(remat, tiny):
     """Logits and gradients of two units of two layers and a fifth layer; with dropout under the same key, too."""
@@ -45,6 +46,7 @@ def test_same_numbers(remat, tiny):
         chex.assert_trees_all_close(got, wanted, atol=1e-5)
 
 
+@pytest.mark.long
 def test_same_text(tiny):
     """Token by token, the caches continue in the same tuple."""
     models, params, tokens = pair(tiny, *HYBRID)
@@ -72,6 +74,7 @@ def test_the_program_does_not_grow(tiny):
     assert products(8, "true") == products(4, "true") < products(4, "false") < products(8, "false")
 
 
+@pytest.mark.long
 def test_an_ode_repeats_while_its_schedules_do(tiny):
     words = ("model.depth=stack ode", "model.layers=4", "model.ode.speed=2")
     models, params, tokens = pair(tiny, *words)
@@ -86,6 +89,7 @@ def test_an_ode_repeats_while_its_schedules_do(tiny):
         assert (count[1] < count[0]) == looped
 
 
+@pytest.mark.long
 def test_what_looks_into_a_model_sees_each_layer(tiny):
     """Attention weights of each layer; second moments of its Linears; kernels kept as int8."""
     models, params, tokens = pair(tiny, "model.layers=2", "model.tie=false")

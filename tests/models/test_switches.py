@@ -74,6 +74,7 @@ def test_qk_norm_stands_before_the_rotation(tiny):
     np.testing.assert_allclose(got[0], wanted, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "names",
     [

@@ -112,6 +112,7 @@ def random_workdir(folder, settings):
     return folder
 
 
+@pytest.mark.long
 def test_two_exports_of_the_same_weights_are_the_same_bytes(clean, tiny, tmp_path):
     pytest.importorskip("gguf")
     sums, ternary = [], random_workdir(tmp_path / "ternary", tiny("model.linear=ternary"))

@@ -243,7 +243,7 @@ def test_metadata_that_are_damaged(sound, tmp_path):
     for change, says in [
         ({"format": "pt"}, "is no packed model"),
         ({"config": "{"}, "no packed model either"),
-        ({"config": "{}"}, "config.data: missing"),
+        ({"config": "{}"}, "config.data.path: missing"),
         ({"config": json.dumps(large)}, "1 blocks, and its config says model.layers=1000000000"),
         ({"tokenizer": "5"}, "metadata are damaged"),
         ({"meta": "{}"}, "metadata are damaged"),

@@ -15,7 +15,12 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 FOLDERS = sorted(path.parent for path in EXPERIMENTS.glob("*/README.md") if path.parent.name != "paper")
 SUITES = sorted(EXPERIMENTS.glob("*/suites/*.py"))
-TO_RUN = {"kda/language": 21, "neural_ode/bend_search": 2, "coreset/whole_corpus": 36}  # their pages say so
+TO_RUN = {
+    "sinks/sinks": 9,
+    "kda/language": 21,
+    "neural_ode/bend_search": 2,
+    "coreset/whole_corpus": 36,
+}  # their pages say so
 TO_RUN |= {"words/tuning": 8, "words/recipes": 36, "words/switches": 57}
 
 

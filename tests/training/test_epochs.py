@@ -34,6 +34,7 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.long
 def test_the_mean_of_cycle_ends_and_of_a_run_that_was_cut(settings, tmp_path, capsys):
     """Two cycles of three steps: the average at the end is the mean of the weights after steps 9 and 12."""
     own = settings("train.schedule=cycles", "train.cycles.count=2", "train.cycles.share=0.5", "train.decay_tau=0.5")

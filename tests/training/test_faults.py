@@ -458,6 +458,7 @@ def test_the_same_text_may_lie_elsewhere(micro, workdir, tmp_path, says):
     says(micro.train(workdir, f"data.path={same_}", "train.steps=90", code=2), "train.steps: 40 -> 90", "import_model")
 
 
+@pytest.mark.long
 def test_a_mistake_before_the_first_checkpoint_may_be_put_right(micro, tmp_path, says):
     says(micro.train(tmp_path / "w", f"data.path={tmp_path}/nothing.txt", code=2), "does not exist")
     micro.train(tmp_path / "w", "train.steps=6", "train.sample_every=0")
@@ -561,6 +562,7 @@ def test_one_bad_step_is_skipped_counted_and_changes_nothing(micro, tmp_path):
             assert states[0][path].tobytes() == states[1][path].tobytes(), path
 
 
+@pytest.mark.long
 def test_a_learning_rate_that_diverges_leaves_a_finite_checkpoint(micro, tmp_path):
     diverged = micro.train(tmp_path / "w", "train.lr=1e30", "train.max_bad_steps=5", "train.checkpoint_every=1", code=3)
     assert diverged.err.startswith("main: step ") and diverged.err.count("\n") == 1

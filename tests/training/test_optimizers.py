@@ -293,6 +293,7 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.long
 # K-FAC's Monarch blocks: test_kfac.py
 @pytest.mark.parametrize(
     "architecture, name", sorted({*itertools.product(ARCHITECTURES, OPTIMIZERS)} - {("monarch", "kfac")})

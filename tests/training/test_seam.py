@@ -155,6 +155,7 @@ def test_the_carry_lies_where_its_rows_lie(tiny):
         assert leaf.addressable_shards[0].data.shape[0] == 1
 
 
+@pytest.mark.long
 def test_a_bad_step_leaves_the_memo(tiny):
     """To the bit, whatever was bad: the loss, or a gradient that overflows in float16."""
     for name in ("carry", "whole"):
