@@ -72,7 +72,8 @@ def recurrence(
     by_time = tuple(jnp.moveaxis(jnp.asarray(x), 1, 0) for x in (q, k, v, decay, beta))
 
     def one(state, token):
-        o, state = step(*token, state, delta)
+        q, k, v, decay, beta = token
+        o, state = step(q, k, v, decay, beta, state, delta)
         return state, o
 
     state, o = jax.lax.scan(one, state, by_time)
@@ -129,7 +130,7 @@ def chunked(
         o, state = _advance(state, part)
         return state, o
 
-    parts = _prepare(*map(by_chunk, (q, k, v, decay, beta)), delta)
+    parts = _prepare(by_chunk(q), by_chunk(k), by_chunk(v), by_chunk(decay), by_chunk(beta), delta)
     last, o = jax.lax.scan(one, state.reshape(-1, *state.shape[2:]), parts)
     B, HV, _, V = state.shape
     o = o.reshape(-1, B, HV, size, V).transpose(1, 0, 3, 2, 4).reshape(B, -1, HV, V)

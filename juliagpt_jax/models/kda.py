@@ -75,7 +75,7 @@ class KimiDeltaAttention(nn.Module):
         if real is not None:
             decay, beta = jnp.where(real[:, :, None, None], decay, 0), jnp.where(real[:, :, None], beta, 0)
         if cache is not None and T == 1:
-            now = (part[:, 0] for part in (q, k, v, decay, beta))
+            now = q[:, 0], k[:, 0], v[:, 0], decay[:, 0], beta[:, 0]
             o, state = delta.step(*now, cache["state"], kda.delta)
             o = o[:, None]
         else:

@@ -74,11 +74,12 @@ def programs(word: str, context: int, options: argparse.Namespace) -> dict[str, 
         state[0], y = write(params, state[0])
         return y
 
+    memory = train.memory_analysis()
     return {
         "train": lambda: jax.block_until_ready(train(params, x)),
         "decode": lambda: jax.block_until_ready(decode()),
         "rows": rows,
-        "memory_bytes": train.memory_analysis().temp_size_in_bytes,
+        "memory_bytes": memory.temp_size_in_bytes if memory else math.nan,
         "cache_bytes": held,
     }
 
