@@ -19,7 +19,7 @@ def test_score_writes_a_row_for_each_line(micro, clean, tmp_path):
     kept = micro.text.read_text()
     kept = kept[: len(kept) - int(len(kept) * 0.1)].split("\n")
     with np.load(out, allow_pickle=False) as scores:
-        assert set(scores) == {"chunk", "fingerprint", "loss", "perplexity", "el2n", "grad_norm", "tokens"}
+        assert set(scores) == {"sha256", "chunk", "fingerprint", "loss", "perplexity", "el2n", "grad_norm", "tokens"}
         np.testing.assert_array_equal(scores["chunk"], np.arange(len(kept)))
         np.testing.assert_array_equal(
             scores["tokens"], [len(line) + (i < len(kept) - 1) for i, line in enumerate(kept)]
@@ -52,7 +52,7 @@ def test_influence_writes_a_page_and_scores(micro, clean, tmp_path):
     values = last_json(micro.run("influence", f"--workdir={clean}", f"--out={out}", "--method=trak", *few, "--json"))
     page = (out / "report.md").read_text()
     with np.load(out / "scores.npz", allow_pickle=False) as scores:
-        assert set(scores) == {"chunk", "fingerprint", "trak"}
+        assert set(scores) == {"sha256", "chunk", "fingerprint", "trak"}
         order = np.argsort(-scores["trak"], kind="stable")
     assert values["most"] == order[:3].tolist() and values["least"] == order[::-1][:3].tolist()
     assert values["steps"] == [20, 30, 40] and values["queries"] == 5

@@ -232,7 +232,7 @@ def _begun(state: jax.Array | None, *given: jax.Array) -> jax.Array:
     dtype = jnp.result_type(*given, jnp.float32, *(() if state is None else (state,)))
     q, _, v, *_ = given
     shape = v.shape[0], v.shape[-2], q.shape[-1], v.shape[-1]
-    return jnp.zeros(shape, dtype) if state is None else state.astype(dtype)
+    return jnp.zeros_like(v, dtype, shape) if state is None else state.astype(dtype)  # spread over devices as v is
 
 
 def _wide(

@@ -52,7 +52,11 @@ def text(lengths, vocab=VOCAB, seed=0) -> Lines:
 
 def build(tiny, **names):
     words = [f"model.{key}={name}" for key, name in names.items()]
-    config = tiny("model.width=16", "model.layers=1", "model.tie=false", f"model.context={CONTEXT}", *words)
+    config = tiny(
+        *("model.width=16", "model.layers=1", "model.tie=false", "model.monarch.blocks=2"),
+        f"model.context={CONTEXT}",
+        *words,
+    )
     model = build_model(config, VOCAB)
     return model, jax.jit(lambda: initial_state(config, model).params)()
 
