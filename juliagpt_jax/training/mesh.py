@@ -13,18 +13,25 @@ from juliagpt_jax.models.parameters import by_path
 
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
-    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step.
+    """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step, and on a
+    CPU where the delta rule's are.
 
-    Their steps depend on sums over the whole batch, so on many devices they would meet several times a step, and XLA's
-    CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
+    The steps of diffrax's depend on sums over the whole batch, so on many devices they would meet several times a step,
+    and XLA's CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
+    So did a run of kda on two of them, a few steps after it began.
+
+    Raises:
+        UserError: the config asks for more.
     """
     rows = config.train.batch_size // config.train.accumulate
-    if not diffrax_loops(config.model):
+    if diffrax_loops(config.model):
+        alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
+    elif jax.default_backend() == "cpu" and {"kda", "gated_deltanet"} & set(config.model.mixer.split()):
+        alone = "kda and gated_deltanet train on one device of a CPU"
+    else:
         return devices.make_mesh(config.mesh, rows)
     if config.mesh.data > 1 or config.mesh.model > 1:
-        raise UserError(
-            "config.mesh: an ODE with a tolerance, or with the backsolve adjoint, trains on one device (mesh.data=1)"
-        )
+        raise UserError(f"config.mesh: {alone} (mesh.data=1)")
     return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
 
 
