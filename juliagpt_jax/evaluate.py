@@ -95,7 +95,6 @@ def main(options: argparse.Namespace) -> None:
     if len(tokens) == 0:
         raise UserError(f"{source}: no text to score")
 
-    unit = "character" if tokenizer.type == "char" else "token"
     context, stride = settings.model.context, options.stride or settings.model.context // 2
     losses, places = scoring.in_order(scored, weights, tokens, tokenizer.lead, stride)
     summed = lambda losses, parts=None: scoring.summed(losses, places, tokens, context, stride, tokenizer, parts)
@@ -113,7 +112,7 @@ def main(options: argparse.Namespace) -> None:
         "data": source,
         "step": run.step,
         **score.to_dict(),
-        "unit": unit,
+        "unit": tokenizer.unit,
         "protocol": protocol.line(score, tokens, tokenizer, source),
         "beside": rows,
         "written": sum(map(len, texts)),
@@ -130,7 +129,7 @@ def main(options: argparse.Namespace) -> None:
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "compilations": {"eval": scoring.compilations()} | generator.compilations,
     }
-    values |= {"counted": counted, "words": reading.read(score.bpc, entropy, counted, unit)}
+    values |= {"counted": counted, "words": reading.read(score.bpc, entropy, counted, tokenizer.unit)}
     print(report.describe(values, entropy))
     if others:
         members = [opened, *(open_model(other, options.precision) for other in others)]

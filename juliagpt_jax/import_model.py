@@ -11,8 +11,7 @@ from pathlib import Path
 
 from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
-
-OURS = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: the source does not decide them
+from juliagpt_jax.ground.knobs.model import OF_TRAINING
 
 
 def parser() -> command.Parser:
@@ -38,7 +37,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     source, workdir = Path(options.source), Path(options.workdir)
     for override in options.overrides:
-        if override.startswith("model.") and override.partition("=")[0] not in (*OURS, "model.linear"):
+        if override.startswith("model.") and override.partition("=")[0] not in (*OF_TRAINING, "model.linear"):
             raise UserError(f"--config.{override}: the model is the source's")
     asked = [override.partition("=")[2] for override in options.overrides if override.startswith("model.linear=")]
     values = config.to_dict(config_file.load(options.config, options.overrides))
@@ -51,7 +50,7 @@ def main(options: argparse.Namespace) -> None:
     weights = [own for name, own in given.hashes.items() if name.endswith(".safetensors")] or [*given.hashes.values()]
     if options.sha256 and options.sha256.lower() not in weights:
         raise UserError(f"--sha256={options.sha256}: the hash of {source} is {', '.join(weights)}")
-    values["model"] |= given.fields | {key.removeprefix("model."): config.flatten(values)[key] for key in OURS}
+    values["model"] |= given.fields | {key.removeprefix("model."): config.flatten(values)[key] for key in OF_TRAINING}
     if asked:
         linear = given.fields["linear"]
         if not {linear, asked[-1]} <= {"subln", "ternary"}:

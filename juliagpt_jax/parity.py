@@ -14,7 +14,7 @@ from typing import Any
 
 from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
-from juliagpt_jax.ground.sealed import Changed, read_json
+from juliagpt_jax.ground.sealed import Changed, fault, read_json
 from juliagpt_jax.ground.words import near
 
 PARTS = ("same", "trained", "speed")
@@ -141,8 +141,7 @@ def _read(path: Path, mark: str) -> dict[str, Any]:
         found = read_json(path)
         return {key: found[key] for key in PARTS if key in found} if found["recipe"] == mark else {}
     except (Changed, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = "changed since it was written" if isinstance(error, Changed) else error
-        raise StorageError(f"{path}: damaged ({why}); remove it, and it is measured anew") from error
+        raise StorageError(f"{path}: damaged ({fault(error)}); remove it, and it is measured anew") from error
 
 
 if __name__ == "__main__":

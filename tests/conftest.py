@@ -155,6 +155,36 @@ def clean(micro):
     return micro.folder / "clean"
 
 
+@pytest.fixture(scope="session")
+def past_the_context():
+    """`past_the_context(model, params, prompts)`: greedy text of two contexts, held to one forward pass a token over
+    the rolling window."""
+    import jax
+    import numpy as np
+
+    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.sampling import Rule
+
+    def held(model, params, prompts):
+        slots = model.config.context
+        text = Generator(model, params).generate(prompts, 2 * slots, Rule(greedy=True))
+        forward = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
+        for row, prompt in enumerate(prompts):
+            window, block = list(prompt), slots // 2
+            for at in range(2 * slots):
+                if at % block == 0 and len(window) + block > slots:
+                    window = window[-(slots // 2) :]
+                padded = np.zeros((1, slots), np.int32)
+                padded[0, : len(window)] = window
+                logits = np.asarray(forward(padded)[0, len(window) - 1])
+                first, second = np.sort(logits)[[-1, -2]]
+                assert text[row, at] == np.argmax(logits) or first - second < 1e-4
+                window.append(text[row, at])
+        return text
+
+    return held
+
+
 def one_line(process: Any, *parts: str) -> str:
     """stderr, which must be one line with all the parts in it."""
     assert process.err.count("\n") == 1, process.err

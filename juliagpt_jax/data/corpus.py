@@ -59,14 +59,14 @@ class Corpus:
 
     @property
     def characters_per_token(self) -> tuple[float, float]:
-        """Of the training and of the validation text."""
+        """Characters for each token, of the training and of the validation text."""
         train, val = self.counts
         return train.characters / max(1, len(self.train)), val.characters / max(1, len(self.val))
 
     @property
     def unit(self) -> str:
         """One token in words: "character" where it is one, else "token"."""
-        return "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
+        return self.tokenizer.unit
 
 
 def load(data: config.Data, context: int) -> Corpus:

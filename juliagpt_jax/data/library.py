@@ -41,6 +41,7 @@ class LibraryTokenizer(Prompting):
     """
 
     type = "library"
+    unit = "token"
 
     def __init__(
         self, content: dict, vocab_size: int, first: int | None, special: Mapping[str, int] = MappingProxyType({})

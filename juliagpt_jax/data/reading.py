@@ -78,7 +78,7 @@ def read_passages(path: Path, data: config.Data) -> tuple[list[str], bool]:
         text, rows = _sides(path, "val")
         file = rows if rows.exists() and not text.exists() else text
     content = texts.read_bytes(file)
-    if file.suffix.lower() != ".jsonl":
+    if not is_rows(file):
         return [_decode(file, content, data.errors, [])], False
     found = metadata.read(file, content, data).texts
     try:
@@ -86,7 +86,7 @@ def read_passages(path: Path, data: config.Data) -> tuple[list[str], bool]:
     except UserError:  # another program's
         manifest = {}
     marked = file.name in manifest.get("files", {}) and _marked(manifest)
-    return [*map(_ended, found)], marked or any("\n" in text for text in found)
+    return [*map(ended, found)], marked or any("\n" in text for text in found)
 
 
 def _manifest(folder: Path, flag: str = "config.data.path") -> Mapping[str, Any]:
@@ -115,7 +115,12 @@ def _marked(manifest: Mapping[str, Any]) -> bool:
     return manifest.get("unit", LINE) != LINE
 
 
-def _ended(text: str) -> str:
+def is_rows(file: Path) -> bool:
+    """Tell whether a file holds JSON lines, each with its text, or a text itself."""
+    return file.suffix.lower() == ".jsonl"
+
+
+def ended(text: str) -> str:
     """Return a passage with the end of its last line."""
     return text if text.endswith("\n") else text + "\n"
 
@@ -142,8 +147,8 @@ def source(data: config.Data) -> tuple[str, Callable[[], Reading], list[str]]:
     if split and len(files) > 1:
         digest.update(b"each file ends its line")
     for file, content in contents.items():
-        digest.update(hashlib.sha256(content).digest())
-        if file.suffix.lower() == ".jsonl":
+        digest.update(bytes.fromhex(hashes[file]))
+        if is_rows(file):
             cap = data.max_bad if data.on_bad == "skip" else None
             digest.update(repr((file.name if not split else "", data.on_bad, cap)).encode())
             if cap is not None and b"\\n" in content:  # rows that were once left out are documents
@@ -257,21 +262,21 @@ def _side(
     if file not in contents:
         table = metadata.read(rows, contents[rows], data, prepared=prepared)
         notes += table.notes
-        return _Side([*map(_ended, table.texts)], table.columns, not any("\n" in text for text in table.texts))
+        return _Side([*map(ended, table.texts)], table.columns, not any("\n" in text for text in table.texts))
     text = _decode(file, contents[file], data.errors, notes)
-    text = text if text.endswith("\n") or not text else text + "\n"
+    text = text and ended(text)
     if rows not in contents:
         return _Side([text], {})
     lines = text.split("\n")[:-1]
     table = metadata.read(rows, contents[rows], data, lines, prepared)
     notes += table.notes
-    return _Side([text] if len(table.lines) == len(lines) else [*map(_ended, table.texts)], table.columns)
+    return _Side([text] if len(table.lines) == len(lines) else [*map(ended, table.texts)], table.columns)
 
 
 def _split(data: config.Data, contents: dict[Path, bytes], notes: list[str]) -> list[_Side]:
     """Both sides of files that are split by position."""
     each = "the file" if len(contents) == 1 else "each file"
-    if next(iter(contents)).suffix.lower() != ".jsonl":
+    if not is_rows(next(iter(contents))):
         read = _decode_all(contents, data.errors, notes)
         cuts = [len(text) - int(len(text) * VALIDATION_SHARE) for text in read]
         parts = [(text[:cut], text[cut:]) for text, cut in zip(read, cuts, strict=True)]
@@ -289,7 +294,7 @@ def _split(data: config.Data, contents: dict[Path, bytes], notes: list[str]) -> 
         for i, part in enumerate([slice(0, cut), slice(cut, None)]):
             own = whole.take(np.arange(len(whole))[part])
             chunks[i] = chunks[i] + own if sides[i] else own
-            sides[i].extend(map(_ended, table.texts[part]))
+            sides[i].extend(map(ended, table.texts[part]))
     of = "lines" if lines else "documents"
     notes.append(f"validation is the last {VALIDATION_SHARE:.0%} of the {of} of {each}")
     return [_Side(own, part.columns, lines) for own, part in zip(sides, chunks, strict=True)]
@@ -297,7 +302,7 @@ def _split(data: config.Data, contents: dict[Path, bytes], notes: list[str]) -> 
 
 def _joined(parts: tuple[str, ...]) -> str:
     """Return parts of several files as one text in which no line holds the end of one and the beginning of the next."""
-    return "".join(p if p.endswith("\n") or not p else p + "\n" for p in parts[:-1]) + parts[-1]
+    return "".join(part and ended(part) for part in parts[:-1]) + parts[-1]
 
 
 def _decode(file: Path, content: bytes, errors: str, notes: list[str]) -> str:

@@ -250,6 +250,7 @@ def _orders(plan: Plan, drawn: Drawn) -> Iterator[tuple[np.ndarray, Order, int]]
             yield rows, _order(plan.documents, int(first), int(last), plan.seed, int(ring), int(epoch)), int(first)
 
 
+@functools.lru_cache(maxsize=2)  # a step asks for its windows, and for where they lie
 def _drawn(plan: Plan, step: int) -> Drawn:
     """The draws of a step, `batch` of them. A batch may straddle two epochs."""
     size = plan.epoch_windows

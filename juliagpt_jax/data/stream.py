@@ -31,7 +31,7 @@ class Part:
 
     def texts(self) -> Iterator[str]:
         """Yield its passages."""
-        if _is_rows(self.file):
+        if reading.is_rows(self.file):
             return itertools.islice(_rows(self.file, self.errors), self.units)
         return _lines(_first(texts.blocks(self.file, self.errors), self.units))
 
@@ -106,18 +106,14 @@ def open_source(path: str, errors: str, flag: str = "--source") -> Source:
 
 def _part(file: Path, errors: str, share: float) -> Part:
     """Count a file, and leave the last `share` of it out, as `reading.py` does."""
-    sizes = map(len, _rows(file, errors) if _is_rows(file) else texts.blocks(file, errors))
-    if not _is_rows(file):
+    sizes = map(len, _rows(file, errors) if reading.is_rows(file) else texts.blocks(file, errors))
+    if not reading.is_rows(file):
         whole = sum(sizes)
         cut = whole - int(whole * share)
         return Part(file, cut, cut, errors)
     count = sum(1 for _ in sizes)
     units = count - int(count * share)
     return Part(file, units, sum(map(len, itertools.islice(_rows(file, errors), units))), errors)
-
-
-def _is_rows(file: Path) -> bool:
-    return file.suffix.lower() == ".jsonl"
 
 
 def _first(blocks: Iterable[str], characters: int) -> Iterator[str]:
@@ -167,6 +163,6 @@ def _rows(file: Path, errors: str) -> Iterator[str]:
                     row["text"].encode()
                 except (ValueError, RecursionError) as error:  # also half of a surrogate pair
                     raise UserError(f'{file}:{number}: not a JSON object with a "text": {str(error)[:120]}') from error
-                yield row["text"] if row["text"].endswith("\n") else row["text"] + "\n"
+                yield reading.ended(row["text"])
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}") from error

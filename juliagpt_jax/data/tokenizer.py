@@ -24,6 +24,7 @@ class CharTokenizer(Prompting):
     """
 
     type = "char"
+    unit = "character"  # one token in words
     prefix: tuple[int, ...] = ()  # ids before a prompt
     first: int | None = None  # the special id that begins a text
     eos: int | None = None  # the special id that ends a text

@@ -106,8 +106,8 @@ def uniform(length: int) -> np.ndarray:
 
 
 def describe(by_distance: np.ndarray) -> dict[str, Any]:
-    """Of masses (T,): the mean distance, the median one, and the share on the nearest 1, 2, 4, ... tokens, the one that
-    asks included; of all that lies on the text, where a learnt sink has the rest."""
+    """Describe masses (T,): the mean distance, the median one, and the share on the nearest 1, 2, 4, ... tokens, the
+    one that asks included; of all that lies on the text, where a learnt sink has the rest."""
     by_distance = by_distance / max(by_distance.sum(), 1e-30)
     total = np.cumsum(by_distance)
     shares = {str(n): float(total[n - 1]) for n in NEAREST if n <= len(by_distance) // 2}

@@ -18,8 +18,8 @@ def line(score: Score, tokens: np.ndarray, tokenizer: Tokenizer, name: str) -> s
         tokens: of the whole text.
         name: of the text.
     """
-    plain = isinstance(tokenizer, CharTokenizer)
-    unit, which = "characters" if plain else "tokens", "" if plain else f" ({tokenizers.digest(tokenizer)[:12]})"
+    unit, plain = f"{tokenizer.unit}s", isinstance(tokenizer, CharTokenizer)
+    which = "" if plain else f" ({tokenizers.digest(tokenizer)[:12]})"
     text, size = tokenizer.decode(tokens), score.counts
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     part = f" of {len(tokens):,}" if score.scored_tokens < len(tokens) else ""

@@ -79,7 +79,7 @@ def losses(model: Model, params: Any, streams: np.ndarray, way: Way) -> np.ndarr
 
 
 def _rolling(model: Model, params: Any, streams: np.ndarray, window: Window) -> np.ndarray:
-    """As `Generator` writes: a full window is filled again with half a context, behind which as much is read."""
+    """Read as `Generator` writes: a full window is filled again with half a context, behind which as much is read."""
     slots, half, (n, length) = window.slots, window.half, streams.shape
     first = np.full((n, slots), IGNORED, np.int32)
     first[:, : slots - 1] = streams[:, 1:slots]

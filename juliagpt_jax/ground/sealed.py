@@ -21,6 +21,11 @@ class Changed(UserError):
     """A file does not hold what was written into it."""
 
 
+def fault(error: Exception, otherwise: str = "") -> str:
+    """Say in a few words why contents are refused: they changed, or what their reader says, behind `otherwise`."""
+    return "changed since it was written" if isinstance(error, Changed) else f"{otherwise}{error}"
+
+
 def digest(values: Any) -> str:
     """Return the SHA-256, in hex, of a nested value that came from JSON."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -105,7 +110,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError("not a JSON object")
         except (Changed, ValueError, RecursionError) as error:
-            why = "changed since it was written" if isinstance(error, Changed) else f"not a row of results: {error}"
+            why = fault(error, "not a row of results: ")
             raise StorageError(
                 f"{path}:{number}: {why}; put a sound copy back, or take the line out, and what it tells of runs again"
             ) from error

@@ -43,12 +43,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Of a token."""
+        """Perplexity of a token."""
         return math.exp(self.loss)
 
     @property
     def word_perplexity(self) -> float:
-        """Of a word: exp(all nats / words), comparable between tokenizers."""
+        """Perplexity of a word: exp(all nats / words), comparable between tokenizers."""
         nats = self._each("words")
         return math.exp(nats) if not nats > 700 else math.inf
 

@@ -11,7 +11,7 @@ from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import evicting
 from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
-from juliagpt_jax.models.softmax import averages, products, weigh
+from juliagpt_jax.models.softmax import averages, products, rows, weigh
 
 
 class Attention(nn.Module):
@@ -74,8 +74,7 @@ class Attention(nn.Module):
         As `gpt.attend`, whose docstring says what makes it fast: q (B, H, T, C), k and v (B, K, T, C), the softmax in
         float32, `drop` applied to its weights.
         """
-        B, H, T, C = q.shape
-        K = k.shape[1]
+        B, K = k.shape[:2]
         slots = positions
         if evicting.is_of(cache):
             return evicting.attend(q, k, v, positions, cache, self.model.rope_base, self.sink(K), drop)
@@ -86,8 +85,7 @@ class Attention(nn.Module):
             cache = {"k": k, "v": v}
             slots = jnp.arange(k.shape[2])[None, :]
         weights, total = weigh(products(q, k), self.visible(slots, positions), self.sink(K))
-        y = (averages(drop(weights), v) / total.reshape(B, K, -1, 1)).astype(v.dtype)
-        return y.reshape(B, H, T, C).swapaxes(1, 2).reshape(B, T, H * C), cache
+        return rows(averages(drop(weights), v), total, v.dtype), cache
 
     @nn.nowrap
     def visible(self, slots: jax.Array, positions: jax.Array) -> jax.Array:

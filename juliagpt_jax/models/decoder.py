@@ -218,7 +218,7 @@ class Decoder(nn.Module):
         Raises:
             UserError: a mixer does not take its mask.
         """
-        channels, kinds = self.config.channel.split(), layers(self.config)
+        kinds, channels = layers(self.config), self.config.by_layer(self.config.channel)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
@@ -226,13 +226,13 @@ class Decoder(nn.Module):
         return [
             Block(
                 mixer(*parts, **mask, name="mixer", parent=None),
-                CHANNELS[channels[i % len(channels)]](*parts, name="channel", parent=None),
+                CHANNELS[channel](*parts, name="channel", parent=None),
                 NORMS[self.config.norm](self.config),
                 self.config.dropout,
                 kind.residual,
                 parent=None,
             )
-            for i, (kind, (mixer, mask)) in enumerate(zip(kinds, mixers.makers(self.config), strict=True))
+            for kind, channel, (mixer, mask) in zip(kinds, channels, mixers.makers(self.config), strict=True)
         ]
 
     @nn.nowrap

@@ -188,9 +188,9 @@ def layers(model: knobs.Model, schedule: Sequence[Sequence[float]] = (), energy:
         schedule: for each layer the times of an ODE's steps; () for all as configured.
         energy: ODEs measure their kinetic energy.
     """
-    words = model.depth.split()
     schedule = schedule or ((),) * model.layers
-    return [DEPTHS[words[i % len(words)]](model, times, energy) for i, times in enumerate(schedule)]
+    words = model.by_layer(model.depth)
+    return [DEPTHS[word](model, times, energy) for word, times in zip(words, schedule, strict=True)]
 
 
 def evaluations(model: knobs.Model, schedule: Sequence[Sequence[float]] = ()) -> list[int]:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.models.layers import rotary
-from juliagpt_jax.models.softmax import averages, products, weigh
+from juliagpt_jax.models.softmax import averages, products, rows, weigh
 
 PAD = 2**30  # the position from which on a token is a pad, in a cache that has no last slot
 
@@ -56,8 +56,8 @@ def attend(
         positions: (B or 1, T), in the text: consecutive in each row, from where it left off; pads, PAD or more, behind.
         sink: as of `weigh`.
     """
-    B, H, T, C = q.shape
-    K, n, m = k.shape[1], cache["first_k"].shape[2], cache["k"].shape[2]
+    B, K, T, _ = k.shape
+    n, m = cache["first_k"].shape[2], cache["k"].shape[2]
     positions = jnp.broadcast_to(positions, (B, T))
     real = positions < PAD
     start = jnp.min(positions, axis=1, keepdims=True)  # (B, 1)
@@ -89,6 +89,5 @@ def attend(
     begun = jnp.arange(n)[None, None] <= here
     weights, total = weigh(jnp.concatenate([far, near], -1), jnp.concatenate([begun, visible], -1), sink)
     weights = drop(weights)
-    y = averages(weights[..., :n], first["first_v"]) + averages(weights[..., n:], values)
-    y = (y / total.reshape(B, K, -1, 1)).astype(v.dtype)
-    return y.reshape(B, H, T, C).swapaxes(1, 2).reshape(B, T, H * C), first | ring
+    sums = averages(weights[..., :n], first["first_v"]) + averages(weights[..., n:], values)
+    return rows(sums, total, v.dtype), first | ring

@@ -65,12 +65,6 @@ def _near(model: knobs.Model, slots: jax.Array, positions: jax.Array) -> jax.Arr
     return positions[:, :, None] - slots[:, None, :] < model.window
 
 
-def of_layers(model: knobs.Model) -> list[str]:
-    """Return the mask of each layer, by its word in MASKS: those of `model.mask` are repeated over the layers."""
-    words = model.mask.split()
-    return [words[i % len(words)] for i in range(model.layers)]
-
-
 def causal(model: knobs.Model) -> bool:
     """No layer's mask lets a token see a later one."""
     return all(MASKS[word].causal for word in model.mask.split())

@@ -28,7 +28,6 @@ from typing import Any
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import masks
 from juliagpt_jax.models.attention import VALUE_EMBEDDINGS, Attention
 from juliagpt_jax.models.kda import GatedDeltaNet, KimiDeltaAttention
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
@@ -36,8 +35,7 @@ from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
 
 def of_layers(model: knobs.Model) -> list[Any]:
     """Return the mixer of each layer, of MIXERS: the words of `model.mixer` are repeated over the layers."""
-    words = model.mixer.split()
-    return [MIXERS[words[i % len(words)]] for i in range(model.layers)]
+    return [MIXERS[word] for word in model.by_layer(model.mixer)]
 
 
 def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
@@ -47,10 +45,10 @@ def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
         UserError: a layer's mixer does not take its mask.
     """
     made = []
-    for i, (mixer, mask) in enumerate(zip(of_layers(model), masks.of_layers(model), strict=True)):
+    for i, (word, mask) in enumerate(zip(model.by_layer(model.mixer), model.by_layer(model.mask), strict=True)):
+        mixer = MIXERS[word]
         takes = getattr(mixer, "masks", ("causal",))
         if mask not in takes:
-            word = model.mixer.split()[i % len(model.mixer.split())]
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
         made.append((mixer, {} if mask == "causal" else {"mask": mask}))
     return made
@@ -63,11 +61,9 @@ def starts(model: knobs.Model) -> list[bool]:
     Raises:
         UserError: a mixer has no use for it.
     """
-    words = model.value_embedding.split()
-    given = [VALUE_EMBEDDINGS[words[i % len(words)]] for i in range(model.layers)]
-    for i, (mixer, one) in enumerate(zip(of_layers(model), given, strict=True)):
-        if one and not getattr(mixer, "takes_start", False):
-            word = model.mixer.split()[i % len(model.mixer.split())]
+    given = [VALUE_EMBEDDINGS[word] for word in model.by_layer(model.value_embedding)]
+    for i, (word, one) in enumerate(zip(model.by_layer(model.mixer), given, strict=True)):
+        if one and not getattr(MIXERS[word], "takes_start", False):
             raise UserError(f"config.model.value_embedding: layer {i} is {word}, which has no values to add to")
     return given
 
@@ -81,10 +77,10 @@ def check_sink(model: knobs.Model) -> None:
             "attention has"
         )
     if model.sink == "token" and not all(takes):
-        word = model.mixer.split()[takes.index(False) % len(model.mixer.split())]
+        layer = takes.index(False)
         raise UserError(
-            f"config.model.sink: layer {takes.index(False)} is {word}, made for model.context tokens: a token before "
-            "them would be one too many"
+            f"config.model.sink: layer {layer} is {model.by_layer(model.mixer)[layer]}, made for model.context tokens: "
+            "a token before them would be one too many"
         )
 
 

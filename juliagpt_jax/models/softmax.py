@@ -1,6 +1,8 @@
 """Softmax attention as three pure functions: products, weights, averages. For the shape letters see `gpt.py`, whose
 `attend` says what makes them fast."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,14 @@ def weigh(scores: jax.Array, visible: jax.Array, sink: jax.Array | None) -> tupl
     top = jax.lax.stop_gradient(jnp.maximum(top, own))
     weights = jnp.exp(scores - top)
     return weights, jnp.sum(weights, axis=-1) + jnp.exp(own - top)[..., 0]
+
+
+def rows(sums: jax.Array, total: jax.Array, dtype: Any) -> jax.Array:
+    """Return what each token has of all heads side by side, (B, T, H * C), from the sums of `averages` and the sums of
+    weights (B, K, G, T) that divide them."""
+    B, K, G, T = total.shape
+    y = (sums / total.reshape(B, K, -1, 1)).astype(dtype)
+    return y.reshape(B, K * G, T, -1).swapaxes(1, 2).reshape(B, T, -1)
 
 
 def averages(weights: jax.Array, v: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import sync_folder, write_json
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.store.manifest import FORMAT, MANIFEST, Damaged, hashes, read_meta, steps, verify
+from juliagpt_jax.store.manifest import FORMAT, MANIFEST, Damaged, hashes, read_meta, steps, verify, without_average
 
 logging.getLogger("absl").setLevel(
     logging.CRITICAL
@@ -233,9 +233,7 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
         verify(folder)
         shapes = {p: s for p, s in read_meta(folder)["tree"].items() if p.startswith(f"{item}/")}
         if averaged and not shapes:
-            raise UserError(
-                f"{folder} has no averaged weights: it was trained without train.ema, .ema_half_life, .tail or cycles"
-            )
+            raise without_average(folder)
         wanted = {f"{item}/{path}": f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(target).items()}
         changed = tree_differences(shapes, wanted)
         if changed:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import sha256
 
 FORMAT = 1
@@ -18,6 +19,13 @@ MANIFEST = "manifest.json"
 
 class Damaged(Exception):
     """A checkpoint that must not be used; the text says why."""
+
+
+def without_average(where: Path) -> UserError:
+    """Return the refusal of averaged weights where there are none."""
+    return UserError(
+        f"{where} has no averaged weights: it was trained without train.ema, .ema_half_life, .tail or cycles"
+    )
 
 
 def steps(folder: Path) -> list[int]:

@@ -19,10 +19,11 @@ from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import check_name, write_text
+from juliagpt_jax.ground.knobs.model import OF_TRAINING
 from juliagpt_jax.ground.knobs.names import modern
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.store.machine import commit
-from juliagpt_jax.store.manifest import Damaged, read_meta, steps
+from juliagpt_jax.store.manifest import Damaged, read_meta, steps, without_average
 from juliagpt_jax.store.run import Run, refuse_packed
 
 # What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
@@ -62,8 +63,7 @@ def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[s
         old: the values of the config that it was begun with, as this or an older version saved them.
         trained: false of a model from outside, of which only the model is settled, not how it will train.
     """
-    ours = ("model.dropout", "model.dropout_on")
-    settled = lambda key: trained or (key.startswith("model.") and key not in ours)
+    settled = lambda key: trained or (key.startswith("model.") and key not in OF_TRAINING)
     changed = config.changes(modern(old), config.to_dict(wanted), free(wanted))
     return [f"{key}: {a!r} -> {b!r}" for key, (a, b) in changed.items() if settled(key)]
 
@@ -220,9 +220,7 @@ def find(
             "copy back, or remove it: the run's own command (main) writes it anew"
         )
     if averaged and not settings.train.averages:
-        raise UserError(
-            f"{workdir} has no averaged weights: it was trained without train.ema, .ema_half_life, .tail or cycles"
-        )
+        raise without_average(workdir)
     return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.knobs.names import modern_names
-from juliagpt_jax.ground.sealed import Changed, read_json, write_json
+from juliagpt_jax.ground.sealed import Changed, fault, read_json, write_json
 from juliagpt_jax.study.runner import last_words, pinned
 from juliagpt_jax.study.suite import same_config
 from juliagpt_jax.training import metrics
@@ -46,7 +46,7 @@ class Pace:
                 if any(type(e["config"]) is not dict or e["step_s"] <= 0 for e in self.known.values()):
                     raise ValueError("no pace of an arm")
             except (Changed, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                why = "changed since it was written" if isinstance(error, Changed) else error
+                why = fault(error)
                 raise StorageError(f"{path}: damaged ({why}); remove it, and every arm is measured again") from error
 
     def __call__(

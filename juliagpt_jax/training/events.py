@@ -196,9 +196,11 @@ class Events:
         tokens, settings = self.corpus.val, self.config
         total = np.zeros(3, np.int64)
         for places in scoring.spread_places(len(tokens), settings.model.context, settings.train.eval_windows):
-            chosen = np.zeros(len(tokens), bool)
-            chosen[places] = True
-            total += counts.of_tokens(self.corpus.tokenizer, tokens, chosen)
+            begin = max(0, places[0] - counts.BACK)  # a window and what is beside it: the whole text may be long
+            near = tokens[begin : places[-1] + 1 + counts.BACK]
+            chosen = np.zeros(len(near), bool)
+            chosen[places - begin] = True
+            total += counts.of_tokens(self.corpus.tokenizer, near, chosen)
         return counts.TextCounts(*total.tolist())
 
     def fixed(self, params: Any, step: int) -> Model:

@@ -8,13 +8,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models import roles
+from juliagpt_jax.models import mixers, roles
 from juliagpt_jax.models.parameters import by_path
 
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
     """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step, and on a
-    CPU where the delta rule's are.
+    CPU where a mixer's are.
 
     The steps of diffrax's depend on sums over the whole batch, so on many devices they would meet several times a step,
     and XLA's CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
@@ -26,8 +26,9 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
     rows = config.train.batch_size // config.train.accumulate
     if diffrax_loops(config.model):
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
-    elif jax.default_backend() == "cpu" and {"kda", "gated_deltanet"} & set(config.model.mixer.split()):
-        alone = "kda and gated_deltanet train on one device of a CPU"
+    elif jax.default_backend() == "cpu" and mixers.loops(config.model):
+        looping = [word for word, mixer in mixers.MIXERS.items() if getattr(mixer, "loops", False)]
+        alone = f"{' and '.join(looping)} train on one device of a CPU"
     else:
         return devices.make_mesh(config.mesh, rows)
     if config.mesh.data > 1 or config.mesh.model > 1:

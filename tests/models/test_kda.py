@@ -10,8 +10,6 @@ import pytest
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.generate import Generator
-from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import build, delta, kda, precision, roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.mixers import MIXERS
@@ -182,7 +180,7 @@ def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
 
 
 @pytest.mark.long
-def test_text_of_a_hybrid(tiny):
+def test_text_of_a_hybrid(tiny, past_the_context):
     """Greedy text of two prompts past the context, where half of it is read again, is that of a forward pass a
     token."""
     slots, vocab = 8, 11
@@ -191,19 +189,7 @@ def test_text_of_a_hybrid(tiny):
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
     params = jax.tree.map(lambda p: p * 2 if p.ndim == 2 else p, params)
     prompts = [np.arange(3), np.arange(7)]
-    text = Generator(model, params).generate(prompts, 2 * slots, Rule(greedy=True))
-    forward = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
-    for row, prompt in enumerate(prompts):
-        window, block = list(prompt), slots // 2
-        for at in range(2 * slots):
-            if at % block == 0 and len(window) + block > slots:
-                window = window[-(slots // 2) :]
-            padded = np.zeros((1, slots), np.int32)
-            padded[0, : len(window)] = window
-            logits = np.asarray(forward(padded)[0, len(window) - 1])
-            first, second = np.sort(logits)[[-1, -2]]
-            assert text[row, at] == np.argmax(logits) or first - second < 1e-4
-            window.append(text[row, at])
+    text = past_the_context(model, params, prompts)
     assert len(set(text.ravel().tolist())) > 2, "a text that says something"
 
 

@@ -15,7 +15,6 @@ from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
-from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import build, roles
 from juliagpt_jax.models import monarch as m
 from juliagpt_jax.models.build import build_model
@@ -295,7 +294,7 @@ def test_learned_matrices_begin_as_averages():
 
 
 @pytest.mark.parametrize("mixer", ["monarch", "monarch_heads attention"])
-def test_text_past_the_context(mixer, tiny):
+def test_text_past_the_context(mixer, tiny, past_the_context):
     """Greedy text of two prompts over three contexts equals one forward pass a token over the rolling window."""
     slots, vocab = 16, 11
     config = tiny("model.width=16", f"model.context={slots}", "model.tie=false", "seed=0", f"model.mixer={mixer}")
@@ -303,19 +302,7 @@ def test_text_past_the_context(mixer, tiny):
     params = jax.jit(lambda: initial_state(config, model).params)()
     params = jax.tree.map(lambda p: p * 2 if p.ndim == 2 else p, params)
     prompts = [np.arange(3), np.arange(12) % vocab]
-    text = Generator(model, params).generate(prompts, 2 * slots, Rule(greedy=True))
-    forward = jax.jit(lambda tokens: model.apply({"params": params}, tokens)[0])
-    for row, prompt in enumerate(prompts):
-        window, block = list(prompt), slots // 2
-        for at in range(2 * slots):
-            if at % block == 0 and len(window) + block > slots:
-                window = window[-(slots // 2) :]
-            padded = np.zeros((1, slots), np.int32)
-            padded[0, : len(window)] = window
-            logits = np.asarray(forward(padded)[0, len(window) - 1])
-            first, second = np.sort(logits)[[-1, -2]]
-            assert text[row, at] == np.argmax(logits) or first - second < 1e-4
-            window.append(text[row, at])
+    text = past_the_context(model, params, prompts)
     assert len(set(text[1].tolist())) > 2, "a text that says something"
 
 

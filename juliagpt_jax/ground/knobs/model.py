@@ -4,6 +4,8 @@ import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
 
+OF_TRAINING = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: no finished model has them
+
 
 @dataclasses.dataclass(frozen=True)
 class ODE:
@@ -90,6 +92,11 @@ class Model:
     ode: ODE = limits.group()
     monarch: Monarch = limits.group()
     kda: KDA = limits.group()
+
+    def by_layer(self, words: str) -> list[str]:
+        """Return the word of each layer: one word or several, repeated over the layers."""
+        several = words.split()
+        return [several[i % len(several)] for i in range(self.layers)]
 
     @property
     def has_ode(self) -> bool:
