@@ -31,6 +31,7 @@ FORMS = {
         *("model.linear=ternary", "model.tie=false", "model.bias=true", "model.norm=layer", "model.positions=learned"),
         "model.channel=gelu",
     ),
+    "experts": ("model.linear=ternary", "model.channel=moe", "model.moe.experts=3"),
     "hybrid ODE": (
         *("model.linear=ternary", "model.mixer=monarch monarch_heads", "model.layers=2", "model.depth=ode stack"),
         *("model.channel=relu2 monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
