@@ -72,6 +72,8 @@ def of(path: str) -> Role:
     if experts:  # a parameter of a channel, of each expert; taps see rows of padding among its inputs
         one = of(before + inside)
         return one._replace(axes=("expert", *one.axes), tapped=False, shard="expert")
+    if "channel/shared/" in path:  # what lies beside experts is a channel, too
+        return of(path.replace("channel/shared/", "channel/"))
     found = [(row, match) for row in ROLES if (match := _pattern(row[0]).fullmatch(path))]
     if not found:
         raise UserError(f"{path}: no role is known of such a parameter; a new part declares its own in models/roles.py")
@@ -166,7 +168,7 @@ ROLES = (
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
-    ("**/{mixer,channel,shared}/*/{left,right}", "factor", "blocks out in",        "decay matrix tapped cast half"),
+    ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them

@@ -91,7 +91,8 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
         for name, array in flatten_dict(params, sep="/").items():
             if name.endswith("kernel_int8"):
                 stored = file.get_tensor(f"{name.removesuffix('kernel_int8')}kernel_{packing}")
-                assert stored.nbytes == -(-len(array) // {"2bit": 4, "base3": 5}[packing]) * array.shape[1]
+                rows, columns = array.size // array.shape[-1], array.shape[-1]
+                assert stored.nbytes == -(-rows // {"2bit": 4, "base3": 5}[packing]) * columns
             if name in tables:
                 stored = file.get_tensor(f"{name}_int8" if embedding == "int8" else name)
                 assert stored.nbytes == size * array.size
