@@ -81,6 +81,11 @@ def blocks(tokens: int, top: int, experts: int) -> int:
     return min(pairs, (pairs + experts * (size - 1)) // size)
 
 
+def _sorting_pays(tokens: int, top: int, experts: int) -> bool:
+    """True where the places are fewer than the rows of every expert for every token."""
+    return blocks(tokens, top, experts) * block_size(tokens, top, experts) < tokens * experts
+
+
 def sort(experts: jax.Array, count: int) -> Places:
     """Return places in which each block has one expert and no pair is dropped, for choices (N, P) of `count` experts:
     those of an expert in the order of tokens."""
@@ -207,7 +212,7 @@ class MoE(nn.Module):
             places = sort_within(chosen, own.experts, limit, jnp.where(exists[:, None], lot, jnp.inf))
             kept = places.places < own.experts * limit
             y = through_chosen(run, params, flat, places, weights)
-        elif blocks(*chosen.shape, own.experts) * block_size(*chosen.shape, own.experts) < len(flat) * own.experts:
+        elif _sorting_pays(len(flat), own.top, own.experts):
             y = through_chosen(run, params, flat, sort(chosen, own.experts), weights)
         else:
             y = through_all(run, params, flat, chosen, weights)
@@ -216,7 +221,7 @@ class MoE(nn.Module):
             wide = _as_wide(self.model, own.shared * own.expert_mult)
             beside = self.channel(wide, self.gain, self.linear, name="shared")
             y = y + beside(x, real)[0]
-        return y, _said(logits, chosen, kept, exists, x.shape[:2])
+        return y, _said(logits, chosen, kept, exists, (x.shape[0], x.shape[1]))
 
     def _experts(self, expert: nn.Module, x: jax.Array) -> Any:
         """The parameters of all experts: those of one, with the experts along a first axis."""

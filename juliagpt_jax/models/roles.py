@@ -187,7 +187,7 @@ ROLES = (
     ("**/mixer/filter/weight_{#,out}",   "filter",      "from to",                 ""),
     # how the time of an ODE acts on its block
     ("**/time/shift",                    "time",        "modes width",             "cast"),
-    ("**/time/<weight>",                 "time",        "modes width",             "cast"),
+    ("**/time/<weight>",                 "time",        "modes ALL",               "cast"),
     ("**/time/<weight>/left",            "time",        "modes ROWS rank",         "decay matrix cast"),
     ("**/time/<weight>/right",           "time",        "modes BATCH rank LAST",   "decay matrix cast"),
     ("**/time/<weight>/modes",           "time",        "modes ALL",               "matrix cast"),

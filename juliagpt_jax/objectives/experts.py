@@ -32,7 +32,11 @@ def router_z(config: config.Config, model: Model, chosen: Selection | None) -> P
 def _of_rows(name: str, weight: float, config: config.Config) -> Penalty | None:
     if not (weight and config.model.has_experts):
         return None
-    return lambda logits, aux, batch: weight * sum(_sum(value, batch) for value in aux[name])
+
+    def penalty(logits: jax.Array, aux: dict[str, Any], batch: Batch) -> jax.Array:
+        return weight * jnp.sum(jnp.stack([_sum(value, batch) for value in aux[name]]))
+
+    return penalty
 
 
 def told(model: config.Model, aux: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:

@@ -179,7 +179,7 @@ def made(tiny):
 
 def test_the_sorted_form_is_in_use(made):
     """Of the tokens here, and of a single one; of a few all experts are computed."""
-    sorted_ = lambda tokens: moe.blocks(tokens, 2, 4) * moe.block_size(tokens, 2, 4) < tokens * 4
+    sorted_ = lambda tokens: moe._sorting_pays(tokens, 2, 4)
     assert sorted_(B * T) and sorted_(1) and not sorted_(4)
 
 
