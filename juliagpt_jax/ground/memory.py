@@ -75,6 +75,7 @@ def supervise(name: str) -> int:
     most, by = limit()
     if not most:
         return 2
+    os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "16M")  # rensa's allocator would take a gigabyte of it at once
     reader, writer = os.pipe()
     parent = os.getpid()
     child = os.fork()

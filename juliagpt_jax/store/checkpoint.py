@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> No
 
 
 sys.unraisablehook = _without_late_threads
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of such a failure, too
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of a failed save that nobody waits for any more
 
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name

@@ -187,6 +187,31 @@ def test_stop(served):
     assert "".join(event["choices"][0]["text"] for event in streamed) == whole[:cut]
 
 
+def test_the_end_of_a_text(served, monkeypatch):
+    """At the token that ends one, which neither shows nor is scored; `ignore_eos` goes on. Rows end one by one."""
+    fields = {"prompt": "abba", "max_tokens": 60, "seed": 3, "logprobs": 0}
+    whole = served.complete(**fields)["choices"][0]["text"]
+    letter = max(set(whole), key=whole.find)  # the one that comes first last
+    cut = whole.find(letter)
+    drawn = {"prompt": "abba", "max_tokens": 60, "n": 4, "seed": 1}
+    rows = [choice["text"] for choice in served.complete(**drawn)["choices"]]
+    monkeypatch.setattr(served.tokenizer, "eos", LETTERS.index(letter), raising=False)
+    answer = served.complete(**fields)
+    choice = answer["choices"][0]
+    assert cut and (choice["text"], choice["finish_reason"]) == (whole[:cut], "stop")
+    assert choice["logprobs"]["tokens"] == list(whole[:cut]) and answer["usage"]["completion_tokens"] == cut + 1
+    *events, last = served.stream(**fields, stream_options={"include_usage": True})
+    parts = [event["choices"][0] for event in events]
+    assert "".join(part["text"] for part in parts) == whole[:cut] and parts[-1]["finish_reason"] == "stop"
+    assert last["usage"] == answer["usage"]
+    ended = [(choice["text"], choice["finish_reason"]) for choice in served.complete(**drawn)["choices"]]
+    assert ended == [(row.partition(letter)[0], "stop" if letter in row else "length") for row in rows]
+    assert len({text.find(letter) for text in rows}) > 1, "they end at different places"
+    assert served.complete(**fields, ignore_eos=True)["choices"][0]["text"] == whole
+    stop = served.complete(**fields, stop=whole[cut - 2 : cut])["choices"][0]
+    assert stop["text"] == whole[: whole.find(whole[cut - 2 : cut])]
+
+
 @pytest.mark.parametrize(
     "fields, status, param, says",
     [
