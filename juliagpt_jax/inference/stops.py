@@ -70,7 +70,7 @@ def cut(text: str, stops: Iterable[str]) -> str:
 
 def until(ids: np.ndarray, end: int | None) -> tuple[np.ndarray, bool]:
     """Return the ids (N,) before the first one that ends a text, and whether there is one; `end` None: none does."""
-    found = np.flatnonzero(ids == end) if end is not None else ()
+    found = np.flatnonzero(ids == end) if end is not None else np.zeros(0, int)
     return (ids[: found[0]], True) if len(found) else (ids, False)
 
 
