@@ -31,6 +31,7 @@ def parser() -> command.Parser:
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--greedy", action="store_true", help="always the most likely token")
     flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
+    flags.add_argument("--ignore_eos", action="store_true", help="go on behind the token that ends a text")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
@@ -93,9 +94,9 @@ def main(options: argparse.Namespace) -> None:
         _check_draft(opened, draft)
         few = options.draft_tokens
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
-    stream = stream_texts(
-        generator, opened.tokenizer, prompts, options.max_new_tokens, rule, options.seed, options.stop
-    )
+    end = None if options.ignore_eos else opened.tokenizer.eos
+    drawn = options.max_new_tokens, rule, options.seed
+    stream = stream_texts(generator, opened.tokenizer, prompts, *drawn, options.stop, end)
     if options.json or len(texts) > 1:
         pieces = list(stream)
         new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]

@@ -1,8 +1,8 @@
 """Requests and answers of `/v1/completions`, in the shape of OpenAI's API of that name.
 
-The API is described at https://platform.openai.com/docs/api-reference/completions. More than there: `top_k`, prompts
-as ids of the model's own tokens, up to TOP alternatives of a token. What the model has not (penalties, logit_bias,
-suffix, best_of) is refused unless it is without effect.
+The API is described at https://platform.openai.com/docs/api-reference/completions. More than there: `top_k`,
+`ignore_eos`, prompts as ids of the model's own tokens, up to TOP alternatives of a token. What the model has not
+(penalties, logit_bias, suffix, best_of) is refused unless it is without effect.
 """
 
 import dataclasses
@@ -91,6 +91,7 @@ class Completion(BaseModel):
     n: Annotated[int, Field(ge=1)] | None = None
     best_of: int | None = None
     stop: str | list[str] | None = None
+    ignore_eos: bool | None = None  # go on behind the token that ends a text
     seed: Annotated[int, Field(ge=-1, lt=2**32)] | None = None  # -1, as null: another one each time
     logprobs: Annotated[int, Field(ge=0, le=TOP)] | None = None
     echo: bool | None = None
@@ -156,6 +157,7 @@ class Completion(BaseModel):
         temperature = 1.0 if self.temperature is None or greedy else self.temperature
         rule = Rule(temperature, max(0, self.top_k or 0), 1.0 if self.top_p is None else self.top_p, greedy)
         seed = secrets.randbits(32) if self.seed in (None, -1) else self.seed
+        end = None if self.ignore_eos else tokenizer.eos
         seen: dict[bytes, int] = {}
         requests = []
         for prompt in prompts:
@@ -166,8 +168,8 @@ class Completion(BaseModel):
                 raise Refused(400, says, "prompt", "context_length_exceeded")
             for _ in range(n):
                 nth = seen[ids.tobytes()] = seen.get(ids.tobytes(), -1) + 1
-                more = {"hidden": hidden, "stops": self.stops(), "logprobs": self.logprobs, "echo": bool(self.echo)}
-                requests.append(Request(ids, max_tokens, rule, seed, nth, **more))
+                more = {"logprobs": self.logprobs, "echo": bool(self.echo)}
+                requests.append(Request(ids, max_tokens, rule, seed, nth, hidden, self.stops(), end, **more))
         return requests
 
     def _prompts(self) -> Sequence[str | list[int]]:

@@ -21,6 +21,7 @@ class Request:
         seed, nth: draws depend on both, on the prompt and the rule; nth is the number of equal prompts before it.
         hidden: how many ids at the start of the prompt are no part of the text: those a tokenizer puts before it.
         stops: strings that end the text; see `Transcript`.
+        end: the id that ends the text, which does not show; None: none does.
         logprobs: scores of each token with so many alternatives, at most batch.TOP; None for none.
         echo: begin the text with the prompt. With `logprobs` it is scored, too, and must fit into the context.
     """
@@ -32,6 +33,7 @@ class Request:
     nth: int = 0
     hidden: int = 0
     stops: tuple[str, ...] = ()
+    end: int | None = None
     logprobs: int | None = None
     echo: bool = False
 
@@ -96,21 +98,25 @@ class Job:
         self._note(Scores(*(leaf[max(0, hidden - 1) :] for leaf in scores)), self._ids[0 if hidden else 1 :])
 
     def add(self, ids: list[int], scores: Scores | None) -> bool:
-        """Continue by drawn tokens, of which those past max_tokens are dropped, with their scores; deliver what there
-        is to show. Returns whether the text ends."""
-        new = ids[: self.request.max_tokens - self.done]
-        self.done += len(new)
+        """Continue by drawn tokens, of which those past max_tokens or the end of the text are dropped, with their
+        scores; deliver what there is to show. Returns whether the text ends."""
+        drawn = ids[: self.request.max_tokens - self.done]
+        ended = self.request.end in drawn
+        new = drawn[: drawn.index(self.request.end)] if ended else drawn  # pyright: ignore[reportArgumentType]
+        self.done += len(new) + ended
         self.window += new
         self._ids += new
         if self.request.logprobs is not None and scores:
             self._note(scores, new)
-        last = self.done == self.request.max_tokens
+        last = ended or self.done == self.request.max_tokens
         self.transcript.add(new, last)
-        finish = "stop" if self.transcript.stopped else "length" if last else ""
+        stopped = self.transcript.stopped
+        finish = "stop" if stopped or ended else "length" if last else ""
         text = self.transcript.text
         tokens = self._tokens(len(text), last) if self.request.logprobs is not None else ()
         if text[self._shown :] or tokens or finish:
-            self.deliver(Piece(text[self._shown :], tokens, finish, self.transcript.tokens))
+            completion = self.transcript.tokens + (ended and not stopped)
+            self.deliver(Piece(text[self._shown :], tokens, finish, completion))
         self._shown = len(text)
         return bool(finish)
 
