@@ -128,15 +128,17 @@ def test_faded_products(strength):
     """Beside the sum over channels in float64; decays of thousands neither overflow nor spoil what follows them."""
     g = draw(3, 32, strength=strength)
     q, k, decay = (g[name][0, :, 0] for name in ("q", "k", "decay"))
-    wide = lambda x: jnp.asarray(x, jnp.float32)
-    products, since, until = jax.jit(delta.faded)((wide(k), wide(q)), wide(k), wide(decay))
-    wanted = np.zeros((2, 32, 32))
+    wide = lambda x: jnp.asarray(x, jnp.float32)[None]
+    products, rows, keys, kept = jax.jit(delta.faded)(wide(np.stack([k, q], axis=1)), wide(k), wide(decay))
+    wanted = np.zeros((32, 2, 32))
     for i in range(32):
         for j in range(i + 1):
-            wanted[:, i, j] = np.stack([k[i], q[i]]) @ (np.exp(decay[j + 1 : i + 1].sum(0)) * k[j])
-    np.testing.assert_allclose(products, wanted, atol=3e-7)
-    np.testing.assert_allclose(since, np.cumsum(decay, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(until, decay.sum(0) - np.cumsum(decay, axis=0), rtol=1e-5, atol=2e-6 * strength)
+            wanted[i, :, j] = np.stack([k[i], q[i]]) @ (np.exp(decay[j + 1 : i + 1].sum(0)) * k[j])
+    np.testing.assert_allclose(products[0], wanted, atol=3e-7)
+    since = np.cumsum(decay, axis=0)
+    np.testing.assert_allclose(rows[0], np.stack([k, q], axis=1) * np.exp(since)[:, None], rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(keys[0], k * np.exp(decay.sum(0) - since), rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(kept[0], np.exp(since[-1]), rtol=1e-5, atol=1e-30)
 
 
 def test_a_weak_decay_behind_a_strong_one_loses_no_digits():
