@@ -127,8 +127,8 @@ def chunked(
     (B, T, HV), C = v.shape[:3], min(chunk, 1 << (v.shape[1] - 1).bit_length())
     many = max(1, (at_once or AT_ONCE.get(jax.default_backend(), AT_ONCE_ELSE)) // (C * HV))  # chunks of a piece
     texts = max(n for n in range(1, min(B, many) + 1) if B % n == 0)
-    chunks = min(-(-T // C), many // texts)
-    pieces = -(-T // (C * chunks))
+    pieces = -(-T // (C * (many // texts)))
+    chunks = -(-T // (C * pieces))  # of a text in a piece: about as many in each
 
     # Texts of a piece are those that lie B / texts apart: one axis of all of them stays spread over devices.
     def cut(x: jax.Array) -> jax.Array:  # (B, T, ...) -> (B / texts, pieces, texts, tokens, ...)
@@ -268,9 +268,10 @@ def flops(context: int, heads: int, key: int, value: int, rates: int, delta: boo
     """Return the operations of `chunked` for a token, forward, with `heads` states of key x value and as many `rates`
     of decay in each: its products, without the exponentials."""
     C = min(CHUNK, 1 << (context - 1).bit_length())
-    c = min(BLOCK, C)
-    within = 4 * key * (C + c) + 2 * value * C + 2 * c * c * rates  # products of keys and queries, what they weigh
-    solved = C * (key + value) if delta else 0
+    c, rows = min(BLOCK, C), 2 if delta else 1
+    levels = c.bit_length() - 1
+    within = rows * key * (2 * levels * c + C - c) + 4 * (levels + 1) * c * rates + 2 * value * C
+    solved = C * C + 2 * C * (key + value) if delta else 0
     return float(heads * (within + solved + (6 if delta else 4) * key * value))
 
 

@@ -12,7 +12,8 @@ NAMES = ("q", "k", "v", "decay", "beta", "state")
 
 
 def by_16(*given, **more):
-    return delta.chunked(*given, chunk=16, **more)
+    """In chunks of 16 tokens and pieces of 64, which are two chunks of a head's at least in all texts below."""
+    return delta.chunked(*given, chunk=16, at_once=64, **more)
 
 
 WAYS = {"recurrence": delta.recurrence, "chunks": by_16}
@@ -76,8 +77,8 @@ def test_as_in_the_reference(file, way, dtype, golden):
 
 CASES = {
     "one token": {"T": 1},
-    "grouped": {"T": 5, "HV": 6},
-    "beta to 2": {"T": 37, "most": 2.0},
+    "grouped": {"T": 5, "HV": 6},  # a piece for each text
+    "beta to 2": {"T": 67, "B": 1, "most": 2.0},  # three pieces of two chunks
     "strong decay": {"T": 33, "strength": 12.0},
     "a decay a head": {"T": 21, "channels": 1},
     "no delta": {"T": 20, "delta": False},

@@ -174,7 +174,7 @@ def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
     params = jax.eval_shape(mixer.init, jax.random.key(0), x, positions)
     counted = cost.compiled_flops(jax.jit(lambda p, x: mixer.apply(p, x, positions)[0]).lower(params, x).compile())
     matrices = sum(leaf.size for path, leaf in paths(params).items() if path.endswith(("kernel", "beta", "decay")))
-    solved = width * 2 * T if delta_rule == "true" else 0
+    solved = model.heads * T * T if delta_rule == "true" else 0
     formula = rows * T * (mixer.flops(model) - solved + 2 * matrices)
     assert 0.85 < counted / formula < 1.25
 
