@@ -269,3 +269,15 @@ def test_what_is_refused():
         delta.chunked(*given.values())
     with pytest.raises(ValueError, match="chunk=24 is no power of 2"):
         delta.chunked(*draw(0, 4).values(), chunk=24)
+
+
+def test_the_gradient_holds_pieces_alone():
+    """Of a text four times as long: its own arrays and a state a piece more, not what is computed in between."""
+
+    def held(T):
+        given = {name: jnp.asarray(x, jnp.float32) for name, x in draw(10, T, B=1, K=16).items()}
+        run = jax.jit(jax.grad(lambda given: jnp.sum(jnp.sin(delta.chunked(**given, chunk=16, at_once=64)[0]))))
+        return run.lower(given).compile().memory_analysis().temp_size_in_bytes
+
+    numbers = 2 * (3 * 16 + 6 + 1)  # of a token's arguments: q, k, decay, v, beta of two heads
+    assert (held(1024) - held(256)) / (4 * 768 * numbers) < 5
