@@ -126,7 +126,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     measured = [row for row in rows if "device" in row]
     if measured:
         sizes = ", ".join(f"{arm} {p:,}" for arm, p in {row["arm"]: row["parameters"] for row in measured}.items())
-        lines += ["", f"Parameters: {sizes}. ms: of a training step, or of a token of all texts. {measured[0]['device']}."]
+        lines += [
+            "",
+            f"Parameters: {sizes}. ms: of a training step, or of a token of all texts. {measured[0]['device']}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
