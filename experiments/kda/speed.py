@@ -14,6 +14,7 @@ begun after `--seconds`; where memory or time does not suffice, the rows say so.
 import argparse
 import functools
 import json
+import math
 import statistics
 import time
 from typing import Any
@@ -83,8 +84,8 @@ def model(path: str, arm: str, context: int, what: str, options: argparse.Namesp
         "compile_s": compiled,
         "seconds": took if what == "train" else took / tokens,
         "tokens_per_s": tokens / took if what == "train" else rows * tokens / took,
-        "temporary_MiB": memory.temp_size_in_bytes / 2**20,
-        "arguments_MiB": memory.argument_size_in_bytes / 2**20,
+        "temporary_MiB": memory.temp_size_in_bytes / 2**20 if memory else math.nan,
+        "arguments_MiB": memory.argument_size_in_bytes / 2**20 if memory else math.nan,
         "device": jax.devices()[0].device_kind,
     }
 
@@ -126,10 +127,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     measured = [row for row in rows if "device" in row]
     if measured:
         sizes = ", ".join(f"{arm} {p:,}" for arm, p in {row["arm"]: row["parameters"] for row in measured}.items())
-        lines += [
-            "",
-            f"Parameters: {sizes}. ms: of a training step, or of a token of all texts. {measured[0]['device']}.",
-        ]
+        device = measured[0]["device"]
+        lines += ["", f"Parameters: {sizes}. ms: of a training step, or of a token of all texts. {device}."]
     return "\n".join(lines) + "\n"
 
 

@@ -30,8 +30,10 @@ import numpy as np
 
 CHUNK = 64  # tokens of `chunked`: the products within a chunk cost about as much as those with a state of 64 x 64
 BLOCK = 8  # tokens of a block of `faded`, all pairs of which are one product: smaller blocks make a longer program
-AT_ONCE = {"cpu": 2048}  # tokens of heads that are computed together: as many as a core's cache holds, and on other
-AT_ONCE_ELSE = 32_768  # devices enough to keep them busy; about 12 arrays of so many keys are held for each
+# Tokens, counted once for each head, that are computed together. A processor gains nothing from more than some
+# thousand; other devices are to have enough to do, which was not measured.
+AT_ONCE = {"cpu": 2048}
+AT_ONCE_ELSE = 32_768
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -153,7 +155,7 @@ def _piece(C: int, delta: bool, state: jax.Array, given: tuple[jax.Array, ...]) 
         x = x.reshape(B, -1, C, HV, x.shape[-1]).transpose(1, 0, 3, 2, 4)
         return x.reshape(-1, B * HV, *x.shape[3:])
 
-    parts = _prepare(*(by_chunk(x) for x in (q, k, v, decay, beta)), delta)
+    parts = _prepare(by_chunk(q), by_chunk(k), by_chunk(v), by_chunk(decay), by_chunk(beta), delta)
     last, o = jax.lax.scan(_advance, state.reshape(-1, *state.shape[2:]), parts)
     o = o.reshape(-1, B, HV, C, V).transpose(1, 0, 3, 2, 4).reshape(v.shape)
     return last.reshape(state.shape), o

@@ -200,7 +200,7 @@ class ShortConv(nn.Module):
     def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D) behind past (B, width - 1, D) -> y (B, T, D), and the past behind the first `count` (B,) tokens
         of x."""
-        B, T, D = x.shape
+        B, _, D = x.shape
         taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (D,)) if self.bias else jnp.zeros(D)
         x = jnp.concatenate([past, x], axis=1)

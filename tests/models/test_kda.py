@@ -166,8 +166,8 @@ def test_heads_that_do_not_fit(overrides, says, tiny):
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("delta_rule", ["true", "false"])
 def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
-    """Of a text of one chunk, since the compiler counts a loop once; it does not count the triangular system, and counts what is
-    no product beside the products of a layer so wide."""
+    """Of a text of one chunk, since the compiler counts a loop once; it does not count the triangular system. What is
+    no product, which the formula leaves out, is the rest."""
     width, rows, T = 128, 4, delta.CHUNK
     model = tiny(f"model.width={width}", f"model.context={T}", f"model.kda.delta={delta_rule}").model
     mixer = MIXERS[word](model, 1.0, Plain)
