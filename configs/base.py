@@ -70,7 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
-    model.scan_layers = False  # layers that repeat run as a loop: compile time does not grow with depth
+    model.scan_layers = False  # layers that repeat run as a loop: their program does not grow with depth
 
     model.ode = ode = ml_collections.ConfigDict()
     ode.solver = "euler"  # a name of models/ode.py; these knobs act in layers whose depth is "ode"

@@ -122,7 +122,7 @@ class Decoder(nn.Module):
                 at += layer.evaluations
             given.append(own)
             run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
-        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else 0)
+        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else ())
         continued = [part for parts, _ in gives for part in parts]
         said: dict[str, Any] = {}
         for _, aux in gives:

@@ -200,15 +200,39 @@ class ShortConv(nn.Module):
     def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D) behind past (B, width - 1, D) -> y (B, T, D), and the past behind the first `count` (B,) tokens
         of x."""
-        B, T, D = x.shape
+        B, _, D = x.shape
         taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (D,)) if self.bias else jnp.zeros(D)
-        y = bias.astype(x.dtype)[None, None]
         x = jnp.concatenate([past, x], axis=1)
-        for j in range(self.width):
-            y = y + taps[j][None, None] * x[:, j : j + T]
+        y = _convolved(x, taps) + bias.astype(x.dtype)[None, None]
         last = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
         return y, jnp.take_along_axis(x, last[:, :, None], axis=1)
+
+
+@jax.custom_vjp
+def _convolved(x: jax.Array, taps: jax.Array) -> jax.Array:
+    """y[t] = sum_j taps[j] x[t + j]: x (B, T + width - 1, D), taps (width, D) -> (B, T, D)."""
+    T = x.shape[1] - len(taps) + 1
+    return sum((tap[None, None] * x[:, j : j + T] for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * x[:, :T])
+
+
+def _convolved_forward(x: jax.Array, taps: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolved(x, taps), (x, taps)
+
+
+def _convolved_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The convolution backwards, of a gradient with room at both ends. Only the gradient is cut into slices, in loops
+    that hold none of them: the derivative of the sum above would hold one for each tap, and slices of x from the
+    forward pass on."""
+    x, taps = kept
+    more = len(taps) - 1
+    wide = jnp.pad(dy, ((0, 0), (more, more), (0, 0)))
+    behind = [wide[:, more - j : more - j + x.shape[1]] for j in range(len(taps))]  # the gradient j tokens earlier
+    dtaps = [jnp.sum((x * part).astype(jnp.float32), axis=(0, 1)) for part in behind]
+    return _convolved(wide, taps[::-1]), jnp.stack(dtaps).astype(taps.dtype)
+
+
+_convolved.defvjp(_convolved_forward, _convolved_backward)
 
 
 class Biased(nn.Module):
