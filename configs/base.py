@@ -104,6 +104,15 @@ def get_config() -> ml_collections.ConfigDict:
     kda.negative = False  # eigenvalues down to -1: a key can turn what is held of it round, as parity needs
     kda.delta = True  # write what is new of a value; False: all of it, a linear attention that fades, to compare
 
+    model.moe = moe = ml_collections.ConfigDict()
+    moe.experts = 8  # in a layer whose channel is moe; 8 copies of one channel, with a router before them
+    moe.top = 2  # experts that a token goes through; 1 is Switch Transformer's, 2 Mixtral's
+    moe.expert = "swiglu"  # a name of models/channels.py: what an expert is
+    moe.expert_mult = 2.0  # hidden width of an expert in widths: two of these compute as much as one of ffn_mult=4
+    moe.shared = 0  # experts more, in one channel of so many times their width, that every token goes through
+    moe.gate = "chosen"  # weights of what experts give: softmax over the chosen, or their part of that over all
+    moe.capacity = 0.0  # room of an expert in equal shares, in training; drops the rest, breaks causality; 0: no limit
+
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
@@ -180,6 +189,10 @@ def get_config() -> ml_collections.ConfigDict:
     distil.averaged = False  # with the averaged weights of the teachers
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
+
+    train.moe = moe = ml_collections.ConfigDict()
+    moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
+    moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

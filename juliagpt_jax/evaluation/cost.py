@@ -7,7 +7,7 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.depth import adaptive, evaluations
 from juliagpt_jax.models.mixers import loops, of_layers
-from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.models.parameters import paths, share_used
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -22,11 +22,13 @@ PEAKS = {
 
 def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
     """Return how many parameters a forward pass multiplies with a token: each once, those of a block as often as its
-    layer evaluates it. What makes weights from time costs nothing a token. nan where the steps are adaptive."""
+    layer evaluates it, of experts those that a token goes through, without the padding of their blocks. What makes
+    weights from time costs nothing a token. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
-    used = {path: leaf.size for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    leaves = {path: leaf for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    used = {path: leaf.size * share_used(path, model) for path, leaf in leaves.items()}
     times = lambda layer: often[-1 if layer is None else layer]
     return sum(times(roles.layer(path)) * size for path, size in used.items())
 

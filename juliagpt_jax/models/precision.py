@@ -77,10 +77,11 @@ def _bytes(
         )
     if model.config.has_ode and model.config.ode.time in ("lowrank", "generated"):
         raise UserError(f"{word}: the kernels of this model change with time (model.ode.time={model.config.ode.time})")
-    round_it = jax.jit(rounded)
+    round_it, round_each = jax.jit(rounded), jax.jit(jax.vmap(rounded))
     for path, leaf in leaves.items():
         if path in kernels:
-            made[f"{path}_int8"], made[f"{path}_scale"] = round_it(leaf)
+            round_own = round_each if roles.of(path).each else round_it
+            made[f"{path}_int8"], made[f"{path}_scale"] = round_own(leaf)
         else:
             made[path] = leaf
     return model.clone(int8=True, parent=None), unflatten_dict(made, sep="/")

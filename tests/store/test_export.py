@@ -39,6 +39,7 @@ FORMS = {
 }
 GGUF = [("gguf", form) for form in ("llama", "llama, other numbers")]
 OURS = {  # forms that only our own file holds
+    "experts": ("model.channel=moe", "model.moe.experts=3"),
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
     "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),

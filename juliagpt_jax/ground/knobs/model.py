@@ -54,6 +54,19 @@ class KDA:
 
 
 @dataclasses.dataclass(frozen=True)
+class MoE:
+    """Experts: layers whose channel is "moe"."""
+
+    experts: int = limits.at_least(1, since="0.2", before=8)
+    top: int = limits.at_least(1, since="0.2", before=2)
+    expert: str = limits.text(since="0.2", before="swiglu")
+    expert_mult: float = limits.positive(since="0.2", before=2.0)
+    shared: int = limits.at_least(0, since="0.2", before=0)
+    gate: str = limits.text(since="0.2", before="chosen")
+    capacity: float = limits.at_least(0, since="0.2", before=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model by its parts."""
 
@@ -92,6 +105,7 @@ class Model:
     ode: ODE = limits.group()
     monarch: Monarch = limits.group()
     kda: KDA = limits.group()
+    moe: MoE = limits.group()
 
     def by_layer(self, words: str) -> list[str]:
         """Return the word of each layer: one word or several, repeated over the layers."""
@@ -102,6 +116,11 @@ class Model:
     def has_ode(self) -> bool:
         """Some layer is solved as an ODE."""
         return "ode" in self.depth.split()
+
+    @property
+    def has_experts(self) -> bool:
+        """Some layer's channel is experts."""
+        return "moe" in self.channel.split()
 
     @property
     def inner_dropout(self) -> float:
