@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models import roles
+from juliagpt_jax.models import mixers, roles
 from juliagpt_jax.models.depth import adaptive, evaluations
-from juliagpt_jax.models.mixers import loops, of_layers
 from juliagpt_jax.models.parameters import paths
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
@@ -44,7 +43,7 @@ def train_flops_per_token(
     sink = model.sink == "token"
     lookup += (model.context + sink) * model.width if model.positions == "learned" else 0
     often = evaluations(model, schedule)
-    mixing = sum(count * kind.flops(model) for kind, count in zip(of_layers(model), often, strict=True))
+    mixing = sum(count * flops for flops, count in zip(mixers.flops(model), often, strict=True))
     return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
 
 
@@ -52,7 +51,7 @@ def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None =
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
     1%); of a model with other loops, over the steps of an ODE, over layers or within a mixer, it says nothing."""
-    if model is not None and (model.has_ode or model.scan_layers or loops(model)):
+    if model is not None and (model.has_ode or model.scan_layers or mixers.loops(model)):
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
