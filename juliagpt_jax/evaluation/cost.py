@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models import mixers, roles
+from juliagpt_jax.models import mixers, roles, tt
 from juliagpt_jax.models.depth import adaptive, evaluations
 from juliagpt_jax.models.parameters import paths
 
@@ -21,13 +21,26 @@ PEAKS = {
 
 def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
     """Return how many parameters a forward pass multiplies with a token: each once, those of a block as often as its
-    layer evaluates it. What makes weights from time costs nothing a token. nan where the steps are adaptive."""
+    layer evaluates it, those of a tensor train's cores as often as it uses them. What makes weights from time costs
+    nothing a token. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
-    used = {path: leaf.size for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    leaves = {path: leaf for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    used = {path: leaf.size for path, leaf in leaves.items()} | _of_trains(model, leaves)
     times = lambda layer: often[-1 if layer is None else layer]
     return sum(times(roles.layer(path)) * size for path, size in used.items())
+
+
+def _of_trains(model: config.Model, leaves: dict[str, Any]) -> dict[str, int]:
+    """The multiplications a token of each core of a tensor train."""
+    found = {}
+    cores = [path for path in leaves if roles.of(path).kind == "core"]
+    for train in {path.rpartition("/")[0] for path in cores}:
+        names = [f"{train}/core_{k}" for k in range(model.tt.cores)]
+        often = tt.uses(model, [leaves[name].shape for name in names])
+        found |= {name: count * leaves[name].size for name, count in zip(names, often, strict=True)}
+    return found
 
 
 def train_flops_per_token(

@@ -63,9 +63,15 @@ def monarch_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Mod
     return SwiGLU(model, gain, linears(model, "monarch"), **names)
 
 
+def tt_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], **names: Any) -> SwiGLU:
+    """Make a SwiGLU of tensor trains, whatever the other Linears of the model are."""
+    return SwiGLU(model, gain, linears(model, "tt"), **names)
+
+
 CHANNELS = {
     "swiglu": SwiGLU,
     "relu2": functools.partial(MLP, activation=relu2),
     "gelu": functools.partial(MLP, activation=gelu),
     "monarch": monarch_swiglu,
+    "tt": tt_swiglu,
 }

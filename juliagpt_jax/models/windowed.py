@@ -38,9 +38,9 @@ def bounded(slots: int, first: int, newest: int) -> bool:
 def empty(batch: int, heads: int, slots: int, first: int, newest: int, channels: int, dtype: Any) -> dict[str, Any]:
     """Return an empty cache; a token at position `slots` or behind it is a pad."""
     part = lambda count: jnp.zeros((batch, heads, count, channels), dtype)
-    early, late = part(first), part(newest + SPARE)
-    slot = jnp.full(batch, slots, jnp.int32)
-    return {"early_k": early, "early_v": early, "late_k": late, "late_v": late, "slots": slot}
+    late = newest + SPARE
+    held = {"early_k": part(first), "early_v": part(first), "late_k": part(late), "late_v": part(late)}
+    return held | {"slots": jnp.full(batch, slots, jnp.int32)}
 
 
 def is_of(cache: Any) -> bool:
