@@ -99,7 +99,7 @@ def check_evicting(model: knobs.Model) -> None:
         raise UserError(f"{why} model.mask={model.mask} goes by those in the text; the cache is such a mask itself")
     for word in model.mixer.split():
         if not getattr(MIXERS[word], "evicts", False):
-            raise UserError(f"a cache that evicts drops keys one by one, and model.mixer={word} has none")
+            raise UserError(f"a cache that evicts drops keys one by one, which model.mixer={word} does not do")
 
 
 def rewindable(model: knobs.Model) -> bool:
