@@ -30,7 +30,7 @@ EXPECTED = {
         time/L.left/modes time/L.right/modes
     """,
     "matrix cast exact": """
-        time/L.kernel/modes
+        time/L.kernel/modes time/L.core_*/modes
     """,
     "exact": """
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/A_log mixer/dt_bias mixer/filter/bias_*
@@ -43,7 +43,7 @@ EXPECTED = {
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
         time/mixer.beta/in_bias time/mixer.beta/out_bias time/mixer.decay/in_bias time/mixer.decay/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
-        time/L/in_bias time/L/out_bias
+        time/L/in_bias time/L/out_bias time/L.core_*/in_bias time/L.core_*/out_bias
         time/mixer.short.taps/out_bias
     """,
     "decay tapped cast table": """
@@ -52,6 +52,9 @@ EXPECTED = {
     "decay matrix tapped cast turned half": """
         L/left L/right
     """,
+    "decay matrix tapped cast half": """
+        L/core_*
+    """,
     "decay matrix tapped cast exact": """
         L/kernel
     """,
@@ -59,7 +62,7 @@ EXPECTED = {
         time/L.left/left time/L.left/right time/L.right/left time/L.right/right
     """,
     "decay matrix cast exact": """
-        time/L.kernel/left time/L.kernel/right
+        time/L.kernel/left time/L.kernel/right time/L.core_*/left time/L.core_*/right
     """,
     "decay cast table": """
         embedding positions
@@ -73,7 +76,7 @@ EXPECTED = {
         time/mixer.short.taps/right
     """,
     "cast exact": """
-        mixer/gate time/L/in time/L/modes time/L/out
+        mixer/gate time/L/in time/L/modes time/L/out time/L.core_*/in time/L.core_*/out
         mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
@@ -103,7 +106,7 @@ SWITCHES += [f"model.value_embedding={STARTS}"]
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"(skip|unet|weight|bias|core)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
     linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
     path = re.sub(rf"\b(mixer|channel)[/.]({linears})(?=[/.])", "L", path)
     path = re.sub(r"\bmixer([/.])norm\b", "N", path)

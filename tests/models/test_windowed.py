@@ -1,6 +1,8 @@
 """Attention under the masks of a window, by blocks and with a cache as large as the window, beside plain attention under
 the same mask, which test_masks.py holds to the definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,7 @@ def drawn(tokens):
     return [jax.random.normal(jax.random.key(i), (B, heads, tokens, C)) for i, heads in enumerate((H, K, K))]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def attend(mixer, q, k, v, positions, cache, **params):
     return mixer.apply({"params": params}, q, k, v, positions, cache, lambda weights: weights, method="attend")
 
@@ -45,8 +48,10 @@ def test_blocks_are_the_masked_whole(word, window, kind, tiny, monkeypatch):
     got, slopes = loss(*given, sink)
     called: list[bool] = []
     monkeypatch.setattr(windowed, "pays", lambda *sizes: bool(called.append(True)))
-    jax.clear_caches()
-    plain = jax.jit(jax.value_and_grad(lambda *given: jnp.sum(jnp.sin(run(*given))), (0, 1, 2, 3)))
+    whole = lambda *given: attend.__wrapped__(
+        layer, *given[:3], jnp.arange(tokens)[None], None, sink_logit=given[3]
+    )[0]
+    plain = jax.jit(jax.value_and_grad(lambda *given: jnp.sum(jnp.sin(whole(*given))), (0, 1, 2, 3)))
     wanted, theirs = plain(*given, sink)
     assert called
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
@@ -74,12 +79,11 @@ def test_a_bounded_cache_shows_what_the_mask_shows(word, chunks, tiny):
     assert cache["late_k"].shape[2] == 4 + windowed.SPARE and cache["early_k"].shape[2] == (3 if word == "sinks" else 0)
     assert jax.tree.map(jnp.shape, cache) == jax.tree.map(jnp.shape, layer.init_cache(B, 1_000_000, jnp.float32))
     cache = {name: leaf if name == "slots" else leaf + 50 for name, leaf in cache.items()}
-    step = jax.jit(lambda q, k, v, positions, cache: attend(layer, q, k, v, positions, cache))
     at, lengths = 0, np.array([[30], [22]])
     for count in chunks:
         positions = at + np.arange(count)[None]
         part = [x[:, :, at : at + count] for x in (q, k, v)]
-        y, cache = step(*part, jnp.where(positions < lengths, positions, 64), cache)
+        y, cache = attend(layer, *part, jnp.where(positions < lengths, positions, 64), cache)
         for row in range(B):
             real = max(0, min(count, int(lengths[row, 0]) - at))
             np.testing.assert_allclose(y[row, :real], wanted[row, at : at + real], atol=1e-5)
