@@ -78,8 +78,8 @@ class Attention(nn.Module):
         slots, bound = positions, MASKS[self.mask].bounded(self.model)
         if evicting.is_of(cache):
             return evicting.attend(q, k, v, positions, cache, self.model.rope_base, self.sink(K), drop, self.choose)
-        if bound and (windowed.is_of(cache) or (cache is None and windowed.pays(T, *bound))):
-            return windowed.attend(q, k, v, positions, cache, *bound, self.sink(K), drop, self.choose)
+        if bound and (windowed.is_of(cache) or (cache is None and windowed.pays(T, bound))):
+            return windowed.attend(q, k, v, positions, cache, bound, self.sink(K), drop, self.choose)
         if cache is not None:
             index = jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], positions[:, None, :]
             k = cache["k"].at[index].set(k, mode="drop")
@@ -125,8 +125,8 @@ class Attention(nn.Module):
         if first is not None:
             return evicting.empty(batch, K, slots, first, C, dtype)
         bound = MASKS[self.mask].bounded(self.model)
-        if bound and windowed.bounded(slots, *bound):
-            return windowed.empty(batch, K, slots, *bound, C, dtype)
+        if bound and windowed.bounded(slots, bound):
+            return windowed.empty(batch, K, slots, bound, C, dtype)
         return {"k": jnp.zeros((batch, K, slots, C), dtype), "v": jnp.zeros((batch, K, slots, C), dtype)}
 
     @staticmethod
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         or what `windowed.py` takes of it."""
         bound = MASKS[mask].bounded(model)
         met = model.context
-        if bound and windowed.pays(met, *bound):
+        if bound and windowed.pays(met, bound):
             met = bound[0] + sum(windowed.shape(bound[1], met))
         return 4.0 * model.width * met
 

@@ -50,7 +50,7 @@ def kth_largest(x: jax.Array, k: int) -> jax.Array:
         enough = jnp.sum(ordered >= tried[..., None], axis=-1, dtype=jnp.int32) >= k
         return jnp.where(enough, tried, found)
 
-    found = jax.lax.fori_loop(0, 32, one, jnp.zeros(x.shape[:-1], jnp.uint32))
+    found = jax.lax.fori_loop(0, 32, one, jnp.zeros_like(ordered, shape=x.shape[:-1]))
     return jax.lax.bitcast_convert_type(jnp.where(found >= high, found ^ high, ~found), jnp.float32)
 
 
@@ -71,7 +71,7 @@ class BlockSparse(Attention):
     evicts: ClassVar[bool] = False
 
     def attend(self, q, k, v, positions, cache, drop):
-        (B, H, T, C), size = q.shape, self.model.sparse.block
+        B, T, size = q.shape[0], q.shape[2], self.model.sparse.block
         positions = jnp.broadcast_to(positions, (B, T))
         if cache is None:
             k, v = _in_blocks(k, size), _in_blocks(v, size)
@@ -93,7 +93,7 @@ class BlockSparse(Attention):
             means: (B, K, n, C), of the keys of each block.
             own: (B, T), the number of the block that each query stands in, n for a pad.
         """
-        n, K = means.shape[2], means.shape[1]
+        n = means.shape[2]
         liked = jax.lax.stop_gradient(products(q, means.astype(q.dtype)))  # (B, K, G, T, n)
         earlier = (jnp.arange(n)[None, None] < own[:, :, None]) & (own < n)[:, :, None]
         liked = jnp.where(earlier[:, None, None], liked, LEAST).reshape(*q.shape[:3], n)
@@ -125,7 +125,8 @@ class BlockSparse(Attention):
     def init_cache(self, batch: int, slots: int, dtype: Any, first: int | None = None) -> dict[str, jax.Array]:
         """Return an empty cache: a key and a value for each slot, and the mean of the keys of each block; `slots`: the
         position from which on a token is a pad, a row."""
-        K, C, size = self.model.kv_heads or self.model.heads, self.model.width // self.model.heads, self.model.sparse.block
+        H, size = self.model.heads, self.model.sparse.block
+        K, C = self.model.kv_heads or H, self.model.width // H
         n = -(-slots // size)
         part = lambda: jnp.zeros((batch, K, n, size, C), dtype)
         means = jnp.zeros((batch, K, n, C), jnp.float32)
@@ -205,15 +206,11 @@ def _meet(q, k, v, positions, chosen, sink, drop):
     parts = parts.reshape(B, H, T, more, C + 1)
     tops = jnp.take_along_axis(jnp.pad(back(top)[..., 0], ((0, 0), (0, 1)), constant_values=LEAST), place.row, axis=1)
     tops = tops.reshape(B, H, T, more, 1)
-    highest = jnp.max(tops, axis=3, keepdims=True)
-    if sink is not None:
-        own = sink.reshape(1, H, 1, 1, 1)
-        highest = jax.lax.stop_gradient(jnp.maximum(highest, own))
-    share = jnp.where(tops > LEAST, jnp.exp(tops - highest), 0)
+    own = jnp.full((1, H, 1, 1), LEAST) if sink is None else sink.reshape(1, H, 1, 1)
+    highest = jax.lax.stop_gradient(jnp.maximum(jnp.max(tops, axis=3), own))  # (B, H, T, 1)
+    share = jnp.where(tops > LEAST, jnp.exp(tops - highest[..., None]), 0)
     both = jnp.sum(parts * share, axis=3)  # (B, H, T, C + 1)
-    total = both[..., C]
-    if sink is not None:
-        total = total + jnp.exp(own - highest)[:, :, :, 0, 0]
+    total = both[..., C] + (0 if sink is None else jnp.exp(own - highest)[..., 0])
     total = jnp.where(total > 0, total, 1)  # of a pad
     return both[..., :C].reshape(B, K, -1, C), total.reshape(B, K, -1, T)
 

@@ -1,5 +1,5 @@
-"""Linears whose kernels are tensor trains (TT-matrix: Novikov et al. 2015, arXiv 1509.06569, section 3.2; Oseledets 2011,
-doi 10.1137/090752286).
+"""Linears whose kernels are tensor trains (Oseledets 2011, doi 10.1137/090752286; as layers: Novikov et al. 2015, arXiv
+1509.06569, section 3.2).
 
 Both sides of a kernel (D, F) are cut into d factors, D = n_1 ... n_d and F = m_1 ... m_d, and
 
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 
 class Shape(NamedTuple):
@@ -86,8 +85,8 @@ def contract(
 
 
 class TTLinear(nn.Module):
-    """A Linear whose kernel is a tensor train of `cores` cores; core k is kept as the matrix (r_(k-1) n_k, m_k r_k) that
-    a token meets, so that optimizers of matrices take it as one."""
+    """A Linear whose kernel is a tensor train of `cores` cores; core k is kept as the matrix (r_(k-1) n_k, m_k r_k)
+    that a token meets, so that optimizers of matrices take it as one."""
 
     features: int
     cores: int

@@ -25,20 +25,20 @@ def shape(newest: int, tokens: int) -> tuple[int, int]:
     return block, -(-(newest - 1) // block) * block
 
 
-def pays(tokens: int, first: int, newest: int) -> bool:
+def pays(tokens: int, bound: tuple[int, int]) -> bool:
     """Tell whether blocks meet less than half of the keys that there are."""
-    return tokens > 2 * (first + sum(shape(newest, tokens)))
+    return tokens > 2 * (bound[0] + sum(shape(bound[1], tokens)))
 
 
-def bounded(slots: int, first: int, newest: int) -> bool:
+def bounded(slots: int, bound: tuple[int, int]) -> bool:
     """Tell whether a cache for texts of so many tokens is smaller with a ring than with all of them."""
-    return first + newest + SPARE < slots
+    return sum(bound) + SPARE < slots
 
 
-def empty(batch: int, heads: int, slots: int, first: int, newest: int, channels: int, dtype: Any) -> dict[str, Any]:
+def empty(batch: int, heads: int, slots: int, bound: tuple[int, int], channels: int, dtype: Any) -> dict[str, Any]:
     """Return an empty cache; a token at position `slots` or behind it is a pad."""
     part = lambda count: jnp.zeros((batch, heads, count, channels), dtype)
-    late = newest + SPARE
+    first, late = bound[0], bound[1] + SPARE
     held = {"early_k": part(first), "early_v": part(first), "late_k": part(late), "late_v": part(late)}
     return held | {"slots": jnp.full(batch, slots, jnp.int32)}
 
@@ -54,8 +54,7 @@ def attend(
     v: jax.Array,
     positions: jax.Array,
     cache: dict[str, jax.Array] | None,
-    first: int,
-    newest: int,
+    bound: tuple[int, int],
     sink: jax.Array | None,
     drop: Callable[[Any], Any],
     choose: Callable[[jax.Array, jax.Array], jax.Array],
@@ -65,12 +64,13 @@ def attend(
     Args:
         q, k, v: (B, H, T, C) and (B, K, T, C).
         positions: (B or 1, T), consecutive in each row, pads behind. Without a cache they begin at 0.
+        bound: the number of first and of newest tokens that are seen.
         sink: as of `weigh`.
         choose: `Attention.choose`.
     """
-    B, K, T, C = k.shape
+    (B, K, T, C), (first, newest) = k.shape, bound
     positions = jnp.broadcast_to(positions, (B, T))
-    block, before = shape(newest, T)
+    both, (block, before) = (("k", k), ("v", v)), shape(newest, T)
     if cache is None:
         early_k, early_v = k[:, :, :first], v[:, :, :first]
         none = jnp.zeros((B, K, before, C), k.dtype)
@@ -79,12 +79,11 @@ def attend(
     else:
         real, start = positions < cache["slots"][:, None], jnp.min(positions, axis=1, keepdims=True)
         old, m = cache, cache["late_k"].shape[2]
-        late = {name: ring.write(old[name], new, positions, real, first) for name, new in (("late_k", k), ("late_v", v))}
-        early = {name: old[name] for name in ("early_k", "early_v")}
+        late = {f"late_{name}": ring.write(old[f"late_{name}"], new, positions, real, first) for name, new in both}
+        early = {f"early_{name}": old[f"early_{name}"] for name, _ in both}
         if first:
             index = ring.at(B, K, positions)
-            early = {name: early[f"early_{name}"].at[index].set(new, mode="drop") for name, new in (("k", k), ("v", v))}
-            early = {f"early_{name}": part for name, part in early.items()}
+            early = {f"early_{name}": old[f"early_{name}"].at[index].set(new, mode="drop") for name, new in both}
         cache = early | late | {"slots": old["slots"]}
         early_k, early_v = early["early_k"], early["early_v"]
         if T == 1:

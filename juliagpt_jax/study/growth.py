@@ -161,7 +161,7 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
         for word in words:
             values = {row["context"]: row[key] * scale for row in rows if row["mixer"] == word}
             cross = "" if word == BASELINE else crossing(rows, word, key)
-            numbers = " | ".join(f"{values[c]:,.4g}" for c in contexts)
+            numbers = " | ".join(f"{values[c]:,.4g}" if c in values else "" for c in contexts)
             table.append(f"| {title} | {word} | {numbers} | {cross} |")
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (

@@ -45,7 +45,7 @@ def shown(word, q, k, b, h, t):
         scores = k[: t + 1] @ q
         return [s for s in range(t + 1) if (scores > scores[s]).sum() < 3]
     likes = {block: k[5 * block : 5 * block + 5].mean(axis=0) @ q for block in range(t // 5)}
-    met = sorted(likes, key=lambda block: -likes[block])[:2] + [t // 5]
+    met = [*sorted(likes, key=lambda block: -likes[block])[:2], t // 5]
     return [s for s in range(t + 1) if s // 5 in met]
 
 
@@ -99,7 +99,7 @@ def test_what_chooses_everything_is_attention(word, tiny):
 
 def test_ties_with_the_last_are_kept(tiny):
     """Five equal keys of a token: three are asked for, all of them count; one that is a little better leaves them."""
-    layer, (q, k, v) = mixer(tiny, "topk"), drawn()
+    layer, (q, k, _) = mixer(tiny, "topk"), drawn()
     one = jnp.broadcast_to(k[:, :, :1], k.shape)
     weights = layer.apply({}, q, one, jnp.arange(T)[None], method="weights")
     np.testing.assert_allclose(weights[..., 20, :], np.broadcast_to(np.arange(T) <= 20, (B, H, T)) / 21, atol=1e-6)
@@ -172,7 +172,7 @@ def test_what_lies_in_empty_slots_does_not_matter(tiny):
             found, cache, _ = apply({"params": params}, tokens[:, at : at + 1], jnp.full((2, 1), at), cache)
             more.append(found)
         logits.append(np.concatenate(more, axis=1))
-    np.testing.assert_array_equal(*logits)
+    np.testing.assert_array_equal(logits[0], logits[1])
 
 
 @pytest.mark.long
@@ -194,8 +194,8 @@ def test_top_k_evicts_and_blocks_do_not(tiny):
     """With room for all the evicting cache is plain decoding."""
     model, params, _ = built(tiny, "topk")
     rule = Rule(greedy=True)
-    both = [Generator(model, params, evict=evict).generate([np.arange(5)], 8, rule) for evict in (False, True)]
-    np.testing.assert_array_equal(*both)
+    plain, evicting = (Generator(model, params, evict=on).generate([np.arange(5)], 8, rule) for on in (False, True))
+    np.testing.assert_array_equal(evicting, plain)
     with pytest.raises(UserError, match=r"drops keys one by one, which model\.mixer=blocksparse does not do"):
         build_model(tiny("model.mixer=blocksparse"), 13).init_cache(1, 16, 0)
 

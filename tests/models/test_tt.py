@@ -56,7 +56,8 @@ def test_linear_is_its_dense_matrix(fan_in, features, cores, ranks):
         rows, columns = range(1, 2 * cores, 2), range(2, 2 * cores + 1, 2)
         return x @ made[..., 0].transpose(0, *rows, *columns).reshape(fan_in, features)
 
-    slopes = [jax.jit(jax.grad(lambda *given, f=f: jnp.sum(jnp.sin(f(*given))), (0, 1)))(params, x) for f in (run, plain)]
+    slope = lambda f: jax.jit(jax.grad(lambda *given: jnp.sum(jnp.sin(f(*given))), (0, 1)))
+    slopes = [slope(f)(params, x) for f in (run, plain)]
     for got, wanted in zip(*map(jax.tree.leaves, slopes), strict=True):
         np.testing.assert_allclose(got, wanted, atol=2e-5 * np.abs(wanted).max())
 
@@ -73,7 +74,7 @@ def test_full_ranks_make_every_matrix():
         "core_1": jnp.asarray(second.reshape(8, 3, 4).reshape(24, 4), jnp.float32),
     }
     assert tt.Shape.of(12, 8, 2, "8").inputs == (4, 3) and tt.Shape.of(12, 8, 2, "8").outputs == (2, 4)
-    np.testing.assert_allclose(layer.apply({"params": cores}, jnp.eye(12)), wanted, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(layer.apply({"params": cores}, jnp.eye(12))), wanted, atol=1e-5)
 
 
 def test_factors():
@@ -156,7 +157,8 @@ def test_int8_and_ternary(tiny):
     rounded, held = precision.prepare(model, params, "int8")
     assert held["block_0"]["channel"]["up"].keys() == {"core_0", "core_1", "core_2"}
     assert held["block_0"]["mixer"]["query"]["kernel_int8"].dtype == jnp.int8
-    plain, near = (np.asarray(jax.jit(m.apply)({"params": p}, tokens)[0]) for m, p in ((model, params), (rounded, held)))
+    run = lambda model, params: np.asarray(jax.jit(model.apply)({"params": params}, tokens)[0])
+    plain, near = run(model, params), run(rounded, held)
     assert 0 < np.abs(near - plain).max() < 0.1
     model = build_model(tiny("model.linear=tt"), 9)
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]

@@ -1,7 +1,5 @@
-"""Attention under the masks of a window, by blocks and with a cache as large as the window, beside plain attention under
-the same mask, which test_masks.py holds to the definition."""
-
-import functools
+"""Attention under the masks of a window, by blocks and with a cache as large as the window, beside plain attention
+under the same mask, which test_masks.py holds to the definition."""
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +29,11 @@ def drawn(tokens):
     return [jax.random.normal(jax.random.key(i), (B, heads, tokens, C)) for i, heads in enumerate((H, K, K))]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def attend(mixer, q, k, v, positions, cache, **params):
+def _attend(mixer, q, k, v, positions, cache, **params):
     return mixer.apply({"params": params}, q, k, v, positions, cache, lambda weights: weights, method="attend")
+
+
+attend = jax.jit(_attend, static_argnums=0)
 
 
 @pytest.mark.parametrize("kind", ["attention", "topk"])
@@ -48,9 +48,7 @@ def test_blocks_are_the_masked_whole(word, window, kind, tiny, monkeypatch):
     got, slopes = loss(*given, sink)
     called: list[bool] = []
     monkeypatch.setattr(windowed, "pays", lambda *sizes: bool(called.append(True)))
-    whole = lambda *given: attend.__wrapped__(
-        layer, *given[:3], jnp.arange(tokens)[None], None, sink_logit=given[3]
-    )[0]
+    whole = lambda q, k, v, sink: _attend(layer, q, k, v, jnp.arange(tokens)[None], None, sink_logit=sink)[0]
     plain = jax.jit(jax.value_and_grad(lambda *given: jnp.sum(jnp.sin(whole(*given))), (0, 1, 2, 3)))
     wanted, theirs = plain(*given, sink)
     assert called
@@ -62,7 +60,7 @@ def test_blocks_are_the_masked_whole(word, window, kind, tiny, monkeypatch):
 def test_blocks_are_taken_where_they_pay(tiny):
     """And cost what they meet; a short text is attended to as a whole."""
     assert windowed.shape(5, 100) == (16, 16) and windowed.shape(300, 1000) == (128, 384)
-    assert windowed.pays(1000, 3, 300) is False and windowed.pays(1100, 3, 300) is True
+    assert windowed.pays(1000, (3, 300)) is False and windowed.pays(1100, (3, 300)) is True
     model = tiny("model.mask=window causal", "model.window=64", "model.context=512").model
     assert flops(model) == [4 * 32 * 128, 4 * 32 * 512]
     assert Attention.flops(tiny("model.window=64", "model.context=200").model, "window") == 4 * 32 * 200
