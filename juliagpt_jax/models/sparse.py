@@ -176,8 +176,8 @@ def _write(cache: dict[str, jax.Array], k: jax.Array, v: jax.Array, positions: j
 
 
 def _meet(q, k, v, positions, chosen, sink, drop):
-    """What `averages` and `weigh` give of each query and the blocks it has chosen: sums (B, K, G * T, C) and totals
-    (B, K, G, T)."""
+    """Return the sums (B, K, G * T, C) and totals (B, K, G, T), as `averages` and `weigh` give them, of each query and
+    the blocks that it has chosen."""
     (B, H, T, C), (K, n, size) = q.shape, k.shape[1:4]
     more, tile = chosen.shape[-1], min(TILE, T)
     place = _places(chosen.reshape(B * H, T * more), n, tile)
