@@ -64,7 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
-    model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
+    model.window = 128  # newest tokens that the masks window and sinks show; where it pays, time and cache go by it
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
     model.sink = "none"  # learnt, to look at nothing: logit, one a head in its softmax; token, before every window
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
@@ -112,6 +112,15 @@ def get_config() -> ml_collections.ConfigDict:
     moe.shared = 0  # experts more, in one channel of so many times their width, that every token goes through
     moe.gate = "chosen"  # weights of what experts give: softmax over the chosen, or their part of that over all
     moe.capacity = 0.0  # room of an expert in equal shares, in training; drops the rest, breaks causality; 0: no limit
+
+    model.sparse = sparse = ml_collections.ConfigDict()
+    sparse.top = 32  # keys of each query in the mixer topk, those with the highest scores
+    sparse.block = 32  # tokens of a block in the mixer blocksparse; longer ones are faster, shorter ones choose finer
+    sparse.blocks = 3  # earlier blocks that each of its queries chooses, beside its own
+
+    model.tt = tt = ml_collections.ConfigDict()
+    tt.cores = 3  # of each tensor train, in the Linears and the channel tt: sides are cut into as many factors
+    tt.ranks = "8"  # between neighbours, repeated; parameters and FLOPs grow with their squares
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters

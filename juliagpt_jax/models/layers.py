@@ -17,6 +17,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.gpt import Linear, RMSNorm, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
+from juliagpt_jax.models.tt import TTLinear
 
 __all__ = [
     "INITS",
@@ -258,6 +259,10 @@ def _monarch_linear(model: knobs.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch.blocks, kind=model.init)
 
 
+def _tt_linear(model: knobs.Model) -> Callable[..., nn.Module]:
+    return functools.partial(TTLinear, cores=model.tt.cores, ranks=model.tt.ranks, initial=INITS[model.init])
+
+
 def _subln(model: knobs.Model, ternary: bool) -> Callable[..., nn.Module]:
     return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary, kind=model.init)
 
@@ -279,13 +284,15 @@ LINEARS = {
     "ternary": lambda model: _subln(model, ternary=True),
     "subln": lambda model: _subln(model, ternary=False),
     "monarch": _monarch_linear,
+    "tt": _tt_linear,
 }
-# ... and here those whose kernels are int8. Monarch factors stay as they are.
+# ... and here those whose kernels are int8. Monarch factors and cores of tensor trains stay as they are.
 INT8 = {
     "dense": lambda model: Int8Linear,
     "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),
     "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
     "monarch": _monarch_linear,
+    "tt": _tt_linear,
 }
 # `INITS[word](fan_in, fan_out, gain)` draws initial matrices; gain makes them smaller where many branches add up.
 INITS = {"normal": _normal, "xavier": _xavier}

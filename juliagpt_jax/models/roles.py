@@ -169,6 +169,7 @@ ROLES = (
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
     ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
+    ("**/{mixer,channel}/*/core_#",      "core",        "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them

@@ -67,6 +67,28 @@ class MoE:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sparse:
+    """The mixers that attend to few tokens, chosen by their scores."""
+
+    top: int = limits.at_least(1, since="0.2", before=32)
+    block: int = limits.at_least(1, since="0.2", before=32)
+    blocks: int = limits.at_least(0, since="0.2", before=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class TT:
+    """Linears whose kernels are tensor trains."""
+
+    cores: int = limits.within(2, 8, since="0.2", before=3)
+    ranks: str = limits.knob(
+        lambda v: bool(v.split()) and all(word.isdecimal() and int(word) > 0 for word in v.split()),
+        "must be whole numbers above 0",
+        since="0.2",
+        before="8",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model by its parts."""
 
@@ -106,6 +128,8 @@ class Model:
     monarch: Monarch = limits.group()
     kda: KDA = limits.group()
     moe: MoE = limits.group()
+    sparse: Sparse = limits.group()
+    tt: TT = limits.group()
 
     def by_layer(self, words: str) -> list[str]:
         """Return the word of each layer: one word or several, repeated over the layers."""
