@@ -115,7 +115,7 @@ def _byte_level(values: Mapping[str, Any], tokens: list[str], types: np.ndarray)
         raise UserError(f"{KEY}pre={name!r}: no rule of that name is known to cut a text{near(str(name), CUTS)}")
     cut = CUTS[name]
     merges = [tuple(merge.split(" ")) for merge in _texts(values, "merges")]
-    ids = {token: i for i, token in enumerate(tokens) if types[i] != CONTROL}
+    ids = {token: i for i, token in enumerate(tokens)}
     for pair in merges:
         if len(pair) != 2 or not {*pair, "".join(pair)} <= ids.keys():
             raise UserError(f"{KEY}merges: {' '.join(pair)[:60]!r} is no pair of tokens that make a third")
