@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models import parameters
-    from juliagpt_jax.serving.completions import Limits
+    from juliagpt_jax.serving.asked import Limits
     from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
 

@@ -125,7 +125,7 @@ def render(template: str, messages: Sequence[Message], answer: bool, names: Mapp
 
 
 class _Said(Exception):
-    """What a template says against a conversation by `raise_exception`."""
+    """Objection of a template to a conversation, by `raise_exception`."""
 
 
 def _raise(message: object) -> NoReturn:

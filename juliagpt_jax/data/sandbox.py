@@ -14,7 +14,7 @@ WIDENING = ("center", "wordwrap", "format", "indent", "urlize", "ljust", "rjust"
 
 
 class Refused(Exception):
-    """What a template asks for and does not get."""
+    """Refusal of what a template asks for."""
 
 
 class Generation(Extension):

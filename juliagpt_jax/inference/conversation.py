@@ -17,7 +17,7 @@ from juliagpt_jax.inference.window import Window
 
 
 class Conversation:
-    """What was said so far, and the model that goes on.
+    """Messages so far, and the model that goes on.
 
     Args:
         window: of the model's context, for what is longer.
@@ -73,9 +73,7 @@ def prompt(opened: Opened, said: str, options: argparse.Namespace) -> np.ndarray
     return Conversation(opened, window, options.system, options.unknown).ask(said)
 
 
-def hold(
-    opened: Opened, rule: Rule, window: Window, options: argparse.Namespace, ends: Sequence[int]
-) -> None:
+def hold(opened: Opened, rule: Rule, window: Window, options: argparse.Namespace, ends: Sequence[int]) -> None:
     """Answer each line of stdin, as those of one conversation, until it ends.
 
     Raises:

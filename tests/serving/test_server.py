@@ -19,7 +19,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.serving.completions import Limits
+from juliagpt_jax.serving.asked import Limits
 from juliagpt_jax.serving.engine import Engine
 from juliagpt_jax.training.state import initial_state
 
@@ -371,7 +371,7 @@ def test_other_routes(served):
     health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "rows": 2}
     served.wait(lambda: not served.engine.busy)
     assert served.ask("GET", "/health")[2] == health
-    status, _, answer = served.ask(path="/v1/chat/completions", prompt="a")
+    status, _, answer = served.ask(path="/v1/embeddings", prompt="a")
     assert status == 404 and "there is POST /v1/completions" in answer["error"]["message"]
     assert served.ask("GET", "/v1/completions")[0] == 405
 
