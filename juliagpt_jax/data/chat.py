@@ -22,6 +22,7 @@ LONGEST_TEMPLATE = 2**17  # characters
 MOST_STEPS = 200_000  # lines of a template that are run
 LONGEST = 2**22  # characters of any text on the way
 PRIVATE = range(0xE000, 0xF900)  # characters that mean nothing
+WRONG = (TypeError, ValueError, AttributeError)  # what an expression of a template may raise
 Message = Mapping[str, Any]  # {"role": "user", "content": "..."}
 
 
@@ -117,11 +118,10 @@ def render(template: str, messages: Sequence[Message], answer: bool, names: Mapp
                 if size > LONGEST:
                     raise Refused(f"it writes more than {LONGEST:,} characters")
         return "".join(parts)
-    except _Said as error:
-        raise UserError(f"the chat template refuses these messages: {error}"[:300]) from error
-    except (jinja2.TemplateError, Refused, RecursionError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (_Said, jinja2.TemplateError, Refused, RecursionError, LookupError, ArithmeticError, *WRONG) as error:
         says = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the chat template cannot be used: {says}"[:300]) from error
+        what = "refuses these messages" if isinstance(error, _Said) else "cannot be used"
+        raise UserError(f"the chat template {what}: {says}"[:300]) from error
 
 
 class _Said(Exception):

@@ -76,6 +76,24 @@ def test_rows_stop_by_themselves_and_the_loop_ends_with_the_last(size):
     assert [end for _, end in came[-1]] == [False, True, True, False]
 
 
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_an_id_ends_a_text(size):
+    """It is not shown, nor is what comes behind it; what a stop may begin with is, and the loop ends with the last."""
+    tokenizer = CharTokenizer(".abc")
+    texts = ["ab.cabca", "abcabca.", ".aaaaaaa"]
+    end, rows = tokenizer.encode(".").tolist(), [tokenizer.encode("c")] * 3
+    for count, most in [(3, 8), (1, 3)]:
+        generator = Written(texts[:count], tokenizer, size)
+        came = list(stream_texts(generator, tokenizer, rows[:count], 8, Rule(), 0, ["bb"], end))  # pyright: ignore
+        joined = ["".join(piece[row][0] for piece in came) for row in range(count)]
+        assert joined == ["ab", "abcabca", ""][:count] and all(over for _, over in came[-1])
+        assert generator.asked == -(-most // size), "asked until the last row has met its end, no more"
+    came = list(stream_texts(Written(texts, tokenizer, size), tokenizer, rows, 8, Rule(), 0, ["cab"], end))  # pyright: ignore
+    assert ["".join(piece[row][0] for piece in came) for row in range(3)] == ["ab", "ab", ""]
+    came = list(stream_texts(Written(texts, tokenizer, size), tokenizer, rows, 8, Rule(), 0))  # pyright: ignore
+    assert ["".join(piece[row][0] for piece in came) for row in range(3)] == texts
+
+
 def test_a_whole_text_is_cut_as_it_is_while_it_is_written():
     """At the stop that is complete first, of several at once at the longest: as a `Cutter` cuts its pieces."""
     for text, stops, rest in [
