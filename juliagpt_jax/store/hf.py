@@ -40,7 +40,8 @@ def write(
     settings = {"architectures": [family.architecture], "dtype": DTYPES[precision]}
     settings |= {"bos_token_id": tokenizer.first, "eos_token_id": tokenizer.eos}
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
-    write_json(folder / GENERATION, {"max_length": model.context})  # else a pipeline writes past it
+    ends = {"eos_token_id": list(tokenizer.stops)} if tokenizer.stops else {}
+    write_json(folder / GENERATION, {"max_length": model.context} | ends)  # else a pipeline writes past it
     write_json(folder / "tokenizer.json", tokenizer.to_huggingface())
     takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
     write_json(folder / SETTINGS, vocabularies.settings(tokenizer) | takes)
