@@ -99,8 +99,8 @@ def stream_texts(
 
     def pieces(row: int) -> Iterator[np.ndarray]:
         while not finished and (piece := next(copies[row], None)) is not None:
-            own = piece[row][:0] if ended[row] else until(piece[row], ends)
-            ended[row] |= len(own) < len(piece[row])
+            own, met = until(piece[row][: 0 if ended[row] else None], ends)
+            ended[row] |= met
             yield own
 
     texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
@@ -111,7 +111,7 @@ def stream_texts(
     yield [(cutter.end(), over(row)) for row, cutter in enumerate(cutters)]
 
 
-def until(ids: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """Return the ids before the first of `ends`; all, where there is none of them."""
-    (found,) = np.nonzero(np.isin(ids, ends))
-    return ids[: found[0]] if len(found) else ids
+def until(ids: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, bool]:
+    """Return the ids (N,) before the first one that ends a text, of `ends`, and whether there is one."""
+    found = np.flatnonzero(np.isin(ids, ends))
+    return (ids[: found[0]], True) if len(found) else (ids, False)

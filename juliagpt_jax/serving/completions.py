@@ -1,8 +1,8 @@
 """Requests and answers of `/v1/completions`, in the shape of OpenAI's API of that name.
 
-The API is described at https://platform.openai.com/docs/api-reference/completions. More than there: `top_k`, prompts
-as ids of the model's own tokens, up to TOP alternatives of a token. What the model has not (penalties, logit_bias,
-suffix, best_of) is refused unless it is without effect.
+The API is described at https://platform.openai.com/docs/api-reference/completions. More than there: `top_k`,
+`ignore_eos`, prompts as ids of the model's own tokens, up to TOP alternatives of a token. What the model has not
+(penalties, logit_bias, suffix, best_of) is refused unless it is without effect.
 """
 
 import secrets

@@ -99,12 +99,12 @@ class Job:
         self._note(Scores(*(leaf[max(0, hidden - 1) :] for leaf in scores)), self._ids[0 if hidden else 1 :])
 
     def add(self, ids: list[int], scores: Scores | None) -> bool:
-        """Continue by drawn tokens, of which those past max_tokens are dropped, with their scores; deliver what there
-        is to show. Returns whether the text ends."""
+        """Continue by drawn tokens, of which those past max_tokens or the end of the text are dropped, with their
+        scores; deliver what there is to show. Returns whether the text ends."""
         new = ids[: self.request.max_tokens - self.done]
-        said = until(np.array(new, np.int64), self.request.ends).tolist()
-        ended = len(said) < len(new)
-        self.done, new = self.done + len(said) + ended, said
+        said, ended = until(np.array(new, np.int64), self.request.ends)
+        new = said.tolist()
+        self.done += len(new) + ended
         self.window += new
         self._ids += new
         if self.request.logprobs is not None and scores:

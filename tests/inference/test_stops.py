@@ -77,21 +77,23 @@ def test_rows_stop_by_themselves_and_the_loop_ends_with_the_last(size):
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_an_id_ends_a_text(size):
-    """It is not shown, nor is what comes behind it; what a stop may begin with is, and the loop ends with the last."""
+def test_rows_end_before_the_token_that_ends_a_text(size):
+    """Nothing of that token shows, nor of what is drawn behind it; what a stop held back is text after all."""
     tokenizer = CharTokenizer(".abc")
-    texts = ["ab.cabca", "abcabca.", ".aaaaaaa"]
-    end, rows = tokenizer.encode(".").tolist(), [tokenizer.encode("c")] * 3
-    for count, most in [(3, 8), (1, 3)]:
-        generator = Written(texts[:count], tokenizer, size)
-        came = list(stream_texts(generator, tokenizer, rows[:count], 8, Rule(), 0, ["bb"], end))  # pyright: ignore
-        joined = ["".join(piece[row][0] for piece in came) for row in range(count)]
-        assert joined == ["ab", "abcabca", ""][:count] and all(over for _, over in came[-1])
-        assert generator.asked == -(-most // size), "asked until the last row has met its end, no more"
-    came = list(stream_texts(Written(texts, tokenizer, size), tokenizer, rows, 8, Rule(), 0, ["cab"], end))  # pyright: ignore
-    assert ["".join(piece[row][0] for piece in came) for row in range(3)] == ["ab", "ab", ""]
-    came = list(stream_texts(Written(texts, tokenizer, size), tokenizer, rows, 8, Rule(), 0))  # pyright: ignore
-    assert ["".join(piece[row][0] for piece in came) for row in range(3)] == texts
+    texts, stops, end = (
+        ["ab.cabca", "abca.bca", "..aaaaaa", "abcabcab"],
+        ["ca.", "bcab"],
+        tokenizer.encode(".").tolist(),
+    )
+    prompt = tokenizer.encode("c.")  # one that stands in a prompt ends nothing
+    generator = Written(texts, tokenizer, size)
+    came = list(stream_texts(generator, tokenizer, [prompt] * 4, 8, Rule(), 0, stops, end))  # pyright: ignore
+    assert ["".join(piece[row][0] for piece in came) for row in range(4)] == ["ab", "abca", "", "a"]
+    assert [met for _, met in came[-1]] == [True] * 4
+    assert generator.asked == -(-5 // size), "asked until the last row has ended, no more"
+    generator = Written(texts, tokenizer, size)
+    came = list(stream_texts(generator, tokenizer, [prompt] * 4, 8, Rule(), 0))  # pyright: ignore
+    assert ["".join(piece[row][0] for piece in came) for row in range(4)] == texts
 
 
 def test_a_whole_text_is_cut_as_it_is_while_it_is_written():

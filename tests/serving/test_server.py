@@ -21,7 +21,7 @@ from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.serving.asked import Limits
-from juliagpt_jax.serving.engine import Engine
+from juliagpt_jax.serving.engine import Busy, Engine
 from juliagpt_jax.training.state import initial_state
 
 pytest.importorskip("fastapi")
@@ -188,6 +188,31 @@ def test_stop(served):
     assert "".join(event["choices"][0]["text"] for event in streamed) == whole[:cut]
 
 
+def test_the_end_of_a_text(served, monkeypatch):
+    """At the token that ends one, which neither shows nor is scored; `ignore_eos` goes on. Rows end one by one."""
+    fields = {"prompt": "abba", "max_tokens": 60, "seed": 3, "logprobs": 0}
+    whole = served.complete(**fields)["choices"][0]["text"]
+    letter = max(set(whole), key=whole.find)  # the one that comes first last
+    cut = whole.find(letter)
+    drawn = {"prompt": "abba", "max_tokens": 60, "n": 4, "seed": 1}
+    rows = [choice["text"] for choice in served.complete(**drawn)["choices"]]
+    monkeypatch.setattr(served.tokenizer, "stops", (LETTERS.index(letter),), raising=False)
+    answer = served.complete(**fields)
+    choice = answer["choices"][0]
+    assert cut and (choice["text"], choice["finish_reason"]) == (whole[:cut], "stop")
+    assert choice["logprobs"]["tokens"] == list(whole[:cut]) and answer["usage"]["completion_tokens"] == cut + 1
+    *events, last = served.stream(**fields, stream_options={"include_usage": True})
+    parts = [event["choices"][0] for event in events]
+    assert "".join(part["text"] for part in parts) == whole[:cut] and parts[-1]["finish_reason"] == "stop"
+    assert last["usage"] == answer["usage"]
+    ended = [(choice["text"], choice["finish_reason"]) for choice in served.complete(**drawn)["choices"]]
+    assert ended == [(row.partition(letter)[0], "stop" if letter in row else "length") for row in rows]
+    assert len({text.find(letter) for text in rows}) > 1, "they end at different places"
+    assert served.complete(**fields, ignore_eos=True)["choices"][0]["text"] == whole
+    stop = served.complete(**fields, stop=whole[cut - 2 : cut])["choices"][0]
+    assert stop["text"] == whole[: whole.find(whole[cut - 2 : cut])]
+
+
 @pytest.mark.parametrize(
     "fields, status, param, says",
     [
@@ -297,15 +322,62 @@ def test_a_page_of_another_origin_makes_nothing_compute(origin, served, monkeypa
     assert capsys.readouterr().err.count(origin) in (0, 2), "told once on the terminal"
 
 
-def test_a_page_that_may_ask(served):
-    """Its preflight, its requests, streamed and refused ones too: with them all the browser wants to see its name."""
-    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,authorization"}
-    status, headers, _ = served.ask("OPTIONS", headers={"Origin": FRIEND, **ask})
-    assert status == 200 and "POST" in headers["access-control-allow-methods"]
-    assert {"content-type", "authorization"} <= set(re.split(", ?", headers["access-control-allow-headers"].lower()))
-    for fields, wanted in [({"prompt": "a"}, 200), ({"prompt": "a", "stream": True}, 200), ({"prompt": "é"}, 400)]:
-        status, headers, _ = served.ask(headers={"Origin": FRIEND, "Content-Type": "application/json"}, **fields)
-        assert status == wanted and headers["access-control-allow-origin"] == FRIEND
+SAFE_TYPES = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def fetch(served, origin, headers, shown=(), **fields):
+    """POST as the fetch() of a page of `origin` does, by the CORS protocol of the Fetch standard: a preflight where
+    the headers are not those of a form, whose answer must allow each of them by name; an answer that does not name the
+    page is kept from it. Returns the status, the JSON or text, and the headers `shown` that the page may read.
+
+    Raises:
+        PermissionError: what the browser's console says.
+    """
+    safe = lambda name, value: name.lower() == "content-type" and value.partition(";")[0] in SAFE_TYPES
+    asked = sorted(name.lower() for name, value in headers.items() if not safe(name, value))
+
+    def named(answer, what):
+        if answer["access-control-allow-origin"] not in ("*", origin):
+            raise PermissionError(f"{what} has no Access-Control-Allow-Origin of this page")
+        if answer["access-control-allow-origin"] != "*" and "origin" not in (answer["vary"] or "").lower():
+            raise PermissionError(f"{what} may be taken from a cache for another page: no Vary: Origin")
+
+    if asked:
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ",".join(asked)}
+        status, answer, _ = served.ask("OPTIONS", headers={"Origin": origin, "Sec-Fetch-Mode": "cors", **asks})
+        named(answer, "the preflight")
+        allowed = {name.strip().lower() for name in (answer["access-control-allow-headers"] or "").split(",")}
+        if not 200 <= status < 300:
+            raise PermissionError(f"the preflight got {status}")
+        for name in asked:  # a star stands for every name but this one
+            if name not in allowed and not ("*" in allowed and name != "authorization"):
+                raise PermissionError(f"the preflight does not allow {name}")
+    status, answer, got = served.ask(headers={"Origin": origin, "Sec-Fetch-Mode": "cors", **headers}, **fields)
+    named(answer, "the answer")
+    readable = {name.strip().lower() for name in (answer["access-control-expose-headers"] or "").split(",")}
+    return status, got, {name: answer[name] for name in shown if name.lower() in readable}
+
+
+def test_a_page_that_may_ask(served, monkeypatch):
+    """From a browser: what OpenAI's client sends, streamed and refused ones too, and a refusal for a time whose
+    length it may read."""
+    client = {"Content-Type": "application/json", "Authorization": "Bearer none", "X-Stainless-Lang": "js"}
+    status, answer, _ = fetch(served, FRIEND, client, prompt="abba", max_tokens=5, temperature=0)
+    assert status == 200 and answer["choices"][0]["text"] == served.generated(["abba"], 5, Rule(greedy=True), 0)[0]
+    status, events, _ = fetch(served, FRIEND, client, prompt="a", stream=True)
+    assert status == 200 and events.endswith("data: [DONE]\n\n")
+    assert fetch(served, FRIEND, client, prompt="é")[0] == 400, "a page must be able to read what was wrong"
+    assert fetch(served, FRIEND, {"Content-Type": "text/plain"}, prompt="a")[0] == 415, "without a preflight"
+    busy = lambda *_: (_ for _ in ()).throw(Busy(7))
+    with monkeypatch.context() as patch:
+        patch.setattr(served.engine, "submit", busy)
+        status, _, seen = fetch(served, FRIEND, client, ["Retry-After"], prompt="a")
+    assert (status, seen) == (429, {"Retry-After": "7"})
+    for origin in ("http://evil.example", "http://localhost:3001"):
+        with pytest.raises(PermissionError, match="the preflight has no"):
+            fetch(served, origin, client, prompt="a")
+        with pytest.raises(PermissionError, match="the answer has no"):
+            fetch(served, origin, {"Content-Type": "text/plain"}, prompt="a")
 
 
 def test_its_own_page_may_ask(served):

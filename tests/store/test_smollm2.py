@@ -69,7 +69,7 @@ def test_greedy_text(opened, reference):
     for case in reference["prompts"]:
         slots = slots_for(opened.model, 100, Window(8192))
         ids = Generator(opened.model, opened.params, slots=slots).generate([case["ids"]], 24, Rule(greedy=True))[0]
-        assert until(ids, opened.stops).tolist() == until(np.array(case["greedy"]), opened.stops).tolist()
+        assert until(ids, opened.stops)[0].tolist() == until(np.array(case["greedy"]), opened.stops)[0].tolist()
 
 
 def test_it_answers(workdir, run_command):
