@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from juliagpt_jax.ground import command, devices, piped
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import UserError, about
 
 if TYPE_CHECKING:
     from juliagpt_jax.inference.opened import Opened
@@ -51,6 +51,7 @@ def main(options: argparse.Namespace) -> None:
     ode = command.ode_values(options)
     command.check_seed(options.seed)
 
+    from juliagpt_jax.data import chat
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.inference.rule import Rule
     from juliagpt_jax.inference.window import Window
@@ -66,6 +67,9 @@ def main(options: argparse.Namespace) -> None:
     smaller = find(Path(options.draft)) if options.draft else None
     if options.system is not None and not options.chat:
         raise UserError("--system is of a conversation: --chat")
+    if options.chat and found.tokenizer:
+        with about("--chat"):
+            chat.check(found.tokenizer)
     dialogue = options.chat and not options.prompt
     asked = options.prompt or ([] if dialogue else piped.lines())
     devices.prepare(found.config.mesh)

@@ -38,8 +38,8 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = Tru
         UserError: the model has no template, the template refuses these messages or is not to be trusted, or there are
             characters that the tokenizer lacks.
     """
-    if not isinstance(tokenizer, LibraryTokenizer) or tokenizer.template is None:
-        raise UserError("this model has no chat template; it goes on from a text (--prompt, /v1/completions)")
+    template = check(tokenizer)
+    assert isinstance(tokenizer, LibraryTokenizer)  # no other has one
     marks = _special(tokenizer)
     said = "".join(text for message in messages for text in _strings(message))
     between = next((chr(code) for code in PRIVATE if chr(code) not in said), None)
@@ -52,13 +52,24 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = Tru
     called = tokenizer.special_names()
     if tokenizer.first is not None and (name := tokenizer.name(tokenizer.first)):
         called["bos_token"] = name
-    text = render(tokenizer.template, broken, answer, called)
+    text = render(template, broken, answer, called)
     ids, at, numbers = [], 0, [number for _, number in marks.values()]
     for found in split.finditer(text):
         ids += [*tokenizer.encode(text[at : found.start()].replace(between, ""), unknown), numbers[found.lastindex - 1]]
         at = found.end()
     ids += [*tokenizer.encode(text[at:].replace(between, ""), unknown)]
     return np.array(ids, np.int32)
+
+
+def check(tokenizer: Tokenizer) -> str:
+    """Return the chat template of a tokenizer.
+
+    Raises:
+        UserError: it has none.
+    """
+    if tokenizer.template is None:
+        raise UserError("this model has no chat template: it goes on from a text, and answers nobody")
+    return tokenizer.template
 
 
 def _special(tokenizer: LibraryTokenizer) -> dict[str, tuple[str, int]]:

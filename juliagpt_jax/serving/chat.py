@@ -70,9 +70,10 @@ class ChatCompletion(Asked):
             raise Refused(400, "top_logprobs needs logprobs=true", "top_logprobs")
         if not self.messages:
             raise Refused(400, "messages: there is none", "messages")
-        if tokenizer.template is None:
-            says = "this model has no chat template; POST /v1/completions goes on from a text"
-            raise Refused(400, says, "messages", "no_chat_template")
+        try:
+            chat.check(tokenizer)
+        except UserError as error:
+            raise Refused(400, f"{error}; POST /v1/completions", "messages", "no_chat_template") from error
         try:
             ids = chat.encode(tokenizer, [message.said() for message in self.messages], unknown=unknown)
         except UserError as error:
