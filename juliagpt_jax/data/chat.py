@@ -42,8 +42,8 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = Tru
     assert isinstance(tokenizer, LibraryTokenizer)  # no other has one
     marks = _special(tokenizer)
     said = "".join(text for message in messages for text in _strings(message))
-    between = next((chr(code) for code in PRIVATE if chr(code) not in said), None)
-    if between is None or any(len(name) == 1 and name in said for name in marks):
+    between = next((chr(code) for code in PRIVATE if chr(code) not in said), "")
+    if not between or any(len(name) == 1 and name in said for name in marks):
         raise UserError("a message has a character that is a special token of this model")
     split = re.compile("|".join(f"({pattern})" for pattern, _ in marks.values()) or "(?!)")
     # A special token's name in a message is broken by a character that stands nowhere else, until specials are found.
@@ -55,9 +55,10 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = Tru
     text = render(template, broken, answer, called)
     ids, at, numbers = [], 0, [number for _, number in marks.values()]
     for found in split.finditer(text):
-        ids += [*tokenizer.encode(text[at : found.start()].replace(between, ""), unknown), numbers[found.lastindex - 1]]
+        ids += tokenizer.encode(text[at : found.start()].replace(between, ""), unknown).tolist()
+        ids.append(numbers[(found.lastindex or 0) - 1])
         at = found.end()
-    ids += [*tokenizer.encode(text[at:].replace(between, ""), unknown)]
+    ids += tokenizer.encode(text[at:].replace(between, ""), unknown).tolist()
     return np.array(ids, np.int32)
 
 

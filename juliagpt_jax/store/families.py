@@ -121,7 +121,7 @@ class Mistral(Llama):
     """MistralForCausalLM (Jiang et al. 2023, arXiv 2310.06825), without its sliding window."""
 
     architecture = "MistralForCausalLM"
-    only: Mapping[str, Any] = Llama.only | {"sliding_window": None}
+    only: Mapping[str, Any] = {**Llama.only, "sliding_window": None}
 
     @staticmethod
     def facts(model: config.Model, vocab: int) -> dict[str, Any]:

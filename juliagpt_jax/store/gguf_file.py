@@ -142,7 +142,7 @@ class File:
 
     def _texts(self, count: int) -> list[str]:
         """Read an array of texts; a vocabulary has hundreds of thousands, so it is done on the bytes at once."""
-        rest, at, found = memoryview(self._raw[self._at :]), 0, []
+        rest, at, found = self._raw[self._at :].data, 0, []
         try:
             for _ in range(count):
                 (size,) = struct.unpack_from("<Q", rest, at)

@@ -155,7 +155,9 @@ def read_model(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dic
         return fields, model_of(family, fields, facts, _tensors(folder))
 
 
-def model_of(family: Any, fields: dict[str, Any], facts: dict[str, Any], named: families.Arrays) -> families.Arrays:
+def model_of(
+    family: Any, fields: dict[str, Any], facts: dict[str, Any], named: families.Arrays
+) -> dict[str, np.ndarray]:
     """Return the parameters by path of a model whose tensors have a family's names.
 
     Raises:
