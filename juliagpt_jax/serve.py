@@ -66,7 +66,9 @@ def main(options: argparse.Namespace) -> None:
 
     found = find(workdir, options.checkpoint, options.averaged, ode)
     most = found.config.model.context
-    context = min(options.context or most, most)
+    context = options.context or most
+    if context > most:
+        raise UserError(f"--context={context}: the model was made for {most} tokens")
     if context < most and set(found.config.model.mixer.split()) != {"attention"}:
         raise UserError(f"--context={context}: model.mixer={found.config.model.mixer} is made for {most} tokens")
     window = Window(context, *command.window_values(options))
