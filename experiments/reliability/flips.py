@@ -115,6 +115,7 @@ def prepared(folder):
 
 def kinds(folder):
     """Yield (name, files, function that reads them): what is read is any nested value."""
+    yield from corpora_of(folder)
     dense, ternary, ode = folder / "dense", folder / "ternary", folder / "ode"
     run(training, "--config=configs/micro.py", f"--workdir={dense}", *(f"--config.{o}" for o in TINY))
     trained = open_run(dense)
@@ -147,6 +148,10 @@ def kinds(folder):
     adaptive = lambda: schedule.choose(solved, {"rtol": 0.01})[0].schedule
     adaptive()
     yield "schedules.json", [ode / "schedules.json"], adaptive
+
+
+def corpora_of(folder):
+    """Yield the kinds that texts become, as `kinds`."""
     (folder / "texts").mkdir()
     for side, rows in zip(("one", "two"), passages.corpus(), strict=True):
         (folder / "texts" / f"{side}.txt").write_text("\n".join(p.text for p in rows[:400]) + "\n")
@@ -154,12 +159,12 @@ def kinds(folder):
     run(prepare, books, f"--out={out}", "--min_quality=0", "--similarity=1", "--guard=0", "--leak_limit=1", "--jobs=1")
     for name in ("manifest.json", "train_enriched.jsonl", "train.txt"):
         yield f"prepared {name}", [out / name], lambda: prepared(out)
-    both = lambda: [prepared(out), prepared("schoolroom")]
-    both()
+    prepared(out)
     for name in ("*.npy", "chunks.npz", "corpus.json"):
         cached = sorted((folder / "cache" / "corpora").rglob(name))
-        yield f"cached corpora, {name.replace('*.npy', 'tokens')}", cached, both
-    yield "cached corpora, schoolroom.json", [folder / "cache" / "schoolroom.json"], both
+        yield f"cached corpora, {name.replace('*.npy', 'tokens')}", cached, lambda: prepared(out)
+    prepared("schoolroom")
+    yield "cached corpora, schoolroom.json", [folder / "cache" / "schoolroom.json"], lambda: prepared("schoolroom")
 
 
 def tables(folder, run_of):
@@ -272,10 +277,10 @@ def main():
             assert digest(read()) == sound
             results[name] = {key: dict(sorted(count.items())) for key, count in counts.items()}
             print(name, results[name], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"flips": options.flips, "seed": options.seed, "kinds": results}, indent=1)
-    kept.write_text(text + "\n")
-    (options.out / "table.md").write_text(table(results))
+            options.out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"flips": options.flips, "seed": options.seed, "kinds": results}, indent=1)
+            kept.write_text(text + "\n")
+            (options.out / "table.md").write_text(table(results))
 
 
 def table(results):
