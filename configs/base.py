@@ -52,6 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
     model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
+    model.qkv_bias = False  # queries, keys and values of attention have biases, and nothing else, as in Qwen2
     model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector each, as in GPT-2; or none
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import evicting, windowed
-from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
+from juliagpt_jax.models.layers import RMSNorm, biased, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.softmax import averages, products, rows, weigh
 
@@ -40,9 +40,11 @@ class Attention(nn.Module):
         layer was given; its projection, 0 at first, is added to the values (Value Residual Learning: Zhou et al. 2024,
         arXiv 2410.17897, section 3, with a projection in place of the first layer's values)."""
         D, H, K = x.shape[-1], self.model.heads, self.model.kv_heads or self.model.heads
-        q = split_heads(self.linear(D, name="query")(x), H)
-        k = split_heads(self.linear(K * D // H, name="key")(x), K)
-        v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        # (Qwen2, arXiv 2407.10671, section 2.2: a bias in queries, keys and values alone)
+        linear = biased(self.linear) if self.model.qkv_bias and not self.model.bias else self.linear
+        q = split_heads(linear(D, name="query")(x), H)
+        k = split_heads(linear(K * D // H, name="key")(x), K)
+        v = split_heads(linear(K * D // H, name="value")(x), K)
         if start is not None:
             start = RMSNorm(self.model.norm_eps, name="start_norm")(start)
             v = v + split_heads(self.linear(K * D // H, gain=0.0, name="start")(start), K)

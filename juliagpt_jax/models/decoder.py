@@ -243,6 +243,7 @@ class Decoder(nn.Module):
             UserError: what a part says.
         """
         mixers.check_sink(self.config)
+        mixers.check_qkv_bias(self.config)
         words = self.config.mixer, self.config.channel, self.config.value_embedding
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)

@@ -31,6 +31,7 @@ __all__ = [
     "RMSNorm",
     "ShortConv",
     "SubLNLinear",
+    "biased",
     "block_product",
     "linears",
     "monarch",
@@ -271,7 +272,12 @@ def linears(model: knobs.Model, word: str = "", int8: bool = False) -> Callable[
     """Return the maker of a model's Linears, of the kind `word` or `model.linear`, with biases where it has them; with
     `int8` of those whose kernels are kept so."""
     linear = (INT8 if int8 else LINEARS)[word or model.linear](model)
-    return functools.partial(_biased, linear) if model.bias else linear
+    return biased(linear) if model.bias else linear
+
+
+def biased(linear: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return the maker of Linears that `linear` makes, each with a bias."""
+    return functools.partial(_biased, linear)
 
 
 def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, **names: Any) -> Biased:

@@ -90,6 +90,12 @@ def check_sink(model: knobs.Model) -> None:
         )
 
 
+def check_qkv_bias(model: knobs.Model) -> None:
+    """Raise a UserError when a layer has no queries, keys and values that `model.qkv_bias` could be of."""
+    if model.qkv_bias and set(model.mixer.split()) != {"attention"}:
+        raise UserError(f"config.model.qkv_bias is of attention, and model.mixer={model.mixer} has other layers")
+
+
 def check_evicting(model: knobs.Model) -> None:
     """Raise a UserError when a model cannot have a cache that evicts."""
     why = "a cache that evicts moves tokens to new positions, and"

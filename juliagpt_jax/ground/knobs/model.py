@@ -105,6 +105,7 @@ class Model:
     norm: str = limits.text()
     norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
     bias: bool = limits.knob()
+    qkv_bias: bool = limits.knob(since="0.2", before=False)
     positions: str = limits.one_of("rotary", "learned", "none")
     rope_base: float = limits.knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = limits.knob()
