@@ -23,9 +23,9 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import kda, roles
 from juliagpt_jax.models.attention import Attention
+from juliagpt_jax.models.decoder import DTYPES
 from juliagpt_jax.models.layers import INITS, linears
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.models.decoder import DTYPES
 
 HALT_BIAS = -5.0  # the halting head begins by never halting
 
