@@ -206,7 +206,7 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.steps = 16  # supervision steps of a puzzle at most; evaluation always makes as many
     recursive.explore = 0.1  # share of the steps in which a row may not halt before a random number of them
     recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
-    recursive.ids_lr = 0.0  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
+    recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
 
     config.mesh = mesh = ml_collections.ConfigDict()
