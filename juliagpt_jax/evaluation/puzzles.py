@@ -1,6 +1,7 @@
 """Measure a model that solves puzzles: the share it solves, after each step, and of easy and hard ones."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -64,6 +65,34 @@ def describe(report: dict[str, Any]) -> str:
         f"{report['flops']:.2g} FLOPs of training"
     )
     return "\n".join(lines)
+
+
+def draw(puzzles: Puzzles, puzzle: np.ndarray, answers: np.ndarray, path: Path) -> Path:
+    """Draw the answers (S, L) to a puzzle, a grid a step: a cell is green where the last answer says the same, red
+    where it changed later; what the puzzle gives is grey."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows, columns = puzzles.shape
+    steps = sorted({0, *np.linspace(0, len(answers) - 1, min(len(answers), 8)).round().astype(int).tolist()})
+    figure, all_axes = plt.subplots(1, len(steps), figsize=(2.2 * len(steps), 2.6), layout="constrained", squeeze=False)
+    for axes, step in zip(all_axes[0], steps, strict=True):
+        answer, last = answers[step], answers[-1]
+        colours = np.where((answer == last)[:, None], (0.75, 0.92, 0.75), (0.97, 0.72, 0.70))
+        colours = np.where(((puzzle == answer) & (answer == last))[:, None], (0.88, 0.88, 0.88), colours)
+        axes.imshow(colours.reshape(rows, columns, 3))
+        for cell, token in enumerate(answer):
+            where = cell % columns, cell // columns
+            axes.text(*where, puzzles.symbols[token], ha="center", va="center", fontsize=max(3, 60 // rows))
+        says = puzzles.wrong(puzzle, answer)
+        axes.set_title(f"step {step + 1}{'' if says else ': solved'}", fontsize=8)
+        axes.set(xticks=[], yticks=[])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
 
 
 def forward_flops(model: knobs.Model, params: Any) -> float:

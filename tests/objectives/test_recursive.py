@@ -92,7 +92,7 @@ def given(golden, tiny):
 
 
 def test_its_parameters_are_theirs(given):
-    _, settings, model, params = given
+    _, _, model, params = given
     fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"])
     assert {p: leaf.shape for p, leaf in paths(fresh).items()} == {p: leaf.shape for p, leaf in paths(params).items()}
 
@@ -147,7 +147,7 @@ def test_four_calls_that_share_a_carry(given):
 
 
 def test_evaluation_makes_all_steps(given):
-    io, settings, model, params = given
+    io, _, model, params = given
     tokens, ids = jnp.asarray(io["step0/batch_inputs"]), jnp.asarray(io["step0/batch_puzzle_identifiers"])
     carry = None
     run = jax.jit(lambda carry: model.apply({"params": params}, tokens, ids, carry))

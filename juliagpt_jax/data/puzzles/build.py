@@ -9,8 +9,11 @@ from juliagpt_jax.ground.errors import UserError
 PUZZLES = {"sudoku": Sudoku, "maze": Maze}
 
 
-def build_puzzles(settings: config.Config) -> Puzzles:
+def build_puzzles(settings: config.Config, files: bool = True) -> Puzzles:
     """Return a config's kind of puzzles, without any of them.
+
+    Args:
+        files: data.path must be there, as it need not where the user gives other puzzles.
 
     Raises:
         UserError: no kind is called so, or it does not have what the config asks for.
@@ -19,7 +22,7 @@ def build_puzzles(settings: config.Config) -> Puzzles:
     if kind not in PUZZLES:
         raise UserError(f"config.data.puzzle.kind: no kind of puzzle is called {kind!r}{words.near(kind, PUZZLES)}")
     puzzles = PUZZLES[kind](settings.data)
-    puzzles.check()
+    puzzles.check(files)
     if settings.model.context != puzzles.places:
         raise UserError(
             f"config.model.context: such a puzzle has {puzzles.places} symbols, so the model's context is that, not "

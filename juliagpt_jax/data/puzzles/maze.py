@@ -25,11 +25,11 @@ class Maze(Puzzles):
     symbols: ClassVar[str] = "#.GSo"
     hardness_is: ClassVar[str] = "steps of the way"
 
-    def check(self) -> None:
+    def check(self, files: bool = True) -> None:
         own = self.settings.puzzle
         if own.side % 2 == 0 or own.side < 5:
             raise UserError(f"config.data.puzzle.side: a maze with its walls has 5, 7, 9, ... rows, not {own.side}")
-        if self.settings.path != GENERATED and not Path(self.settings.path).exists():
+        if files and self.settings.path != GENERATED and not Path(self.settings.path).exists():
             raise UserError(f"{self.settings.path}: no such file or folder")
 
     def load(self) -> None:

@@ -66,8 +66,9 @@ class Puzzles:
     def tokenizer(self) -> CharTokenizer:
         return CharTokenizer(self.symbols)
 
-    def check(self) -> None:
-        """Refuse settings that this kind does not have, and files that are not there; nothing is computed.
+    def check(self, files: bool = True) -> None:
+        """Refuse settings that this kind does not have and, with `files`, a data.path that is not there; nothing is
+        computed.
 
         Raises:
             UserError: naming the key.
@@ -126,6 +127,15 @@ class Puzzles:
         """Return a grid as text."""
         rows = np.array(list(self.symbols))[tokens].reshape(self.shape)
         return "\n".join(" ".join(row) for row in rows)
+
+    def text(self, tokens: np.ndarray) -> str:
+        """Return a grid as one line of symbols."""
+        return "".join(self.symbols[token] for token in tokens)
+
+    def beside(self, puzzle: np.ndarray, answer: np.ndarray) -> str:
+        """Return a puzzle and an answer as text, side by side."""
+        lines = zip(self.draw(puzzle).split("\n"), self.draw(answer).split("\n"), strict=True)
+        return "\n".join(f"{left}   {right}" for left, right in lines)
 
 
 def split(found: int, wanted: Puzzle, path: str) -> None:

@@ -33,12 +33,12 @@ class Sudoku(Puzzles):
     def side(self) -> int:
         return self.settings.puzzle.side
 
-    def check(self) -> None:
+    def check(self, files: bool = True) -> None:
         own, path = self.settings.puzzle, self.settings.path
         if own.side not in solver.BOXES:
             raise UserError(f"config.data.puzzle.side: sudokus here have 4, 6 or 9 rows, not {own.side}")
         if path != GENERATED:
-            _files(Path(path))
+            _files(Path(path)) if files else None
         elif not 4 <= own.least <= own.most <= own.side**2:
             raise UserError(
                 f"config.data.puzzle: {own.least} to {own.most} givens: a generated sudoku of {own.side} rows has from "
@@ -87,8 +87,8 @@ class Sudoku(Puzzles):
                 puzzles = puzzles[:many]
                 return pairs(puzzles, solver.solve(solver.candidates(puzzles, self.side), self.side)[1])
         raise UserError(
-            f"config.data.puzzle: {len(puzzles):,} of {many:,} sudokus with {own.least} to {own.most} givens were found "
-            "in 50 rounds; more givens are easier to find"
+            f"config.data.puzzle: {len(puzzles):,} of {many:,} sudokus with {own.least} to {own.most} givens were "
+            "found in 50 rounds; more givens are easier to find"
         )
 
     def _read(self) -> None:
