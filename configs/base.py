@@ -149,9 +149,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
-    train.objective = (
-        "next_token"  # what a step minimises, a name of objectives/build.py: also doremi, distil, recursive
-    )
+    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl

@@ -4,11 +4,13 @@ python -m juliagpt_jax.solve --workdir=runs/trm_sudoku6 [--puzzles=FILE] [--step
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.ground.files import write_text
 
 SHOWN = 3  # puzzles that are printed where --show does not say how many
 
@@ -26,6 +28,9 @@ def parser() -> command.Parser:
     flags.add_argument("--noise", type=float, default=0.1, metavar="S", help="that tries differ by; default: 0.1")
     flags.add_argument("--show", type=int, default=SHOWN, metavar="N", help=f"puzzles to print; default: {SHOWN}")
     flags.add_argument("--draw", metavar="DIR", help="draw how the answers to these come about, a picture each")
+    flags.add_argument(
+        "--submission", metavar="FILE", help="write what all forms of ARC tasks vote for, as ARC Prize asks"
+    )
     flags.add_argument("--seed", type=int, default=0, help="of the noise")
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
@@ -41,20 +46,23 @@ def main(options: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from juliagpt_jax.data.puzzles import build
-    from juliagpt_jax.data.puzzles.puzzles import pairs
+    from juliagpt_jax.data.puzzles import arc, build
+    from juliagpt_jax.data.puzzles.puzzles import Pairs
     from juliagpt_jax.store.workdir import find
 
     found = find(Path(options.workdir), options.checkpoint, options.averaged, kind="recursive")
     settings = found.config
+    if options.submission and settings.data.puzzle.kind != "arc":
+        raise UserError(f"--submission: is of ARC tasks; this model solves {settings.data.puzzle.kind} puzzles")
     if options.puzzles:
         puzzles = build.build_puzzles(settings, files=False)
         given = puzzles.read(Path(options.puzzles))
-        for where, puzzle in given:
-            if reason := puzzles.refuse(puzzle):
-                raise UserError(f"{where}: {reason}")
-        names, known = [where for where, _ in given], None
-        test = pairs(*2 * (np.array([puzzle for _, puzzle in given]),))
+        for one in given:
+            if reason := puzzles.refuse(one.puzzle):
+                raise UserError(f"{one.name}: {reason}")
+        names, known = [one.name for one in given], None
+        tokens = np.array([one.puzzle for one in given], np.int32)
+        test = Pairs(tokens, tokens, np.array([one.id for one in given], np.int32))
     else:
         puzzles = build.load(settings)
         test = known = puzzles.test
@@ -88,6 +96,10 @@ def main(options: argparse.Namespace) -> None:
         values |= measured.score(solved, known, puzzles)
         print(f"solved after each step: {' '.join(f'{share:.1%}' for share in values['solved_by_step'])}")
         print(f"symbols right after each step: {' '.join(f'{share:.1%}' for share in values['symbols_by_step'])}")
+    if isinstance(puzzles, arc.Arc) and options.submission:
+        voted = arc.vote(puzzles.asks, solved.answers[-1], solved.halts[-1], settings.data.puzzle.side)
+        write_text(Path(options.submission), json.dumps(arc.submission(voted)))
+        print(f"{options.submission}: two tries for each test of {len(voted):,} tasks")
     if options.json:
         command.print_json(values)
 

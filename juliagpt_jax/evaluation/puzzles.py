@@ -7,6 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.data.puzzles import arc
+from juliagpt_jax.data.puzzles.arc import Arc
 from juliagpt_jax.data.puzzles.puzzles import Pairs, Puzzles
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.inference.solving import Solved
@@ -18,16 +21,17 @@ def score(solved: Solved, pairs: Pairs, puzzles: Puzzles | None = None) -> dict[
     """Return the measurements of answers: `solved`, the share of puzzles that are right everywhere after the last step,
     `solved_by_step`, `symbols`, the share of right symbols, `halt_right`, the share of puzzles of which the halting
     head says rightly that they are solved or not, and, given the kind of puzzles, `solved_by_hardness`."""
-    right = solved.answers == pairs.targets[None]
-    exact = right.all(-1)
+    asked = pairs.targets != IGNORED
+    right = (solved.answers == pairs.targets[None]) & asked
+    exact = (right | ~asked).all(-1)
     values: dict[str, Any] = {
         "puzzles": len(pairs.inputs),
         "loss": float(solved.losses.mean()),
         "solved": float(exact[-1].mean()),
-        "symbols": float(right[-1].mean()),
+        "symbols": float(right[-1].sum() / asked.sum()),
         "halt_right": float(((solved.halts[-1] > 0) == exact[-1]).mean()),
         "solved_by_step": exact.mean(1).tolist(),
-        "symbols_by_step": right.mean((1, 2)).tolist(),
+        "symbols_by_step": (right.sum((1, 2)) / asked.sum()).tolist(),
     }
     if puzzles is not None and puzzles.hardness_is:
         hard = puzzles.hardness(pairs.inputs)
@@ -36,6 +40,18 @@ def score(solved: Solved, pairs: Pairs, puzzles: Puzzles | None = None) -> dict[
             str(level): [float(exact[-1][hard == level].mean()), int((hard == level).sum())]
             for level in np.unique(hard)
         }
+    return values
+
+
+def of_tasks(puzzles: Arc, solved: Solved) -> dict[str, float]:
+    """Return the share of ARC tasks all of whose tests are right: `voted`, in one of two tries that all forms of a task
+    vote for; `single_pass`, in one try of the task as it is; both also after the first step."""
+    side, once, values = puzzles.settings.puzzle.side, len(puzzles.asks) // puzzles.settings.puzzle.copies, {}
+    for when, step in (("", -1), ("_first_step", 0)):
+        answers, trust = solved.answers[step], solved.halts[step]
+        for name, count, tries in (("voted", len(puzzles.asks), arc.TRIES), ("single_pass", once, 1)):
+            voted = arc.vote(puzzles.asks[:count], answers[:count], trust[:count], side)
+            values[name + when] = arc.solved(puzzles.tasks, voted, tries)
     return values
 
 
@@ -57,6 +73,8 @@ def describe(report: dict[str, Any]) -> str:
                 f"{high:.1%}), {values['symbols']:.1%} of their symbols right"
             )
             lines.append(f"  after each step: {' '.join(f'{share:.1%}' for share in values['solved_by_step'])}")
+            if "tasks" in values:
+                lines.append("  tasks: " + ", ".join(f"{what} {share:.1%}" for what, share in values["tasks"].items()))
             if "solved_by_hardness" in values:
                 by = (f"{level}: {share:.1%}" for level, (share, _) in values["solved_by_hardness"].items())
                 lines.append(f"  by {values['hardness_is']}: {', '.join(by)}")

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.inference.stablemax import stablemax_losses
 from juliagpt_jax.models.recursive import Carry, Recursive
-from juliagpt_jax.objectives.recursive import stablemax_losses
 
 ROWS = 128  # puzzles that are solved together
 
@@ -40,7 +41,9 @@ def _solve(
         pushed = Carry(push(carry.high, keys[0]), push(carry.low, keys[1]))
         fresh = jnp.broadcast_to(at == 0, tokens.shape[:1])
         logits, carry, aux = apply({"params": params}, tokens, ids, pushed, fresh)
-        losses = jnp.mean(stablemax_losses(logits, targets), axis=1)
+        losses = jnp.sum(stablemax_losses(logits, targets), axis=1) / jnp.maximum(
+            jnp.sum(targets != IGNORED, axis=1), 1
+        )
         return carry, (jnp.argmax(logits, axis=-1).astype(jnp.int32), aux["halt"], losses)
 
     _, (answers, halts, losses) = jax.lax.scan(step, model.begin(len(tokens)), jnp.arange(steps))

@@ -204,8 +204,8 @@ def find(
         kind: of the models that the caller can use, `model.kind`.
 
     Raises:
-        UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its checkpoint; no checkpoint yet, no
-            such checkpoint, no average, or no ODE layer.
+        UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its
+            checkpoint; no checkpoint yet, no such checkpoint, no average, or no ODE layer.
     """
     check_name(workdir, "--workdir")
     settings = _settings(workdir)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.data.puzzles.arc import UNKNOWN, Arc
 from juliagpt_jax.data.puzzles.puzzles import FIRST, Pairs, Puzzles
 from juliagpt_jax.evaluation import puzzles as measured
 from juliagpt_jax.ground import devices
@@ -96,9 +97,7 @@ class PuzzleTrainer(Trainer):
         state, events, train = self.state, self.events, self.config.train
         assert isinstance(events, PuzzleEvents)
         events.say(f"reporting: solving {len(self.puzzles.test.inputs):,} test puzzles")
-        measure = lambda params: measured.score(
-            events.solve(params, self.puzzles.test), self.puzzles.test, self.puzzles
-        )
+        measure = lambda params: self._score(events, params)
         places = train.batch_size * (self.config.model.context + self.config.model.recursive.slots)
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps} | measure(state.params)
         if state.averaged != ():
@@ -113,3 +112,14 @@ class PuzzleTrainer(Trainer):
             "skipped_steps": int(state.skipped),
             "notes": self.notes,
         }
+
+    def _score(self, events: PuzzleEvents, params: Any) -> dict[str, Any]:
+        """Measure weights on all test puzzles; on tasks of ARC also as tasks, with their embeddings and without."""
+        test = self.puzzles.test
+        solved = events.solve(params, test)
+        values = measured.score(solved, test, self.puzzles)
+        if isinstance(self.puzzles, Arc):
+            blind = events.solve(params, test._replace(ids=np.full_like(test.ids, UNKNOWN)))
+            without = {f"{name}_without_ids": share for name, share in measured.of_tasks(self.puzzles, blind).items()}
+            values["tasks"] = measured.of_tasks(self.puzzles, solved) | without
+        return values

@@ -9,10 +9,11 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.inference.stablemax import stablemax_losses
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.models.recursive import Recursive
 from juliagpt_jax.objectives.objective import Memo
-from juliagpt_jax.objectives.recursive import DeepSupervision, Offer, stablemax_losses
+from juliagpt_jax.objectives.recursive import DeepSupervision, Offer
 
 
 def test_stablemax(golden):

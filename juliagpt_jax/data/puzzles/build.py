@@ -1,12 +1,13 @@
 """From a config to the puzzles that it names."""
 
+from juliagpt_jax.data.puzzles.arc import Arc
 from juliagpt_jax.data.puzzles.maze import Maze
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.data.puzzles.sudoku import Sudoku
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 
-PUZZLES = {"sudoku": Sudoku, "maze": Maze}
+PUZZLES = {"sudoku": Sudoku, "maze": Maze, "arc": Arc}
 
 
 def build_puzzles(settings: config.Config, files: bool = True) -> Puzzles:
@@ -39,4 +40,9 @@ def load(settings: config.Config) -> Puzzles:
     """
     puzzles = build_puzzles(settings)
     puzzles.load()
+    if puzzles.ids > settings.model.recursive.ids:
+        raise UserError(
+            f"config.model.recursive.ids: these puzzles need {puzzles.ids:,} embeddings, one for each task in each of "
+            f"its forms, and there are {settings.model.recursive.ids:,}"
+        )
     return puzzles

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Pairs, Puzzles, pairs, split
+from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Given, Pairs, Puzzles, pairs, split
 from juliagpt_jax.ground.errors import UserError
 
 WALL, FREE, GOAL, START, WAY = range(5)  # the symbols "#.GSo" by their ids
@@ -37,7 +37,7 @@ class Maze(Puzzles):
         if self.settings.path == GENERATED:
             found = self._generate(rng, own.train + own.test)
         else:
-            found = self._unlike([grid for _, grid in self.read(Path(self.settings.path))])
+            found = self._unlike([given.puzzle.reshape(self.shape) for given in self.read(Path(self.settings.path))])
             split(len(found), own, self.settings.path)
             found = [found[i] for i in rng.permutation(len(found))[: own.train + own.test]]
         inputs = np.array(found).reshape(-1, self.places)
@@ -74,7 +74,7 @@ class Maze(Puzzles):
         turned = (np.take_along_axis(part, order, axis=1) for part in drawn[:2])
         return Pairs(*turned, drawn.ids)
 
-    def read(self, path: Path) -> list[tuple[str, np.ndarray]]:
+    def read(self, path: Path) -> list[Given]:
         """Read lines of JSON with a "grid", a list of rows."""
         found = []
         for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
@@ -84,7 +84,7 @@ class Maze(Puzzles):
                 raise UserError(f"{file}: not a readable text: {error}") from error
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    found.append((f"{file}:{number}", self._grid(line, f"{file}:{number}")))
+                    found.append(Given(f"{file}:{number}", self._grid(line, f"{file}:{number}").ravel()))
         if not found:
             raise UserError(f"{path}: no maze in it")
         return found

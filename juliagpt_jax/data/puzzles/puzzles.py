@@ -33,6 +33,14 @@ def pairs(inputs: np.ndarray, targets: np.ndarray) -> Pairs:
     return Pairs(inputs.astype(np.int32), targets.astype(np.int32), np.zeros(len(inputs), np.int32))
 
 
+class Given(NamedTuple):
+    """A user's puzzle (L,), the words that name it in messages ("sudokus.txt:3"), and the id of its embedding."""
+
+    name: str
+    puzzle: np.ndarray
+    id: int = 0
+
+
 class Puzzles:
     """Puzzles of one kind, to train on and to test on. `load` sets these two; a kind that only reads and judges what a
     user has does without.
@@ -100,8 +108,14 @@ class Puzzles:
             whole.update(np.ascontiguousarray(array))
         return whole.hexdigest()
 
-    def read(self, path: Path) -> list[tuple[str, np.ndarray]]:
-        """Return a user's puzzles, each with the words that name it in messages ("line 3").
+    @property
+    def ids(self) -> int:
+        """Return how many embeddings of puzzles there must be, of a kind that was loaded; 0 or 1 where they share
+        one."""
+        return 0
+
+    def read(self, path: Path) -> list[Given]:
+        """Return a user's puzzles.
 
         Raises:
             UserError: with file and line.

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from juliagpt_jax.data.puzzles import classes, solver
-from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Pairs, Puzzles, pairs, split
+from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Given, Pairs, Puzzles, pairs, split
 from juliagpt_jax.ground.errors import UserError
 
 BLANKS = ".0_-x*?"  # as files write a blank cell
@@ -129,8 +129,8 @@ class Sudoku(Puzzles):
     def vary(self, rng: np.random.Generator, drawn: Pairs) -> Pairs:
         return Pairs(*classes.vary(rng, self.side, drawn.inputs, drawn.targets), drawn.ids)
 
-    def read(self, path: Path) -> list[tuple[str, np.ndarray]]:
-        return [(where, puzzle) for file in _files(path) for where, puzzle, _ in _rows(file, self.side)]
+    def read(self, path: Path) -> list[Given]:
+        return [Given(where, puzzle) for file in _files(path) for where, puzzle, _ in _rows(file, self.side)]
 
     def refuse(self, puzzle: np.ndarray) -> str:
         if reason := solver.clash(puzzle, self.side):
