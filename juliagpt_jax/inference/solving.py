@@ -19,7 +19,7 @@ ROWS = 128  # puzzles that are solved together
 
 
 class Solved(NamedTuple):
-    """What a model makes of puzzles: its `answers` (S, N, L) after each step, what the halting head says of them,
+    """Answers to puzzles: `answers` (S, N, L) after each step, what the halting head says of them,
     `halts` (S, N) float32, and, given solutions, the loss of the symbols of the last answer, `losses` (N,)."""
 
     answers: np.ndarray

@@ -99,8 +99,8 @@ def beside_adam(train: config.Train, params: Any, rule: optax.GradientTransforma
     named = rules(train, params)
     labels = jax.tree.unflatten(jax.tree.structure(params), list(named.values()))
     each: dict[Any, optax.GradientTransformation] = {
-        "adamw": optax.scale_by_adam(train.beta1, train.beta2),
         train.optimizer: rule,
+        "adamw": optax.scale_by_adam(train.beta1, train.beta2),
     }
     own = {"signs": signs_of_rows(train.recursive.ids_decay), "fixed": optax.set_to_zero()}
     each |= {name: rule for name, rule in own.items() if name in named.values()}

@@ -74,7 +74,7 @@ def test_all_grids_of_6x6():
 
 
 def every_form(grid, side):
-    """Yield a grid under all symmetries but those of names, by trying all orders of lines; its first row is 1, 2, ..."""
+    """Yield a grid under all symmetries but those of names, from all orders of lines; its first row is 1, 2, ..."""
     height, width = solver.BOXES[side]
 
     def orders(size):
