@@ -1,6 +1,8 @@
 """Laws of recursive models: what is seen by whom, what a carry is, where gradients go. The arrays of the authors' code
 are in tests/objectives/test_recursive.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,13 +28,17 @@ def made(tiny, *overrides):
     return model, {"params": params}
 
 
-@pytest.mark.parametrize("core", [*CORES, "kda kda kda attention"])
+DEAR = pytest.param("kda kda kda attention", marks=pytest.mark.long)
+ALL = [pytest.param(core, marks=pytest.mark.long) if core == "kda" else core for core in CORES]
+
+
+@pytest.mark.parametrize("core", [*ALL, DEAR])
 def test_two_calls_are_a_call_from_a_carry_and_rows_are_alone(core, tiny):
     model, weights = made(tiny, f"model.recursive.core={core}", f"model.layers={len(core.split())}")
     run = jax.jit(model.apply)
     logits, carry, aux = run(weights, TOKENS)
     assert logits.shape == (3, 16, 5) and aux["halt"].shape == (3,) and np.isfinite(logits).all()
-    again, later, _ = run(weights, TOKENS, None, carry)
+    again, _, _ = run(weights, TOKENS, None, carry)
     assert np.abs(np.asarray(again) - np.asarray(logits)).max() > 1e-3
     fresh = jnp.array([False, True, False])
     mixed, _, _ = run(weights, TOKENS, None, carry, fresh)
@@ -46,8 +52,8 @@ def test_two_calls_are_a_call_from_a_carry_and_rows_are_alone(core, tiny):
     [
         ("attention", "model.recursive.both_ways=True", True, True),
         ("mlp_t", "model.recursive.both_ways=True", True, True),
-        ("kda", "model.recursive.both_ways=True", True, True),
-        ("kda", "model.recursive.both_ways=False", False, True),
+        pytest.param("kda", "model.recursive.both_ways=True", True, True, marks=pytest.mark.long),
+        pytest.param("kda", "model.recursive.both_ways=False", False, True, marks=pytest.mark.long),
     ],
 )
 def test_which_places_see_which(core, more, ahead, behind, tiny):
@@ -60,40 +66,41 @@ def test_which_places_see_which(core, more, ahead, behind, tiny):
 
 def test_the_gradient_is_of_the_last_cycle_alone(tiny):
     """As one cycle from where the others ended, these held fixed."""
-    model, weights = made(tiny, "model.recursive.outer=3")
+    model, weights = made(tiny, "model.recursive.outer=3", "model.recursive.inner=1", "model.layers=1")
     first = model.clone(config=_outer(model, 2), parent=None)
     last = model.clone(config=_outer(model, 1), parent=None)
-    begun = first.apply(weights, TOKENS)[1]
+    begun = jax.jit(first.apply)(weights, TOKENS)[1]
     loss = lambda model, carry: lambda weights: jnp.sum(jnp.sin(model.apply(weights, TOKENS, None, carry)[0]))
-    whole, tail = jax.grad(loss(model, None))(weights), jax.grad(loss(last, begun))(weights)
+    whole, tail = (jax.jit(jax.grad(loss(*given)))(weights) for given in ((model, None), (last, begun)))
     for path, grad in paths(whole).items():
         np.testing.assert_allclose(grad, paths(tail)[path], atol=1e-5 * max(1, np.abs(grad).max()), err_msg=path)
     assert not any(np.any(whole["params"][name]) for name in ("start_high", "start_low"))
 
 
 def _outer(model, cycles):
-    import dataclasses
-
     own = dataclasses.replace(model.config.recursive, outer=cycles)
     return dataclasses.replace(model.config, recursive=own)
 
 
 def test_remat_changes_no_number(tiny):
-    model, weights = made(tiny)
-    loss = lambda model: jax.grad(lambda w: jnp.sum(jnp.sin(model.apply(w, TOKENS)[0])))(weights)
-    for one, other in zip(*map(jax.tree.leaves, (loss(model), loss(model.clone(remat=True, parent=None)))), strict=True):
+    model, weights = made(tiny, "model.recursive.inner=1", "model.layers=1")
+    loss = lambda model: jax.jit(jax.grad(lambda w: jnp.sum(jnp.sin(model.apply(w, TOKENS)[0]))))(weights)
+    for one, other in zip(
+        *map(jax.tree.leaves, (loss(model), loss(model.clone(remat=True, parent=None)))), strict=True
+    ):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_a_puzzle_is_known_by_its_embedding(tiny):
     model, weights = made(tiny, "model.recursive.ids=3")
-    run = lambda *ids: np.asarray(model.apply(weights, TOKENS, jnp.array(ids))[0])
+    apply = jax.jit(model.apply)
+    run = lambda *ids: np.asarray(apply(weights, TOKENS, jnp.array(ids))[0])
     one, other = run(0, 1, 2), run(0, 2, 2)
     np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
     assert np.abs(one[1] - other[1]).max() > 1e-4
     blank = {"params": weights["params"] | {"ids": jnp.zeros((3, 32))}}
-    unknown = model.apply(weights, TOKENS, jnp.array([-1, 3, 0]))[0]
-    np.testing.assert_array_equal(unknown[:2], model.apply(blank, TOKENS, jnp.zeros(3, int))[0][:2])
+    unknown = run(-1, 3, 0)
+    np.testing.assert_array_equal(unknown[:2], apply(blank, TOKENS, jnp.zeros(3, int))[0][:2])
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 """Runs that learn puzzles, and the command that solves with what they learned."""
 
-import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax import solve
 from juliagpt_jax.data.puzzles import build
 from juliagpt_jax.ground import config_file
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import solving
-from juliagpt_jax.store.workdir import open_run
+from juliagpt_jax.store.workdir import find, open_run
 from juliagpt_jax.training import run
 from juliagpt_jax.training.puzzles import PuzzleTrainer
 
+pytestmark = pytest.mark.long
+ROOT = Path(__file__).parents[2]
 SOME = [
     *["data.puzzle.side=4", "data.puzzle.train=40", "data.puzzle.test=12", "data.puzzle.least=5"],
     *["model.width=16", "model.layers=1", "model.heads=1", "model.context=16", "model.recursive.multiple=8"],
@@ -25,7 +29,7 @@ SOME = [
 
 
 def settings(*overrides):
-    return config_file.load("configs/trm_sudoku6.py", [*SOME, *overrides])
+    return config_file.load(str(ROOT / "configs" / "trm_sudoku6.py"), [*SOME, *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,10 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(whole, tmp_path):
     assert set(np.asarray(one.memo.rows.steps).tolist()) <= {1, 2, 3} and one.memo.rows.inputs.any()
     assert again["solved_by_step"] == report["solved_by_step"]
     rows = [(path / "metrics.jsonl").read_text().splitlines() for path in (workdir, tmp_path / "cut")]
-    plain = [[{k: v for k, v in json.loads(row).items() if not k.endswith("_s") and k != "mfu"} for row in r] for r in rows]
+    timed = lambda key: key.endswith("_s") or key == "mfu"
+    plain = [[{k: v for k, v in json.loads(row).items() if not timed(k)} for row in some] for some in rows]
     assert plain[0] == plain[1] and {"solved", "symbols", "halted", "steps", "halt_loss"} <= set(plain[0][0])
-    assert "puzzle at step 4" in report["workdir"] or (workdir / "plots" / "solved.png").exists()
+    assert (workdir / "plots" / "solved.png").exists()
 
 
 def test_how_a_batch_is_cut_changes_rounding_alone(whole, tmp_path):
@@ -66,21 +71,13 @@ def test_how_a_batch_is_cut_changes_rounding_alone(whole, tmp_path):
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
-def test_rows_take_a_puzzle_when_theirs_is_done(tmp_path):
-    own = settings("train.recursive.explore=0")
-    trainer = PuzzleTrainer(own, build.load(own), tmp_path, {})
-    (first, second) = (trainer.batch(step) for step in (0, 3))
-    assert (np.asarray(first.extra.least) == 0).all()
-    assert (np.asarray(settings_least(settings())) > 0).any()
-    assert np.asarray(first.inputs).tobytes() != np.asarray(second.inputs).tobytes()
-    assert np.asarray(first.inputs).tobytes() == np.asarray(trainer.batch(0).inputs).tobytes()
-
-
-def settings_least(own):
-    trainer = object.__new__(PuzzleTrainer)
-    trainer.config, trainer.puzzles = own, build.load(own)
-    trainer._batch_place = None
-    return trainer.batch(0).extra.least
+def test_a_batch_is_a_function_of_its_step(tmp_path):
+    trainer = PuzzleTrainer(settings(), build.load(settings()), tmp_path, {})
+    first, second, again = (jax.device_get(trainer.batch(step)) for step in (0, 3, 0))
+    assert first.inputs.tobytes() == again.inputs.tobytes() != second.inputs.tobytes()
+    np.testing.assert_array_equal(first.extra.least, again.extra.least)
+    waits = np.concatenate([trainer.batch(step).extra.least for step in range(40)])
+    assert set(waits.tolist()) == {0, 2, 3} and 0.4 < (waits > 0).mean() < 0.6  # explore=0.5, at most 3 steps
 
 
 def test_the_report(whole):
@@ -93,7 +90,7 @@ def test_the_report(whole):
 
 def test_solving_in_parts_and_with_noise(whole, monkeypatch):
     """Padded rows change nothing; more steps begin like fewer; noise is seeded, and the first sample has none."""
-    opened = open_run(found(whole[0]))
+    opened = open_run(find(whole[0], averaged=True, kind="recursive"))
     puzzles = build.load(opened.config)
     given = opened.model, opened.params, puzzles.test.inputs, puzzles.test.ids
     three, five = solving.solve(*given, 3), solving.solve(*given, 5)
@@ -108,23 +105,14 @@ def test_solving_in_parts_and_with_noise(whole, monkeypatch):
     assert (one.halts[-1] >= cut.halts[-1] - 1e-6).all() and (one.halts[-1] > cut.halts[-1] + 1e-4).any()
 
 
-def found(workdir):
-    from juliagpt_jax.store.workdir import find
+def test_the_command(whole, tmp_path, capsys):
+    def run_it(*arguments):
+        solve.main(solve.parser().parse([str(a) for a in arguments]))
+        return capsys.readouterr().out
 
-    return find(workdir, averaged=True, kind="recursive")
-
-
-def solve(capsys, monkeypatch, *arguments):
-    from juliagpt_jax import solve as command
-
-    command.main(command.parser().parse([str(a) for a in arguments]))
-    return capsys.readouterr().out
-
-
-def test_the_command(whole, tmp_path, capsys, monkeypatch):
     workdir, report = whole
     flags = f"--workdir={workdir}", "--averaged"
-    out = solve(capsys, monkeypatch, *flags, "--json", "--show=2", f"--draw={tmp_path / 'pictures'}")
+    out = run_it(*flags, "--json", "--show=2", f"--draw={tmp_path / 'pictures'}")
     values = json.loads(out.splitlines()[-1])
     assert values["solved_by_step"] == pytest.approx(report["averaged"]["solved_by_step"])
     assert values["puzzles"] == len(values["answers"]) == len(values["verdicts"]) == 12
@@ -133,15 +121,10 @@ def test_the_command(whole, tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
     mine = tmp_path / "mine.txt"
     mine.write_text("12..34..2..14...\n")
-    out = solve(capsys, monkeypatch, *flags, f"--puzzles={mine}", "--steps=5")
+    out = run_it(*flags, f"--puzzles={mine}", "--steps=5")
     assert f"{mine}:1" in out and "of 1 solved, by step 5" in out
 
 
-def test_other_commands_refuse_it_and_it_refuses_them(whole, micro, tmp_path):
-    from juliagpt_jax.ground.errors import UserError
-    from juliagpt_jax.store.workdir import find
-
+def test_other_commands_refuse_it(whole):
     with pytest.raises(UserError, match="the command solve reads it"):
         find(whole[0])
-    plain = dataclasses.asdict(settings())
-    assert plain["model"]["kind"] == "recursive"
