@@ -2,11 +2,13 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/wikitext2_muon.py --workdir=runs/wikitext2_muon
            (wikitext2.py says how the text and the tokenizer are made)
-Hardware:  two cores, or a GPU
-Time:      not measured yet
-Result:    not measured yet
+Hardware:  an H200, with --config.train.precision=bf16; 7 GB of its memory. Two cores would need 16 hours
+Time:      190 s in all, of these 113 s of training (25 ms a step)
+Result:    45.5 a token, 64.3 a word, 1.165 bits a byte (averaged weights, context 512, stride 256); 1 seed. AWD-LSTM,
+           twice as large, has 68.6 a word
 
-What is chosen here follows what others published of such runs; experiments/words measures it at a tenth of the scale.
+What is chosen here follows what others published of such runs, and what experiments/words measured at a tenth of the
+scale. Dropout 0.3 did worse: 67.2 a word.
 """
 
 import ml_collections
@@ -31,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.warmup = 150  # an epoch
     config.train.schedule = "trapezoid"
     config.train.decay_share = 0.6
-    config.train.decay_tau = 1.0  # epochs; a decay of 0.1 would average over 3.4
+    config.train.decay_tau = 0.5  # epochs; a decay of 0.1 would average over 3.4
     config.train.ema_half_life = 0.4  # epochs
     config.train.precision = "f32"
     config.train.remat = False

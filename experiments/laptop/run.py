@@ -43,7 +43,7 @@ TRACKS = {
     "shakespeare": Track(
         ("data.path=data/shakespeare.txt", *WHOLE), "nats a character", lambda report: report["bpc"] * math.log(2)
     ),
-    "wikitext2": Track(("data.path=data/wikitext2", *WHOLE), "bits a byte", lambda report: report["bits_per_byte"]),
+    "wikitext2": Track(("data.path=data/wikitext2", *WHOLE), "bits a byte", lambda report: report["bpb"]),
 }
 
 

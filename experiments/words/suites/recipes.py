@@ -5,7 +5,7 @@ Command:   python -m juliagpt_jax.prepare --source=wikitext2 --out=data/wikitext
            python -m juliagpt_jax.tokenize --source=data/words/tenth --vocab=2048 --unk --out=data/words/bpe_2k
            python -m juliagpt_jax.ablate --suite=experiments/words/suites/recipes.py \
                --out=experiments/words/results/recipes
-Hardware:  not run yet
+Hardware:  an H200 (--together --jobs=8); the arms with dropout have not run yet
 Scale:     a tenth of WikiText-2's training text, 1M parameters, about 12 epochs; measured on another part of the
            training text
 
@@ -30,7 +30,7 @@ BED = MUON | DOCUMENTS | {"train.decay_tau": 1.0, "model.dropout": 0.1}  # what 
 
 TAUS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DROPOUTS = (0.1, 0.2, 0.3)
-TAU = 1.0  # of the arms with dropout
+TAU = 0.5  # of the arms with dropout: the best of those without
 
 
 def get_suite(scale: str) -> Suite:
@@ -44,9 +44,12 @@ def get_suite(scale: str) -> Suite:
             f"muon, tau {TAU:g}, dropout {share:g}": Arm(muon | {"train.decay_tau": TAU, "model.dropout": share})
             for share in DROPOUTS
         },
-        f"muon, tau {TAU:g}, dropout 0.1 on branches": Arm(
-            muon | {"train.decay_tau": TAU, "model.dropout": 0.1, "model.dropout_on": "branches"}
-        ),
+        **{
+            f"muon, tau {TAU:g}, dropout {share:g} on branches": Arm(
+                muon | {"train.decay_tau": TAU, "model.dropout": share, "model.dropout_on": "branches"}
+            )
+            for share in DROPOUTS
+        },
     }
     return Suite(
         config="configs/micro.py",
