@@ -10,7 +10,7 @@ import optax
 class Atan2State(NamedTuple):
     """Steps done, and the means of the gradients and of their squares."""
 
-    count: jax.Array
+    done: jax.Array
     mean: Any
     square: Any
 
@@ -27,8 +27,8 @@ def scale_by_adam_atan2(b1: float, b2: float) -> optax.GradientTransformation:
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return Atan2State(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-    def update(updates: Any, state: Atan2State, params: Any = None) -> tuple[Any, Atan2State]:
-        count = state.count + 1
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Atan2State]:
+        count = state.done + 1
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, updates)
         square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.square, updates)
         short, wide = 1 - b1**count, 1 - b2**count

@@ -71,8 +71,8 @@ class Maze(Puzzles):
         side = self.settings.puzzle.side
         forms = np.array([form.ravel() for form in eight(np.arange(side * side).reshape(side, side))])
         order = forms[rng.integers(8, size=len(drawn.inputs))]
-        turned = (np.take_along_axis(part, order, axis=1) for part in drawn[:2])
-        return Pairs(*turned, drawn.ids)
+        turned = lambda part: np.take_along_axis(part, order, axis=1)
+        return Pairs(turned(drawn.inputs), turned(drawn.targets), drawn.ids)
 
     def read(self, path: Path) -> list[Given]:
         """Read lines of JSON with a "grid", a list of rows."""

@@ -105,7 +105,7 @@ class Puzzles:
         """Return a hash of all puzzles."""
         whole = hashlib.sha256(self.symbols.encode())
         for array in (*self.train, *self.test):
-            whole.update(np.ascontiguousarray(array))
+            whole.update(np.ascontiguousarray(array).tobytes())
         return whole.hexdigest()
 
     @property

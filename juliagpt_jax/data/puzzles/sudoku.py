@@ -1,6 +1,7 @@
 """Sudokus: 4x4 and 6x6 generated, 9x9 generated or from files."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -74,12 +75,12 @@ class Sudoku(Puzzles):
         self.train = made.take(slice(own.train))
         self.test = self._unlike_train(made.take(slice(own.train, None)))
 
-    def _make(self, rng: np.random.Generator, grids: object, many: int) -> Pairs:
+    def _make(self, rng: np.random.Generator, grids: Callable[[int], np.ndarray], many: int) -> Pairs:
         """Return so many different puzzles. Given a function that draws solved grids."""
         own = self.settings.puzzle
         puzzles = np.zeros((0, self.places), int)
         for _ in range(50):
-            drawn = classes.vary(rng, self.side, grids(many))[0]  # pyright: ignore[reportCallIssue]
+            drawn = classes.vary(rng, self.side, grids(many))[0]
             puzzles = np.concatenate([puzzles, solver.dig(rng, drawn, self.side, own.least, own.most)])
             first = np.unique(puzzles, axis=0, return_index=True)[1]
             puzzles = puzzles[np.sort(first)]
@@ -127,7 +128,8 @@ class Sudoku(Puzzles):
         return test.take(~same)
 
     def vary(self, rng: np.random.Generator, drawn: Pairs) -> Pairs:
-        return Pairs(*classes.vary(rng, self.side, drawn.inputs, drawn.targets), drawn.ids)
+        inputs, targets = classes.vary(rng, self.side, drawn.inputs, drawn.targets)
+        return Pairs(inputs, targets, drawn.ids)
 
     def read(self, path: Path) -> list[Given]:
         return [Given(where, puzzle) for file in _files(path) for where, puzzle, _ in _rows(file, self.side)]
