@@ -66,6 +66,13 @@ def test_generated_mazes(mazes):
     assert any(row.tobytes() not in whole for row in offered.inputs)
 
 
+def test_a_maze_that_is_turned_counts_once(mazes):
+    """Of 2 x 2 cells there are 4 mazes with 12 ways each: 48, of which eight at a time are one but for turns."""
+    puzzles = mazes("data.puzzle.side=5", "data.puzzle.train=20", "data.puzzle.test=4", "data.puzzle.least=1")
+    with pytest.raises(UserError, match="of 24 mazes of side 5"):
+        puzzles.load()
+
+
 def test_what_is_no_way_is_seen(mazes):
     puzzles = mazes()
     puzzles.load()
