@@ -43,7 +43,9 @@ def main(options: argparse.Namespace) -> None:
         if override.startswith("model.") and override.partition("=")[0] not in (*OF_TRAINING, "model.linear"):
             raise UserError(f"--config.{override}: the model is the source's")
     asked = [override.partition("=")[2] for override in options.overrides if override.startswith("model.linear=")]
-    values = config.to_dict(config_file.load(options.config, options.overrides))
+    settings = config_file.load(options.config, options.overrides)
+    config.refuse_puzzles(settings)
+    values = config.to_dict(settings)
     if not source.exists():
         raise UserError(f"--source={source} does not exist")
 

@@ -64,8 +64,9 @@ def train_flops_per_token(
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%); of a model with other loops, over the steps of an ODE, over layers or within a mixer, it says nothing."""
-    if model is not None and (model.has_ode or model.scan_layers or mixers.loops(model)):
+    1%); of a model with other loops, over the steps of an ODE, over cycles, over layers or within a mixer, it says
+    nothing."""
+    if model is not None and (model.has_ode or model.scan_layers or mixers.loops(model) or model.kind == "recursive"):
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis

@@ -81,6 +81,11 @@ class InitLinear(Linear):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+def _truncated(fan_in: int, fan_out: int, gain: float) -> Any:
+    """Normal within two standard deviations, widened so that its variance is the normal's."""
+    return nn.initializers.truncated_normal(gain * fan_in**-0.5 / 0.87962566103423978)
+
+
 def block_product(x: jax.Array, factor: jax.Array) -> jax.Array:
     """x (k, N, p) times the transposed blocks (k, q, p) -> (k, N, q)."""
     return jnp.matmul(x, factor.swapaxes(1, 2))
@@ -301,7 +306,7 @@ INT8 = {
     "tt": _tt_linear,
 }
 # `INITS[word](fan_in, fan_out, gain)` draws initial matrices; gain makes them smaller where many branches add up.
-INITS = {"normal": _normal, "xavier": _xavier}
+INITS = {"normal": _normal, "xavier": _xavier, "truncated": _truncated}
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {
     "rms": lambda model: functools.partial(RMSNorm, model.norm_eps),

@@ -89,6 +89,19 @@ class TT:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recursive:
+    """Tiny recursive models: model.kind=recursive."""
+
+    core: str = limits.text(since="0.2", before="attention")
+    inner: int = limits.at_least(1, since="0.2", before=6)
+    outer: int = limits.at_least(1, since="0.2", before=3)
+    slots: int = limits.at_least(0, since="0.2", before=16)
+    ids: int = limits.at_least(0, since="0.2", before=1)
+    multiple: int = limits.at_least(1, since="0.2", before=256)
+    both_ways: bool = limits.knob(since="0.2", before=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model by its parts."""
 
@@ -131,6 +144,7 @@ class Model:
     moe: MoE = limits.group()
     sparse: Sparse = limits.group()
     tt: TT = limits.group()
+    recursive: Recursive = limits.group()
 
     def by_layer(self, words: str) -> list[str]:
         """Return the word of each layer: one word or several, repeated over the layers."""
