@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.evaluation import routing
+from juliagpt_jax.evaluation import puzzles, routing
 from juliagpt_jax.evaluation.diversity import diversity
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference import scoring
@@ -117,6 +117,8 @@ def parameters(values: dict[str, Any]) -> str:
 def describe(values: dict[str, Any], entropy: float) -> str:
     """Return the report as text: a table, and its words. `entropy` is the corpus's own, in bits per character; nan
     where it is not known."""
+    if "solved_by_step" in values:
+        return puzzles.describe(values)
     known = entropy == entropy
     written = f"   (in {values['written']:,} characters written)" if "written" in values else ""
     rows = [

@@ -96,6 +96,17 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
 
 def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
     m, t = config.model, config.train
+    puzzles = config.data.puzzle.kind != "none"
+    yield (
+        (m.kind == "recursive") == (t.objective == "recursive") == puzzles,
+        "model.kind",
+        "a recursive model, train.objective=recursive and a data.puzzle.kind go together, as in configs/trm_sudoku6.py",
+    )
+    yield (
+        not (m.kind == "recursive" and t.optimizer == "kfac"),
+        "train.optimizer",
+        "kfac measures each matrix once a pass, and a recursive model uses it many times",
+    )
     yield (
         "none" not in m.mask.split(),
         "model.mask",

@@ -15,6 +15,7 @@ from juliagpt_jax.models.layers import INITS, LINEARS, NORMS
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.moe import GATES
+from juliagpt_jax.models.recursive import CORES, Recursive
 
 
 def build_model(config: config.Config, vocab: int) -> Model:
@@ -52,7 +53,7 @@ def check(config: config.Config) -> None:
     make(config.model, 2).check()
 
 
-MODELS = {"decoder": Decoder}
+MODELS = {"decoder": Decoder, "recursive": Recursive}
 WORDS = {
     "model.kind": MODELS,
     "model.mixer": MIXERS,
@@ -65,6 +66,7 @@ WORDS = {
     "model.init": INITS,
     "model.value_embedding": VALUE_EMBEDDINGS,
     "model.norm": NORMS,
+    "model.recursive.core": CORES,
     "model.ode.solver": ode.SOLVERS,
     "model.ode.time": fields.TIMES,
     "model.ode.adjoint": ode.ADJOINTS,

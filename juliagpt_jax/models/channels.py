@@ -69,11 +69,18 @@ def experts(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], *
     return MoE(model, gain, linear, EXPERTS[model.moe.expert], **names)
 
 
+def tt_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], **names: Any) -> SwiGLU:
+    """Make a SwiGLU of tensor trains, whatever the other Linears of the model are."""
+    return SwiGLU(model, gain, linears(model, "tt"), **names)
+
+
 CHANNELS = {
     "swiglu": SwiGLU,
     "relu2": functools.partial(MLP, activation=relu2),
     "gelu": functools.partial(MLP, activation=gelu),
     "monarch": monarch_swiglu,
     "moe": experts,
+    "tt": tt_swiglu,
 }
-EXPERTS = {word: channel for word, channel in CHANNELS.items() if channel is not experts}  # `model.moe.expert`
+# `model.moe.expert`
+EXPERTS = {word: channel for word, channel in CHANNELS.items() if channel not in (experts, tt_swiglu)}

@@ -73,7 +73,8 @@ def _bytes(
     kernels = [path for path in leaves if roles.of(path).kind == "kernel"]
     if not kernels or INT8[model.config.linear] is LINEARS[model.config.linear]:
         raise UserError(
-            f"{word}: the Linears of this model are Monarch matrices (model.linear=monarch), of no such kernel"
+            f"{word}: the Linears of this model are made of factors (model.linear={model.config.linear}), not of such "
+            "kernels"
         )
     if model.config.has_ode and model.config.ode.time in ("lowrank", "generated"):
         raise UserError(f"{word}: the kernels of this model change with time (model.ode.time={model.config.ode.time})")

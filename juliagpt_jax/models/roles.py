@@ -164,11 +164,17 @@ ROLES = (
     ("head",                             "head",        "in token",                "decay tapped cast table"),
     ("{skip,unet}_#",                    "skip",        "source",                  ""),
     ("sink_token",                       "sink",        "width",                   ""),
+    # of recursive models: the states that they begin with, the embeddings of puzzles, the halting head
+    ("start_{high,low}",                 "start",       "width",                   ""),
+    ("ids",                              "ids",         "id width",                ""),
+    ("halt",                             "halt",        "width",                   "decay"),
+    ("halt_bias",                        "halt",        "",                        ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
     ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
+    ("**/{mixer,channel}/*/core_#",      "core",        "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them

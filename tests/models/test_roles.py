@@ -32,7 +32,7 @@ EXPECTED = {
     """,
     "matrix cast exact": """
         time/X.kernel/modes
-        time/L.kernel/modes
+        time/L.kernel/modes time/L.core_*/modes
     """,
     "exact": """
         X/bias X/kernel_scale X/norm/scale time/X.kernel/in_bias time/X.kernel/out_bias
@@ -48,7 +48,7 @@ EXPECTED = {
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
         time/mixer.beta/in_bias time/mixer.beta/out_bias time/mixer.decay/in_bias time/mixer.decay/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
-        time/L/in_bias time/L/out_bias
+        time/L/in_bias time/L/out_bias time/L.core_*/in_bias time/L.core_*/out_bias
         time/mixer.short.taps/out_bias
     """,
     "decay tapped cast table": """
@@ -56,6 +56,9 @@ EXPECTED = {
     """,
     "decay matrix tapped cast turned half": """
         L/left L/right
+    """,
+    "decay matrix tapped cast half": """
+        L/core_*
     """,
     "decay matrix tapped cast exact": """
         L/kernel
@@ -66,7 +69,7 @@ EXPECTED = {
     """,
     "decay matrix cast exact": """
         X/kernel time/X.kernel/left time/X.kernel/right
-        time/L.kernel/left time/L.kernel/right
+        time/L.kernel/left time/L.kernel/right time/L.core_*/left time/L.core_*/right
     """,
     "decay cast table": """
         embedding positions
@@ -84,7 +87,7 @@ EXPECTED = {
         time/X.kernel/in time/X.kernel/out time/X.left/in time/X.left/out time/X.norm.scale time/X.norm.scale/in
         time/X.norm.scale/modes time/X.norm.scale/out time/X.right/in time/X.right/out time/channel.router/in
         time/channel.router/modes time/channel.router/out
-        mixer/gate time/L/in time/L/modes time/L/out
+        mixer/gate time/L/in time/L/modes time/L/out time/L.core_*/in time/L.core_*/out
         mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
@@ -117,7 +120,7 @@ SWITCHES += [f"model.value_embedding={STARTS}"]
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"(skip|unet|weight|bias|core)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
     linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
     path = re.sub(rf"\bchannel[/.]experts[/.]({linears})(?=[/.])", "X", path)
     path = re.sub(rf"\b(mixer|channel)[/.](shared[/.])?({linears})(?=[/.])", "L", path)

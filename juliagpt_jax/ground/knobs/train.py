@@ -62,6 +62,17 @@ class Distil:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recursive:
+    """Knobs of train.objective=recursive: `config.train.recursive`."""
+
+    steps: int = limits.within(1, 1024, since="0.2", before=16)
+    explore: float = limits.share(since="0.2", before=0.1)
+    halt_weight: float = limits.at_least(0, since="0.2", before=0.5)
+    ids_lr: float = limits.at_least(0, since="0.2", before=0.0)
+    ids_decay: float = limits.at_least(0, since="0.2", before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Cycles:
     """Knobs of train.schedule=cycles: `config.train.cycles`."""
 
@@ -128,6 +139,7 @@ class Train:
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
     moe: MoE = limits.group()
+    recursive: Recursive = limits.group()
 
     @property
     def averages(self) -> bool:
