@@ -33,14 +33,15 @@ def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[flo
     return sum(times(roles.layer(path)) * size for path, size in used.items())
 
 
-def _of_trains(model: config.Model, leaves: dict[str, Any]) -> dict[str, int]:
+def _of_trains(model: config.Model, leaves: dict[str, Any]) -> dict[str, float]:
     """The multiplications a token of each core of a tensor train."""
     found = {}
     cores = [path for path in leaves if roles.of(path).kind == "core"]
     for train in {path.rpartition("/")[0] for path in cores}:
         names = [f"{train}/core_{k}" for k in range(model.tt.cores)]
-        often = tt.uses(model, [leaves[name].shape for name in names])
-        found |= {name: count * leaves[name].size for name, count in zip(names, often, strict=True)}
+        often = tt.uses(model, [leaves[name].shape[-2:] for name in names])  # of experts each has its own
+        size = lambda name: leaves[name].size * share_used(name, model)
+        found |= {name: count * size(name) for name, count in zip(names, often, strict=True)}
     return found
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import moe, precision
 from juliagpt_jax.models.build import build_model, check
 from juliagpt_jax.models.channels import CHANNELS, EXPERTS
 from juliagpt_jax.models.layers import LINEARS, linears
-from juliagpt_jax.models.parameters import active, count
+from juliagpt_jax.models.parameters import active, count, paths
 
 VOCAB, B, T, SLOTS = 17, 3, 20, 32
 EXPERTS_OF = ("model.channel=moe", "model.width=16", "model.layers=1", "model.moe.experts=4")
@@ -332,6 +333,21 @@ def test_active_parameters(made):
     others = 4 * D * D + 3 * D * H + D * 4 + 3 * D + 2 * VOCAB * D  # attention, shared, router, norms, both tables
     assert count(made.params) == 4 * expert + others
     assert active(made.params, made.config.model) == 2 * expert + others
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_of_experts_a_token_multiplies_those_it_goes_through(kind, tiny):
+    """As many numbers as in `top` channels of one expert's width, and in the router, whatever the channel is."""
+    flags = ("model.width=16", "model.heads=1", "model.layers=1", "model.monarch.blocks=2", "model.ffn_mult=2")
+    moe_flags = ("model.channel=moe", f"model.moe.expert={kind}", "model.moe.experts=4")
+    used = {}
+    for name, more in {"experts": moe_flags, "one": (f"model.channel={kind}",)}.items():
+        config = tiny(*flags, *more).model
+        shapes = jax.eval_shape(build_model(tiny(*flags, *more), VOCAB).init, jax.random.key(0), jnp.zeros((1, 2), int))
+        used[name] = cost.multiplied(config, shapes["params"])
+        outside = {path: leaf for path, leaf in paths(shapes["params"]).items() if "/channel/" not in path}
+        used[name] -= sum(leaf.size for leaf in outside.values())
+    assert used["experts"] == 2 * used["one"] + 16 * 4
 
 
 @pytest.mark.parametrize(
