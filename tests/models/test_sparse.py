@@ -119,7 +119,8 @@ def test_kth_largest(k):
 def test_kth_largest_where_devices_share_a_batch():
     """Its loop begins with what each of them has."""
     x = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
-    mesh, rows = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2]), jax.P("data")
+    auto, rows = (jax.sharding.AxisType.Auto,), jax.P("data")
+    mesh = jax.make_mesh((2,), ("data",), axis_types=auto, devices=jax.devices()[:2])
     run = jax.shard_map(lambda x: sparse.kth_largest(x, 3), mesh=mesh, in_specs=rows, out_specs=rows)
     np.testing.assert_array_equal(run(x), np.sort(x, axis=1)[:, -3])
 
