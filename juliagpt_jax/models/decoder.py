@@ -116,7 +116,7 @@ class Decoder(nn.Module):
             name = f"block_{i}"
             there = self.has_variable("params", name)
             own["params"] = self.get_variable("params", name) if there else self.param(name, init)
-            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
+            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps", "capacity") if self.has_rng(name)}
             if cache is not None:
                 own["caches"] = tuple(cache[at : at + layer.evaluations])
                 at += layer.evaluations
@@ -243,6 +243,7 @@ class Decoder(nn.Module):
             UserError: what a part says.
         """
         mixers.check_sink(self.config)
+        mixers.check_qkv_bias(self.config)
         words = self.config.mixer, self.config.channel, self.config.value_embedding
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)

@@ -81,6 +81,6 @@ def _stack(trees: Sequence[Any]) -> Any:
 
 
 def _look(tree: Any) -> Any:
-    """Return all that has to be equal for two trees to be stacked."""
+    """Return what has to be equal for two trees to be stacked."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -27,6 +27,8 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
     rows = config.train.batch_size // config.train.accumulate
     if diffrax_loops(config.model):
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
+    elif jax.default_backend() == "cpu" and config.model.kind == "recursive":
+        alone = "a recursive model, a loop of cycles, trains on one device of a CPU"
     elif jax.default_backend() == "cpu" and mixers.loops(config.model):
         looping = [word for word, mixer in mixers.MIXERS.items() if getattr(mixer, "loops", False)]
         alone = f"{' and '.join(looping)} train on one device of a CPU"
