@@ -62,6 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
     model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
+    model.qkv_bias = False  # queries, keys and values of attention have biases, and nothing else, as in Qwen2
     model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector each, as in GPT-2; or none
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
@@ -74,13 +75,13 @@ def get_config() -> ml_collections.ConfigDict:
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
-    model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
+    model.window = 128  # newest tokens that the masks window and sinks show; where it pays, time and cache go by it
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
     model.sink = "none"  # learnt, to look at nothing: logit, one a head in its softmax; token, before every window
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
-    model.scan_layers = False  # layers that repeat run as a loop: compile time does not grow with depth
+    model.scan_layers = False  # layers that repeat run as a loop: their program does not grow with depth
 
     model.ode = ode = ml_collections.ConfigDict()
     ode.solver = "euler"  # a name of models/ode.py; these knobs act in layers whose depth is "ode"
@@ -113,6 +114,24 @@ def get_config() -> ml_collections.ConfigDict:
     kda.bound = 0.0  # a token fades a channel to exp(-bound) at most; 0: without a bound, the paper's
     kda.negative = False  # eigenvalues down to -1: a key can turn what is held of it round, as parity needs
     kda.delta = True  # write what is new of a value; False: all of it, a linear attention that fades, to compare
+
+    model.moe = moe = ml_collections.ConfigDict()
+    moe.experts = 8  # in a layer whose channel is moe; 8 copies of one channel, with a router before them
+    moe.top = 2  # experts that a token goes through; 1 is Switch Transformer's, 2 Mixtral's
+    moe.expert = "swiglu"  # a name of models/channels.py: what an expert is
+    moe.expert_mult = 2.0  # hidden width of an expert in widths: two of these compute as much as one of ffn_mult=4
+    moe.shared = 0  # experts more, in one channel of so many times their width, that every token goes through
+    moe.gate = "chosen"  # weights of what experts give: softmax over the chosen, or their part of that over all
+    moe.capacity = 0.0  # room of an expert in equal shares, in training; drops the rest, breaks causality; 0: no limit
+
+    model.sparse = sparse = ml_collections.ConfigDict()
+    sparse.top = 32  # keys of each query in the mixer topk, those with the highest scores
+    sparse.block = 32  # tokens of a block in the mixer blocksparse; longer ones are faster, shorter ones choose finer
+    sparse.blocks = 3  # earlier blocks that each of its queries chooses, beside its own
+
+    model.tt = tt = ml_collections.ConfigDict()
+    tt.cores = 3  # of each tensor train, in the Linears and the channel tt: sides are cut into as many factors
+    tt.ranks = "8"  # between neighbours, repeated; parameters and FLOPs grow with their squares
 
     model.recursive = recursive = ml_collections.ConfigDict()
     recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
@@ -199,6 +218,10 @@ def get_config() -> ml_collections.ConfigDict:
     distil.averaged = False  # with the averaged weights of the teachers
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
+
+    train.moe = moe = ml_collections.ConfigDict()
+    moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
+    moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's
 
     train.recursive = recursive = ml_collections.ConfigDict()
     recursive.steps = 16  # supervision steps of a puzzle at most; evaluation always makes as many

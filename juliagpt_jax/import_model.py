@@ -1,4 +1,4 @@
-"""Bring a model in: a folder of transformers (Llama, GPT-2), or a file of `export --format=safetensors` or `gguf`.
+"""Bring a model in: a folder of transformers, a GGUF file of llama.cpp, or a file of `export --format=safetensors`.
 
 python -m juliagpt_jax.import_model --source=exports/tiny --workdir=runs/again --config=configs/tiny.py
 python -m juliagpt_jax.main --config=runs/again/config.json --workdir=runs/again        (trains on)
@@ -21,7 +21,10 @@ def parser() -> command.Parser:
         "How it would train on: --config.GROUP.NAME=VALUE",
     )
     flags.add_argument(
-        "--source", required=True, metavar="PATH", help="a folder with config.json, or a .safetensors or .gguf file"
+        "--source",
+        required=True,
+        metavar="PATH",
+        help="a folder with config.json, a .safetensors or .gguf file, or a wheel",
     )
     flags.add_argument("--workdir", required=True, metavar="DIR", help="it must not exist yet")
     flags.add_argument(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from juliagpt_jax import benchmark, generate
+from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import write_json
@@ -370,6 +371,16 @@ def test_generate_with_a_draft_and_stops(clean, generated):
     stopped, _, _ = generated("--stop=never said", f"--stop={stop}")
     assert stopped["stopped"] is True
     assert stopped["text"] == sample["text"][: sample["text"].index(stop)]
+
+
+def test_generate_ends_with_the_text(generated, monkeypatch):
+    """At the token that ends one, of which nothing shows, unless it is told to go on; with a draft, too."""
+    whole, _, _ = generated()
+    end = whole["text"][6]
+    monkeypatch.setattr(CharTokenizer, "eos", property(lambda self: self.characters.index(end)))
+    sample, _, _ = generated()
+    assert sample["stopped"] is True and sample["text"] == whole["text"].partition(end)[0]
+    assert generated("--ignore_eos")[0] == whole
 
 
 def test_generate_says_what_is_in_sight(generated):

@@ -134,3 +134,20 @@ def test_analysis_draws_what_the_experiments_say(tmp_path, monkeypatch):
     assert f"monarch/mixers: {len(rows)} runs of {len({r['arm'] for r in rows})} arms" in said["load"]
     assert "text/markdown" in said["table"]
     assert said["figures"].count("image/png") >= 3 and said["all"].count("image/png") == 1
+
+
+@pytest.mark.slow
+@LOOSE_ENDS
+def test_the_demo_from_tokens_to_heads(micro, tmp_path, monkeypatch):
+    own = {"SMOKE": str(tmp_path), "HOME": str(tmp_path), "JULIAGPT_CACHE": str(micro.folder / "cache")}
+    said = execute("demo.ipynb", monkeypatch, **own)
+    assert "400 tokens" in said["tokenizer"] and re.match(r"41 characters, \d\d tokens: the \| ", said["cut"])
+    assert "step 40: val_loss" in said["train"] and "image/png" in said["plot"]
+    report = json.loads((tmp_path / "demo" / "run" / "report.json").read_text())
+    assert f"perplexity of a word: {report['word_perplexity']:,.1f}" in said["words"]
+    assert report["word_perplexity"] > report["perplexity"] > 1
+    assert said["write"].startswith("the nature of ") and len(said["write"]) > 60
+    assert "image/png" in said["heads"]
+    told = r"layer \d, head \d: +([\d.]+) tokens back on average, ([\d.]+)% on the first token"
+    heads = re.findall(told, said["sinks"])
+    assert len(heads) == 2 * 3 and all(0 < float(back) < 128 and 0 < float(share) < 30 for back, share in heads)

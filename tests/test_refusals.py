@@ -55,6 +55,8 @@ CASES = [
     *[(command, [PACKED], "has no gradients") for command in ("score", "influence")],
     ("generate", ["--workdir={clean}", "--temperature=0"], "temperature must be above 0"),
     ("generate", ["--workdir={clean}", "--sinks=8"], "sinks=8 is outside"),
+    ("generate", ["--workdir={clean}", "--chat"], "--chat: this model has no chat template"),
+    ("generate", ["--workdir={clean}", "--system=x"], "--system is of a conversation: --chat"),
     ("generate", ["--workdir={clean}", "--draft=/nowhere"], "/nowhere is not the workdir of a run"),
     ("evaluate", ["--workdir={clean}", "--data=/nowhere.txt"], "/nowhere.txt"),
     ("evaluate", ["--workdir={clean}", "--stride=17"], "--stride=17 is outside"),

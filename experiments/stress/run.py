@@ -80,6 +80,7 @@ def main():
     )
     flags.add_argument("--name", default="after", help="its column in the table")
     options = flags.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ The result is a pure function of the files and the options.
 import dataclasses
 import hashlib
 import html
-import json
 import random
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from juliagpt_jax.books.archives import Budget
 from juliagpt_jax.books.cuts import Piece
 from juliagpt_jax.books.ledger import Ledger
 from juliagpt_jax.books.sources import Work, digest
-from juliagpt_jax.ground import texts
+from juliagpt_jax.ground import rows, texts
 from juliagpt_jax.ground.errors import UserError
 
 FATES = {
@@ -195,31 +194,33 @@ def _decoded(path: Path, budget: Budget) -> str:
 
 
 def _rows(path: Path, options: Options, budget: Budget, notes: list[str]) -> list[tuple[Piece, dict[str, Any]]]:
-    """The rows of a .jsonl file: "text" is the document, what all rows have beside it are its fields."""
-    rows: list[dict[str, Any]] = []
+    """The rows of a .jsonl file: "text" is the document, what all rows have beside it are its fields. What is odd in a
+    text is left to the rules that clean it."""
+    found: list[dict[str, Any]] = []
     bad: list[str] = []
     for number, line in enumerate(datasets.content(path, budget).removesuffix(b"\n").split(b"\n"), 1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            bad.append(f"{path.name}:{number}: not JSON: {str(error)[:80]}")
-            continue
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            bad.append(f'{path.name}:{number}: no object with a "text" that is one')
-            continue
-        rows.append(row)
+            row = rows.parse(rows.bare(line, number == 1))
+            if not isinstance(row.get("text"), str):
+                raise rows.Bad('has no "text" that is one')
+            for name, value in row.items():
+                if isinstance(value, str):
+                    rows.check_text(name, value)
+            found.append(row)
+        except rows.Bad as reason:
+            bad.append(f"{path.name}:{number}: {reason}")
     if bad and options.errors != "skip":
         raise UserError(f"{path.parent / bad[0]}; --errors=skip leaves such rows out")
     if bad:
         notes.append(f"{len(bad)} rows left out; the first is {bad[0]}")
-    kinds = Counter((name, _kind(value)) for row in rows for name, value in row.items())
-    common = [name for (name, kind), n in kinds.items() if n == len(rows) and kind and name not in _OWN]
+    kinds = Counter((name, _kind(value)) for row in found for name, value in row.items())
+    common = [name for (name, kind), n in kinds.items() if n == len(found) and kind and name not in _OWN]
     others = sorted({name for name, _ in kinds} - {*common, "text", "title"})
     if others:
         why = "not in all rows, neither words nor numbers, or called like one of prepare's own"
         notes.append(f"{path.name}: fields left out ({why}): {', '.join(others)}")
     title = lambda row: row["title"] if isinstance(row.get("title"), str) else ""
-    return [(Piece(row["text"].strip()), {"title": title(row)} | {n: row[n] for n in common}) for row in rows]
+    return [(Piece(row["text"].strip()), {"title": title(row)} | {n: row[n] for n in common}) for row in found]
 
 
 def _kind(value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.data import counts
 from juliagpt_jax.data.bpe import RARE, UNKNOWN
 from juliagpt_jax.data.library import LibraryTokenizer
 
@@ -21,8 +22,8 @@ class Kind(NamedTuple):
 
 
 class Density(NamedTuple):
-    """Sizes of a text: its tokens, words (what stands between blanks), characters and bytes; and its tokens by kind,
-    the most frequent kind first."""
+    """Sizes of a text: its tokens, words (as `counts.TextCounts` has them), characters and bytes; and its tokens by
+    kind, the most frequent kind first."""
 
     tokens: int
     words: int
@@ -48,14 +49,14 @@ def measure(tokenizer: LibraryTokenizer, texts: Sequence[str]) -> Density:
     names = [kind(tokenizer, token) for token in range(tokenizer.vocab_size)]
     # The library has a letter for each byte.
     sizes = np.array([len(tokenizer.name(token) or "") for token in range(tokenizer.vocab_size)], np.int64)
-    counts = np.bincount(ids, minlength=tokenizer.vocab_size)
+    used = np.bincount(ids, minlength=tokenizer.vocab_size)
     kinds = {}
     for name in dict.fromkeys(names):
         mine = np.array([own == name for own in names])
-        kinds[name] = Kind(int(mine.sum()), int(counts[mine].sum()), int((counts * sizes)[mine].sum()))
+        kinds[name] = Kind(int(mine.sum()), int(used[mine].sum()), int((used * sizes)[mine].sum()))
     kinds = dict(sorted(kinds.items(), key=lambda item: -item[1].used))
-    words, size = (sum(len(part) for part in parts) for parts in (map(str.split, texts), map(str.encode, texts)))
-    return Density(len(ids), words, sum(map(len, texts)), size, kinds)
+    characters, size, words = (sum(part) for part in zip(*map(counts.of, texts), strict=True))
+    return Density(len(ids), words, characters, size, kinds)
 
 
 def kind(tokenizer: LibraryTokenizer, token: int) -> str:

@@ -8,7 +8,6 @@ line, unless `data.on_bad=skip` leaves such lines out, counts them, and stops ov
 
 import collections
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.rows import Bad, bare, check_text, parse, shown
 
 LINE_BYTES = 2**20  # a longer line that describes another is a mistake
 DOCUMENT_BYTES = 2**26  # and so is a longer one that holds a text itself
@@ -29,7 +29,6 @@ RANGES = {  # of the fields that `prepare` writes; in a folder of its own they a
     "quality": (0, 1),
     "words": (0, math.inf),
 }
-BOM = b"\xef\xbb\xbf"
 
 
 class Words(NamedTuple):
@@ -102,10 +101,6 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-class _Bad(Exception):
-    """The reason why a line is not used."""
-
-
 def read(
     file: Path, content: bytes, data: config.Data, beside: Sequence[str] | None = None, prepared: bool = False
 ) -> Table:
@@ -131,10 +126,11 @@ def read(
     rows: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(raw):
         try:
-            rows[number] = _row(line, number, data, beside is None, prepared)
+            own = bare(line, number == 0) if data.on_bad == "skip" else line
+            rows[number] = row(own, data.errors, beside is None, prepared)
             if beside is not None and rows[number].get("text", beside[number]) != beside[number]:
-                raise _Bad('"text" is not the same line of the text file')
-        except _Bad as reason:
+                raise Bad('"text" is not the same line of the text file')
+        except Bad as reason:
             rows.pop(number, None)
             bad[number] = str(reason)
             if data.on_bad == "error":
@@ -149,74 +145,50 @@ def read(
     kept = [rows[number] for number in lines]
     if beside is None and kept and "text" not in kept[0]:
         raise UserError(f'{file}: no "text" in its lines, and no text file beside it')
-    texts = [row.pop("text", "") for row in kept] if beside is None else [beside[number] for number in lines]
-    fields = {name: column([row[name] for row in kept]) for name in (kept[0] if kept else ()) if name != "text"}
+    texts = [values.pop("text", "") for values in kept] if beside is None else [beside[number] for number in lines]
+    fields = {name: column([values[name] for values in kept]) for name in (kept[0] if kept else ()) if name != "text"}
     return Table(np.array(lines, np.int64), texts, fields, notes)
 
 
-def _row(line: bytes, number: int, data: config.Data, whole: bool, prepared: bool) -> dict[str, Any]:
-    """One line as a dict of plain values. Its "text" may have lines of its own where it is the `whole` of a passage."""
+def row(line: bytes, errors: str, whole: bool = True, prepared: bool = False) -> dict[str, Any]:
+    """Return one line as a dict of plain values. Its "text" may have lines of its own where it is the `whole` of a
+    passage.
+
+    Raises:
+        Bad: it is none of texts and numbers.
+    """
     most = DOCUMENT_BYTES if whole else LINE_BYTES
     if len(line) > most:
-        raise _Bad(f"a line of {len(line):,} bytes; {most:,} are the most")
-    if data.on_bad == "skip":  # what another program has put around a sound line is no reason to lose the line
-        line = (line.removeprefix(BOM) if number == 0 else line).removesuffix(b"\r")
-    if line.startswith(BOM):
-        raise _Bad("begins with a byte-order mark; save it as UTF-8 without one")
-    if line.endswith(b"\r"):
-        raise _Bad("ends with a carriage return; save it with line feeds alone")
-    if b"\0" in line:
-        raise _Bad(f"byte {line.index(0)} is NUL")
-    if not line.strip():
-        raise _Bad("is empty")
-    try:
-        row = json.loads(line.decode("utf-8", data.errors), object_pairs_hook=_once)
-    except UnicodeDecodeError as error:
-        raise _Bad(f"byte {error.start} is not UTF-8 ({error.reason})") from error
-    except RecursionError as error:
-        raise _Bad("not JSON that a program can read: nested too deeply") from error
-    except ValueError as error:
-        what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise _Bad(f"not JSON: {what[:80]}") from error
-    if not isinstance(row, dict):
-        raise _Bad("not a JSON object")
-    for name, value in row.items():
-        row[name] = _plain(name, value, whole and name == "text")
+        raise Bad(f"a line of {len(line):,} bytes; {most:,} are the most")
+    found = parse(line, errors)
+    for name, value in found.items():
+        found[name] = _plain(name, value, whole and name == "text")
         low, high = RANGES.get(name, (-math.inf, math.inf)) if prepared else (-math.inf, math.inf)
-        if isinstance(row[name], float) and not low <= row[name] <= high:
-            raise _Bad(f"{_shown(name)} is {row[name]:g}; prepare writes numbers from {low:g} to {high:g} there")
-    return row
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        name = next(n for n, count in collections.Counter(n for n, _ in pairs).items() if count > 1)
-        raise _Bad(f"{_shown(name)} stands in it twice")
-    return row
+        if isinstance(found[name], float) and not low <= found[name] <= high:
+            raise Bad(f"{shown(name)} is {found[name]:g}; prepare writes numbers from {low:g} to {high:g} there")
+    return found
 
 
 def _plain(name: str, value: Any, lines: bool) -> str | float:
     if isinstance(value, str):
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value) if not value.isascii() else False:
-            raise _Bad(f"{_shown(name)} holds half of a surrogate pair, which is no character")
+        check_text(name, value)
         for sign, what in [("\0", "NUL"), ("\n", "the end of a line"), ("\r", "a carriage return")]:
             if sign in value and not (lines and sign == "\n"):
-                raise _Bad(f"{_shown(name)} holds {what}; a passage is one line")
+                raise Bad(f"{shown(name)} holds {what}; a passage is one line")
         if name == "text" and not value:
-            raise _Bad('"text" is empty')
+            raise Bad('"text" is empty')
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         kind = {"NoneType": "null", "bool": "true or false", "list": "a list", "dict": "an object"}[
             type(value).__name__
         ]
-        raise _Bad(f"{_shown(name)} is {kind}; a field is a number or a text")
+        raise Bad(f"{shown(name)} is {kind}; a field is a number or a text")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if name == "text" or not math.isfinite(number):
-        raise _Bad(f"{_shown(name)} is {'a number' if name == 'text' else 'not a finite number'}")
+        raise Bad(f"{shown(name)} is {'a number' if name == 'text' else 'not a finite number'}")
     return number
 
 
@@ -224,8 +196,8 @@ def _misfits(rows: dict[int, dict[str, Any]]) -> dict[int, str]:
     """Rows that lack a field that most have, have one that most lack, or hold a number where most hold a text."""
     shapes: dict[int, tuple] = {}
     counts: collections.Counter = collections.Counter()
-    for number, row in rows.items():
-        shapes[number] = tuple((name, type(value)) for name, value in row.items())
+    for number, own in rows.items():
+        shapes[number] = tuple((name, type(value)) for name, value in own.items())
         counts[shapes[number]] += 1
     fields: collections.Counter = collections.Counter()
     for shape, count in counts.items():
@@ -236,12 +208,12 @@ def _misfits(rows: dict[int, dict[str, Any]]) -> dict[int, str]:
         own = dict(shape)
         for name, kind in usual.items():
             if name not in own:
-                reasons[shape] = f"has no {_shown(name)}, which most lines have"
+                reasons[shape] = f"has no {shown(name)}, which most lines have"
             elif own[name] is not kind:
                 words = {str: "a text", float: "a number"}
-                reasons[shape] = f"{_shown(name)} is {words[own[name]]}, in most lines {words[kind]}"
+                reasons[shape] = f"{shown(name)} is {words[own[name]]}, in most lines {words[kind]}"
         for name in own.keys() - usual.keys():
-            reasons.setdefault(shape, f"has {_shown(name)}, which most lines lack")
+            reasons.setdefault(shape, f"has {shown(name)}, which most lines lack")
     return {number: reasons[shape] for number, shape in shapes.items() if shape in reasons}
 
 
@@ -253,7 +225,3 @@ def _report(file: Path, bad: dict[int, str], count: int, data: config.Data) -> l
     if len(bad) > data.max_bad * count:
         raise UserError(f"{note}; more than --config.data.max_bad={data.max_bad:g} of the lines")
     return [note]
-
-
-def _shown(name: str) -> str:
-    return f'"{name[:40]}"' if name.isprintable() else ascii(name[:40])

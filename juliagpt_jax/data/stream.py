@@ -7,12 +7,11 @@ end of its last line.
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from juliagpt_jax.data import reading
-from juliagpt_jax.ground import texts
+from juliagpt_jax.data import metadata, reading
+from juliagpt_jax.ground import rows, texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import sha256
 from juliagpt_jax.schoolroom import passages as schoolroom
@@ -148,7 +147,7 @@ def _pieces(line: str) -> list[str]:
 
 
 def _rows(file: Path, errors: str) -> Iterator[str]:
-    """Yield the "text" of each line of a .jsonl file.
+    """Yield the "text" of each line of a .jsonl file. A run refuses the same lines.
 
     Raises:
         UserError: a line has none; the text names file and line.
@@ -157,12 +156,11 @@ def _rows(file: Path, errors: str) -> Iterator[str]:
         with open(file, "rb") as handle:
             for number, line in enumerate(handle, 1):
                 try:
-                    row = json.loads(line.decode("utf-8", errors))
-                    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                        raise ValueError("no text is in it")
-                    row["text"].encode()
-                except (ValueError, RecursionError) as error:  # also half of a surrogate pair
-                    raise UserError(f'{file}:{number}: not a JSON object with a "text": {str(error)[:120]}') from error
-                yield reading.ended(row["text"])
+                    found = metadata.row(line.removesuffix(b"\n"), errors)
+                    if "text" not in found:
+                        raise rows.Bad('has no "text"')
+                except rows.Bad as reason:
+                    raise UserError(f"{file}:{number}: {reason}") from reason
+                yield reading.ended(found["text"])
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}") from error

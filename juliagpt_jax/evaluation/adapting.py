@@ -20,9 +20,6 @@ from juliagpt_jax.models.interface import Model
 ROWS = 512  # tokens that look into the cache together
 TRAINING_WINDOWS = 64  # whose gradients tell how large a weight's are
 EPSILON = 0.1  # beside the root mean square of a weight's gradient, in the mean one of all weights
-# Learning rates by rule, for windows of some hundred tokens and attention, tried on WikiText-2. Krause et al. have
-# 0.002 for LSTMs and windows of five tokens, with which a small transformer's losses blow up.
-RATES = {"rms": 1e-4, "sgd": 0.03}
 
 
 class Cache(NamedTuple):
@@ -35,9 +32,9 @@ class Cache(NamedTuple):
         share: of the cache in the mixture with the model, lambda.
     """
 
-    size: int = 2000
-    theta: float = 0.66
-    share: float = 0.13
+    size: int
+    theta: float
+    share: float
 
 
 class Dynamic(NamedTuple):
@@ -50,9 +47,9 @@ class Dynamic(NamedTuple):
         decay: the share by which a step pulls the weights back to the trained ones.
     """
 
-    rule: str = "rms"
-    rate: float = RATES["rms"]
-    decay: float = 0.02
+    rule: str
+    rate: float
+    decay: float
 
 
 @functools.partial(jax.jit, static_argnums=0)

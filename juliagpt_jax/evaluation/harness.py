@@ -14,7 +14,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, bucket_for
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.scoring import score_text, token_losses
-from juliagpt_jax.inference.stops import cut, first_stop
+from juliagpt_jax.inference.stops import cut, first_stop, until
 from juliagpt_jax.models.interface import Model
 
 ROWS = 32  # requests that share a forward pass
@@ -79,8 +79,8 @@ class Adapter:
         return found
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """For each (context, settings) the continuation up to the first of settings["until"], greedy unless
-        settings["do_sample"]."""
+        """For each (context, settings) the continuation up to the first of settings["until"], or to the token that ends
+        a text; greedy unless settings["do_sample"]."""
         found: list[str] = [""] * len(requests)
         groups: dict[tuple[Rule, int], list[int]] = {}
         for i, request in enumerate(requests):
@@ -101,15 +101,18 @@ class Adapter:
         """All rows go on until each has met a stop of its own or has `most` tokens; a row filled in twice pads the
         batch, so that one program serves all."""
         prompts = [self._ids(context) for context, _ in asked]
-        until = [settings.get("until") or [] for _, settings in asked]
-        stops = [[one] if isinstance(one, str) else [stop for stop in one if stop] for one in until]
+        wanted = [settings.get("until") or [] for _, settings in asked]
+        stops = [[one] if isinstance(one, str) else [stop for stop in one if stop] for one in wanted]
         prompts += [prompts[-1]] * (ROWS - len(prompts))
         shown = [len(self.decoder.decode(prompt)) for prompt in prompts]
-        texts = [""] * len(asked)
+        texts, ended = [""] * len(asked), [False] * len(asked)
         for piece in self._generator.stream(prompts, most, rule, self.seed):
-            prompts = [np.concatenate(row) for row in zip(prompts, piece, strict=True)]
-            texts = [self.decoder.decode(prompts[row])[shown[row] :] for row in range(len(asked))]
-            if all(first_stop(text, own) for text, own in zip(texts, stops, strict=True)):
+            for row in range(len(asked)):
+                if not ended[row]:
+                    own, ended[row] = until(piece[row], self.decoder.stops)
+                    prompts[row] = np.concatenate([prompts[row], own])
+                    texts[row] = self.decoder.decode(prompts[row])[shown[row] :]
+            if all(met or first_stop(text, own) for met, text, own in zip(ended, texts, stops, strict=True)):
                 break
         return [cut(text, own) for text, own in zip(texts, stops, strict=True)]
 

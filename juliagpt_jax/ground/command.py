@@ -6,12 +6,12 @@ import io
 import json
 import math
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from juliagpt_jax.ground import memory
 from juliagpt_jax.ground.errors import CommandError, UserError
 from juliagpt_jax.ground.words import near
 
@@ -116,7 +116,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
     """Parse the command line, call `body`, and leave with the exit code that the failure, if any, has."""
     debug = "--debug" in sys.argv
     sys.stdout = _output(1, sys.stdout)
-    sys.stderr = _output(2, sys.stderr)
+    sys.stderr = _output(memory.supervise(parser.prog.split(".")[-1]), sys.stderr)
     try:
         body(parser.parse(sys.argv[1:], overrides))
         sys.stdout.flush()
@@ -141,7 +141,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
 def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
     """Say what an exception of a library means to the user, with its exit code; 0 for one that is a fault of ours."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    short = next((line for line in str(error).splitlines() if _SHORT_OF_MEMORY.search(line)), "")
+    short = next((line for line in str(error).splitlines() if memory.SHORT.search(line)), "")
     if short and isinstance(error, ImportError | RuntimeError) and "RESOURCE_EXHAUSTED" not in short:
         return f"out of memory while it starts: {short.strip()}; end other programs, or raise the limit (ulimit -v)", 4
     out_of_memory = bool(short) or isinstance(error, MemoryError)
@@ -157,13 +157,6 @@ def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
         ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
         return f"out of memory: {first}; try {ways if trains else 'a smaller model, text or batch'}", 4
     return (f"storage: {error}", 4) if isinstance(error, OSError) else ("", 0)
-
-
-# What a system says where a library, a thread or an array finds no room.
-_SHORT_OF_MEMORY = re.compile(
-    "RESOURCE_EXHAUSTED|[Cc]annot allocate memory|failed to map segment|bad_alloc|can't start new thread|"
-    "[Uu]nable to allocate"
-)
 
 
 def _start_of_jax(error: Exception) -> str:
@@ -198,8 +191,8 @@ def _output(descriptor: int, stream: Any) -> Any:
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     buffer = io.BufferedWriter(_Pipe(descriptor, "w", closefd=False))
-    tty = stream.isatty()
-    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=tty or descriptor == 2)
+    by_line = descriptor != 1 or stream.isatty()
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=by_line)
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -77,6 +77,21 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         "model.kda.value_heads",
         f"{m.kda.value_heads} are no multiple of the {m.kda.heads or m.heads} heads of keys",
     )
+    yield (
+        m.moe.top <= m.moe.experts,
+        "model.moe.top",
+        f"a token cannot go through {m.moe.top} of model.moe.experts={m.moe.experts}",
+    )
+    yield (
+        not m.has_experts or m.moe.top > 1 or m.moe.experts == 1 or m.moe.gate != "chosen",
+        "model.moe.gate",
+        "the softmax over one chosen expert is 1, from which a router learns nothing; with top=1 it is all",
+    )
+    yield (
+        m.moe.expert_mult * m.width >= 0.5,
+        "model.moe.expert_mult",
+        f"{m.moe.expert_mult} x width {m.width} is no hidden width",
+    )
 
 
 def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import config, memory
 from juliagpt_jax.ground.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +61,11 @@ def prepare(mesh: config.Mesh) -> None:
     """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
+
+    Raises:
+        StorageError: there is too little memory for JAX to start.
     """
+    memory.check()
     wanted = (mesh.data or min(2, cores())) * mesh.model
     flags = os.environ.get("XLA_FLAGS", "")
     for name, value in [("xla_force_host_platform_device_count", wanted), ("xla_gpu_deterministic_ops", "true")]:

@@ -1,4 +1,5 @@
-"""Text as it is written, ended before a stop string: looked for on the host, after each block of tokens."""
+"""Text as it is written, ended before a stop string or an id that ends it: looked for on the host, after each block of
+tokens."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,19 +81,37 @@ def stream_texts(
     rule: Rule,
     seed: int,
     stops: Sequence[str] = (),
+    ends: Sequence[int] = (),
 ) -> Iterator[list[tuple[str, bool]]]:
-    """Yield for each prompt the text that follows in pieces, and whether a stop has ended it by now; until all have
-    their tokens or are stopped. A row that is stopped says nothing more, and the others are what they would be alone.
+    """Yield for each prompt the text that follows in pieces, and whether it has ended by now; until all have their
+    tokens or have ended. A row that has ended says nothing more, and the others are what they would be alone.
+
+    Args:
+        stops: strings that end a text, and are no part of it.
+        ends: ids that end a text, and are no part of it (`Opened.stops`).
 
     Raises:
         UserError: a stop is empty, or as `Generator.stream`.
     """
     cutters = [Cutter(stops) for _ in prompts]
+    ended, finished = [False] * len(prompts), False
     copies = itertools.tee(generator.stream(prompts, new_tokens, rule, seed), len(prompts))
-    pieces = lambda row: (piece[row] for piece in copies[row])
+
+    def pieces(row: int) -> Iterator[np.ndarray]:
+        while not finished and (piece := next(copies[row], None)) is not None:
+            own, met = until(piece[row][: 0 if ended[row] else None], ends)
+            ended[row] |= met
+            yield own
+
     texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
+    over = lambda row: ended[row] or cutters[row].stopped
     for fresh in zip(*texts, strict=True):
-        yield [(cutter.push(text), cutter.stopped) for cutter, text in zip(cutters, fresh, strict=True)]
-        if all(cutter.stopped for cutter in cutters):
-            return
-    yield [(cutter.end(), cutter.stopped) for cutter in cutters]
+        yield [(cutter.push(text), over(row)) for row, (cutter, text) in enumerate(zip(cutters, fresh, strict=True))]
+        finished = all(map(over, range(len(prompts))))
+    yield [(cutter.end(), over(row)) for row, cutter in enumerate(cutters)]
+
+
+def until(ids: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, bool]:
+    """Return the ids (N,) before the first one that ends a text, of `ends`, and whether there is one."""
+    found = np.flatnonzero(np.isin(ids, ends))
+    return (ids[: found[0]], True) if len(found) else (ids, False)

@@ -9,17 +9,20 @@ loads as a wrong number.)
 """
 
 import concurrent.futures
+import contextlib
 import logging
 import os
 import shutil
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from juliagpt_jax.ground import memory
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import sync_folder, write_json
 from juliagpt_jax.models.parameters import paths
@@ -33,12 +36,15 @@ logging.getLogger("absl").setLevel(
 def _without_late_threads(unraisable: Any, show: Any = sys.unraisablehook) -> None:
     """Show an error that nobody can catch, but not those of what Orbax leaves behind when a save or a load has failed:
     coroutines that nobody waits for, and a loop that is closed or was never whole. That failure is reported, once."""
-    modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(unraisable.exc_traceback)}
+    modules = set()
+    with contextlib.suppress(MemoryError):
+        modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(unraisable.exc_traceback)}
     if not {module.partition(".")[0] for module in modules} & {"orbax", "asyncio"}:
         show(unraisable)
 
 
 sys.unraisablehook = _without_late_threads
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of such a failure, too
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of a failed save that nobody waits for any more
 
 Items = dict[str, Any]  # what a checkpoint keeps: a tree of arrays for each name
@@ -216,6 +222,8 @@ def _load(folder: Path, wanted: Items) -> Items:
 def _unreadable(folder: Path, error: Exception) -> StorageError:
     """The hashes are right, so it is memory, a limit of the system, or another version of Orbax: no damage."""
     first = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, MemoryError) or memory.SHORT.search(str(error)):
+        return StorageError(f"out of memory while {folder} is read: {first or type(error).__name__}; raise the limit")
     return StorageError(f"{folder}: its files are sound, but it does not load: {type(error).__name__}: {first}")
 
 

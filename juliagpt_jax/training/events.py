@@ -82,6 +82,7 @@ class Events:
         """Hold metrics.jsonl, the checkpoints and the progress bar open for the steps after step `first`."""
         tracker = Tracker(self.workdir, self.config) if self.config.train.wandb else None
         metrics = log.Metrics(self.workdir, first, tracker)
+        tqdm.monitor_interval = 0  # a thread that a bar which moves at every step has no use for
         bar = tqdm(
             total=self.config.train.steps,
             initial=first,

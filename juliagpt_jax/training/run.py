@@ -22,7 +22,7 @@ from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.models import build, roles
-from juliagpt_jax.models.parameters import count, paths
+from juliagpt_jax.models.parameters import active, count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
 from juliagpt_jax.store.machine import describe_run
@@ -190,10 +190,12 @@ def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float)
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
     scaling = sum(leaf.size for path, leaf in leaves.items() if roles.of(path).matrix or path == head)
+    used = active(params, settings.model)
+    through = f"; a token goes through {used:,}" if used != count(params) else ""
     rates = sorted({*zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)})
     tokens = train.steps * batch
     rows = [
-        ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head"),
+        ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head{through}"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
         ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
         ("epochs", f"{train.steps / epoch_steps:.3g} of {epoch_steps:,.4g} steps"),

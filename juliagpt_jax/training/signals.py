@@ -7,6 +7,7 @@ the signals from the wake-up pipe, into which the C handler writes in any state.
 import contextlib
 import os
 import signal
+import sys
 import threading
 
 
@@ -34,7 +35,7 @@ class StopRequest:
                 os._exit(128 + number)
             self.signal = number
             with contextlib.suppress(OSError):
-                os.write(2, b"\nstopping after this step; once more to stop at once\n")
+                os.write(sys.stderr.fileno(), b"\nstopping after this step; once more to stop at once\n")
         os.close(self._reader)
 
     def __exit__(self, *_) -> None:

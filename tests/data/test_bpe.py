@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from juliagpt_jax.data import bpe, density, vocabularies
+from juliagpt_jax.data import bpe, counts, density, vocabularies
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import files, sealed
 from juliagpt_jax.ground.errors import UserError
@@ -165,7 +165,8 @@ def test_what_a_tokenizer_cuts(plain, marked):
     found = density.measure(marked, LINES)
     size = sum(len(line.encode()) for line in LINES)
     assert (found.size, found.characters) == (size, sum(map(len, LINES)))
-    assert found.words == sum(len(line.split()) for line in LINES)
+    words = sum(len(line.split()) for line in LINES) + len(LINES)  # the end of a line is one, as WikiText's <eos>
+    assert found.words == counts.of("".join(LINES)).words == words
     assert found.tokens == len(marked.encode_each(LINES)[0]) == sum(kind.used for kind in found.kinds.values())
     assert sum(kind.size for kind in found.kinds.values()) == size, "every byte is in a token of some kind"
     assert sum(kind.known for kind in found.kinds.values()) == marked.vocab_size

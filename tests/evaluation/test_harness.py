@@ -94,6 +94,11 @@ def test_generate_until(adapter):
     asked = [{"max_gen_toks": 12, "until": until} for until in (stop, [stop, "zz"], [], ["zz"])]
     cut = adapter.generate_until(ask(*[("abc", settings) for settings in asked]))
     assert cut == [text[: text.find(stop)]] * 2 + [text] * 2
+    adapter.decoder = CharTokenizer(TOKENIZER.characters)
+    adapter.decoder.stops = (TOKENIZER.characters.index(text[5]),)
+    ended = adapter.generate_until(ask(("abc", {"max_gen_toks": 12}), ("abc", {"max_gen_toks": 3})))
+    adapter.decoder = TOKENIZER
+    assert ended == [text.partition(text[5])[0], text[:3].partition(text[5])[0]]
     drawn = {"max_gen_toks": 12, "do_sample": True, "temperature": 5.0}
     rows = adapter.generate_until(ask(("abc", drawn), ("abc", drawn)))
     assert rows[0] != rows[1] and rows == adapter.generate_until(ask(("abc", drawn), ("abc", drawn)))

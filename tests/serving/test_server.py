@@ -14,13 +14,14 @@ import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.serving.completions import Limits
-from juliagpt_jax.serving.engine import Engine
+from juliagpt_jax.serving.asked import Limits
+from juliagpt_jax.serving.engine import Busy, Engine
 from juliagpt_jax.training.state import initial_state
 
 pytest.importorskip("fastapi")
@@ -187,6 +188,31 @@ def test_stop(served):
     assert "".join(event["choices"][0]["text"] for event in streamed) == whole[:cut]
 
 
+def test_the_end_of_a_text(served, monkeypatch):
+    """At the token that ends one, which neither shows nor is scored; `ignore_eos` goes on. Rows end one by one."""
+    fields = {"prompt": "abba", "max_tokens": 60, "seed": 3, "logprobs": 0}
+    whole = served.complete(**fields)["choices"][0]["text"]
+    letter = max(set(whole), key=whole.find)  # the one that comes first last
+    cut = whole.find(letter)
+    drawn = {"prompt": "abba", "max_tokens": 60, "n": 4, "seed": 1}
+    rows = [choice["text"] for choice in served.complete(**drawn)["choices"]]
+    monkeypatch.setattr(served.tokenizer, "stops", (LETTERS.index(letter),), raising=False)
+    answer = served.complete(**fields)
+    choice = answer["choices"][0]
+    assert cut and (choice["text"], choice["finish_reason"]) == (whole[:cut], "stop")
+    assert choice["logprobs"]["tokens"] == list(whole[:cut]) and answer["usage"]["completion_tokens"] == cut + 1
+    *events, last = served.stream(**fields, stream_options={"include_usage": True})
+    parts = [event["choices"][0] for event in events]
+    assert "".join(part["text"] for part in parts) == whole[:cut] and parts[-1]["finish_reason"] == "stop"
+    assert last["usage"] == answer["usage"]
+    ended = [(choice["text"], choice["finish_reason"]) for choice in served.complete(**drawn)["choices"]]
+    assert ended == [(row.partition(letter)[0], "stop" if letter in row else "length") for row in rows]
+    assert len({text.find(letter) for text in rows}) > 1, "they end at different places"
+    assert served.complete(**fields, ignore_eos=True)["choices"][0]["text"] == whole
+    stop = served.complete(**fields, stop=whole[cut - 2 : cut])["choices"][0]
+    assert stop["text"] == whole[: whole.find(whole[cut - 2 : cut])]
+
+
 @pytest.mark.parametrize(
     "fields, status, param, says",
     [
@@ -296,15 +322,62 @@ def test_a_page_of_another_origin_makes_nothing_compute(origin, served, monkeypa
     assert capsys.readouterr().err.count(origin) in (0, 2), "told once on the terminal"
 
 
-def test_a_page_that_may_ask(served):
-    """Its preflight, its requests, streamed and refused ones too: with them all the browser wants to see its name."""
-    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,authorization"}
-    status, headers, _ = served.ask("OPTIONS", headers={"Origin": FRIEND, **ask})
-    assert status == 200 and "POST" in headers["access-control-allow-methods"]
-    assert {"content-type", "authorization"} <= set(re.split(", ?", headers["access-control-allow-headers"].lower()))
-    for fields, wanted in [({"prompt": "a"}, 200), ({"prompt": "a", "stream": True}, 200), ({"prompt": "é"}, 400)]:
-        status, headers, _ = served.ask(headers={"Origin": FRIEND, "Content-Type": "application/json"}, **fields)
-        assert status == wanted and headers["access-control-allow-origin"] == FRIEND
+SAFE_TYPES = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def fetch(served, origin, headers, shown=(), **fields):
+    """POST as the fetch() of a page of `origin` does, by the CORS protocol of the Fetch standard: a preflight where
+    the headers are not those of a form, whose answer must allow each of them by name; an answer that does not name the
+    page is kept from it. Returns the status, the JSON or text, and the headers `shown` that the page may read.
+
+    Raises:
+        PermissionError: what the browser's console says.
+    """
+    safe = lambda name, value: name.lower() == "content-type" and value.partition(";")[0] in SAFE_TYPES
+    asked = sorted(name.lower() for name, value in headers.items() if not safe(name, value))
+
+    def named(answer, what):
+        if answer["access-control-allow-origin"] not in ("*", origin):
+            raise PermissionError(f"{what} has no Access-Control-Allow-Origin of this page")
+        if answer["access-control-allow-origin"] != "*" and "origin" not in (answer["vary"] or "").lower():
+            raise PermissionError(f"{what} may be taken from a cache for another page: no Vary: Origin")
+
+    if asked:
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ",".join(asked)}
+        status, answer, _ = served.ask("OPTIONS", headers={"Origin": origin, "Sec-Fetch-Mode": "cors", **asks})
+        named(answer, "the preflight")
+        allowed = {name.strip().lower() for name in (answer["access-control-allow-headers"] or "").split(",")}
+        if not 200 <= status < 300:
+            raise PermissionError(f"the preflight got {status}")
+        for name in asked:  # a star stands for every name but this one
+            if name not in allowed and not ("*" in allowed and name != "authorization"):
+                raise PermissionError(f"the preflight does not allow {name}")
+    status, answer, got = served.ask(headers={"Origin": origin, "Sec-Fetch-Mode": "cors", **headers}, **fields)
+    named(answer, "the answer")
+    readable = {name.strip().lower() for name in (answer["access-control-expose-headers"] or "").split(",")}
+    return status, got, {name: answer[name] for name in shown if name.lower() in readable}
+
+
+def test_a_page_that_may_ask(served, monkeypatch):
+    """From a browser: what OpenAI's client sends, streamed and refused ones too, and a refusal for a time whose
+    length it may read."""
+    client = {"Content-Type": "application/json", "Authorization": "Bearer none", "X-Stainless-Lang": "js"}
+    status, answer, _ = fetch(served, FRIEND, client, prompt="abba", max_tokens=5, temperature=0)
+    assert status == 200 and answer["choices"][0]["text"] == served.generated(["abba"], 5, Rule(greedy=True), 0)[0]
+    status, events, _ = fetch(served, FRIEND, client, prompt="a", stream=True)
+    assert status == 200 and events.endswith("data: [DONE]\n\n")
+    assert fetch(served, FRIEND, client, prompt="é")[0] == 400, "a page must be able to read what was wrong"
+    assert fetch(served, FRIEND, {"Content-Type": "text/plain"}, prompt="a")[0] == 415, "without a preflight"
+    busy = lambda *_: (_ for _ in ()).throw(Busy(7))
+    with monkeypatch.context() as patch:
+        patch.setattr(served.engine, "submit", busy)
+        status, _, seen = fetch(served, FRIEND, client, ["Retry-After"], prompt="a")
+    assert (status, seen) == (429, {"Retry-After": "7"})
+    for origin in ("http://evil.example", "http://localhost:3001"):
+        with pytest.raises(PermissionError, match="the preflight has no"):
+            fetch(served, origin, client, prompt="a")
+        with pytest.raises(PermissionError, match="the answer has no"):
+            fetch(served, origin, {"Content-Type": "text/plain"}, prompt="a")
 
 
 def test_its_own_page_may_ask(served):
@@ -371,7 +444,7 @@ def test_other_routes(served):
     health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "rows": 2}
     served.wait(lambda: not served.engine.busy)
     assert served.ask("GET", "/health")[2] == health
-    status, _, answer = served.ask(path="/v1/chat/completions", prompt="a")
+    status, _, answer = served.ask(path="/v1/embeddings", prompt="a")
     assert status == 404 and "there is POST /v1/completions" in answer["error"]["message"]
     assert served.ask("GET", "/v1/completions")[0] == 405
 
@@ -532,3 +605,109 @@ def test_the_page_in_a_browser(served):
         assert "U+0078" in page.locator("#status").inner_text()
         assert all(url.startswith(served.url) for url in asked), asked
         assert all("400 (Bad Request)" in line for line in heard), heard
+
+
+class TalkedTo(Served):
+    """A server of a model with a chat template, whose end of a turn is its letter "e"."""
+
+    def __init__(self, generator: Generator):
+        super().__init__(generator)
+        vocab = {letter: i for i, letter in enumerate(LETTERS)}
+        split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+        model = {"type": "WordLevel", "vocab": vocab, "unk_token": "?"}
+        content = {"version": "1.0", "added_tokens": [], "pre_tokenizer": split, "decoder": {"type": "Fuse"}}
+        template = "{% for m in messages %}{{ m.role[0] | replace('u', 'a') }}{{ m.content }}\n{% endfor %}"
+        content, special = content | {"model": model}, {"eos": vocab["e"]}
+        self.tokenizer = LibraryTokenizer(content, len(LETTERS), None, special, (), template)
+        self.engine.tokenizer = self.tokenizer
+
+
+@pytest.fixture(scope="module")
+def talked_to(generator):
+    with TalkedTo(generator) as served:
+        yield served
+
+
+CHAT = "/v1/chat/completions"
+
+
+def says(*texts):
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_a_chat_completion(talked_to):
+    answer = talked_to.complete(path=CHAT, model="small", messages=says("bad"), max_tokens=20, temperature=0)
+    whole = talked_to.generated(["abad\n"], 20, Rule(greedy=True), 0)[0]
+    (choice,) = answer["choices"]
+    text = whole.split("e")[0]
+    assert choice["message"] == {"role": "assistant", "content": text}
+    assert choice["finish_reason"] == ("stop" if "e" in whole else "length") and choice["logprobs"] is None
+    count = len(text) + ("e" in whole)
+    assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 5 + count}
+    assert answer["object"] == "chat.completion" and answer["id"].startswith("chatcmpl-")
+
+
+def test_a_turn_ends_where_the_model_ends_it(talked_to):
+    """Unless the client says no; and the same in the other route."""
+    fields = {"max_tokens": 60, "temperature": 1.5, "seed": 3, "n": 4}
+    wholes = talked_to.generated(["acab\n"] * 4, 60, Rule(1.5), 3)
+    assert any("e" in whole for whole in wholes)
+    cut, uncut = [whole.split("e")[0] for whole in wholes], wholes
+    texts = lambda answer: [choice["message"]["content"] for choice in answer["choices"]]
+    assert texts(talked_to.complete(path=CHAT, messages=says("cab"), **fields)) == cut
+    assert texts(talked_to.complete(path=CHAT, messages=says("cab"), ignore_eos=True, **fields)) == uncut
+    plain = talked_to.complete(prompt="acab\n", **fields)
+    assert [choice["text"] for choice in plain["choices"]] == cut
+
+
+def test_a_stream_of_a_chat(talked_to):
+    fields = {"path": CHAT, "messages": says("bad", "ace", "k"), "max_tokens": 20, "temperature": 0}
+    whole = talked_to.complete(**fields)
+    events = talked_to.stream(**fields, stream_options={"include_usage": True})
+    deltas = [event["choices"][0]["delta"] for event in events[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["choices"][0]["message"]["content"]
+    assert deltas[0]["role"] == "assistant" and not any("role" in delta for delta in deltas[1:])
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    assert events[-1]["usage"] == whole["usage"] and events[-1]["choices"] == []
+    assert events[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+
+
+def test_chances_of_a_chat(talked_to):
+    fields = {"path": CHAT, "messages": says("bad"), "max_tokens": 5, "temperature": 0}
+    (choice,) = talked_to.complete(**fields, logprobs=True, top_logprobs=2)["choices"]
+    content = choice["logprobs"]["content"]
+    assert "".join(token["token"] for token in content) == choice["message"]["content"]
+    assert all(len(token["top_logprobs"]) == 2 and token["logprob"] <= 0 for token in content)
+    assert content[0]["bytes"] == list(content[0]["token"].encode())
+    status, _, answer = talked_to.ask(**fields, top_logprobs=2)
+    assert status == 400 and "top_logprobs needs logprobs=true" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fields, says_",
+    [
+        ({"messages": []}, "messages: there is none"),
+        ({}, "messages is missing"),
+        ({"messages": says("a"), "prompt": "a"}, "no field is called 'prompt'"),
+        ({"messages": [{"role": "god", "content": "a"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
+        ({"messages": says("a"), "tools": [{"type": "function"}]}, "tools is not supported"),
+        ({"messages": says("a"), "response_format": {"type": "json_object"}}, "response_format is not supported"),
+        ({"messages": says("a"), "presence_penalty": 1}, "presence_penalty is not supported"),
+        ({"messages": says("a" * 40)}, "the conversation has 42 tokens; this server reads 1 .. 31"),
+        ({"messages": says("xyz")}, "characters the tokenizer lacks"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_in_a_chat(fields, says_, talked_to):
+    status, _, answer = talked_to.ask(path=CHAT, **fields)
+    assert status == 400 and says_ in answer["error"]["message"]
+
+
+def test_parts_of_a_message_and_a_model_without_a_template(talked_to, served):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "ba"}, {"type": "text", "text": "d"}]}]
+    fields = {"path": CHAT, "max_completion_tokens": 9, "temperature": 0, "tools": []}
+    whole = talked_to.complete(messages=says("bad"), **fields)["choices"]
+    assert talked_to.complete(messages=parts, **fields)["choices"] == whole
+    status, _, answer = served.ask(messages=says("bad"), **fields)
+    assert status == 400 and "this model has no chat template" in answer["error"]["message"]

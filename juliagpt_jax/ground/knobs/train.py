@@ -82,6 +82,14 @@ class Cycles:
 
 
 @dataclasses.dataclass(frozen=True)
+class MoE:
+    """Penalties on the routers of experts."""
+
+    balance: float = limits.at_least(0, since="0.2", before=0.01)
+    router_z: float = limits.at_least(0, since="0.2", before=0.001)
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """The training of a model: budget, optimizer, measurements, checkpoints."""
 
@@ -130,6 +138,7 @@ class Train:
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
+    moe: MoE = limits.group()
     recursive: Recursive = limits.group()
 
     @property
