@@ -38,6 +38,16 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
+    data.puzzle = puzzle = ml_collections.ConfigDict()
+    puzzle.kind = "none"  # a name of data/puzzles/build.py, sudoku, maze or arc; data.path is then generated, or files
+    puzzle.side = 6  # rows of a sudoku (4, 6 or 9), or of a maze with its walls (odd)
+    puzzle.train = 1_000  # puzzles to train on, each in many forms
+    puzzle.test = 1_000  # puzzles to test on, none of which is one of those in another form
+    puzzle.least = 10  # givens of a generated sudoku at least: fewer are harder; of a maze, steps of its path
+    puzzle.most = 12  # ... and at most; 0: any number
+    puzzle.symmetries = True  # each time that a puzzle is drawn, it is turned and its symbols change their names
+    puzzle.copies = 1  # of each ARC task, with other colours, turned and moved; each has an embedding of its own
+
     config.model = model = ml_collections.ConfigDict()
     model.kind = "decoder"  # a name of models/build.py: what the parts below are put together to
     model.width = 384  # channels of the residual stream
@@ -52,10 +62,11 @@ def get_config() -> ml_collections.ConfigDict:
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5
     model.bias = False  # Linears and LayerNorms have biases, as in GPT-2
+    model.qkv_bias = False  # queries, keys and values of attention have biases, and nothing else, as in Qwen2
     model.positions = "rotary"  # how attention knows where tokens stand; learned: a vector each, as in GPT-2; or none
     model.rope_base = 10_000.0  # of the rotary embedding's wavelengths; enough for some thousand tokens
     model.qk_norm = False  # attention normalises its queries and keys, each head's channels
-    model.init = "normal"  # a name of models/layers.py: how matrices begin; xavier: uniform, by both of their sides
+    model.init = "normal"  # a name of models/layers.py: how matrices begin; xavier: uniform, by both sides; truncated
     model.zero_init = False  # the last projection of every branch starts at 0, so a new block changes nothing
     model.x0_skip = False  # the embedding flows into every layer, by two learned numbers a layer
     model.unet = False  # layer i's output flows into layer L-1-i, times a learned number that begins at 1
@@ -64,13 +75,13 @@ def get_config() -> ml_collections.ConfigDict:
     model.softcap = 0.0  # logits stay within it, by softcap * tanh(logits / softcap); 0: as they are
     model.mixer = "attention"  # names of models/mixers.py, repeated over the layers
     model.mask = "causal"  # names of models/masks.py, repeated over the layers: causal, window, sinks, none
-    model.window = 128  # newest tokens that the masks window and sinks show; it saves no time, all scores are computed
+    model.window = 128  # newest tokens that the masks window and sinks show; where it pays, time and cache go by it
     model.sink_tokens = 4  # first tokens that the mask sinks shows beside them; StreamingLLM's number
     model.sink = "none"  # learnt, to look at nothing: logit, one a head in its softmax; token, before every window
     model.channel = "swiglu"  # names of models/channels.py, repeated over the layers
     model.depth = "stack"  # names of models/depth.py, repeated over the layers: what a layer does with its block
     model.linear = "dense"  # a name of models/layers.py; ternary: 1.58 bits, int8 activations; subln: its norms alone
-    model.scan_layers = False  # layers that repeat run as a loop: compile time does not grow with depth
+    model.scan_layers = False  # layers that repeat run as a loop: their program does not grow with depth
 
     model.ode = ode = ml_collections.ConfigDict()
     ode.solver = "euler"  # a name of models/ode.py; these knobs act in layers whose depth is "ode"
@@ -104,11 +115,38 @@ def get_config() -> ml_collections.ConfigDict:
     kda.negative = False  # eigenvalues down to -1: a key can turn what is held of it round, as parity needs
     kda.delta = True  # write what is new of a value; False: all of it, a linear attention that fades, to compare
 
+    model.moe = moe = ml_collections.ConfigDict()
+    moe.experts = 8  # in a layer whose channel is moe; 8 copies of one channel, with a router before them
+    moe.top = 2  # experts that a token goes through; 1 is Switch Transformer's, 2 Mixtral's
+    moe.expert = "swiglu"  # a name of models/channels.py: what an expert is
+    moe.expert_mult = 2.0  # hidden width of an expert in widths: two of these compute as much as one of ffn_mult=4
+    moe.shared = 0  # experts more, in one channel of so many times their width, that every token goes through
+    moe.gate = "chosen"  # weights of what experts give: softmax over the chosen, or their part of that over all
+    moe.capacity = 0.0  # room of an expert in equal shares, in training; drops the rest, breaks causality; 0: no limit
+
+    model.sparse = sparse = ml_collections.ConfigDict()
+    sparse.top = 32  # keys of each query in the mixer topk, those with the highest scores
+    sparse.block = 32  # tokens of a block in the mixer blocksparse; longer ones are faster, shorter ones choose finer
+    sparse.blocks = 3  # earlier blocks that each of its queries chooses, beside its own
+
+    model.tt = tt = ml_collections.ConfigDict()
+    tt.cores = 3  # of each tensor train, in the Linears and the channel tt: sides are cut into as many factors
+    tt.ranks = "8"  # between neighbours, repeated; parameters and FLOPs grow with their squares
+
+    model.recursive = recursive = ml_collections.ConfigDict()
+    recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
+    recursive.inner = 6  # n: updates of the low state to one of the high state
+    recursive.outer = 3  # T: such cycles in a step, of which the last has a gradient
+    recursive.slots = 16  # places before the puzzle; the first holds the embedding of its id
+    recursive.ids = 1  # embeddings of puzzles: one for all, or one for each ARC task in each of its forms; 0: none
+    recursive.multiple = 256  # hidden widths are rounded up to one of it
+    recursive.both_ways = True  # kda reads forwards and backwards, each with weights of its own, and adds both up
+
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
-    train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, muon, soap, kfac
+    train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, adam_atan2, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
     train.min_lr = 6e-5  # where the schedule ends, unless it is constant
@@ -130,7 +168,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
-    train.objective = "next_token"  # what a step minimises, a name of objectives/build.py: also doremi, distil
+    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -180,6 +218,17 @@ def get_config() -> ml_collections.ConfigDict:
     distil.averaged = False  # with the averaged weights of the teachers
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
+
+    train.moe = moe = ml_collections.ConfigDict()
+    moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
+    moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's
+
+    train.recursive = recursive = ml_collections.ConfigDict()
+    recursive.steps = 16  # supervision steps of a puzzle at most; evaluation always makes as many
+    recursive.explore = 0.1  # share of the steps in which a row may not halt before a random number of them
+    recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
+    recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
+    recursive.ids_decay = 1.0  # weight decay of those that a step has seen
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.ffn_mult = 8 / 3
     config.model.mixer = "kda kda kda attention"  # the paper's best ratio of 0, 1, 3, 7 and 15 to 1
     config.model.positions = "none"  # of attention, as in the paper: the delta rule knows the order of the text
+    config.model.scan_layers = True  # the twelve layers compile as four
     config.train.batch_size = 32
     config.train.lr = 6e-4
     config.train.precision = "bf16"

@@ -6,7 +6,7 @@ python -m juliagpt_jax.benchmark --config=configs/tiny.py --what=generate --batc
 
 import argparse
 
-from juliagpt_jax.ground import command, config_file, devices
+from juliagpt_jax.ground import command, config, config_file, devices
 from juliagpt_jax.ground.errors import UserError
 
 SHAPES = ["width", "layers", "heads", "context"]
@@ -40,6 +40,7 @@ def parser() -> command.Parser:
 
 def main(options: argparse.Namespace) -> None:
     settings = config_file.load(options.config, [*options.overrides, *_shape_overrides(options)])
+    config.refuse_puzzles(settings)
     for name in ("batch", "new", "repeats", "vocab"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")

@@ -63,10 +63,10 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.data import folding, selection
-    from juliagpt_jax.evaluation import cost, ensemble, protocol, reading, report, yardsticks
+    from juliagpt_jax.evaluation import cost, ensemble, protocol, reading, report, routing, yardsticks
     from juliagpt_jax.inference import schedule, scoring
     from juliagpt_jax.inference.generate import Generator
-    from juliagpt_jax.models.parameters import count
+    from juliagpt_jax.models import parameters
 
     opened = open_model(found, options.precision)
     run, model, weights = opened.run, opened.model, opened.params
@@ -101,10 +101,8 @@ def main(options: argparse.Namespace) -> None:
     score = summed(losses, parts)
     if not math.isfinite(score.loss):
         raise NumericalError(f"{options.workdir}: the loss is not finite: {schedule.why(scored)}")
-    rows = beside.rows(options, opened, scored, corpus, tokens, losses, summed)
     generator = Generator(model, weights)
     texts, chars_per_s = report.write(generator, tokenizer, options.seed)
-    params = count(run.params)
     trained = run.step * settings.train.batch_size * context
     used = cost.multiplied(settings.model, run.params)
     values = {
@@ -114,15 +112,17 @@ def main(options: argparse.Namespace) -> None:
         **score.to_dict(),
         "unit": tokenizer.unit,
         "protocol": protocol.line(score, tokens, tokenizer, source),
-        "beside": rows,
+        "beside": beside.rows(options, opened, scored, corpus, tokens, losses, summed),
         "written": sum(map(len, texts)),
         **report.judge(texts, settings.data.path == "schoolroom"),
         "left_out": left_out,
         "entropy": entropy,
-        "params": params,
+        "params": parameters.count(run.params),
+        "active_params": parameters.active(run.params, settings.model),
         "tokens": trained,
         "flops": trained * cost.train_flops_per_token(settings.model, used, tokenizer.vocab_size),
         **schedule.describe(model, scored, weights, scoring.spread(tokens, context, 8, tokenizer.lead)[0]),
+        **routing.measure(model, weights, tokens, tokenizer.lead),
         "checkpoint_bytes": _size(run.folder),
         "params_bytes": _size(run.folder / "params" if run.folder.is_dir() else run.folder),
         "chars_per_s": chars_per_s,

@@ -4,16 +4,12 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 """
 
 import argparse
-import contextlib
-import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from juliagpt_jax.ground import command, devices
-from juliagpt_jax.ground.errors import UserError
-
-PATIENCE = 1.0  # seconds for which a silent stdin is waited for without a word
+from juliagpt_jax.ground import command, devices, piped
+from juliagpt_jax.ground.errors import UserError, about
 
 if TYPE_CHECKING:
     from juliagpt_jax.inference.opened import Opened
@@ -31,7 +27,9 @@ def parser() -> command.Parser:
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--greedy", action="store_true", help="always the most likely token")
     flags.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; several times: any")
-    flags.add_argument("--ignore_eos", action="store_true", help="go on behind the token that ends a text")
+    flags.add_argument("--ignore_eos", action="store_true", help="write on behind the token that ends a text")
+    flags.add_argument("--chat", action="store_true", help="answer: each prompt is what a user says; none: a dialogue")
+    flags.add_argument("--system", metavar="TEXT", help="with --chat: what the model is told before all else")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
@@ -53,6 +51,7 @@ def main(options: argparse.Namespace) -> None:
     ode = command.ode_values(options)
     command.check_seed(options.seed)
 
+    from juliagpt_jax.data import chat
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.inference.rule import Rule
     from juliagpt_jax.inference.window import Window
@@ -66,18 +65,31 @@ def main(options: argparse.Namespace) -> None:
     if window.evict and options.draft:
         raise UserError("--evict does not go with --draft: what a wrong guess has pushed out cannot be taken back")
     smaller = find(Path(options.draft)) if options.draft else None
-    asked = options.prompt or _piped()
+    if options.system is not None and not options.chat:
+        raise UserError("--system is of a conversation: --chat")
+    if options.chat and found.tokenizer:
+        with about("--chat"):
+            chat.check(found.tokenizer)
+    dialogue = options.chat and not options.prompt
+    asked = options.prompt or ([] if dialogue else piped.lines())
     devices.prepare(found.config.mesh)
 
-    from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference import conversation
+    from juliagpt_jax.inference.generate import Generator, slots_for
     from juliagpt_jax.inference.speculative import SpeculativeGenerator
     from juliagpt_jax.inference.stops import stream_texts
 
     opened = open_model(found, options.precision)
+    ends = () if options.ignore_eos else opened.stops
+    if dialogue:
+        return conversation.hold(opened, rule, window, options, ends)
     begin = opened.tokenizer.prompt("").ids
     texts = asked or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]
-    prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
+    if options.chat:
+        prompts = [conversation.prompt(opened, text, options) for text in texts]
+    else:
+        prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
     texts = [text or opened.tokenizer.decode(begin) for text in texts]
     longest = max(len(prompt) for prompt in prompts)
     if longest + options.max_new_tokens > context:
@@ -88,15 +100,16 @@ def main(options: argparse.Namespace) -> None:
 
     model, params = opened.model, opened.params
     if smaller is None:
-        generator = Generator(model, params, window.sinks, evict=window.evict)
+        slots = slots_for(model, longest + options.max_new_tokens, window)
+        generator = Generator(model, params, window.sinks, slots, window.evict)
     else:
         draft = open_model(smaller, model.precision)
         _check_draft(opened, draft)
         few = options.draft_tokens
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
-    end = None if options.ignore_eos else opened.tokenizer.eos
-    drawn = options.max_new_tokens, rule, options.seed
-    stream = stream_texts(generator, opened.tokenizer, prompts, *drawn, options.stop, end)
+    told = (options.max_new_tokens, rule, options.seed, options.stop, ends)
+    stream = stream_texts(generator, opened.tokenizer, prompts, *told)
+    echo = asked and not options.chat
     if options.json or len(texts) > 1:
         pieces = list(stream)
         new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]
@@ -113,9 +126,9 @@ def main(options: argparse.Namespace) -> None:
             command.print_json(values)
             return
         for number, (text, continued) in enumerate(zip(texts, new, strict=True), 1):
-            print(f"--- {number} of {len(texts)}\n{text if asked else ''}{continued}")
+            print(f"--- {number} of {len(texts)}\n{text if echo else ''}{continued}")
         return
-    print(texts[0] if asked else "", end="", flush=True)
+    print(texts[0] if echo else "", end="", flush=True)
     for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
@@ -129,20 +142,6 @@ def _check_draft(opened: "Opened", draft: "Opened") -> None:
     mine, own = opened.run.config.model.context, draft.run.config.model.context
     if own < mine:
         print(f"note: {name} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
-
-
-def _piped() -> list[str]:
-    """Return the lines of stdin that are not blank, when something is piped in; one that stays open is waited for, and
-    after a second this is said."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return []
-    with contextlib.suppress(OSError, ValueError):  # what `select` does not know is a file, which is there
-        if not select.select([sys.stdin], [], [], PATIENCE)[0]:
-            print("note: reading prompts from stdin, one a line, to its end; --prompt=TEXT gives one", file=sys.stderr)
-    try:
-        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"stdin: byte {error.start} of the prompts is not {error.encoding}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bring a model in: a folder of transformers (Llama, GPT-2), or a file of `export --format=safetensors` or `gguf`.
+"""Bring a model in: a folder of transformers, a GGUF file of llama.cpp, or a file of `export --format=safetensors`.
 
 python -m juliagpt_jax.import_model --source=exports/tiny --workdir=runs/again --config=configs/tiny.py
 python -m juliagpt_jax.main --config=runs/again/config.json --workdir=runs/again        (trains on)
@@ -21,7 +21,10 @@ def parser() -> command.Parser:
         "How it would train on: --config.GROUP.NAME=VALUE",
     )
     flags.add_argument(
-        "--source", required=True, metavar="PATH", help="a folder with config.json, or a .safetensors or .gguf file"
+        "--source",
+        required=True,
+        metavar="PATH",
+        help="a folder with config.json, a .safetensors or .gguf file, or a wheel",
     )
     flags.add_argument("--workdir", required=True, metavar="DIR", help="it must not exist yet")
     flags.add_argument(
@@ -40,7 +43,9 @@ def main(options: argparse.Namespace) -> None:
         if override.startswith("model.") and override.partition("=")[0] not in (*OF_TRAINING, "model.linear"):
             raise UserError(f"--config.{override}: the model is the source's")
     asked = [override.partition("=")[2] for override in options.overrides if override.startswith("model.linear=")]
-    values = config.to_dict(config_file.load(options.config, options.overrides))
+    settings = config_file.load(options.config, options.overrides)
+    config.refuse_puzzles(settings)
+    values = config.to_dict(settings)
     if not source.exists():
         raise UserError(f"--source={source} does not exist")
 

@@ -48,10 +48,14 @@ def main(options: argparse.Namespace) -> None:
 def _check(settings: Mapping[Path, config.Config]) -> None:
     """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
     from juliagpt_jax.data import corpus
+    from juliagpt_jax.data.puzzles import build as puzzles
     from juliagpt_jax.store.workdir import check
 
     for workdir, own in settings.items():
-        corpus.check(own.data)
+        if own.data.puzzle.kind != "none":
+            puzzles.build_puzzles(own)
+        else:
+            corpus.check(own.data)
         check(workdir, own)
 
 
@@ -98,10 +102,7 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     print(f"\n{describe(report, report['entropy'])}\n")
     for text in report["passages"]:
         print(f"  | {text}")
-    print(
-        f"\n{report['workdir']}: metrics.jsonl, report.json, plots/loss.png, checkpoints; "
-        f"{report['wall_s']:.0f} s in all"
-    )
+    print(f"\n{report['workdir']}: metrics.jsonl, report.json, plots, checkpoints; {report['wall_s']:.0f} s in all")
     if as_json:
         command.print_json(report)
 

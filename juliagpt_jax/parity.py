@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> None:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")
     settings = config_file.load(options.config, options.overrides)
+    config.refuse_puzzles(settings)
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 

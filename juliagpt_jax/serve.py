@@ -19,6 +19,7 @@ RANGES = {
     "rows": (1, 1_024),
     "queue": (0, 1_000_000),
     "block": (1, 1_024),
+    "context": (2, 10_000_000),
     "max_tokens": (1, 10_000_000),
     "max_prompt": (1, 10_000_000),
     "max_body": (1, 1_000_000_000),
@@ -39,6 +40,7 @@ def parser() -> command.Parser:
     flags.add_argument("--rows", "--slots", type=int, default=8, metavar="B", help="requests that share a step")
     flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
     flags.add_argument("--block", type=int, default=8, metavar="N", help="tokens between two visits to the host")
+    flags.add_argument("--context", type=int, metavar="N", help="tokens of a text in sight; default: the model's")
     flags.add_argument("--max_tokens", type=int, default=4096, metavar="N", help="that a request may ask for")
     flags.add_argument("--max_prompt", type=int, default=8192, metavar="N", help="tokens of a prompt")
     flags.add_argument("--max_body", type=int, default=1_000_000, metavar="N", help="bytes of a request")
@@ -54,7 +56,7 @@ def parser() -> command.Parser:
 
 def main(options: argparse.Namespace) -> None:
     for flag, (low, high) in RANGES.items():
-        if not low <= getattr(options, flag) <= high:
+        if getattr(options, flag) is not None and not low <= getattr(options, flag) <= high:
             raise UserError(f"--{flag}={getattr(options, flag)} must be in {low} .. {high}")
     ode, workdir = command.ode_values(options), Path(options.workdir)
 
@@ -63,7 +65,13 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     found = find(workdir, options.checkpoint, options.averaged, ode)
-    window = Window(found.config.model.context, *command.window_values(options))
+    most = found.config.model.context
+    context = options.context or most
+    if context > most:
+        raise UserError(f"--context={context}: the model was made for {most} tokens")
+    if context < most and set(found.config.model.mixer.split()) != {"attention"}:
+        raise UserError(f"--context={context}: model.mixer={found.config.model.mixer} is made for {most} tokens")
+    window = Window(context, *command.window_values(options))
     window.check()
     devices.prepare(found.config.mesh)
 
@@ -74,7 +82,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.inference.generate import Generator
     from juliagpt_jax.models import parameters
-    from juliagpt_jax.serving.completions import Limits
+    from juliagpt_jax.serving.asked import Limits
     from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
 
@@ -82,17 +90,17 @@ def main(options: argparse.Namespace) -> None:
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
         opened = open_model(found, options.precision)
         name, count = options.name or workdir.resolve().name, parameters.count(opened.run.params)
-        rows = f"{options.rows} rows of {found.config.model.context} tokens"
+        rows = f"{options.rows} rows of {context} tokens"
         about = f"{name}: step {opened.run.step}, {count:,} parameters, {rows}, {opened.precision}"
         try:
-            generator = Generator(opened.model, opened.params, window.sinks, evict=window.evict)
+            generator = Generator(opened.model, opened.params, window.sinks, context, window.evict)
             engine = Engine(generator, opened.tokenizer, options.rows, options.queue, options.block)
             engine.batch.compile()
         except Exception as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
                 raise
             says = next(iter(str(error).splitlines()), "no more")
-            ways = "fewer --rows, --precision=bf16 or a model of a shorter context"
+            ways = "fewer --rows, a shorter --context or --precision=bf16"
             raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
         texts = options.rows + options.queue
         limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)

@@ -53,7 +53,8 @@ def test_the_same_model(again, clean):
     assert facts["imported"].endswith("out")
     assert facts["tokenizer_sha256"] == json.loads((clean / "run.json").read_text())["tokenizer_sha256"]
     out = again.parent / "out"
-    files = [out] if out.is_file() else [out / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
+    names = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    files = [out] if out.is_file() else [out / name for name in names]
     assert facts["imported_sha256"] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

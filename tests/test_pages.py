@@ -35,6 +35,8 @@ ELSEWHERE = {
     "python -m juliagpt_jax.prepare --source=tinystories": "downloads, like the line before it",
     "python -m juliagpt_jax.evaluate --workdir=runs/wikitext2": "needs what was downloaded; tests/test_main.py has one",
     "python -m juliagpt_jax.tokenize --from": "needs GPT-2's files: tests/data/test_vocabularies.py reads them",
+    "python -m juliagpt_jax.main --config=configs/trm_": "learns puzzles: tests/training/test_puzzles.py does it",
+    "python -m juliagpt_jax.solve": "solves them with what was learned, like the line before it",
     "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py does it",
     "python -m pytest -m slow tests/test_notebooks.py": "needs Jupyter: .ci/run does it",
 }

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from juliagpt_jax import influence, score
+from juliagpt_jax import benchmark, doremi, influence, score
 from juliagpt_jax.evaluation import chunk_scores
 from juliagpt_jax.evaluation import influence as influences
 from juliagpt_jax.ground import sealed
+from juliagpt_jax.ground.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 # Every command that reads a model, with what it needs beside --workdir.
@@ -54,6 +55,8 @@ CASES = [
     *[(command, [PACKED], "has no gradients") for command in ("score", "influence")],
     ("generate", ["--workdir={clean}", "--temperature=0"], "temperature must be above 0"),
     ("generate", ["--workdir={clean}", "--sinks=8"], "sinks=8 is outside"),
+    ("generate", ["--workdir={clean}", "--chat"], "--chat: this model has no chat template"),
+    ("generate", ["--workdir={clean}", "--system=x"], "--system is of a conversation: --chat"),
     ("generate", ["--workdir={clean}", "--draft=/nowhere"], "/nowhere is not the workdir of a run"),
     ("evaluate", ["--workdir={clean}", "--data=/nowhere.txt"], "/nowhere.txt"),
     ("evaluate", ["--workdir={clean}", "--stride=17"], "--stride=17 is outside"),
@@ -140,3 +143,10 @@ def test_tokenize_refuses_at_once(tmp_path):
 def test_the_words_that_are_written_out_are_those_of_the_rooms():
     assert score.SCORES == chunk_scores.SCORES
     assert tuple(influences.METHODS) == influence.METHODS
+
+
+@pytest.mark.parametrize("command, more", [(benchmark, ["--what=train"]), (doremi, ["--workdir=/nowhere"])])
+def test_a_config_of_puzzles_is_refused_where_texts_are_meant(command, more):
+    options = command.parser().parse([f"--config={ROOT}/configs/trm_sudoku6.py", *more], overrides=True)
+    with pytest.raises(UserError, match="solves puzzles"):
+        command.main(options)

@@ -23,11 +23,12 @@ from juliagpt_jax.serving import completions, server  # noqa: F401
 @pytest.fixture
 def process(micro, clean):
     """The command, on a free port."""
-    process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--rows=2")
+    process = micro.start("serve", f"--workdir={clean}", "--port=0", "--name=micro", "--rows=2", "--context=12")
     lines = [process.stdout.readline() for _ in range(2)]
     if not lines[1].startswith("serving on"):
         process.kill()
         pytest.fail(f"{lines}\n{process.stderr.read()}")
+    assert "2 rows of 12 tokens" in lines[0]
     process.port = int(re.search(r":(\d+);", lines[1])[1])
     yield process
     process.kill()
@@ -106,6 +107,8 @@ def test_a_stop_does_not_wait_for_half_a_request(process):
     [
         ("--rows=0", "--rows=0 must be in 1 .. 1024"),
         ("--port=65536", "--port=65536 must be in"),
+        ("--context=1", "--context=1 must be in 2 .."),
+        ("--context=17", "--context=17: the model was made for 16 tokens"),
         ("--row=3", "no flag is called --row.*--rows"),
         ("--origin=localhost:3000", "--origin=localhost:3000: an origin is like"),
         ("--host=no.such.host.invalid", "--host=no.such.host.invalid --port=8000: .*--port=0"),

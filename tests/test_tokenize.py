@@ -95,7 +95,8 @@ def test_no_text_becomes_a_special_token(words, text, tiny):
     assert corpus.tokenizer.special == {"bos": 0, "eos": 1, "pad": 2} and corpus.train.min() > 2
     assert corpus.tokenizer.prompt(SPECIAL).ids.min() > 2 and corpus.tokenizer.prompt(SPECIAL).hidden == 0
     pytest.importorskip("pydantic")
-    from juliagpt_jax.serving.completions import Completion, Limits
+    from juliagpt_jax.serving.asked import Limits
+    from juliagpt_jax.serving.completions import Completion
 
     asked = Completion.read(json.dumps({"model": "m", "prompt": [SPECIAL, "a <eos> b"]}).encode())
     limits = Limits(max_tokens=20, max_prompt=200, max_body=10**6, texts=9, context=16)

@@ -1,7 +1,7 @@
 """Tokens of more than one character, by the library `tokenizers`: those of a model from outside, or learned here."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -31,11 +31,14 @@ class LibraryTokenizer(Prompting):
         vocab_size: V of the model, which may have more ids than the tokenizer.
         first: the id that begins a text, None if the model does not say.
         special: ids by their task: "bos" begins a text, "eos" ends one, "pad" fills up. No text has them.
+        ends: more ids with which a model ends what it writes, as a turn of a conversation.
+        template: in Jinja, how a conversation is written (`data/chat.py`); None: the model has none.
 
     Attributes:
         prefix: the ids that the tokenizer puts before a prompt.
         lead: the id that stands before the first token of a text.
         eos: the id that ends a text; None: there is none.
+        stops: the ids with which a model ends what it writes: eos and `ends`.
         marks_start: whether the ids of a text begin with a sign of its start, as those of SentencePiece do: then the
             ids of two texts, one behind the other, are not those of both.
     """
@@ -44,7 +47,13 @@ class LibraryTokenizer(Prompting):
     unit = "token"
 
     def __init__(
-        self, content: dict, vocab_size: int, first: int | None, special: Mapping[str, int] = MappingProxyType({})
+        self,
+        content: dict,
+        vocab_size: int,
+        first: int | None,
+        special: Mapping[str, int] = MappingProxyType({}),
+        ends: Sequence[int] = (),
+        template: str | None = None,
     ):
         from tokenizers import Tokenizer
 
@@ -59,14 +68,18 @@ class LibraryTokenizer(Prompting):
         except BaseException as error:  # the library raises no class of its own, and in a panic no Exception
             raise UserError(f"not a tokenizer that the library tokenizers reads: {error}") from error
         self._library.encode_special_tokens = True
-        if not all(isinstance(number, int) for number in (vocab_size, *special.values())):
+        if not all(isinstance(number, int) for number in (vocab_size, *special.values(), *ends)):
             raise TypeError("the size of the vocabulary and the ids with a task are whole numbers")
-        self.special = dict(special)
-        highest = max([*self._library.get_vocab(with_added_tokens=True).values(), first or 0, *self.special.values()])
-        if not highest < vocab_size < 2**31 or min(first or 0, *self.special.values(), 0) < 0:
+        if not isinstance(template, str | None):
+            raise TypeError("a chat template is a text")
+        self.special, self.template = dict(special), template
+        tasks = (first or 0, *self.special.values(), *ends)
+        highest = max([*self._library.get_vocab(with_added_tokens=True).values(), *tasks])
+        if not highest < vocab_size < 2**31 or min(*tasks, 0) < 0:
             raise UserError(f"it has ids up to {highest}, and the model {vocab_size} embeddings")
         self.content, self.first, self.vocab_size = content, first, vocab_size
         self.eos = self.special.get("eos")
+        self.stops = tuple(sorted({*ends} | ({self.eos} if self.eos is not None else set())))
         self.dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
         self._returns: dict[str, bool] = {}  # whether a character comes back
         letters = sorted(token for token in self._library.get_vocab(with_added_tokens=False) if len(token) == 1)
@@ -160,7 +173,7 @@ class LibraryTokenizer(Prompting):
     def begun_by(self, first: int) -> "LibraryTokenizer":
         """Return this tokenizer for texts that begin behind the id `first`, as documents do behind the end of
         another."""
-        return LibraryTokenizer(self.content, self.vocab_size, first, self.special)
+        return LibraryTokenizer(self.content, self.vocab_size, first, self.special, self.stops, self.template)
 
     def name(self, token: int) -> str | None:
         """The string by which the tokenizer.json knows an id; None: it has no such id."""
@@ -168,11 +181,14 @@ class LibraryTokenizer(Prompting):
 
     def to_dict(self) -> dict:
         own = {"type": self.type, "content": self.content, "vocab_size": self.vocab_size, "first": self.first}
-        return own | ({"special": self.special} if self.special else {})
+        ends = [token for token in self.stops if token != self.eos]
+        more = {"special": self.special, "ends": ends, "template": self.template}
+        return own | {name: value for name, value in more.items() if value}
 
     @classmethod
     def from_dict(cls, values: dict) -> "LibraryTokenizer":
-        return cls(values["content"], values["vocab_size"], values["first"], values.get("special", {}))
+        more = values.get("special", {}), values.get("ends", ()), values.get("template")
+        return cls(values["content"], values["vocab_size"], values["first"], *more)
 
     def to_huggingface(self) -> dict:
         """The content of a tokenizer.json."""

@@ -1,6 +1,6 @@
 """Text to token ids and back. A tokenizer is saved as JSON beside the run and read back by its "type"."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,8 @@ class CharTokenizer(Prompting):
     prefix: tuple[int, ...] = ()  # ids before a prompt
     first: int | None = None  # the special id that begins a text
     eos: int | None = None  # the special id that ends a text
+    stops: tuple[int, ...] = ()  # ids with which a model ends what it writes
+    template: str | None = None  # of a conversation
 
     def __init__(self, characters: str):
         if list(characters) != sorted(set(characters)) or not characters:
@@ -135,12 +137,17 @@ def _codes(text: str) -> np.ndarray:
 
 
 def from_huggingface(
-    content: dict, vocab_size: int, first: int | None, special: Mapping[str, int] = MappingProxyType({})
+    content: dict,
+    vocab_size: int,
+    first: int | None,
+    special: Mapping[str, int] = MappingProxyType({}),
+    ends: Sequence[int] = (),
+    template: str | None = None,
 ) -> "CharTokenizer | LibraryTokenizer":
     """The tokenizer of a tokenizer.json; one that `CharTokenizer.to_huggingface` wrote becomes that again.
 
     Args:
-        content, vocab_size, first, special: as of `LibraryTokenizer`.
+        content, vocab_size, first, special, ends, template: as of `LibraryTokenizer`.
 
     Raises:
         UserError: it is none, or has ids that the model has not.
@@ -153,7 +160,7 @@ def from_huggingface(
             if tokenizer.vocab_size != vocab_size:
                 raise UserError(f"it has {tokenizer.vocab_size} characters, and the model {vocab_size} embeddings")
             return tokenizer
-    return LibraryTokenizer(content, vocab_size, first, special)
+    return LibraryTokenizer(content, vocab_size, first, special, ends, template)
 
 
 Tokenizer = CharTokenizer | LibraryTokenizer

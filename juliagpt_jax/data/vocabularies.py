@@ -176,4 +176,5 @@ def write(folder: Path, tokenizer: LibraryTokenizer) -> None:
 def settings(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what transformers' tokenizer_config.json says of a tokenizer: its class, and what special tokens do."""
     named = tokenizer.special_names() if isinstance(tokenizer, LibraryTokenizer) else {}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | named
+    chat = {"chat_template": tokenizer.template} if tokenizer.template else {}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | named | chat

@@ -42,7 +42,7 @@ def layers_with_heads(model: Model) -> list[int]:
     """Return the layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
     if model.config.has_ode:
         return []
-    return [i for i, kind in enumerate(of_layers(model.config)) if kind is Attention]
+    return [i for i, kind in enumerate(of_layers(model.config)) if issubclass(kind, Attention)]
 
 
 def of_windows(model: Model, params: Any, tokens: jax.Array) -> jax.Array:

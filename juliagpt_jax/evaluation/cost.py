@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.models import roles
+from juliagpt_jax.models import mixers, roles, tt
 from juliagpt_jax.models.depth import adaptive, evaluations
-from juliagpt_jax.models.mixers import loops, of_layers
-from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.models.parameters import paths, share_used
 
 # Dense peaks in FLOP/s from the vendors' data sheets: (f32, f16 and bf16). NVIDIA's f32 products run without TF32 here.
 PEAKS = {
@@ -22,13 +21,27 @@ PEAKS = {
 
 def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[float]] = ()) -> float:
     """Return how many parameters a forward pass multiplies with a token: each once, those of a block as often as its
-    layer evaluates it. What makes weights from time costs nothing a token. nan where the steps are adaptive."""
+    layer evaluates it, those of a tensor train's cores as often as it uses them, of experts those that a token goes
+    through, without the padding of their blocks. What makes weights from time costs nothing a token. nan where the
+    steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
-    used = {path: leaf.size for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    leaves = {path: leaf for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
+    used = {path: leaf.size * share_used(path, model) for path, leaf in leaves.items()} | _of_trains(model, leaves)
     times = lambda layer: often[-1 if layer is None else layer]
     return sum(times(roles.layer(path)) * size for path, size in used.items())
+
+
+def _of_trains(model: config.Model, leaves: dict[str, Any]) -> dict[str, int]:
+    """The multiplications a token of each core of a tensor train."""
+    found = {}
+    cores = [path for path in leaves if roles.of(path).kind == "core"]
+    for train in {path.rpartition("/")[0] for path in cores}:
+        names = [f"{train}/core_{k}" for k in range(model.tt.cores)]
+        often = tt.uses(model, [leaves[name].shape for name in names])
+        found |= {name: count * leaves[name].size for name, count in zip(names, often, strict=True)}
+    return found
 
 
 def train_flops_per_token(
@@ -44,15 +57,16 @@ def train_flops_per_token(
     sink = model.sink == "token"
     lookup += (model.context + sink) * model.width if model.positions == "learned" else 0
     often = evaluations(model, schedule)
-    mixing = sum(count * kind.flops(model) for kind, count in zip(of_layers(model), often, strict=True))
+    mixing = sum(count * flops for flops, count in zip(mixers.flops(model), often, strict=True))
     return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
 
 
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below
-    1%); of a model with other loops, over the steps of an ODE, over layers or within a mixer, it says nothing."""
-    if model is not None and (model.has_ode or model.scan_layers or loops(model)):
+    1%); of a model with other loops, over the steps of an ODE, over cycles, over layers or within a mixer, it says
+    nothing."""
+    if model is not None and (model.has_ode or model.scan_layers or mixers.loops(model) or model.kind == "recursive"):
         return float("nan")
     analysis: Any = compiled.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis

@@ -109,7 +109,7 @@ class Adapter:
         for piece in self._generator.stream(prompts, most, rule, self.seed):
             for row in range(len(asked)):
                 if not ended[row]:
-                    own, ended[row] = until(piece[row], self.decoder.eos)
+                    own, ended[row] = until(piece[row], self.decoder.stops)
                     prompts[row] = np.concatenate([prompts[row], own])
                     texts[row] = self.decoder.decode(prompts[row])[shown[row] :]
             if all(met or first_stop(text, own) for met, text, own in zip(ended, texts, stops, strict=True)):

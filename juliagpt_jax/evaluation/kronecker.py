@@ -33,7 +33,7 @@ def factors(model: Any, params: Any, tokens: jax.Array, key: jax.Array) -> Facto
         logits, *_ = model.apply({"params": params}, tokens)
         return jnp.sum(OUTPUTS["sampled"](logits, jnp.zeros(tokens.shape, int), key))
 
-    kernels = [path for path in paths(params) if roles.of(path).kind == "kernel"]
+    kernels = [path for path in paths(params) if roles.of(path).kind == "kernel" and roles.of(path).tapped]
     found = capture.moments(loss, params, kernels, len(tokens))
     return {path: (m.inputs, m.outputs) for path, m in found.items()}
 

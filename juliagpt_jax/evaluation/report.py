@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.evaluation import puzzles, routing
 from juliagpt_jax.evaluation.diversity import diversity
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference import scoring
@@ -107,9 +108,17 @@ def comparable(values: dict[str, Any]) -> str:
     return f"perplexity {values['perplexity']:.4f}, of a word {_word(values)}; {values['bpb']:.4f} bits per byte"
 
 
+def parameters(values: dict[str, Any]) -> str:
+    """Say how many parameters there are, and how many of them a token goes through where that is not all."""
+    active = values.get("active_params", values["params"])  # older reports lack it
+    return f"{values['params']:,}" + (f", a token goes through {active:,}" if active != values["params"] else "")
+
+
 def describe(values: dict[str, Any], entropy: float) -> str:
     """Return the report as text: a table, and its words. `entropy` is the corpus's own, in bits per character; nan
     where it is not known."""
+    if "solved_by_step" in values:
+        return puzzles.describe(values)
     known = entropy == entropy
     written = f"   (in {values['written']:,} characters written)" if "written" in values else ""
     rows = [
@@ -148,7 +157,8 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         more = f"; {comparable(own)}" if "bpb" in own else ""
         rows.append(("with averaged weights", f"{own['bpc']:.4f} bits per character{more}"))
     rows += [
-        ("parameters", f"{values['params']:,}"),
+        ("parameters", parameters(values)),
+        *(("experts" if not i else "", line) for i, line in enumerate(routing.describe(values.get("experts", {})))),
         ("writing", f"{values['chars_per_s']:,.0f} characters/s, {ROWS} texts at a time"),
         ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by formula"),
         ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3)) + written),

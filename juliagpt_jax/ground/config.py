@@ -76,6 +76,12 @@ def _checked(key: str, value: Any, field: dataclasses.Field) -> Any:
     return value
 
 
+def refuse_puzzles(config: Config, flag: str = "--config") -> None:
+    """Raise a UserError where a config is of a model that solves puzzles, for commands about models of texts."""
+    if config.model.kind == "recursive":
+        raise UserError(f"{flag}: of a model that solves puzzles; this command is about models of texts")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain nested dict that `build` takes back."""
     return dataclasses.asdict(config)

@@ -77,10 +77,36 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         "model.kda.value_heads",
         f"{m.kda.value_heads} are no multiple of the {m.kda.heads or m.heads} heads of keys",
     )
+    yield (
+        m.moe.top <= m.moe.experts,
+        "model.moe.top",
+        f"a token cannot go through {m.moe.top} of model.moe.experts={m.moe.experts}",
+    )
+    yield (
+        not m.has_experts or m.moe.top > 1 or m.moe.experts == 1 or m.moe.gate != "chosen",
+        "model.moe.gate",
+        "the softmax over one chosen expert is 1, from which a router learns nothing; with top=1 it is all",
+    )
+    yield (
+        m.moe.expert_mult * m.width >= 0.5,
+        "model.moe.expert_mult",
+        f"{m.moe.expert_mult} x width {m.width} is no hidden width",
+    )
 
 
 def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
     m, t = config.model, config.train
+    puzzles = config.data.puzzle.kind != "none"
+    yield (
+        (m.kind == "recursive") == (t.objective == "recursive") == puzzles,
+        "model.kind",
+        "a recursive model, train.objective=recursive and a data.puzzle.kind go together, as in configs/trm_sudoku6.py",
+    )
+    yield (
+        not (m.kind == "recursive" and t.optimizer == "kfac"),
+        "train.optimizer",
+        "kfac measures each matrix once a pass, and a recursive model uses it many times",
+    )
     yield (
         "none" not in m.mask.split(),
         "model.mask",

@@ -27,6 +27,7 @@ from juliagpt_jax.models.precision import cast
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
+FEWEST_SLOTS = 512
 
 
 class Generator:
@@ -182,6 +183,21 @@ def bucket_for(length: int, slots: int) -> int:
     while bucket < length:
         bucket *= 2
     return min(bucket, slots)
+
+
+def slots_for(model: Model, length: int, window: Window) -> int:
+    """Return how many slots a cache needs for texts of that length: a power of two from FEWEST_SLOTS, at most the
+    window's.
+
+    A model reads all slots for each token, so one that was made for long texts writes short ones faster with fewer. The
+    whole window is taken for texts that do not fit, a cache that evicts, and mixers that are made for one length.
+    """
+    if window.evict or set(model.config.mixer.split()) != {"attention"}:
+        return window.slots
+    slots = FEWEST_SLOTS
+    while slots < length:
+        slots *= 2
+    return min(slots, window.slots)
 
 
 def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:

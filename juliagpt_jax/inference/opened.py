@@ -36,6 +36,11 @@ class Opened:
     def tokenizer(self) -> Tokenizer:
         return self.run.tokenizer
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """The ids with which the model ends what it writes: a text, or its turn in a conversation."""
+        return self.tokenizer.stops
+
 
 def open_model(found: Found, precision: str | None = None) -> Opened:
     """Load a model that was found, in a precision and, where it has ODE layers, on the steps that are asked for.

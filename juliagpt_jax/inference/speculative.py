@@ -16,6 +16,7 @@ from juliagpt_jax.inference.generate import Generator, compiled_programs, unifor
 from juliagpt_jax.inference.sampling import Rule, distribution, pick
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.mixers import rewindable
+from juliagpt_jax.models.windowed import SPARE
 
 
 class SpeculativeGenerator(Generator):
@@ -45,8 +46,8 @@ class SpeculativeGenerator(Generator):
                 f"speculative decoding: the draft has learned {draft.config.context} positions, fewer than the model's "
                 f"context of {model.config.context}"
             )
-        if not 1 <= draft_tokens <= 16:
-            raise UserError(f"draft_tokens={draft_tokens} is outside 1 .. 16")
+        if not 1 <= draft_tokens < SPARE:
+            raise UserError(f"draft_tokens={draft_tokens} is outside 1 .. {SPARE - 1}")
         super().__init__(model, params, sinks)
         self.draft = Generator(draft, draft_params, sinks, self.slots)
         self.draft_tokens = draft_tokens

@@ -1,5 +1,5 @@
-"""Text as it is written, ended before a stop string or before the token that ends a text: looked for on the host, after
-each block of tokens."""
+"""Text as it is written, ended before a stop string or an id that ends it: looked for on the host, after each block of
+tokens."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,12 +68,6 @@ def cut(text: str, stops: Iterable[str]) -> str:
     return text[: found[0]] if found else text
 
 
-def until(ids: np.ndarray, end: int | None) -> tuple[np.ndarray, bool]:
-    """Return the ids (N,) before the first one that ends a text, and whether there is one; `end` None: none does."""
-    found = np.flatnonzero(ids == end) if end is not None else np.zeros(0, int)
-    return (ids[: found[0]], True) if len(found) else (ids, False)
-
-
 def begun(text: str, stops: Iterable[str]) -> int:
     """Count the characters at the end of the text that may be the beginning of a stop string."""
     return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
@@ -87,34 +81,37 @@ def stream_texts(
     rule: Rule,
     seed: int,
     stops: Sequence[str] = (),
-    end: int | None = None,
+    ends: Sequence[int] = (),
 ) -> Iterator[list[tuple[str, bool]]]:
-    """Yield for each prompt the text that follows in pieces, and whether it has ended by now before a stop or before
-    the token `end`, of which nothing is shown; until all have their tokens or have ended. A row that has ended says
-    nothing more, and the others are what they would be alone.
+    """Yield for each prompt the text that follows in pieces, and whether it has ended by now; until all have their
+    tokens or have ended. A row that has ended says nothing more, and the others are what they would be alone.
+
+    Args:
+        stops: strings that end a text, and are no part of it.
+        ends: ids that end a text, and are no part of it (`Opened.stops`).
 
     Raises:
         UserError: a stop is empty, or as `Generator.stream`.
     """
     cutters = [Cutter(stops) for _ in prompts]
-    ended = [False] * len(prompts)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for block in generator.stream(prompts, new_tokens, rule, seed):
-            yield block
-            if all(met or cutter.stopped for met, cutter in zip(ended, cutters, strict=True)):
-                return
+    ended, finished = [False] * len(prompts), False
+    copies = itertools.tee(generator.stream(prompts, new_tokens, rule, seed), len(prompts))
 
     def pieces(row: int) -> Iterator[np.ndarray]:
-        for block in copies[row]:
-            own, met = until(block[row][: 0 if ended[row] else None], end)
+        while not finished and (piece := next(copies[row], None)) is not None:
+            own, met = until(piece[row][: 0 if ended[row] else None], ends)
             ended[row] |= met
             yield own
 
-    copies = itertools.tee(blocks(), len(prompts))
     texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
-    said = lambda row: ended[row] or cutters[row].stopped
+    over = lambda row: ended[row] or cutters[row].stopped
     for fresh in zip(*texts, strict=True):
-        shown = [cutter.push(text) for cutter, text in zip(cutters, fresh, strict=True)]
-        yield [(text, said(row)) for row, text in enumerate(shown)]
-    yield [(cutter.end(), said(row)) for row, cutter in enumerate(cutters)]
+        yield [(cutter.push(text), over(row)) for row, (cutter, text) in enumerate(zip(cutters, fresh, strict=True))]
+        finished = all(map(over, range(len(prompts))))
+    yield [(cutter.end(), over(row)) for row, cutter in enumerate(cutters)]
+
+
+def until(ids: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, bool]:
+    """Return the ids (N,) before the first one that ends a text, of `ends`, and whether there is one."""
+    found = np.flatnonzero(np.isin(ids, ends))
+    return (ids[: found[0]], True) if len(found) else (ids, False)

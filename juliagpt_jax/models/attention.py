@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import evicting
-from juliagpt_jax.models.layers import RMSNorm, rotary, split_heads
+from juliagpt_jax.models import evicting, windowed
+from juliagpt_jax.models.layers import RMSNorm, biased, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.softmax import averages, products, rows, weigh
 
@@ -40,9 +40,11 @@ class Attention(nn.Module):
         layer was given; its projection, 0 at first, is added to the values (Value Residual Learning: Zhou et al. 2024,
         arXiv 2410.17897, section 3, with a projection in place of the first layer's values)."""
         D, H, K = x.shape[-1], self.model.heads, self.model.kv_heads or self.model.heads
-        q = split_heads(self.linear(D, name="query")(x), H)
-        k = split_heads(self.linear(K * D // H, name="key")(x), K)
-        v = split_heads(self.linear(K * D // H, name="value")(x), K)
+        # (Qwen2, arXiv 2407.10671, section 2.2: a bias in queries, keys and values alone)
+        linear = biased(self.linear) if self.model.qkv_bias and not self.model.bias else self.linear
+        q = split_heads(linear(D, name="query")(x), H)
+        k = split_heads(linear(K * D // H, name="key")(x), K)
+        v = split_heads(linear(K * D // H, name="value")(x), K)
         if start is not None:
             start = RMSNorm(self.model.norm_eps, name="start_norm")(start)
             v = v + split_heads(self.linear(K * D // H, gain=0.0, name="start")(start), K)
@@ -74,17 +76,20 @@ class Attention(nn.Module):
         As `gpt.attend`, whose docstring says what makes it fast: q (B, H, T, C), k and v (B, K, T, C), the softmax in
         float32, `drop` applied to its weights.
         """
-        B, K = k.shape[:2]
-        slots = positions
+        B, K, T, _ = k.shape
+        slots, bound = positions, MASKS[self.mask].bounded(self.model)
         if evicting.is_of(cache):
-            return evicting.attend(q, k, v, positions, cache, self.model.rope_base, self.sink(K), drop)
+            return evicting.attend(q, k, v, positions, cache, self.model.rope_base, self.sink(K), drop, self.choose)
+        if bound and (windowed.is_of(cache) or (cache is None and windowed.pays(T, bound))):
+            return windowed.attend(q, k, v, positions, cache, bound, self.sink(K), drop, self.choose)
         if cache is not None:
             index = jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], positions[:, None, :]
             k = cache["k"].at[index].set(k, mode="drop")
             v = cache["v"].at[index].set(v, mode="drop")
             cache = {"k": k, "v": v}
             slots = jnp.arange(k.shape[2])[None, :]
-        weights, total = weigh(products(q, k), self.visible(slots, positions), self.sink(K))
+        visible = self.visible(slots, positions)
+        weights, total = weigh(self.choose(products(q, k), visible), visible, self.sink(K))
         return rows(averages(drop(weights), v), total, v.dtype), cache
 
     @nn.nowrap
@@ -93,10 +98,17 @@ class Attention(nn.Module):
         return MASKS[self.mask].visible(self.model, slots, positions)
 
     @nn.nowrap
+    def choose(self, scores: jax.Array, visible: jax.Array) -> jax.Array:
+        """Return scores (B, K, G, T, S) of which a subclass drops some; here all of them. `visible` is as of `weigh`,
+        which drops the others."""
+        return scores
+
+    @nn.nowrap
     def weights(self, q: jax.Array, k: jax.Array, positions: jax.Array) -> jax.Array:
         """Return what each head multiplies the values with where there is no cache, (B, H, T, T): rows that add up to
         1, or to what a learnt logit leaves. Given what `attend` is given."""
-        weights, total = weigh(products(q, k), self.visible(positions, positions), self.sink(k.shape[1]))
+        visible = self.visible(positions, positions)
+        weights, total = weigh(self.choose(products(q, k), visible), visible, self.sink(k.shape[1]))
         return (weights / total[..., None]).reshape(*q.shape[:3], -1)
 
     @nn.nowrap
@@ -108,23 +120,33 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, dtype: Any, first: int | None = None) -> dict[str, jax.Array]:
-        """Return an empty cache: a key and a value for each slot. Given `first`, one that evicts (`evicting.py`)."""
+        """Return an empty cache: a key and a value for each slot, or, where that is less, for each token that the mask
+        shows (`windowed.py`). Given `first`, one that evicts (`evicting.py`)."""
         H, K = self.model.heads, self.model.kv_heads or self.model.heads
         C = self.model.width // H
         if first is not None:
             return evicting.empty(batch, K, slots, first, C, dtype)
+        bound = MASKS[self.mask].bounded(self.model)
+        if bound and windowed.bounded(slots, bound):
+            return windowed.empty(batch, K, slots, bound, C, dtype)
         return {"k": jnp.zeros((batch, K, slots, C), dtype), "v": jnp.zeros((batch, K, slots, C), dtype)}
 
     @staticmethod
-    def slots(cache: dict[str, jax.Array]) -> int:
-        """Return the number of slots of a cache; of one that evicts, where pads begin."""
+    def slots(cache: dict[str, jax.Array]) -> Any:
+        """Return the number of slots of a cache; of one that evicts, or is bounded, where pads begin."""
+        if windowed.is_of(cache):
+            return cache["slots"]
         return evicting.PAD if evicting.is_of(cache) else cache["k"].shape[2]
 
     @staticmethod
-    def flops(model: knobs.Model) -> float:
-        """Return the cost of scores and weighted values over all of the context, counted in full under every mask, as
-        it is computed."""
-        return 4.0 * model.width * model.context
+    def flops(model: knobs.Model, mask: str = "causal") -> float:
+        """Return the cost of scores and weighted values over all keys that a token meets: the whole context, in full,
+        or what `windowed.py` takes of it."""
+        bound = MASKS[mask].bounded(model)
+        met = model.context
+        if bound and windowed.pays(met, bound):
+            met = bound[0] + sum(windowed.shape(bound[1], met))
+        return 4.0 * model.width * met
 
 
 # `model.value_embedding`: the layer's values get a projection of what the first layer was given, or not.

@@ -7,13 +7,15 @@ from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import fields, ode
 from juliagpt_jax.models.attention import VALUE_EMBEDDINGS
-from juliagpt_jax.models.channels import CHANNELS
+from juliagpt_jax.models.channels import CHANNELS, EXPERTS
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.layers import INITS, LINEARS, NORMS
 from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.moe import GATES
+from juliagpt_jax.models.recursive import CORES, Recursive
 
 
 def build_model(config: config.Config, vocab: int) -> Model:
@@ -51,17 +53,20 @@ def check(config: config.Config) -> None:
     make(config.model, 2).check()
 
 
-MODELS = {"decoder": Decoder}
+MODELS = {"decoder": Decoder, "recursive": Recursive}
 WORDS = {
     "model.kind": MODELS,
     "model.mixer": MIXERS,
     "model.mask": MASKS,
     "model.channel": CHANNELS,
+    "model.moe.expert": EXPERTS,
+    "model.moe.gate": GATES,
     "model.depth": DEPTHS,
     "model.linear": LINEARS,
     "model.init": INITS,
     "model.value_embedding": VALUE_EMBEDDINGS,
     "model.norm": NORMS,
+    "model.recursive.core": CORES,
     "model.ode.solver": ode.SOLVERS,
     "model.ode.time": fields.TIMES,
     "model.ode.adjoint": ode.ADJOINTS,

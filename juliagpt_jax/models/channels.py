@@ -5,7 +5,7 @@ projection and the maker of its Linears.
 
 `real` (B or 1, T) bool marks tokens that exist: a pad must not count where tokens share something, as the places of an
 expert. `aux` is a dict of what there is to say beside y, arrays of floating-point numbers of fixed shapes, such as a
-balance loss: they are gathered by name over the layers (see `Decoder`). None of these channels has any.
+balance loss: they are gathered by name over the layers (see `Decoder`).
 """
 
 import functools
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.layers import linears
+from juliagpt_jax.models.moe import MoE
 
 
 class SwiGLU(nn.Module):
@@ -63,9 +64,23 @@ def monarch_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Mod
     return SwiGLU(model, gain, linears(model, "monarch"), **names)
 
 
+def experts(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], **names: Any) -> MoE:
+    """Make experts of the channel `model.moe.expert`."""
+    return MoE(model, gain, linear, EXPERTS[model.moe.expert], **names)
+
+
+def tt_swiglu(model: knobs.Model, gain: float, linear: Callable[..., nn.Module], **names: Any) -> SwiGLU:
+    """Make a SwiGLU of tensor trains, whatever the other Linears of the model are."""
+    return SwiGLU(model, gain, linears(model, "tt"), **names)
+
+
 CHANNELS = {
     "swiglu": SwiGLU,
     "relu2": functools.partial(MLP, activation=relu2),
     "gelu": functools.partial(MLP, activation=gelu),
     "monarch": monarch_swiglu,
+    "moe": experts,
+    "tt": tt_swiglu,
 }
+# `model.moe.expert`
+EXPERTS = {word: channel for word, channel in CHANNELS.items() if channel not in (experts, tt_swiglu)}

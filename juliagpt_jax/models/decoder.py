@@ -116,13 +116,13 @@ class Decoder(nn.Module):
             name = f"block_{i}"
             there = self.has_variable("params", name)
             own["params"] = self.get_variable("params", name) if there else self.param(name, init)
-            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps") if self.has_rng(name)}
+            own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps", "capacity") if self.has_rng(name)}
             if cache is not None:
                 own["caches"] = tuple(cache[at : at + layer.evaluations])
                 at += layer.evaluations
             given.append(own)
             run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
-        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else 0)
+        x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else ())
         continued = [part for parts, _ in gives for part in parts]
         said: dict[str, Any] = {}
         for _, aux in gives:
@@ -243,6 +243,7 @@ class Decoder(nn.Module):
             UserError: what a part says.
         """
         mixers.check_sink(self.config)
+        mixers.check_qkv_bias(self.config)
         words = self.config.mixer, self.config.channel, self.config.value_embedding
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)

@@ -21,7 +21,7 @@ All of it is computed in float32, or in float64 where that is given. A token of 
 it is, to the bit: a pad.
 """
 
-from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import jax
@@ -29,7 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 
 CHUNK = 64  # tokens of `chunked`: the products within a chunk cost about as much as those with a state of 64 x 64
-BLOCK = 8  # tokens of a block of `faded`: as many exponentials a channel within it as there are borders in a chunk
+BLOCK = 8  # tokens of a block of `faded`, all pairs of which are one product: smaller blocks make a longer program
+# Tokens, counted once for each head, that are computed together. A processor gains nothing from more than some
+# thousand; other devices are to have enough to do, which was not measured.
+AT_ONCE = {"cpu": 2048}
+AT_ONCE_ELSE = 32_768
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -100,6 +104,7 @@ def chunked(
     state: jax.Array | None = None,
     delta: bool = True,
     chunk: int = CHUNK,
+    at_once: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Return what `recurrence` does, `chunk` tokens at once (arXiv 2510.26692, section 3.2; UT transform of Yang et
     al. 2024, arXiv 2406.06484).
@@ -108,8 +113,12 @@ def chunked(
     would write if the others were not there: a triangular system. Every product of faded keys comes from `faded`, which
     only ever takes the exponential of sums of decays, numbers of at most 0: no strength of decay overflows.
 
+    Texts and chunks are gone through in pieces. For the backward pass only the arguments are kept and the state before
+    each piece; the rest is computed anew, a piece at a time.
+
     Args:
         chunk: a power of 2. A text's last tokens are a whole chunk too, with tokens that change nothing behind them.
+        at_once: tokens of a piece, counted once for each head of values, a chunk of one text at least; 0 for AT_ONCE.
 
     Raises:
         ValueError: chunk is no power of 2.
@@ -117,113 +126,154 @@ def chunked(
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk={chunk} is no power of 2")
     state = _begun(state, q, k, v, decay, beta)
-    T = v.shape[1]
-    size = min(chunk, 1 << (T - 1).bit_length())
+    (B, T, HV), C = v.shape[:3], min(chunk, 1 << (v.shape[1] - 1).bit_length())
+    many = max(1, (at_once or AT_ONCE.get(jax.default_backend(), AT_ONCE_ELSE)) // (C * HV))  # chunks of a piece
+    texts = max(n for n in range(1, min(B, many) + 1) if B % n == 0)
+    pieces = -(-T // (C * (many // texts)))
+    chunks = -(-T // (C * pieces))  # of a text in a piece: about as many in each
+
+    # Texts of a piece are those that lie B / texts apart: one axis of all of them stays spread over devices.
+    def cut(x: jax.Array) -> jax.Array:  # (B, T, ...) -> (B / texts, pieces, texts, tokens, ...)
+        x = jnp.pad(x, ((0, 0), (0, pieces * chunks * C - T), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(texts, B // texts, pieces, chunks * C, *x.shape[2:]), 0, 2)
+
+    piece = jax.checkpoint(functools.partial(_piece, C, delta))
+    some = lambda given: jax.lax.scan(piece, *given)
+    begun = jnp.moveaxis(state.reshape(texts, B // texts, *state.shape[1:]), 0, 1)
+    last, o = jax.lax.map(some, (begun, tuple(cut(x) for x in (q, k, v, decay, beta))))
+    o = jnp.moveaxis(o, 2, 0).reshape(B, -1, *o.shape[4:])
+    return o[:, :T], jnp.moveaxis(last, 1, 0).reshape(state.shape)
+
+
+def _piece(C: int, delta: bool, state: jax.Array, given: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Return the state behind some texts' next chunks of C tokens, and o: arguments as of `step`, with their T."""
+    q, k, v, decay, beta = given
     q, k, v, decay, beta, state = _wide(q, k, v, decay, beta[..., None], state)
+    B, _, HV, V = v.shape
 
     def by_chunk(x: jax.Array) -> jax.Array:  # (B, T, HV, X) -> (chunks, B * HV, C, X)
-        x = jnp.pad(x, ((0, 0), (0, -T % size), (0, 0), (0, 0)))
-        x = x.reshape(x.shape[0], -1, size, *x.shape[2:]).transpose(1, 0, 3, 2, 4)
-        return x.reshape(x.shape[0], -1, *x.shape[3:])
-
-    def one(state, part):
-        o, state = _advance(state, part)
-        return state, o
+        x = x.reshape(B, -1, C, HV, x.shape[-1]).transpose(1, 0, 3, 2, 4)
+        return x.reshape(-1, B * HV, *x.shape[3:])
 
     parts = _prepare(by_chunk(q), by_chunk(k), by_chunk(v), by_chunk(decay), by_chunk(beta), delta)
-    last, o = jax.lax.scan(one, state.reshape(-1, *state.shape[2:]), parts)
-    B, HV, _, V = state.shape
-    o = o.reshape(-1, B, HV, size, V).transpose(1, 0, 3, 2, 4).reshape(B, -1, HV, V)
-    return o[:, :T], last.reshape(state.shape)
+    last, o = jax.lax.scan(_advance, state.reshape(-1, *state.shape[2:]), parts)
+    o = o.reshape(-1, B, HV, C, V).transpose(1, 0, 3, 2, 4).reshape(v.shape)
+    return last.reshape(state.shape), o
 
 
 def _prepare(q: jax.Array, k: jax.Array, v: jax.Array, decay: jax.Array, beta: jax.Array, delta: bool) -> _Chunk:
     """All that can be known of chunks without their states: each argument (..., C, its channels)."""
     batch = k.shape[:-2]
-    # Of few axes: XLA's CPU backend (jax 0.10.2) made programs that crashed of the gradient of arrays with seven.
-    flat = [x.reshape(-1, *x.shape[-2:]) for x in (q, k, v, decay, beta)]
-    q, k, v, decay, beta = flat
-    (held_by, seen_by), since, until = faded((k, q), k, decay)
+    q, k, v, decay, beta = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v, decay, beta))
+    rows = jnp.stack([beta * k, q], axis=2) if delta else q[:, :, None]
+    products, read, keys, kept = faded(rows, k, decay)
     written, held = beta * v, jnp.zeros_like(k)
-    since = jnp.exp(since)
     if delta:
-        both = beta * jnp.concatenate([v, k * since], axis=-1)
-        below = beta * jnp.tril(held_by, -1)
-        both = jax.lax.linalg.triangular_solve(below, both, left_side=True, lower=True, unit_diagonal=True)
-        written, held = both[..., : v.shape[-1]], both[..., v.shape[-1] :]
-    kept = since[..., -1, :, None]
-    made = _Chunk(written, held, q * since, seen_by, k * jnp.exp(until), kept)
+        solved = _inverse(products[:, :, 0])
+        written, held = _product(solved, written), _product(solved, read[:, :, 0])
+    made = _Chunk(written, held, read[:, :, -1], products[:, :, -1], keys, kept[..., None])
     return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), made)
 
 
 def _advance(state: jax.Array, part: _Chunk) -> tuple[jax.Array, jax.Array]:
-    """Return o (..., C, V) of a chunk and the state behind it."""
+    """Return the state behind a chunk and its o (..., C, V)."""
     new = part.written - _product(part.held, state)
     o = _product(part.read, state) + _product(part.seen, new)
-    return o, part.kept * state + _product(part.keys.mT, new)
+    return part.kept * state + _product(part.keys.mT, new), o
 
 
-def faded(rows: Sequence[jax.Array], keys: jax.Array, decay: jax.Array) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+@jax.custom_vjp
+def _inverse(below: jax.Array) -> jax.Array:
+    """(I + below)^-1 of what lies below the diagonal of matrices (..., C, C); the rest of them is not looked at."""
+    one = jnp.broadcast_to(jnp.eye(below.shape[-1], dtype=below.dtype), below.shape)
+    return jax.lax.linalg.triangular_solve(below, one, left_side=True, lower=True, unit_diagonal=True)
+
+
+def _inverse_forward(below: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = _inverse(below)
+    return inverse, inverse
+
+
+def _inverse_backward(inverse: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    """Two products, where the gradient of a solved system would be another one to solve."""
+    return (jnp.tril(-_product(_product(inverse.mT, gradient), inverse.mT), -1),)
+
+
+_inverse.defvjp(_inverse_forward, _inverse_backward)
+
+
+def faded(rows: jax.Array, keys: jax.Array, decay: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Return the products of rows with earlier keys that have faded in between.
 
-        products[i, j] = sum_k rows[i, k] keys[j, k] exp(sum of decay[l, k] over j < l <= i), 0 where j > i
+        products[i, r, j] = sum_k rows[i, r, k] keys[j, k] exp(sum of decay[l, k] over j < l <= i), 0 where j > i
 
     exp(sum up to i) / exp(sum up to j) would overflow under strong decay, and the difference of the two sums lose the
-    digits of a weak one. So the tokens lie in blocks of BLOCK. Within a block each pair has its own exponential. From
-    an earlier block the key carries the decay from its token to the border before the row's block, the row that from
-    there to itself: sums of decays, numbers of at most 0. What is to be 0 has the exponent -inf.
+    digits of a weak one. But each pair of tokens has one border between them that halves the smallest block of 2, 4, 8
+    .. C tokens that they share, and the key carries the decay from its token to the border, the row that from there to
+    itself: numbers of at most 1. The levels within blocks of BLOCK tokens are computed at once, with pairs of other
+    levels masked; from there on a block's numbers are carried on to the next level by a product.
 
     Args:
-        rows: several of (..., C, K), C a power of 2; each has its own products.
-        keys: (..., C, K).
-        decay: (..., C, K or 1).
+        rows: (N, C, R, K), C a power of 2.
+        keys: (N, C, K).
+        decay: (N, C, K or 1).
 
     Returns:
-        the products (..., C, C) of each; the sums of decays from the first token up to each, itself included, and
-        behind each to the last, both as decay.
+        the products (N, C, R, C); the rows, faded from the first token on, itself included; the keys, faded behind
+        their token to the last; and what is left of anything over all of them, (N, K or 1).
     """
-    *batch, C, K = keys.shape
+    N, C, R, K = rows.shape
     c = min(BLOCK, C)
-    n, alone = C // c, (1,) * len(batch)
-    decay, keys, *rows = (x.reshape(*batch, n, c, x.shape[-1]) for x in (decay, keys, *rows))
-    i, j, l = np.ogrid[:c, :c, :c]  # noqa: E741
-    within = _sums((j < l) & (l <= i), decay)  # (..., n, c, c, K), from a token of a block to another
-    until, since = within[..., -1, :, :], within[..., 0, :] + decay[..., :1, :]
-    border, block, m = np.ogrid[: n + 1, -1:n, :n]
-    between = _sums((block < m) & (m < border), since[..., -1, :])  # (..., n + 1, 1 + n, K), from a block to a border
+    summed, masks = _levels(c)
+    blocks, levels = C // c, len(masks)
+    summed = jnp.broadcast_to(jnp.asarray(summed.reshape(1, -1, c), decay.dtype), (N * blocks, summed.size // c, c))
+    fades = jnp.exp(_product(summed, decay.reshape(N * blocks, c, -1)))
+    fades = fades.reshape(N, blocks, levels + 1, 2, c, 1, -1)
+    r = rows.reshape(N, blocks, 1, c, R, K) * fades[:, :, :, 0]
+    k = keys.reshape(N, blocks, 1, c, K) * fades[:, :, :, 1, :, 0]
+    within = _product(r[:, :, :levels].reshape(N, blocks, levels, c * R, K), k[:, :, :levels].mT)
+    within = within.reshape(N, blocks, levels, c, R, c) * jnp.asarray(masks[None, None, :, :, None], keys.dtype)
+    own = jnp.sum(rows * keys[:, :, None], axis=-1).reshape(N, blocks, c, R, 1)
+    products = jnp.sum(within, axis=2) + own * np.eye(c, dtype=keys.dtype).reshape(1, 1, c, 1, c)
+    rows, keys, kept = r[:, :, levels].reshape(rows.shape), k[:, :, levels].reshape(keys.shape), fades[:, :, -1, 0, -1]
 
-    behind = between[..., :n, 1:, None, :] + until[..., None, :, :, :]  # (..., n, n, c, K), from a token to a border
-    earlier = np.tri(n, k=-1, dtype=bool).reshape(*alone, n, n, 1, 1)
-    left = keys[..., None, :, :, :] * jnp.exp(jnp.where(earlier, behind, -jnp.inf))
-    left = left.reshape(*batch, n, C, K)
-    seen = np.tri(c, dtype=bool).reshape(*alone, 1, c, c, 1)
-    pairs = keys[..., None, :, :] * jnp.exp(jnp.where(seen, within, -jnp.inf))
-    diagonal = np.eye(n, dtype=keys.dtype).reshape(*alone, n, 1, n, 1)
-
-    def products(rows: jax.Array) -> jax.Array:
-        across = _product(rows * jnp.exp(since), left.mT)
-        own = _product(rows[..., None, :], pairs.mT)  # (..., n, c, 1, c)
-        return across.reshape(*batch, C, C) + (own * diagonal).reshape(*batch, C, C)
-
-    since_first, until_last = since + between[..., :n, 0, None, :], until + between[..., n, 1:, None, :]
-    return [products(x) for x in rows], since_first.reshape(*batch, C, -1), until_last.reshape(*batch, C, -1)
+    while c < C:
+        blocks //= 2
+        r, k = rows.reshape(N, blocks, 2, c * R, K), keys.reshape(N, blocks, 2, c, K)
+        kept, both = kept.reshape(N, blocks, 2, 1, -1), products.reshape(N, blocks, 2, c, R, c)
+        across = _product(r[:, :, 1], k[:, :, 0].mT).reshape(N, blocks, c, R, c)
+        earlier = jnp.pad(both[:, :, 0], ((0, 0),) * 4 + ((0, c),))
+        products = jnp.concatenate([earlier, jnp.concatenate([across, both[:, :, 1]], axis=-1)], axis=2)
+        one = jnp.ones_like(kept[:, :, :1])
+        rows = (r * jnp.concatenate([one, kept[:, :, :1]], axis=2)).reshape(rows.shape)
+        keys = (k * jnp.concatenate([kept[:, :, 1:], one], axis=2)).reshape(keys.shape)
+        kept, c = kept[:, :, 0] * kept[:, :, 1], 2 * c
+    return products.reshape(N, C, R, C), rows, keys, kept.reshape(N, -1)
 
 
-def _sums(chosen: np.ndarray, values: jax.Array) -> jax.Array:
-    """Sums of values (..., m, K) over the last axis of `chosen` (a, b, m) bool: (..., a, b, K)."""
-    a, b, m = chosen.shape
-    *batch, _, K = values.shape
-    out = _product(values.mT.reshape(-1, m), jnp.asarray(chosen.reshape(a * b, m).T, values.dtype))
-    return jnp.moveaxis(out.reshape(*batch, K, a, b), -3, -1)
+def _levels(c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens' decays of a block of c add up to what a row, and what a key, has faded by at each token, (levels +
+    1, 2, c, c) bool: to the border of a level, and last from the block's start and to its end. And which pairs (row,
+    key) meet at the border of each level, (levels, c, c) bool."""
+    i, j = np.ogrid[:c, :c]
+    sums, masks, half = [], [], 1
+    while half < c:
+        later, border = i // half % 2 == 1, i // half * half  # in the later half of its block; where that half begins
+        sums.append((later & (border <= j) & (j <= i), ~later & (i < j) & (j < border + half)))
+        masks.append(later & (i // half == j // half + 1))
+        half *= 2
+    sums.append((j <= i, j > i))
+    return np.array(sums), np.array(masks).reshape(-1, c, c)
 
 
 def flops(context: int, heads: int, key: int, value: int, rates: int, delta: bool = True) -> float:
     """Return the operations of `chunked` for a token, forward, with `heads` states of key x value and as many `rates`
     of decay in each: its products, without the exponentials."""
     C = min(CHUNK, 1 << (context - 1).bit_length())
-    c = min(BLOCK, C)
-    within = 4 * key * (C + c) + 2 * value * C + 2 * c * c * rates  # products of keys and queries, what they weigh
-    solved = C * (key + value) if delta else 0
+    c, rows = min(BLOCK, C), 2 if delta else 1
+    levels = c.bit_length() - 1
+    within = rows * key * (2 * levels * c + C - c) + 4 * (levels + 1) * c * rates + 2 * value * C
+    solved = C * C + 2 * C * (key + value) if delta else 0
     return float(heads * (within + solved + (6 if delta else 4) * key * value))
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from juliagpt_jax.models import ring
 from juliagpt_jax.models.layers import rotary
 from juliagpt_jax.models.softmax import averages, products, rows, weigh
 
@@ -48,6 +49,7 @@ def attend(
     rope_base: float,
     sink: jax.Array | None,
     drop: Callable[[Any], Any],
+    choose: Callable[[jax.Array, jax.Array], jax.Array] = lambda scores, visible: scores,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return each token's average over those that are kept when it is read, (B, T, H * C), and the continued cache.
 
@@ -55,28 +57,24 @@ def attend(
         q, k, v: (B, H, T, C) and (B, K, T, C), not rotated.
         positions: (B or 1, T), in the text: consecutive in each row, from where it left off; pads, PAD or more, behind.
         sink: as of `weigh`.
+        choose: `Attention.choose`.
     """
     B, K, T, _ = k.shape
     n, m = cache["first_k"].shape[2], cache["k"].shape[2]
     positions = jnp.broadcast_to(positions, (B, T))
-    real = positions < PAD
     start = jnp.min(positions, axis=1, keepdims=True)  # (B, 1)
-    last = jnp.max(jnp.where(real, positions, -1), axis=1, keepdims=True)
-
-    at = lambda slots: (jnp.arange(B)[:, None, None], jnp.arange(K)[None, :, None], slots[:, None, :])
-    newest = real & (positions >= n) & (positions > last - m)  # of more than m new ones, two to a slot, the last m
-    slots = jnp.where(newest, (positions - n) % m, m)
-    ring = {name: cache[name].at[at(slots)].set(new, mode="drop") for name, new in (("k", k), ("v", v))}
+    both = {"k": k, "v": v}
+    late = {name: ring.write(cache[name], both[name], positions, positions < PAD, n) for name in both}
     first = {"first_k": cache["first_k"], "first_v": cache["first_v"]}
     if n:
-        first["first_k"] = first["first_k"].at[at(positions)].set(rotary(k, positions, rope_base), mode="drop")
-        first["first_v"] = first["first_v"].at[at(positions)].set(v, mode="drop")
+        index = ring.at(B, K, positions)
+        first["first_k"] = first["first_k"].at[index].set(rotary(k, positions, rope_base), mode="drop")
+        first["first_v"] = first["first_v"].at[index].set(v, mode="drop")
 
     # Keys beside the first ones, and where in the text their tokens stand. One token evicts none that it sees.
-    newest_before = (start if T == 1 else start - 1) - n
-    held = n + newest_before - (newest_before - jnp.arange(m)[None]) % m  # (B, m); below n: nothing is there yet
+    held = ring.held(start if T == 1 else start - 1, jnp.arange(m), n, m)  # (B, m)
     if T == 1:
-        keys, values = ring["k"], ring["v"]
+        keys, values = late["k"], late["v"]
     else:
         keys, values = jnp.concatenate([cache["k"], k], axis=2), jnp.concatenate([cache["v"], v], axis=2)
         held = jnp.concatenate([held, positions], axis=1)
@@ -87,7 +85,8 @@ def attend(
     far = products(rotary(q, jnp.minimum(positions, n + m - 1), rope_base), first["first_k"])
 
     begun = jnp.arange(n)[None, None] <= here
-    weights, total = weigh(jnp.concatenate([far, near], -1), jnp.concatenate([begun, visible], -1), sink)
+    scores, visible = jnp.concatenate([far, near], -1), jnp.concatenate([begun, visible], -1)
+    weights, total = weigh(choose(scores, visible), visible, sink)
     weights = drop(weights)
     sums = averages(weights[..., :n], first["first_v"]) + averages(weights[..., n:], values)
-    return rows(sums, total, v.dtype), first | ring
+    return rows(sums, total, v.dtype), first | late

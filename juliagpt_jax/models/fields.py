@@ -86,7 +86,7 @@ class Generated:
     def init(key: jax.Array, params: Any, model: knobs.Model) -> dict[str, Any]:
         time, E = {}, model.ode.modes
         for i, (path, leaf) in enumerate(paths(params, DOT).items()):
-            if leaf.ndim < 2 and not _is_scale(path):
+            if not _is_matrix(path, leaf) and not _is_scale(path):
                 continue
             one, two, three = jax.random.split(jax.random.fold_in(key, i), 3)
             width = 2 * WAVES + 1
@@ -131,7 +131,12 @@ def _is_scale(path: str) -> bool:
 
 
 def _matrices(params: Any) -> dict[str, jax.Array]:
-    return {path: leaf for path, leaf in paths(params, DOT).items() if leaf.ndim >= 2}
+    return {path: leaf for path, leaf in paths(params, DOT).items() if _is_matrix(path, leaf)}
+
+
+def _is_matrix(path: str, leaf: jax.Array) -> bool:
+    """True of matrices, of each expert too: the biases of several lie together as one array of two axes."""
+    return leaf.ndim - roles.of(path.replace(DOT, "/")).each >= 2
 
 
 TIMES = {"none": Autonomous, "embedded": Embedded, "lowrank": LowRank, "generated": Generated}

@@ -66,9 +66,7 @@ class KimiDeltaAttention(nn.Module):
             past, count = cache["past"], jnp.sum(real, axis=1)
         conv = ShortConv(kda.conv_width, bias=False, name="short")
         joined, past = conv(jnp.concatenate(joined, axis=-1), past, count)
-        q, k, v = jnp.split(jax.nn.silu(joined).astype(jnp.promote_types(x.dtype, jnp.float32)), [keys, 2 * keys], -1)
-        q, k = (_unit(part.reshape(B, T, size.heads, size.key)) for part in (q, k))
-        v = v.reshape(B, T, size.values, size.value)
+        q, k, v = jax.checkpoint(_parts, static_argnums=1)(joined, size)
 
         decay, beta = self._decay(x, size), jax.nn.sigmoid(self._steer(x, "beta", size.values))
         beta = 2 * beta if kda.negative else beta
@@ -104,7 +102,8 @@ class KimiDeltaAttention(nn.Module):
             given = self._steer(x, "decay", size.values)
         A_log = self.param("A_log", _rates, (size.values,))
         dt_bias = self.param("dt_bias", _times, (size.values * channels,))
-        return log_decay(given.reshape(*x.shape[:-1], size.values, channels), A_log, dt_bias, self.model.kda.bound)
+        given = given.reshape(*x.shape[:-1], size.values, channels)
+        return jax.checkpoint(log_decay, static_argnums=3)(given, A_log, dt_bias, self.model.kda.bound)
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, dtype: jnp.dtype) -> dict[str, jax.Array]:
@@ -148,6 +147,15 @@ def log_decay(x: jax.Array, A_log: jax.Array, dt_bias: jax.Array, bound: float =
     row = (1,) * (x.ndim - 2)
     rate, x = jnp.exp(A_log).reshape(*row, -1, 1), x + dt_bias.reshape(*row, *x.shape[-2:])
     return -bound * jax.nn.sigmoid(rate * x) if bound else -rate * jax.nn.softplus(x)
+
+
+def _parts(joined: jax.Array, size: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries and keys (B, T, H, K) of length 1 and values (B, T, HV, V), in float32 at least, of what the short
+    convolution gives, (B, T, 2 H K + HV V)."""
+    wide = jax.nn.silu(joined).astype(jnp.promote_types(joined.dtype, jnp.float32))
+    q, k, v = jnp.split(wide, [size.heads * size.key, 2 * size.heads * size.key], axis=-1)
+    q, k = (_unit(part.reshape(*part.shape[:2], size.heads, size.key)) for part in (q, k))
+    return q, k, v.reshape(*v.shape[:2], size.values, size.value)
 
 
 def _unit(x: jax.Array) -> jax.Array:

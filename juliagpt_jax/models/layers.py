@@ -17,6 +17,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.gpt import Linear, RMSNorm, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
+from juliagpt_jax.models.tt import TTLinear
 
 __all__ = [
     "INITS",
@@ -30,6 +31,7 @@ __all__ = [
     "RMSNorm",
     "ShortConv",
     "SubLNLinear",
+    "biased",
     "block_product",
     "linears",
     "monarch",
@@ -77,6 +79,11 @@ class InitLinear(Linear):
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
         y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
         return y.reshape(*x.shape[:-1], self.features)
+
+
+def _truncated(fan_in: int, fan_out: int, gain: float) -> Any:
+    """Normal within two standard deviations, widened so that its variance is the normal's."""
+    return nn.initializers.truncated_normal(gain * fan_in**-0.5 / 0.87962566103423978)
 
 
 def block_product(x: jax.Array, factor: jax.Array) -> jax.Array:
@@ -200,15 +207,39 @@ class ShortConv(nn.Module):
     def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D) behind past (B, width - 1, D) -> y (B, T, D), and the past behind the first `count` (B,) tokens
         of x."""
-        B, T, D = x.shape
+        B, _, D = x.shape
         taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (D,)) if self.bias else jnp.zeros(D)
-        y = bias.astype(x.dtype)[None, None]
         x = jnp.concatenate([past, x], axis=1)
-        for j in range(self.width):
-            y = y + taps[j][None, None] * x[:, j : j + T]
+        y = _convolved(x, taps) + bias.astype(x.dtype)[None, None]
         last = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
         return y, jnp.take_along_axis(x, last[:, :, None], axis=1)
+
+
+@jax.custom_vjp
+def _convolved(x: jax.Array, taps: jax.Array) -> jax.Array:
+    """y[t] = sum_j taps[j] x[t + j]: x (B, T + width - 1, D), taps (width, D) -> (B, T, D)."""
+    T = x.shape[1] - len(taps) + 1
+    return sum((tap[None, None] * x[:, j : j + T] for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * x[:, :T])
+
+
+def _convolved_forward(x: jax.Array, taps: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolved(x, taps), (x, taps)
+
+
+def _convolved_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The convolution backwards, of a gradient with room at both ends. Only the gradient is cut into slices, in loops
+    that hold none of them: the derivative of the sum above would hold one for each tap, and slices of x from the
+    forward pass on."""
+    x, taps = kept
+    more = len(taps) - 1
+    wide = jnp.pad(dy, ((0, 0), (more, more), (0, 0)))
+    behind = [wide[:, more - j : more - j + x.shape[1]] for j in range(len(taps))]  # the gradient j tokens earlier
+    dtaps = [jnp.sum((x * part).astype(jnp.float32), axis=(0, 1)) for part in behind]
+    return _convolved(wide, taps[::-1]), jnp.stack(dtaps).astype(taps.dtype)
+
+
+_convolved.defvjp(_convolved_forward, _convolved_backward)
 
 
 class Biased(nn.Module):
@@ -234,6 +265,10 @@ def _monarch_linear(model: knobs.Model) -> Callable[..., nn.Module]:
     return functools.partial(MonarchLinear, blocks=model.monarch.blocks, kind=model.init)
 
 
+def _tt_linear(model: knobs.Model) -> Callable[..., nn.Module]:
+    return functools.partial(TTLinear, cores=model.tt.cores, ranks=model.tt.ranks, initial=INITS[model.init])
+
+
 def _subln(model: knobs.Model, ternary: bool) -> Callable[..., nn.Module]:
     return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary, kind=model.init)
 
@@ -242,7 +277,12 @@ def linears(model: knobs.Model, word: str = "", int8: bool = False) -> Callable[
     """Return the maker of a model's Linears, of the kind `word` or `model.linear`, with biases where it has them; with
     `int8` of those whose kernels are kept so."""
     linear = (INT8 if int8 else LINEARS)[word or model.linear](model)
-    return functools.partial(_biased, linear) if model.bias else linear
+    return biased(linear) if model.bias else linear
+
+
+def biased(linear: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return the maker of Linears that `linear` makes, each with a bias."""
+    return functools.partial(_biased, linear)
 
 
 def _biased(linear: Callable[..., nn.Module], features: int, gain: float = 1.0, **names: Any) -> Biased:
@@ -255,16 +295,18 @@ LINEARS = {
     "ternary": lambda model: _subln(model, ternary=True),
     "subln": lambda model: _subln(model, ternary=False),
     "monarch": _monarch_linear,
+    "tt": _tt_linear,
 }
-# ... and here those whose kernels are int8. Monarch factors stay as they are.
+# ... and here those whose kernels are int8. Monarch factors and cores of tensor trains stay as they are.
 INT8 = {
     "dense": lambda model: Int8Linear,
     "ternary": lambda model: functools.partial(Int8Linear, eps=model.norm_eps, ternary=True),
     "subln": lambda model: functools.partial(Int8Linear, eps=model.norm_eps),
     "monarch": _monarch_linear,
+    "tt": _tt_linear,
 }
 # `INITS[word](fan_in, fan_out, gain)` draws initial matrices; gain makes them smaller where many branches add up.
-INITS = {"normal": _normal, "xavier": _xavier}
+INITS = {"normal": _normal, "xavier": _xavier, "truncated": _truncated}
 # `NORMS[word](model)` makes norms: `norm(name=...)` maps (..., D) to (..., D).
 NORMS = {
     "rms": lambda model: functools.partial(RMSNorm, model.norm_eps),

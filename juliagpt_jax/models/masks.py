@@ -2,7 +2,8 @@
 
 A mask answers for queries at `positions` (B or 1, T) and keys in `slots` (B or 1, S), each the position of its token:
 (B or 1, T, S) bool. With a cache the slots are all of it, 0 .. S-1; without one they are the tokens' own positions, and
-a pad stands at one past the last (see `gpt.py`). A mask that is not `causal` looks ahead: it has no cache.
+a pad stands at one past the last (see `gpt.py`). A mask that is not `causal` looks ahead: it has no cache. One that is
+`bounded(model)` shows so many first and so many newest tokens alone (`windowed.py`); of others that is None.
 
 Positions are those in the text; a cache that evicts (`evicting.py`) shows what the mask `sinks` shows, at positions
 inside the cache. A sink token (`model.sink`) is the first token: `window` loses sight of it, `sinks` counts it among
@@ -23,6 +24,10 @@ class Causal:
     causal: ClassVar[bool] = True
 
     @staticmethod
+    def bounded(model: knobs.Model) -> tuple[int, int] | None:
+        return None
+
+    @staticmethod
     def visible(model: knobs.Model, slots: jax.Array, positions: jax.Array) -> jax.Array:
         return slots[:, None, :] <= positions[:, :, None]
 
@@ -31,6 +36,10 @@ class Whole:
     """Every token that exists, before and behind: for encoders."""
 
     causal: ClassVar[bool] = False
+
+    @staticmethod
+    def bounded(model: knobs.Model) -> tuple[int, int] | None:
+        return None
 
     @staticmethod
     def visible(model: knobs.Model, slots: jax.Array, positions: jax.Array) -> jax.Array:
@@ -45,6 +54,10 @@ class Window:
     causal: ClassVar[bool] = True
 
     @staticmethod
+    def bounded(model: knobs.Model) -> tuple[int, int] | None:
+        return 0, model.window
+
+    @staticmethod
     def visible(model: knobs.Model, slots: jax.Array, positions: jax.Array) -> jax.Array:
         return Causal.visible(model, slots, positions) & _near(model, slots, positions)
 
@@ -54,6 +67,10 @@ class Sinks:
     2309.17453, section 3.2), at the positions that the tokens have in the text."""
 
     causal: ClassVar[bool] = True
+
+    @staticmethod
+    def bounded(model: knobs.Model) -> tuple[int, int] | None:
+        return model.sink_tokens, model.window
 
     @staticmethod
     def visible(model: knobs.Model, slots: jax.Array, positions: jax.Array) -> jax.Array:

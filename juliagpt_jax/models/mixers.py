@@ -7,7 +7,7 @@ its last projection and the maker of its Linears, with
     slots(cache)                     how many slots a cache has, () or (B,): a token at that position, or behind it, is
                                      a pad
     flops(model)                     what one layer of it computes for a token beside its Linears, forward, in a full
-                                     context
+                                     context; flops(model, mask) where it takes several masks
     rewindable                       tokens can be taken back from its cache by their positions alone: what is cached of
                                      a token lies in the slot of its position, and no earlier position looks there.
                                      False where it is not said
@@ -31,6 +31,7 @@ from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models.attention import VALUE_EMBEDDINGS, Attention
 from juliagpt_jax.models.kda import GatedDeltaNet, KimiDeltaAttention
 from juliagpt_jax.models.monarch import MonarchHeads, MonarchMixer
+from juliagpt_jax.models.sparse import BlockSparse, TopK
 
 
 def of_layers(model: knobs.Model) -> list[Any]:
@@ -52,6 +53,11 @@ def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
         made.append((mixer, {} if mask == "causal" else {"mask": mask}))
     return made
+
+
+def flops(model: knobs.Model) -> list[float]:
+    """Return for each layer what its mixer computes for a token beside its Linears."""
+    return [mixer.flops(model, *mask.values()) for mixer, mask in makers(model)]
 
 
 def starts(model: knobs.Model) -> list[bool]:
@@ -84,6 +90,12 @@ def check_sink(model: knobs.Model) -> None:
         )
 
 
+def check_qkv_bias(model: knobs.Model) -> None:
+    """Raise a UserError when a layer has no queries, keys and values that `model.qkv_bias` could be of."""
+    if model.qkv_bias and set(model.mixer.split()) != {"attention"}:
+        raise UserError(f"config.model.qkv_bias is of attention, and model.mixer={model.mixer} has other layers")
+
+
 def check_evicting(model: knobs.Model) -> None:
     """Raise a UserError when a model cannot have a cache that evicts."""
     why = "a cache that evicts moves tokens to new positions, and"
@@ -93,7 +105,7 @@ def check_evicting(model: knobs.Model) -> None:
         raise UserError(f"{why} model.mask={model.mask} goes by those in the text; the cache is such a mask itself")
     for word in model.mixer.split():
         if not getattr(MIXERS[word], "evicts", False):
-            raise UserError(f"a cache that evicts drops keys one by one, and model.mixer={word} has none")
+            raise UserError(f"a cache that evicts drops keys one by one, which model.mixer={word} does not do")
 
 
 def rewindable(model: knobs.Model) -> bool:
@@ -112,4 +124,6 @@ MIXERS = {
     "monarch_heads": MonarchHeads,
     "kda": KimiDeltaAttention,
     "gated_deltanet": GatedDeltaNet,
+    "topk": TopK,
+    "blocksparse": BlockSparse,
 }

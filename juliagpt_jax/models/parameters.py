@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.models import roles
 
 
@@ -24,3 +25,15 @@ def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") ->
 def count(params: Any) -> int:
     """Return the number of parameters; a tied head counts once, and the scales of kernels kept as int8 not at all."""
     return sum(leaf.size for path, leaf in paths(params).items() if roles.of(path).counted)
+
+
+def active(params: Any, model: knobs.Model) -> int:
+    """Return the number of parameters that a token goes through: of experts (`models/moe.py`) those of
+    `model.moe.top`."""
+    used = {path: leaf.size * share_used(path, model) for path, leaf in paths(params).items() if roles.of(path).counted}
+    return round(sum(used.values()))
+
+
+def share_used(path: str, model: knobs.Model) -> float:
+    """Return the share of a parameter that a token goes through."""
+    return model.moe.top / model.moe.experts if roles.of(path).each else 1.0

@@ -73,14 +73,16 @@ def _bytes(
     kernels = [path for path in leaves if roles.of(path).kind == "kernel"]
     if not kernels or INT8[model.config.linear] is LINEARS[model.config.linear]:
         raise UserError(
-            f"{word}: the Linears of this model are Monarch matrices (model.linear=monarch), of no such kernel"
+            f"{word}: the Linears of this model are made of factors (model.linear={model.config.linear}), not of such "
+            "kernels"
         )
     if model.config.has_ode and model.config.ode.time in ("lowrank", "generated"):
         raise UserError(f"{word}: the kernels of this model change with time (model.ode.time={model.config.ode.time})")
-    round_it = jax.jit(rounded)
+    round_it, round_each = jax.jit(rounded), jax.jit(jax.vmap(rounded))
     for path, leaf in leaves.items():
         if path in kernels:
-            made[f"{path}_int8"], made[f"{path}_scale"] = round_it(leaf)
+            round_own = round_each if roles.of(path).each else round_it
+            made[f"{path}_int8"], made[f"{path}_scale"] = round_own(leaf)
         else:
             made[path] = leaf
     return model.clone(int8=True, parent=None), unflatten_dict(made, sep="/")

@@ -44,6 +44,11 @@ class Role(NamedTuple):
     shard: str
 
     @property
+    def each(self) -> bool:
+        """Experts have one each, along the first axis (`models/moe.py`): a token goes through some of them."""
+        return self.axes[:1] == ("expert",)
+
+    @property
     def turned(self) -> bool:
         """A matrix (..., rows, columns) that maps its columns to its rows, as Monarch factors do, not rows to
         columns."""
@@ -63,6 +68,12 @@ def of(path: str) -> Role:
     Raises:
         UserError: no row of the table is for it.
     """
+    before, experts, inside = path.partition("experts/")
+    if experts:  # a parameter of a channel, of each expert; taps see rows of padding among its inputs
+        one = of(before + inside)
+        return one._replace(axes=("expert", *one.axes), tapped=False, shard="expert")
+    if "channel/shared/" in path:  # what lies beside experts is a channel, too
+        return of(path.replace("channel/shared/", "channel/"))
     found = [(row, match) for row in ROLES if (match := _pattern(row[0]).fullmatch(path))]
     if not found:
         raise UserError(f"{path}: no role is known of such a parameter; a new part declares its own in models/roles.py")
@@ -153,11 +164,17 @@ ROLES = (
     ("head",                             "head",        "in token",                "decay tapped cast table"),
     ("{skip,unet}_#",                    "skip",        "source",                  ""),
     ("sink_token",                       "sink",        "width",                   ""),
+    # of recursive models: the states that they begin with, the embeddings of puzzles, the halting head
+    ("start_{high,low}",                 "start",       "width",                   ""),
+    ("ids",                              "ids",         "id width",                ""),
+    ("halt",                             "halt",        "width",                   "decay"),
+    ("halt_bias",                        "halt",        "",                        ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
     ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
+    ("**/{mixer,channel}/*/core_#",      "core",        "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them
@@ -169,12 +186,14 @@ ROLES = (
     ("**/mixer/{beta,decay}",            "gate",        "in heads",                "decay cast"),
     ("**/mixer/A_log",                   "rates",       "heads",                   ""),
     ("**/mixer/dt_bias",                 "rates",       "width",                   ""),
+    # what channels have beside them
+    ("**/channel/router",                "router",      "width expert",            "decay"),
     ("**/mixer/filter/frequency",        "filter",      "hidden",                  ""),
     ("**/mixer/filter/bias_#",           "filter",      "hidden",                  ""),
     ("**/mixer/filter/weight_{#,out}",   "filter",      "from to",                 ""),
     # how the time of an ODE acts on its block
     ("**/time/shift",                    "time",        "modes width",             "cast"),
-    ("**/time/<weight>",                 "time",        "modes width",             "cast"),
+    ("**/time/<weight>",                 "time",        "modes ALL",               "cast"),
     ("**/time/<weight>/left",            "time",        "modes ROWS rank",         "decay matrix cast"),
     ("**/time/<weight>/right",           "time",        "modes BATCH rank LAST",   "decay matrix cast"),
     ("**/time/<weight>/modes",           "time",        "modes ALL",               "matrix cast"),
@@ -183,7 +202,5 @@ ROLES = (
     # what is added to a Linear, and trained while the rest is frozen (`models/adapters.py`)
     ("**/lora/a",                        "adapter",     "in rank",                 "decay cast"),
     ("**/lora/b",                        "adapter",     "rank out",                "decay cast"),
-    # matrices of which a token goes through some
-    ("**/experts/*",                     "experts",     "expert in out",           "decay matrix cast by-expert"),
 )
 # fmt: on

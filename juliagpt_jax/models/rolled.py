@@ -1,10 +1,11 @@
-"""Layers that repeat, rolled up into a loop: a program whose size and compile time do not grow with depth.
+"""Layers that repeat, rolled up into loops: a program that does not grow with depth.
 
-A model's words repeat over its layers, "kda kda kda attention" every four: one such unit is compiled, and the others
-are turns of a loop over the units' parameters, which are laid side by side at each call. The parameters of a model
-are the same either way, and so are its checkpoints.
+A model's words repeat over its layers, "kda kda kda attention" every four. The program has a layer of each run of equal
+ones: here two, one of which is a loop of three turns, within a loop over the fours. Parameters are laid side by side
+for that at each call; those of a model are the same either way, and so are its checkpoints.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,55 +18,69 @@ from juliagpt_jax.ground.knobs import model as knobs
 Layer = Callable[[jax.Array, Any], tuple[jax.Array, Any]]  # (x, what the layer is given) -> x and what it gives
 
 
-def unit(model: knobs.Model, kinds: Sequence[Any]) -> int:
-    """Return after how many layers the words of a model, and so its layers' functions, repeat; 0 if the `kinds` of its
-    depth do not, because each layer of an ODE has a schedule of its own."""
+def unit(model: knobs.Model, kinds: Sequence[Any]) -> tuple[int, ...]:
+    """Return the layers after which the words of a model, and so its layers' functions, repeat, as the lengths of runs
+    of equal ones: (3, 1) for "kda kda kda attention"; () if the `kinds` of its depth do not repeat so, because each
+    layer of an ODE has a schedule of its own."""
     words = (model.mixer, model.mask, model.channel, model.depth, model.value_embedding)
     size = math.lcm(*(len(text.split()) for text in words))
-    return size if all(kind == kinds[i % size] for i, kind in enumerate(kinds)) else 0
+    if any(kind != kinds[i % size] for i, kind in enumerate(kinds)):
+        return ()
+    by_layer = zip(*(model.by_layer(text) for text in words), kinds, strict=True)
+    return tuple(len(list(equal)) for _, equal in itertools.groupby(itertools.islice(by_layer, size)))
 
 
-def run(layers: Sequence[Layer], given: Sequence[Any], x: jax.Array, unit: int = 0) -> tuple[jax.Array, list[Any]]:
+def run(
+    layers: Sequence[Layer], given: Sequence[Any], x: jax.Array, unit: Sequence[int] = ()
+) -> tuple[jax.Array, list[Any]]:
     """Return x behind all layers, and what each of them gives.
 
     Args:
         given: a pytree for each layer: parameters, caches, random keys.
-        unit: layers after which they are the same functions again; 0 for no loop. Units whose trees differ from the
-            first in structure, shape or dtype end the loop, and are computed one after the other as are layers that
-            fill no unit.
+        unit: runs of layers that are the same functions, after which they are these again; () for no loop. A run is
+            cut where trees differ in structure, shape or dtype. Units whose trees differ from the first one's end the
+            loop, and are computed one layer after the other as are layers that fill no unit.
     """
-    turns = _alike(given, unit) if unit else 0
+    looks = [_look(tree) for tree in given]
+    size, turns = sum(unit), 0
+    while unit and looks[turns * size :][:size] == looks[:size] and (turns + 1) * size <= len(given):
+        turns += 1
     gives: list[Any] = []
-    if turns > 1:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(given, unit, i) for i in range(turns)))
+    if turns * max(unit, default=0) > 1:
+        runs, at = [], 0
+        for length in unit:
+            runs += [len(list(equal)) for _, equal in itertools.groupby(looks[at : at + length])]
+            at += length
+        starts = list(itertools.accumulate(runs, initial=0))
+        own = [
+            _stack([_stack(given[i + start : i + start + length]) for i in range(0, turns * size, size)])
+            for start, length in zip(starts, runs, strict=False)
+        ]
 
         def turn(x, own):
-            out = []
-            for layer, mine in zip(layers[:unit], own, strict=True):
-                x, gave = layer(x, mine)
-                out.append(gave)
-            return x, out
+            return _each([lambda x, mine, f=layers[i]: jax.lax.scan(f, x, mine) for i in starts[:-1]], x, own)
 
-        x, out = jax.lax.scan(turn, x, stacked)
-        gives = [jax.tree.map(lambda leaf, i=i: leaf[i], gave) for i in range(turns) for gave in out]
-    for layer, mine in list(zip(layers, given, strict=True))[len(gives) :]:
+        x, out = jax.lax.scan(turn, x, own)
+        for i in range(turns):
+            for length, gave in zip(runs, out, strict=True):
+                gives += [jax.tree.map(lambda leaf, at=(i, j): leaf[at], gave) for j in range(length)]
+    x, more = _each(layers[len(gives) :], x, given[len(gives) :])
+    return x, gives + more
+
+
+def _each(layers: Sequence[Layer], x: jax.Array, given: Sequence[Any]) -> tuple[jax.Array, list[Any]]:
+    gives = []
+    for layer, mine in zip(layers, given, strict=True):
         x, gave = layer(x, mine)
         gives.append(gave)
     return x, gives
 
 
-def _unit(given: Sequence[Any], unit: int, turn: int) -> list[Any]:
-    return list(given[turn * unit : (turn + 1) * unit])
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _alike(given: Sequence[Any], unit: int) -> int:
-    """The number of units from the first on whose trees look like the first one's."""
-
-    def look(turn: int) -> Any:
-        leaves, structure = jax.tree.flatten(_unit(given, unit, turn))
-        return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
-
-    turns = 1
-    while (turns + 1) * unit <= len(given) and look(turns) == look(0):
-        turns += 1
-    return turns
+def _look(tree: Any) -> Any:
+    """Return what has to be equal for two trees to be stacked."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

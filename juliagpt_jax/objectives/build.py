@@ -9,8 +9,9 @@ from juliagpt_jax.objectives.distil import Distil
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Objective
+from juliagpt_jax.objectives.recursive import DeepSupervision
 
-OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil}
+OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil, "recursive": DeepSupervision}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 

@@ -20,6 +20,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.opened import Opened, open_model
 from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
+from juliagpt_jax.objectives import experts
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Apply, Memo, Terms
 from juliagpt_jax.store.manifest import MANIFEST
@@ -66,7 +67,7 @@ class Distil(NextToken):
         total = (1 - own.alpha) * loss + own.alpha * apart
         for penalty in self.penalties:
             total += penalty(logits, aux, batch)
-        return Terms(total, {"loss": loss, "distil": apart})
+        return Terms(total, {"loss": loss, "distil": apart} | experts.told(self.config.model, aux, batch))
 
 
 def _open_teacher(name: str, settings: config.Config, model: Model, tokenizer: Any) -> Opened:

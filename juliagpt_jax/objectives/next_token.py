@@ -10,7 +10,7 @@ from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
-from juliagpt_jax.objectives import penalties
+from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Memo, Objective, Terms
 
 
@@ -27,7 +27,7 @@ class NextToken(Objective):
         total = loss = jnp.sum(batch.weighed(token_losses(logits, batch.targets)))
         for penalty in self.penalties:
             total += penalty(logits, aux, batch)
-        return Terms(total, {"loss": loss})
+        return Terms(total, {"loss": loss} | experts.told(self.config.model, aux, batch))
 
     def sampled(
         self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array, draws: jax.Array

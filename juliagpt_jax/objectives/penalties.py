@@ -4,7 +4,6 @@ A term is a function of what the model said, `penalty(logits (B, T, V), aux, bat
 summed over the scored targets. So it goes with any objective that has logits for a batch's targets.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +15,8 @@ from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.interface import Model
-from juliagpt_jax.objectives import ngrams
-
-Penalty = Callable[[jax.Array, dict[str, Any], Batch], jax.Array]
+from juliagpt_jax.objectives import experts, ngrams
+from juliagpt_jax.objectives.experts import Penalty
 
 
 def ngram(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
@@ -51,7 +49,12 @@ def ode_energy(config: config.Config, model: Model, chosen: Selection | None) ->
     return penalty
 
 
-PENALTIES = {"train.ngram.weight": ngram, "train.ode_energy": ode_energy}  # by the knob that weighs it
+PENALTIES = {  # by the knob that weighs it
+    "train.ngram.weight": ngram,
+    "train.ode_energy": ode_energy,
+    "train.moe.balance": experts.balance,
+    "train.moe.router_z": experts.router_z,
+}
 
 
 def make(config: config.Config, model: Model, chosen: Selection | None) -> list[Penalty]:

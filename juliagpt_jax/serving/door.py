@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.serving.completions import error_body
+from juliagpt_jax.serving.asked import error_body
 
 HEAD_SECONDS = 10  # that a client may take to send a request's head
 READ_SECONDS = 60  # that a client may leave what is written for it unread

@@ -7,6 +7,7 @@ import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.stops import until
 from juliagpt_jax.serving.batch import Scores
 from juliagpt_jax.serving.transcript import Transcript
 
@@ -21,7 +22,7 @@ class Request:
         seed, nth: draws depend on both, on the prompt and the rule; nth is the number of equal prompts before it.
         hidden: how many ids at the start of the prompt are no part of the text: those a tokenizer puts before it.
         stops: strings that end the text; see `Transcript`.
-        end: the id that ends the text, which does not show; None: none does.
+        ends: ids that end it, and are no part of it.
         logprobs: scores of each token with so many alternatives, at most batch.TOP; None for none.
         echo: begin the text with the prompt. With `logprobs` it is scored, too, and must fit into the context.
     """
@@ -33,7 +34,7 @@ class Request:
     nth: int = 0
     hidden: int = 0
     stops: tuple[str, ...] = ()
-    end: int | None = None
+    ends: tuple[int, ...] = ()
     logprobs: int | None = None
     echo: bool = False
 
@@ -100,9 +101,9 @@ class Job:
     def add(self, ids: list[int], scores: Scores | None) -> bool:
         """Continue by drawn tokens, of which those past max_tokens or the end of the text are dropped, with their
         scores; deliver what there is to show. Returns whether the text ends."""
-        drawn = ids[: self.request.max_tokens - self.done]
-        ended = self.request.end in drawn
-        new = drawn[: drawn.index(self.request.end)] if ended else drawn  # pyright: ignore[reportArgumentType]
+        new = ids[: self.request.max_tokens - self.done]
+        said, ended = until(np.array(new, np.int64), self.request.ends)
+        new = said.tolist()
         self.done += len(new) + ended
         self.window += new
         self._ids += new
@@ -110,13 +111,12 @@ class Job:
             self._note(scores, new)
         last = ended or self.done == self.request.max_tokens
         self.transcript.add(new, last)
-        stopped = self.transcript.stopped
-        finish = "stop" if stopped or ended else "length" if last else ""
+        finish = "stop" if ended or self.transcript.stopped else "length" if last else ""
         text = self.transcript.text
         tokens = self._tokens(len(text), last) if self.request.logprobs is not None else ()
         if text[self._shown :] or tokens or finish:
-            completion = self.transcript.tokens + (ended and not stopped)
-            self.deliver(Piece(text[self._shown :], tokens, finish, completion))
+            counted = self.transcript.tokens + (ended and not self.transcript.stopped)
+            self.deliver(Piece(text[self._shown :], tokens, finish, counted))
         self._shown = len(text)
         return bool(finish)
 

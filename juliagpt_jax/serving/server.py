@@ -1,4 +1,5 @@
-"""A model over HTTP: OpenAI's completions, /health, and a page to write with. FastAPI and uvicorn around an engine."""
+"""A model over HTTP: OpenAI's completions and chat completions, /health, and a page to write with. FastAPI and uvicorn
+around an engine."""
 
 import asyncio
 import contextlib
@@ -20,7 +21,9 @@ from starlette.exceptions import HTTPException
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.serving.completions import Answer, Completion, Limits, Refused, error_body
+from juliagpt_jax.serving.asked import Limits, Refused, error_body
+from juliagpt_jax.serving.chat import ChatAnswer, ChatCompletion
+from juliagpt_jax.serving.completions import Answer, Completion
 from juliagpt_jax.serving.door import Connection, Door
 from juliagpt_jax.serving.engine import Busy, Closed, Engine
 from juliagpt_jax.serving.job import Job, Piece
@@ -81,12 +84,19 @@ def application(
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
+        return await write(request, Completion, Answer)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await write(request, ChatCompletion, ChatAnswer)
+
+    async def write(request: Request, kind: type[Completion | ChatCompletion], shape: type[Answer]) -> Response:
         _check_kind(request.headers.get("content-type", ""))
-        asked = Completion.read(await _body(request, limits.max_body))
+        asked = kind.read(await _body(request, limits.max_body))
         _check_name(asked.model, name)
         texts = asked.requests(engine.tokenizer, limits, unknown)
         delivery = Delivery(engine, texts)
-        answer = Answer(name, texts, asked.include_usage)
+        answer = shape(name, texts, asked.include_usage)
         if asked.stream:
             return EventStream(delivery, answer)
         async with contextlib.aclosing(delivery.pieces(request.receive)) as pieces:
@@ -103,7 +113,8 @@ def application(
 
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException) -> Response:
-        says = f"{request.method} {request.url.path}: {error.detail}; there is POST /v1/completions"
+        there = "there is POST /v1/completions, and /v1/chat/completions for a model with a chat template"
+        says = f"{request.method} {request.url.path}: {error.detail}; {there}"
         return JSONResponse(error_body(error.status_code, says), error.status_code, error.headers)
 
     @app.exception_handler(Exception)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from juliagpt_jax.data.tokenizer import digest
-from juliagpt_jax.models.parameters import count
+from juliagpt_jax.models.parameters import active, count
 from juliagpt_jax.store.run import Run
 
 
@@ -23,8 +23,10 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
         (train.tail, f" over the last {train.tail:g} of the steps"),
     ]
     how = next((words for value, words in ways if value), f" over the ends of {train.cycles.count} cycles")
+    used = active(run.params, model)
+    through = f" of which a token goes through {used:,}" if used != count(run.params) else ""
     rows = [
-        ("parameters", f"{count(run.params):,}, stored as {precision}"),
+        ("parameters", f"{count(run.params):,}{through}, stored as {precision}"),
         (
             "form",
             f"{model.layers} layers, width {model.width}, {model.heads} heads, {model.kv_heads or model.heads} of keys "

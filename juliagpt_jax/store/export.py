@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import new_folder
 from juliagpt_jax.models import roles
-from juliagpt_jax.store import card, gguf, hf, offered, packed, tensors
-from juliagpt_jax.store.families import Arrays, Llama, from_tensors
+from juliagpt_jax.store import card, families, gguf, hf, offered, packed, tensors, wheel
+from juliagpt_jax.store.families import Arrays
 from juliagpt_jax.store.run import Run
 
 OWN = "juliagpt_jax"  # the format that a file says it has
@@ -113,11 +114,17 @@ def _new_file(out: Path) -> Path:
 
 
 def read(source: Path) -> Given:
-    """Read a model from outside: a folder as transformers writes it, or a file of `--format=safetensors` or `gguf`.
+    """Read a model from outside: a folder as transformers writes it, a GGUF file, a file of `--format=safetensors`, or
+    a wheel or a folder that has one GGUF file in it.
 
     Raises:
-        UserError: neither, or torn, or it contradicts itself, or a hash that comes with it (store/offered.py).
+        UserError: none of these, or torn, or it contradicts itself, or a hash that comes with it (store/offered.py).
     """
+    if source.suffix == ".whl":
+        with wheel.unpacked(source, ".gguf") as path:
+            return read(path)
+    if source.is_dir() and not (source / "config.json").exists():
+        source = _only(source)
     files = hf.files(source) if source.is_dir() else [source]
     for path in files:
         hf.refuse_too_large(path)  # before all of it is read for its hash
@@ -127,26 +134,58 @@ def read(source: Path) -> Given:
         return Given(fields, params, tokenizer, {}, hashes)
     if tensors.metadata(source).get("format") == packed.FORMAT:
         raise UserError(f"{source} is a packed model, which trains no further; --workdir={source} runs it as it is")
-    named = _begins(source) == gguf.MAGIC
-    arrays, metadata = gguf.read(source) if named else tensors.read(source)
-    if metadata.get("format") != OWN:
-        raise UserError(
-            f"{source} has weights only; give the folder that has config.json and tokenizer.json beside them"
-        )
+    if _begins(source) != gguf.MAGIC:
+        arrays, metadata = tensors.read(source)
+        if metadata.get("format") != OWN:
+            raise UserError(
+                f"{source} has weights only; give the folder that has config.json and tokenizer.json beside them"
+            )
+        with about(source):
+            model, tokenizer, kept = _settled(metadata)
+            return _own(model, arrays, tokenizer, kept, hashes)
+    contents = gguf.read(source)
     with about(source):
-        try:
-            values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
-            model, tokenizer = config.of_dict(values).model, tokenizers.from_dict(tokenizer)
-            kept = {key: meta[key] for key in ("schedule",) if key in meta}
-        except UserError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}") from error
-        if named:
-            arrays = from_tensors(Llama, arrays, model.layers, model.tie)
-        blocks = {roles.layer(path) for path in arrays} - {None}
-        if len(blocks) != model.layers:  # seen here, before anything is built from the config
-            raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
+        family, fields = families.read_fields(contents.facts)
+        if contents.metadata:
+            model, tokenizer, kept = _settled(contents.metadata)
+            arrays = families.from_tensors(family, contents.tensors, model.layers, model.tie)
+            return _own(model, arrays, tokenizer, kept, hashes)
+        params = hf.model_of(family, fields, contents.facts, contents.tensors)
+        content, special, template = gguf.tokens(contents)
+        tokenizer = hf.tokenizer_of(content, params["embedding"].shape[0], special, template)
+    return Given(fields, params, tokenizer, {}, hashes)
+
+
+def _only(folder: Path) -> Path:
+    """Return the one GGUF file of a folder that has no config.json; the folder, where it has none or several."""
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) > 1:
+        raise UserError(f"{folder} has {len(found)} GGUF files; give one: {', '.join(path.name for path in found[:4])}")
+    return found[0] if found else folder
+
+
+def _settled(metadata: Mapping[str, str]) -> tuple[config.Model, Any, dict[str, Any]]:
+    """Return what a file of one's own says of the model, its tokenizer, and what is kept of its meta.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values, tokenizer, meta = (json.loads(metadata[key]) for key in ("config", "tokenizer", "meta"))
+        model, tokenizer = config.of_dict(values).model, tokenizers.from_dict(tokenizer)
+        return model, tokenizer, {key: meta[key] for key in ("schedule",) if key in meta}
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"its metadata are damaged: {type(error).__name__}: {error}") from error
+
+
+def _own(
+    model: config.Model, arrays: dict[str, np.ndarray], tokenizer: Any, kept: dict[str, Any], hashes: dict[str, str]
+) -> Given:
+    blocks = {roles.layer(path) for path in arrays} - {None}
+    if len(blocks) != model.layers:  # seen here, before anything is built from the config
+        raise UserError(f"{len(blocks)} blocks, and its config says model.layers={model.layers}")
     return Given(dataclasses.asdict(model), arrays, tokenizer, kept, hashes)
 
 

@@ -16,7 +16,8 @@ from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "dropout", "dropout_on", "init", "zero_init", "window", "sink_tokens", "scan_layers")
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "dropout", "dropout_on", "init", "zero_init")
+UNUSED += ("window", "sink_tokens", "scan_layers")
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
 # unless it has the value that every model had before the knob existed.
 PLAIN = {
@@ -30,6 +31,7 @@ PLAIN = {
     "x0_skip": False,
     "unet": False,
     "value_embedding": "none",
+    "qkv_bias": False,
     "head_gate": False,
     "softcap": 0.0,
 }
@@ -114,6 +116,41 @@ class Llama:
                 yield Place(f"{ours}/mixer/{linear}/kernel", f"{theirs}.self_attn.{name}_proj.weight", turned=True)
             for linear in ("gate", "up", "down"):
                 yield Place(f"{ours}/channel/{linear}/kernel", f"{theirs}.mlp.{linear}_proj.weight", turned=True)
+
+
+class Mistral(Llama):
+    """MistralForCausalLM (Jiang et al. 2023, arXiv 2310.06825), without its sliding window."""
+
+    architecture = "MistralForCausalLM"
+    only: Mapping[str, Any] = {**Llama.only, "sliding_window": None}
+
+    @staticmethod
+    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
+        return Llama.facts(model, vocab) | {"model_type": "mistral", "sliding_window": None}
+
+
+class Qwen2(Llama):
+    """Qwen2ForCausalLM (Yang et al. 2024, arXiv 2407.10671): Llama with biases of queries, keys and values."""
+
+    architecture = "Qwen2ForCausalLM"
+    only: Mapping[str, Any] = {"hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False}
+
+    @staticmethod
+    def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
+        return Llama.fields(facts) | {"qkv_bias": True}
+
+    @staticmethod
+    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
+        llama = Llama.facts(model, vocab)
+        kept = {key: own for key, own in llama.items() if key not in ("attention_bias", "mlp_bias", "head_dim")}
+        return kept | {"model_type": "qwen2", "use_sliding_window": False}
+
+    @staticmethod
+    def places(layers: int, tie: bool) -> Iterator[Place]:
+        yield from Llama.places(layers, tie)
+        for i in range(layers):
+            for linear, name in [("query", "q"), ("key", "k"), ("value", "v")]:
+                yield Place(f"block_{i}/mixer/{linear}/bias", f"model.layers.{i}.self_attn.{name}_proj.bias")
 
 
 class GPT2:
@@ -288,4 +325,4 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
     return params
 
 
-FAMILIES = {"llama": Llama, "gpt2": GPT2}
+FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2}

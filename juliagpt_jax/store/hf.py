@@ -15,12 +15,14 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data import vocabularies
 from juliagpt_jax.data.library import tasks
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.store import families, offered, tensors
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+GENERATION, SETTINGS = "generation_config.json", "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
 SMALL_FILE = 2**26  # bytes of a .json that is read at all; the largest tokenizers have a few million
 
 
@@ -38,17 +40,20 @@ def write(
     settings = {"architectures": [family.architecture], "dtype": DTYPES[precision]}
     settings |= {"bos_token_id": tokenizer.first, "eos_token_id": tokenizer.eos}
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
-    write_json(folder / "generation_config.json", {"max_length": model.context})  # else a pipeline writes past it
+    ends = {"eos_token_id": list(tokenizer.stops)} if tokenizer.stops else {}
+    write_json(folder / GENERATION, {"max_length": model.context} | ends)  # else a pipeline writes past it
     write_json(folder / "tokenizer.json", tokenizer.to_huggingface())
     takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
-    write_json(folder / "tokenizer_config.json", vocabularies.settings(tokenizer) | takes)
+    write_json(folder / SETTINGS, vocabularies.settings(tokenizer) | takes)
     write_text(folder / "README.md", card)
     offered.write_sums(folder)
 
 
 def files(folder: Path) -> list[Path]:
     """Return the files of a folder that decide what is read of it, those that are there."""
-    named = ("config.json", "tokenizer.json", INDEX)
+    named = ("config.json", "tokenizer.json", INDEX, GENERATION, SETTINGS, TEMPLATE)
+    if not (folder / "tokenizer.json").is_file():
+        named += tuple(name for pair in vocabularies.PAIRS for name in pair)
     return sorted([*(path for name in named if (path := folder / name).is_file()), *folder.glob("*.safetensors")])
 
 
@@ -60,13 +65,63 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
     """
     facts = read_json(folder / "config.json")
     fields, params = read_model(folder, facts)
-    vocab = params["embedding"].shape[0]
-    values = read_json(folder / "tokenizer.json")
-    try:
-        special = _special(facts, tasks(values))
-        return fields, params, tokenizers.from_huggingface(values, vocab, _first(facts, special), special)
-    except UserError as error:
-        raise UserError(f"{folder / 'tokenizer.json'}: {error}") from error
+    pair = any(all((folder / name).is_file() for name in names) for names in vocabularies.PAIRS)
+    if pair and not (folder / "tokenizer.json").is_file():
+        content = vocabularies.read(folder).content
+    else:
+        content = read_json(folder / "tokenizer.json")
+    template = _template(folder)
+    if (folder / GENERATION).is_file():  # where a chat model has the end of a turn, beside that of a text
+        facts = facts | {"ends": read_json(folder / GENERATION).get("eos_token_id")}
+    with about(folder / "tokenizer.json"):
+        return fields, params, tokenizer_of(content, params["embedding"].shape[0], facts, template)
+
+
+def tokenizer_of(content: dict[str, Any], vocab: int, facts: dict[str, Any], template: str | None) -> Any:
+    """Return the tokenizer of a model.
+
+    Args:
+        content: of its tokenizer.json.
+        vocab: the number of its embeddings.
+        facts: what its config.json says of ids with a task, and as "ends" those with which it ends what it writes.
+        template: of a conversation, in Jinja.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    special = _special(facts, tasks(content))
+    said = [_several(facts.get(name)) for name in ("eos_token_id", "ends")]
+    ends = sorted({token for tokens in said for token in tokens if type(token) is int} - {special.get("eos")})
+    return tokenizers.from_huggingface(content, vocab, _first(facts, special), special, ends, template)
+
+
+def _template(folder: Path) -> str | None:
+    """Return the chat template of a folder: a file of its own, or a text in tokenizer_config.json; of several the one
+    that is called default. None where it has none.
+
+    Raises:
+        UserError: it is no text, or too large.
+    """
+    if (folder / TEMPLATE).is_file():
+        if (folder / TEMPLATE).stat().st_size > SMALL_FILE:
+            raise UserError(f"{folder / TEMPLATE} is too large to be what its name says")
+        try:
+            return (folder / TEMPLATE).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{folder / TEMPLATE}: byte {error.start} is not UTF-8") from error
+    if not (folder / SETTINGS).is_file():
+        return None
+    template = read_json(folder / SETTINGS).get("chat_template")
+    if isinstance(template, list):
+        named = {own.get("name"): own.get("template") for own in template if isinstance(own, dict)}
+        template = named.get("default")
+    if not isinstance(template, str | None):
+        raise UserError(f"{folder / SETTINGS}: its chat_template is no text")
+    return template
+
+
+def _several(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else [said]
 
 
 def _special(facts: dict[str, Any], named: dict[str, int]) -> dict[str, int]:
@@ -74,8 +129,7 @@ def _special(facts: dict[str, Any], named: dict[str, int]) -> dict[str, int]:
     token that is called the beginning is one, also where the model's texts begin with another: that is `_first`."""
     special = dict(named)
     for task in ("bos", "eos", "pad"):
-        said = facts.get(f"{task}_token_id")
-        said = said[0] if isinstance(said, list) and said else said
+        said = next(iter(_several(facts.get(f"{task}_token_id"))), None)
         if type(said) is int and not (task == "bos" and task in named):
             special[task] = said
     return special
@@ -95,18 +149,25 @@ def read_model(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dic
     Raises:
         UserError: as `read`.
     """
-    try:
+    with about(folder / "config.json"):
         family, fields = families.read_fields(facts)
-    except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from error
-    try:
-        params = families.from_tensors(family, _tensors(folder), fields["layers"], fields["tie"])
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
+    with about(folder):
+        return fields, model_of(family, fields, facts, _tensors(folder))
+
+
+def model_of(
+    family: Any, fields: dict[str, Any], facts: dict[str, Any], named: families.Arrays
+) -> dict[str, np.ndarray]:
+    """Return the parameters by path of a model whose tensors have a family's names.
+
+    Raises:
+        UserError: a tensor is missing or left over, or there are not as many embeddings as the config.json says.
+    """
+    params = families.from_tensors(family, named, fields["layers"], fields["tie"])
     vocab = params["embedding"].shape[0]
     if facts.get("vocab_size", vocab) != vocab:
-        raise UserError(f"{folder / 'config.json'}: vocab_size={facts['vocab_size']}, and there are {vocab} embeddings")
-    return fields, params
+        raise UserError(f"vocab_size={facts['vocab_size']}, and there are {vocab} embeddings")
+    return params
 
 
 def _tensors(folder: Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ float16, or as they are; the rest is float32. Config, tokenizer and what the run
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def _stored(model: interface.Model, params: Any, kind: str, packing: str, embedd
         if word := _stored_as(name, embedding):
             arrays |= dict(EMBEDDINGS[word][0](name, array))
         elif roles.of(name).stored == "levels" and kind == "ternary":
-            arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(array)
+            flat = array.reshape(-1, array.shape[-1])
+            arrays[f"{name.removesuffix(KERNEL)}kernel_{packing}"] = PACKINGS[packing].pack(flat)
         else:
             arrays[name] = array
     return arrays
@@ -153,11 +155,11 @@ def _unpacked(
         if word := _stored_as(name, embedding):
             made = EMBEDDINGS[word][1](name, want.shape, take)
         elif roles.of(name).stored == "levels" and packing in PACKINGS:
-            rows, columns = want.shape
+            *rows, columns = want.shape  # those of several experts together
             stored = f"{name.removesuffix(KERNEL)}kernel_{packing}"
-            packed = take(stored, np.uint8, (PACKINGS[packing].rows(rows), columns))
+            packed = take(stored, np.uint8, (PACKINGS[packing].rows(math.prod(rows)), columns))
             try:
-                made = PACKINGS[packing].unpack(packed, rows)
+                made = PACKINGS[packing].unpack(packed, math.prod(rows)).reshape(want.shape)
             except ValueError as error:
                 raise UserError(f"{stored}: {error}") from error
         else:

@@ -189,7 +189,11 @@ class Found:
 
 
 def find(
-    workdir: Path, checkpoint: str = "newest", averaged: bool = False, ode: Mapping[str, Any] = MappingProxyType({})
+    workdir: Path,
+    checkpoint: str = "newest",
+    averaged: bool = False,
+    ode: Mapping[str, Any] = MappingProxyType({}),
+    kind: str = "decoder",
 ) -> Found:
     """Look for a model in a workdir, or in a packed file. Imports no JAX, so that a mistake is answered at once.
 
@@ -197,13 +201,17 @@ def find(
         checkpoint: "newest", "best" (lowest validation loss) or a step.
         averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
+        kind: of the models that the caller can use, `model.kind`.
 
     Raises:
-        UserError: not a workdir, or one whose config or tokenizer is not that of its checkpoint; no checkpoint yet, no
-            such checkpoint, no average, or no ODE layer.
+        UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its
+            checkpoint; no checkpoint yet, no such checkpoint, no average, or no ODE layer.
     """
     check_name(workdir, "--workdir")
     settings = _settings(workdir)
+    if settings.model.kind != kind:
+        reads = {"recursive": "a model that solves puzzles: the command solve reads it", "decoder": "a model of texts"}
+        raise UserError(f"--workdir={workdir}: {reads[settings.model.kind]}")
     if ode and not settings.model.has_ode:
         flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
         raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")

@@ -34,12 +34,14 @@ def flags(description: str | None, contexts: str, width: int) -> argparse.Argume
     made.add_argument("--head_width", type=int, default=32)
     made.add_argument("--tokens", type=int, default=8192, help="of a batch, whatever the context")
     made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--knobs", default="", help="of the model, as in model.window=256, with blanks between them")
     made.add_argument("--threads", type=int, default=1)
     return made
 
 
 def programs(word: str, context: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what is timed of a mixer, compiled, as functions without arguments, and what is known without a clock."""
+    """Return what is timed of a mixer, compiled, as functions without arguments, and what is known without a clock.
+    `word` is a mixer, or one and its mask."""
     import jax
     import jax.numpy as jnp
 
@@ -48,7 +50,9 @@ def programs(word: str, context: int, options: argparse.Namespace) -> dict[str, 
 
     heads = options.width // options.head_width
     overrides = [f"model.width={options.width}", f"model.heads={heads}", f"model.context={context}"]
-    mixer = MIXERS[word](config_file.load("configs/micro.py", overrides).model, 1.0, Linear)
+    mixer, *mask = word.split()
+    model = config_file.load("configs/micro.py", [*overrides, *options.knobs.split()]).model
+    mixer = MIXERS[mixer](model, 1.0, Linear, *mask)
     rows = max(1, options.tokens // context)
     x = jax.random.normal(jax.random.key(0), (rows, context, options.width))
     params = jax.jit(mixer.init)(jax.random.key(1), x[:1, :2], jnp.arange(2)[None])
@@ -157,7 +161,7 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
         for word in words:
             values = {row["context"]: row[key] * scale for row in rows if row["mixer"] == word}
             cross = "" if word == BASELINE else crossing(rows, word, key)
-            numbers = " | ".join(f"{values[c]:,.4g}" for c in contexts)
+            numbers = " | ".join(f"{values[c]:,.4g}" if c in values else "" for c in contexts)
             table.append(f"| {title} | {word} | {numbers} | {cross} |")
     device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (

@@ -232,15 +232,20 @@ def _vocabulary(data: config.Data, context: int) -> int:
 
 
 def _flops_per_token(settings: config.Config) -> float:
+    return _flops_of(settings.model, _vocabulary(settings.data, settings.model.context))
+
+
+@functools.cache  # the seeds of an arm have one model
+def _flops_of(model: config.Model, vocab: int) -> float:
     import jax
+    import jax.numpy as jnp
 
     from juliagpt_jax.evaluation import cost
-    from juliagpt_jax.models.build import build_model
-    from juliagpt_jax.training.state import initial_state
+    from juliagpt_jax.models import build
 
-    vocab = _vocabulary(settings.data, settings.model.context)
-    params = jax.eval_shape(lambda: initial_state(settings, build_model(settings, vocab)).params)
-    return cost.train_flops_per_token(settings.model, cost.multiplied(settings.model, params), vocab)
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    params = jax.eval_shape(build.make(model, vocab).init, jax.random.key(0), tokens)["params"]
+    return cost.train_flops_per_token(model, cost.multiplied(model, params), vocab)
 
 
 def _text(value: Any) -> str:

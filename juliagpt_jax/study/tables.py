@@ -13,6 +13,7 @@ from juliagpt_jax.study.statistics import Difference, holm, paired, spread, step
 UNITS = {"loss": "loss", "bpc": "bits/char"}  # what can be compared: a key of a row, and its name
 # How a suite's measures are shown: title, unit, format. Others are shown as they are.
 MEASURES = {
+    "active_params": ("parameters a token goes through", 1.0, ",.0f"),
     "step_s": ("ms a step", 1e-3, ".1f"),
     "wall_s": ("seconds in all", 1.0, ",.0f"),
     "step_memory_bytes": ("memory of a step, MB", 1e6, ".1f"),

@@ -65,12 +65,17 @@ class Events:
         self.eval_batch = -(-EVAL_BATCH // mesh.size) * mesh.size
         self.place = batch_sharding(mesh)
         self.lead = corpus.tokenizer.lead
-        self._eval_windows = scoring.spread(corpus.val, config.model.context, config.train.eval_windows, self.lead)
-        self._eval_counts = self._counted() if corpus.unit == "token" else None
+        self._prepare()
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
         self._generator: Generator | None = None
         self._said: set[str] = set()
+
+    def _prepare(self) -> None:
+        """Choose what is measured on while the run trains."""
+        corpus, settings = self.corpus, self.config
+        self._eval_windows = scoring.spread(corpus.val, settings.model.context, settings.train.eval_windows, self.lead)
+        self._eval_counts = self._counted() if corpus.unit == "token" else None
 
     @contextlib.contextmanager
     def opened(self, first: int) -> Iterator[None]:
@@ -115,15 +120,22 @@ class Events:
             step_s = (now - then) / max(1, step - since)
             self._mark = (now, step)
             tokens_per_s = train.batch_size * self.config.model.context / step_s
-            bpc = values["loss"] / math.log(2) / self.corpus.characters_per_token[0]
-            perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
             mfu = tokens_per_s * self.token_flops / self._peak_flops
             timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": mfu}
-            self._metrics.write({"step": step} | values | {"perplexity": perplexity, "bpc": bpc} | timing)
-            self._bar.set_postfix_str(f"loss {values['loss']:.3f}, {bpc:.3f} bpc, {tokens_per_s:,.0f} tokens/s")
-        self._progress(step, values["loss"])
+            self._metrics.write({"step": step} | values | self._read_off(values) | timing)
+            self._bar.set_postfix_str(f"{self._now(values)}, {tokens_per_s:,.0f} tokens/s")
+        self._progress(step, values)
         if values["bad_in_row"] >= train.max_bad_steps:
             raise NumericalError(self._why_bad(step, values["bad_in_row"], bad_leaf))
+
+    def _read_off(self, values: dict[str, float]) -> dict[str, float]:
+        """Return what follows from a step's metrics and is logged with them."""
+        perplexity = math.exp(min(values["loss"], 700.0)) if math.isfinite(values["loss"]) else float("nan")
+        return {"perplexity": perplexity, "bpc": values["loss"] / math.log(2) / self.corpus.characters_per_token[0]}
+
+    def _now(self, values: dict[str, float]) -> str:
+        """Say where training is, in a few numbers."""
+        return f"loss {values['loss']:.3f}, {self._read_off(values)['bpc']:.3f} bpc"
 
     def _why_bad(self, step: int, in_row: int, bad_leaf: int) -> str:
         culprit = (
@@ -244,7 +256,7 @@ class Events:
             self._said.add(text)
             self.say(text)
 
-    def _progress(self, step: int, loss: float) -> None:
+    def _progress(self, step: int, values: dict[str, float]) -> None:
         """Say how far the run is where no bar shows it: every SILENCE seconds, later every twentieth of the time."""
         now = time.perf_counter()
         if not self._bar.disable or now < self._next_word:
@@ -253,7 +265,7 @@ class Events:
         self._next_word = now + max(SILENCE, 0.05 * (now - begun))
         left = (self.config.train.steps - step) * (now - begun) / max(1, step - first)
         self.say(
-            f"step {step:,} of {self.config.train.steps:,}: loss {loss:.3f}; {duration(left)} left, then the report"
+            f"step {step:,} of {self.config.train.steps:,}: {self._now(values)}; {duration(left)} left, then the report"
         )
 
     @staticmethod

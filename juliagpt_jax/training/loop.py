@@ -20,7 +20,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import report, schedules
+from juliagpt_jax.training import metrics, report, schedules
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
@@ -49,35 +49,48 @@ class Trainer:
 
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, facts: dict[str, Any]):
         self.config, self.corpus, self.workdir = config, corpus, workdir
-        train, model = config.train, config.model
         self.mesh = make_mesh(config)
         self.model = build_model(config, corpus.tokenizer.vocab_size)
-        self.chosen = selection.select(corpus, config.data, config.seed, model.context)
-        self.objective = build_objective(config, self.model, self.chosen)
-        self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
-        self.epoch_steps = self.plan.epoch_windows / train.batch_size
+        selected = self._choose()
         self.settled = schedules.settled(config, self.epoch_steps)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
-            "selection": self.chosen.fingerprint,
+            "selection": selected,
             "tokenizer": corpus.tokenizer.to_dict(),
             "objective": self.objective.facts(),
         }
-        self.checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
+        self.checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
         self.state = self._restore_or_start()
         frozen = Frozen(own=self.objective.frozen())
         self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
+        self.events = self._watch()
+        self.compile_s = 0.0
+        self.train_flops_step = self.step_memory_bytes = float("nan")
+
+    def _choose(self) -> Any:
+        """Settle the objective and what of the text each step trains on; return the fingerprint of that."""
+        config, train, model = self.config, self.config.train, self.config.model
+        self.chosen = selection.select(self.corpus, config.data, config.seed, model.context)
+        self.objective = build_objective(config, self.model, self.chosen)
+        self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
+        self.epoch_steps = self.plan.epoch_windows / train.batch_size
+        self.notes = self.chosen.notes
+        return self.chosen.fingerprint
+
+    def _watch(self) -> Events:
+        """Put the text where batches are made, and return what is to be done between steps."""
+        config, model = self.config, self.config.model
         self._tokens = None
         if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
             whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
             self._tokens = jax.device_put(np.asarray(self.chosen.tokens), whole)
         multiplied = cost.multiplied(model, self.state.params)
         flops = cost.train_flops_per_token(model, multiplied, self.model.vocab)
-        self.events = Events(config, self.model, corpus, workdir, self.checkpoints, self.mesh, flops, self.state.params)
-        self.compile_s = 0.0
-        self.train_flops_step = self.step_memory_bytes = float("nan")
+        return Events(
+            config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
+        )
 
     def _first_state(self) -> TrainState:
         return initial_state(self.config, self.model, memo=self.objective.memo())
@@ -183,12 +196,16 @@ class Trainer:
                     128 + stop.signal,
                 )
 
+    def plot(self, report: dict[str, Any]) -> None:
+        """Draw the course of training."""
+        metrics.plot(self.workdir, report["entropy"], self.corpus.characters_per_token)
+
     def report(self) -> dict[str, Any]:
         """Return what is to be known of the run that has ended (`training/report.py`)."""
         applied = self.config.train.steps - int(self.state.skipped)
         own = self.objective.report(jax.device_get(self.state.memo), applied)
         return (
-            report.make(self.state, self.events, self.chosen)
+            self._measured()
             | own
             | {
                 "compiler_flops": self.train_flops_step * self.config.train.steps,
@@ -196,6 +213,9 @@ class Trainer:
                 "compile_s": self.compile_s,
             }
         )
+
+    def _measured(self) -> dict[str, Any]:
+        return report.make(self.state, self.events, self.chosen)
 
 
 def _short(value: Any) -> str:

@@ -224,3 +224,30 @@ def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] 
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
+
+
+def plot_solved(workdir: Path) -> Path:
+    """Draw `plots/solved.png`: the share of test puzzles that are solved while a run trains."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = read(workdir / "metrics.jsonl", checked=False)
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for key, label in [
+        ("solved", "training, at any of its steps"),
+        ("val_solved", "test, after the last step"),
+        ("averaged_val_solved", "test, averaged weights"),
+    ]:
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.0 if key == "solved" else 1.8)
+    axes.set(xlabel="step", ylabel="share of puzzles solved", title=workdir.resolve().name, ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = workdir / "plots" / "solved.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path

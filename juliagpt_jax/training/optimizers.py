@@ -15,20 +15,29 @@ from juliagpt_jax.models import roles
 from juliagpt_jax.models.parameters import by_path, count, paths
 from juliagpt_jax.training.kfac import scale_by_kfac
 from juliagpt_jax.training.muon import POLAR, scale_by_muon
+from juliagpt_jax.training.signs import scale_by_adam_atan2, signs_of_rows
 from juliagpt_jax.training.soap import scale_by_soap
 
 
 def rules(train: config.Train, params: Any) -> dict[str, str]:
-    """{path: the name of the rule that updates it}: that of `train.optimizer` has what it `TAKES`, AdamW the rest."""
+    """{path: the name of the rule that updates it}: what a recursive model has of its own has `KINDS`', that of
+    `train.optimizer` has what it `TAKES` of the others, AdamW the rest."""
     takes = TAKES[train.optimizer]
-    return {path: train.optimizer if takes(roles.of(path)) else "adamw" for path in paths(params)}
+    other = lambda role: train.optimizer if takes(role) else "adamw"
+    return {path: KINDS.get(roles.of(path).kind) or other(roles.of(path)) for path in paths(params)}
 
 
 def rates(train: config.Train, params: Any) -> dict[str, float]:
     """{path: its highest learning rate}: `train.adam_lr`, if there is one, for what another rule leaves to AdamW, and
     under AdamW itself for what is no matrix, so that it can be compared with the others at two rates as well."""
     mine = _matrix if train.optimizer == "adamw" else TAKES[train.optimizer]
-    return {path: train.lr if mine(roles.of(path)) or not train.adam_lr else train.adam_lr for path in paths(params)}
+
+    def rate(role: roles.Role) -> float:
+        if KINDS.get(role.kind) == "signs":
+            return train.recursive.ids_lr or train.lr
+        return train.lr if mine(role) or not train.adam_lr else train.adam_lr
+
+    return {path: rate(roles.of(path)) for path in paths(params)}
 
 
 def decays(train: config.Train, params: Any) -> dict[str, float]:
@@ -73,17 +82,29 @@ def descend(train: config.Train, params: Any, directions: Any, lr: jax.Array, de
 
 def adamw(train: config.Train, params: Any) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2) after clipping by the global norm."""
-    return optax.chain(optax.clip_by_global_norm(train.clip), optax.scale_by_adam(train.beta1, train.beta2))
+    adam = optax.scale_by_adam(train.beta1, train.beta2)
+    if {*rules(train, params).values()} != {"adamw"}:
+        return beside_adam(train, params, adam)
+    return optax.chain(optax.clip_by_global_norm(train.clip), adam)
+
+
+def adam_atan2(train: config.Train, params: Any) -> optax.GradientTransformation:
+    """AdamW's directions by an arc tangent in place of its quotient, after clipping by the global norm."""
+    return beside_adam(train, params, scale_by_adam_atan2(train.beta1, train.beta2))
 
 
 def beside_adam(train: config.Train, params: Any, rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """After clipping by the global norm of all gradients, `rule` for what it takes and Adam for the rest."""
-    labels = jax.tree.unflatten(jax.tree.structure(params), list(rules(train, params).values()))
-    both: dict[Any, optax.GradientTransformation] = {
+    """After clipping by the global norm of all gradients, `rule` for what it takes and Adam for the rest; `KINDS` say
+    which parameters have a rule of their own."""
+    named = rules(train, params)
+    labels = jax.tree.unflatten(jax.tree.structure(params), list(named.values()))
+    each: dict[Any, optax.GradientTransformation] = {
         train.optimizer: rule,
         "adamw": optax.scale_by_adam(train.beta1, train.beta2),
     }
-    return optax.chain(optax.clip_by_global_norm(train.clip), optax.partition(both, labels))
+    own = {"signs": signs_of_rows(train.recursive.ids_decay), "fixed": optax.set_to_zero()}
+    each |= {name: rule for name, rule in own.items() if name in named.values()}
+    return optax.chain(optax.clip_by_global_norm(train.clip), optax.partition(each, labels))
 
 
 def muon(train: config.Train, params: Any) -> optax.GradientTransformation:
@@ -115,9 +136,17 @@ def _matrix(role: roles.Role) -> bool:
     return role.matrix
 
 
+# Rules of their own, by the kinds of roles, under every optimizer.
+KINDS = {"ids": "signs", "start": "fixed"}
 # The parameters that a rule updates, by their role; AdamW has the rest.
-TAKES = {"adamw": lambda role: True, "muon": _matrix, "soap": _matrix, "kfac": lambda role: role.tapped}
-OPTIMIZERS = {"adamw": adamw, "muon": muon, "soap": soap, "kfac": kfac}
+TAKES = {
+    "adamw": lambda role: True,
+    "adam_atan2": lambda role: True,
+    "muon": _matrix,
+    "soap": _matrix,
+    "kfac": lambda role: role.tapped,
+}
+OPTIMIZERS = {"adamw": adamw, "adam_atan2": adam_atan2, "muon": muon, "soap": soap, "kfac": kfac}
 WORDS = {"train.optimizer": OPTIMIZERS, "train.muon.polar": POLAR}
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from juliagpt_jax.data import selection, tokenizer
-from juliagpt_jax.evaluation import protocol, reading, report, yardsticks
+from juliagpt_jax.evaluation import protocol, reading, report, routing, yardsticks
 from juliagpt_jax.ground import devices
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.models import parameters
@@ -46,6 +46,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
     generator = events.generator(state)
     events.say(f"reporting: writing {extent.written:,} {corpus.unit}s")
     texts, chars_per_s = report.write(generator, corpus.tokenizer, config.seed, extent.written)
+    values |= routing.measure(events.fixed(state.params, step), state.params, corpus.val, events.lead)
     tokens = train.steps * train.batch_size * config.model.context
     events.say("reporting: judging what was written; counting what follows what in the text")
     counted = yardsticks.of(corpus)
@@ -64,6 +65,7 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
             "words": reading.read(values["bpc"], corpus.entropy, counted, corpus.unit, course, config),
             "passages": report.passages(texts),
             "params": parameters.count(state.params),
+            "active_params": parameters.active(state.params, config.model),
             "tokens": tokens,
             "flops": events.token_flops * tokens,
             "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),

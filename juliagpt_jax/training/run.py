@@ -13,6 +13,8 @@ import jax
 
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
+from juliagpt_jax.data.puzzles import build as puzzles
+from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.evaluation.report import describe
 from juliagpt_jax.ground import command, config, devices, words
@@ -20,13 +22,14 @@ from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.models import build, roles
-from juliagpt_jax.models.parameters import count, paths
+from juliagpt_jax.models.parameters import active, count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
 from juliagpt_jax.store.machine import describe_run
 from juliagpt_jax.store.workdir import Lock, settle_config
-from juliagpt_jax.training import metrics, optimizers, schedules, together, tracking
+from juliagpt_jax.training import optimizers, schedules, together, tracking
 from juliagpt_jax.training.loop import Trainer
+from juliagpt_jax.training.puzzles import PuzzleTrainer
 
 WORDS = selection.WORDS | optimizers.WORDS | schedules.WORDS
 
@@ -58,7 +61,7 @@ def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
             return _read_report(workdir / "report.json")
         try:
             print(f"reading {settings.data.path}", flush=True)
-            corpus = corpora.load(settings.data, settings.model.context)
+            corpus = _load(settings)
             ready = _begin(settings, corpus, workdir)
             ready.run()
             return _end(ready, begun)
@@ -83,13 +86,20 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
         if left:
             some = next(iter(left.values()))
             print(f"reading {some.data.path}", flush=True)
-            corpus = corpora.load(some.data, some.model.context)
+            corpus = _load(some)
             trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
             for trainer, error in zip(trainers, together.run(trainers), strict=True):
                 if isinstance(error, NumericalError):
                     write_text(trainer.workdir / "FAILED", f"{error}\n")
                 results[trainer.workdir] = error or _end(trainer, begun)
         return {workdir: results[workdir] for workdir in settings}
+
+
+def _load(settings: config.Config) -> Any:
+    """Return the text that a config names, or its puzzles."""
+    if settings.data.puzzle.kind != "none":
+        return puzzles.load(settings)
+    return corpora.load(settings.data, settings.model.context)
 
 
 def _hold_moved_text(settings: config.Config, workdir: Path) -> None:
@@ -106,7 +116,7 @@ def _hold_moved_text(settings: config.Config, workdir: Path) -> None:
         held = read_meta(workdir / "checkpoints" / str(begun[-1]))["data"]
     except Damaged:
         return  # the trainer tries the one before, and holds the text to it
-    if held not in (None, corpora.load(settings.data, settings.model.context).fingerprint):
+    if held not in (None, _load(settings).fingerprint):
         raise UserError(
             f"{workdir} was trained on another text than {settings.data.path}: the hash is not that of "
             f"{config.read(path).data.path}; put the old text back, or train in another --workdir"
@@ -123,24 +133,28 @@ def _is_done(settings: config.Config, workdir: Path) -> bool:
     return False
 
 
-def _begin(settings: config.Config, corpus: corpora.Corpus, workdir: Path) -> Trainer:
+def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     """Make the trainer of a run, and announce it."""
     micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices()) | {"tokenizer_sha256": tokenizer.digest(corpus.tokenizer)}
     write_json(workdir / "run.json", facts)
-    print(
-        f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
-        f"{corpus.unit}s, {corpus.tokenizer.vocab_size} different"
-    )
+    of_puzzles = isinstance(corpus, Puzzles)
+    if of_puzzles:
+        print(f"data: {len(corpus.train.inputs):,} + {len(corpus.test.inputs):,} puzzles of {corpus.places} symbols")
+    else:
+        print(
+            f"data: {settings.data.path}: {len(corpus.train):,} + {len(corpus.val):,} "
+            f"{corpus.unit}s, {corpus.tokenizer.vocab_size} different"
+        )
     for note in corpus.notes:
         print(f"      {note}")
     print("making the parameters, or reading the newest checkpoint", flush=True)
-    trainer = Trainer(settings, corpus, workdir, facts)
+    trainer = (PuzzleTrainer if of_puzzles else Trainer)(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)
-    for note in trainer.chosen.notes:
+    for note in trainer.notes:
         print(f"      {note}")
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(trainer.settled.train, trainer.state.params), "\n")
@@ -158,7 +172,7 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
     """Write the report of a run that has trained, and return it."""
     workdir = trainer.workdir
     report = trainer.report() | {"wall_s": time.perf_counter() - begun}
-    metrics.plot(workdir, report["entropy"], trainer.corpus.characters_per_token)
+    trainer.plot(report)
     write_json(workdir / "report.json", report)
     write_text(workdir / "DONE", f"{trainer.config.train.steps} steps\n")
     return report
@@ -176,10 +190,12 @@ def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float)
     batch, leaves = train.batch_size * context, paths(params)
     head = "embedding" if settings.model.tie else "head"
     scaling = sum(leaf.size for path, leaf in leaves.items() if roles.of(path).matrix or path == head)
+    used = active(params, settings.model)
+    through = f"; a token goes through {used:,}" if used != count(params) else ""
     rates = sorted({*zip(*(f(train, params).values() for f in (optimizers.rules, optimizers.rates)), strict=True)})
     tokens = train.steps * batch
     rows = [
-        ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head"),
+        ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head{through}"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
         ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
         ("epochs", f"{train.steps / epoch_steps:.3g} of {epoch_steps:,.4g} steps"),

@@ -307,6 +307,7 @@ def applied(fixed: Fixed, model: Model, base: Any, trained: Any, *inputs: Any, k
     if key is not None:
         rngs |= {"dropout": key} if fixed.config.model.dropout else {}
         rngs |= {"steps": key} if fixed.config.model.ode.min_steps else {}
+        rngs |= {"capacity": key} if fixed.config.model.moe.capacity else {}
     return model.apply({"params": fixed.merge(trained, base)}, *inputs, rngs=rngs)
 
 

@@ -95,7 +95,7 @@ def test_generate_until(adapter):
     cut = adapter.generate_until(ask(*[("abc", settings) for settings in asked]))
     assert cut == [text[: text.find(stop)]] * 2 + [text] * 2
     adapter.decoder = CharTokenizer(TOKENIZER.characters)
-    adapter.decoder.eos = TOKENIZER.characters.index(text[5])
+    adapter.decoder.stops = (TOKENIZER.characters.index(text[5]),)
     ended = adapter.generate_until(ask(("abc", {"max_gen_toks": 12}), ("abc", {"max_gen_toks": 3})))
     adapter.decoder = TOKENIZER
     assert ended == [text.partition(text[5])[0], text[:3].partition(text[5])[0]]

@@ -80,7 +80,11 @@ def test_rows_stop_by_themselves_and_the_loop_ends_with_the_last(size):
 def test_rows_end_before_the_token_that_ends_a_text(size):
     """Nothing of that token shows, nor of what is drawn behind it; what a stop held back is text after all."""
     tokenizer = CharTokenizer(".abc")
-    texts, stops, end = ["ab.cabca", "abca.bca", "..aaaaaa", "abcabcab"], ["ca.", "bcab"], int(tokenizer.encode(".")[0])
+    texts, stops, end = (
+        ["ab.cabca", "abca.bca", "..aaaaaa", "abcabcab"],
+        ["ca.", "bcab"],
+        tokenizer.encode(".").tolist(),
+    )
     prompt = tokenizer.encode("c.")  # one that stands in a prompt ends nothing
     generator = Written(texts, tokenizer, size)
     came = list(stream_texts(generator, tokenizer, [prompt] * 4, 8, Rule(), 0, stops, end))  # pyright: ignore
@@ -88,7 +92,7 @@ def test_rows_end_before_the_token_that_ends_a_text(size):
     assert [met for _, met in came[-1]] == [True] * 4
     assert generator.asked == -(-5 // size), "asked until the last row has ended, no more"
     generator = Written(texts, tokenizer, size)
-    came = list(stream_texts(generator, tokenizer, [prompt] * 4, 8, Rule(), 0, (), None))  # pyright: ignore
+    came = list(stream_texts(generator, tokenizer, [prompt] * 4, 8, Rule(), 0))  # pyright: ignore
     assert ["".join(piece[row][0] for piece in came) for row in range(4)] == texts
 
 

@@ -94,7 +94,9 @@ def variant(tiny, names: dict[str, str], *overrides: str):
     """One block of it, which compiles in half the time of two; test_gpt.py has stacks."""
     words = [f"model.{key}={name}" for key, name in names.items() if key != "switches"]
     words += SWITCHES[names.get("switches", "plain")]
-    return tiny("model.width=24", "model.layers=1", "model.monarch.blocks=2", "model.tie=false", *words, *overrides)
+    few = ("model.sparse.top=5", "model.sparse.block=4", "model.sparse.blocks=1", "model.tt.ranks=2")
+    shape = ("model.width=24", "model.layers=1", "model.monarch.blocks=2", "model.tie=false")
+    return tiny(*shape, *few, *words, *overrides)
 
 
 def assert_close(got, wanted, built, tolerance, jump=0.1):

@@ -12,7 +12,8 @@ NAMES = ("q", "k", "v", "decay", "beta", "state")
 
 
 def by_16(*given, **more):
-    return delta.chunked(*given, chunk=16, **more)
+    """In chunks of 16 tokens and pieces of 64, which are two chunks of a head's at least in all texts below."""
+    return delta.chunked(*given, chunk=16, at_once=64, **more)
 
 
 WAYS = {"recurrence": delta.recurrence, "chunks": by_16}
@@ -76,8 +77,8 @@ def test_as_in_the_reference(file, way, dtype, golden):
 
 CASES = {
     "one token": {"T": 1},
-    "grouped": {"T": 5, "HV": 6},
-    "beta to 2": {"T": 37, "most": 2.0},
+    "grouped": {"T": 5, "HV": 6},  # a piece for each text
+    "beta to 2": {"T": 67, "B": 1, "most": 2.0},  # three pieces of two chunks
     "strong decay": {"T": 33, "strength": 12.0},
     "a decay a head": {"T": 21, "channels": 1},
     "no delta": {"T": 20, "delta": False},
@@ -128,15 +129,17 @@ def test_faded_products(strength):
     """Beside the sum over channels in float64; decays of thousands neither overflow nor spoil what follows them."""
     g = draw(3, 32, strength=strength)
     q, k, decay = (g[name][0, :, 0] for name in ("q", "k", "decay"))
-    wide = lambda x: jnp.asarray(x, jnp.float32)
-    products, since, until = jax.jit(delta.faded)((wide(k), wide(q)), wide(k), wide(decay))
-    wanted = np.zeros((2, 32, 32))
+    wide = lambda x: jnp.asarray(x, jnp.float32)[None]
+    products, rows, keys, kept = jax.jit(delta.faded)(wide(np.stack([k, q], axis=1)), wide(k), wide(decay))
+    wanted = np.zeros((32, 2, 32))
     for i in range(32):
         for j in range(i + 1):
-            wanted[:, i, j] = np.stack([k[i], q[i]]) @ (np.exp(decay[j + 1 : i + 1].sum(0)) * k[j])
-    np.testing.assert_allclose(products, wanted, atol=3e-7)
-    np.testing.assert_allclose(since, np.cumsum(decay, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(until, decay.sum(0) - np.cumsum(decay, axis=0), rtol=1e-5, atol=2e-6 * strength)
+            wanted[i, :, j] = np.stack([k[i], q[i]]) @ (np.exp(decay[j + 1 : i + 1].sum(0)) * k[j])
+    np.testing.assert_allclose(products[0], wanted, atol=3e-7)
+    since = np.cumsum(decay, axis=0)
+    np.testing.assert_allclose(rows[0], np.stack([k, q], axis=1) * np.exp(since)[:, None], rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(keys[0], k * np.exp(decay.sum(0) - since), rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(kept[0], np.exp(since[-1]), rtol=1e-5, atol=1e-30)
 
 
 def test_a_weak_decay_behind_a_strong_one_loses_no_digits():
@@ -266,3 +269,15 @@ def test_what_is_refused():
         delta.chunked(*given.values())
     with pytest.raises(ValueError, match="chunk=24 is no power of 2"):
         delta.chunked(*draw(0, 4).values(), chunk=24)
+
+
+def test_the_gradient_holds_pieces_alone():
+    """Of a text four times as long: its own arrays and a state a piece more, not what is computed in between."""
+
+    def held(T):
+        given = {name: jnp.asarray(x, jnp.float32) for name, x in draw(10, T, B=1, K=16).items()}
+        run = jax.jit(jax.grad(lambda given: jnp.sum(jnp.sin(delta.chunked(**given, chunk=16, at_once=64)[0]))))
+        return run.lower(given).compile().memory_analysis().temp_size_in_bytes
+
+    numbers = 2 * (3 * 16 + 6 + 1)  # of a token's arguments: q, k, decay, v, beta of two heads
+    assert (held(1024) - held(256)) / (4 * 768 * numbers) < 5

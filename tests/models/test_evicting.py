@@ -125,7 +125,7 @@ def test_the_cache_has_one_size_and_its_sink_token(model):
     [
         ("model.positions=learned", "moves tokens to new positions, and model.positions=learned are added"),
         ("model.mask=causal window", "model.mask=causal window goes by those in the text"),
-        ("model.mixer=attention monarch", "drops keys one by one, and model.mixer=monarch has none"),
+        ("model.mixer=attention monarch", "drops keys one by one, which model.mixer=monarch does not do"),
     ],
 )
 def test_what_is_refused(more, says, tiny):

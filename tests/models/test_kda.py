@@ -166,17 +166,18 @@ def test_heads_that_do_not_fit(overrides, says, tiny):
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("delta_rule", ["true", "false"])
 def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
-    """Of a text of one chunk, since the compiler counts a loop once; it does not count the triangular system."""
-    width, rows, T = 64, 8, delta.CHUNK
+    """Of a text of one chunk, since the compiler counts a loop once; it does not count the triangular system. What is
+    no product, which the formula leaves out, is the rest."""
+    width, rows, T = 128, 4, delta.CHUNK
     model = tiny(f"model.width={width}", f"model.context={T}", f"model.kda.delta={delta_rule}").model
     mixer = MIXERS[word](model, 1.0, Plain)
     x, positions = jnp.zeros((rows, T, width)), jnp.arange(T)[None]
     params = jax.eval_shape(mixer.init, jax.random.key(0), x, positions)
     counted = cost.compiled_flops(jax.jit(lambda p, x: mixer.apply(p, x, positions)[0]).lower(params, x).compile())
     matrices = sum(leaf.size for path, leaf in paths(params).items() if path.endswith(("kernel", "beta", "decay")))
-    solved = width * 2 * T if delta_rule == "true" else 0
+    solved = model.heads * T * T if delta_rule == "true" else 0
     formula = rows * T * (mixer.flops(model) - solved + 2 * matrices)
-    assert 0.85 < counted / formula < 1.25
+    assert 0.85 < counted / formula < 1.3
 
 
 @pytest.mark.long

@@ -182,6 +182,23 @@ def test_short_convolution():
     np.testing.assert_allclose(jnp.concatenate([head, run(x[:, 4:], past, 3)[0]], 1)[0], wanted[0], atol=1e-6)
 
 
+def test_gradient_of_a_short_convolution():
+    """Of all that it is given, beside the derivative of its sum."""
+    x, past = jnp.asarray(draw(0, 2, 7, 5), jnp.float32), jnp.asarray(draw(1, 2, 2, 5), jnp.float32)
+    params = {"taps": jnp.asarray(draw(2, 3, 5), jnp.float32), "bias": jnp.full(5, 0.5)}
+
+    def plain(params, x, past):
+        both = jnp.concatenate([past, x], axis=1)
+        return sum(params["taps"][j][None, None] * both[:, j : j + 7] for j in range(3)) + params["bias"][None, None]
+
+    ours = lambda params, x, past: ShortConv(3).apply({"params": params}, x, past, 7)[0]
+    got, wanted = (
+        jax.jit(jax.grad(lambda *given, run=run: jnp.sum(jnp.sin(run(*given))), argnums=(0, 1, 2)))(params, x, past)
+        for run in (ours, plain)
+    )
+    chex.assert_trees_all_close(got, wanted, atol=1e-5)
+
+
 # The mixer.
 
 

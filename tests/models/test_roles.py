@@ -23,16 +23,21 @@ from juliagpt_jax.training.mesh import shardings
 from juliagpt_jax.training.state import initial_state
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-# What is true of every parameter there is, and how it is stored: with * for a number, L for a Linear of a block, N for
-# a norm. `turned`: a matrix that maps its columns to its rows.
+# What is true of every parameter there is, and how it is stored: with * for a number, L for a Linear of a block, X for
+# one of each expert, N for a norm. `turned`: a matrix that maps its columns to its rows.
 EXPECTED = {
     "matrix cast turned exact": """
+        time/X.left/modes time/X.right/modes
         time/L.left/modes time/L.right/modes
     """,
     "matrix cast exact": """
-        time/L.kernel/modes
+        time/X.kernel/modes
+        time/L.kernel/modes time/L.core_*/modes
     """,
     "exact": """
+        X/bias X/kernel_scale X/norm/scale time/X.kernel/in_bias time/X.kernel/out_bias
+        time/X.left/in_bias time/X.left/out_bias time/X.norm.scale/in_bias time/X.norm.scale/out_bias
+        time/X.right/in_bias time/X.right/out_bias time/channel.router/in_bias time/channel.router/out_bias
         L/bias L/kernel_scale L/norm/scale N/bias N/scale mixer/A_log mixer/dt_bias mixer/filter/bias_*
         mixer/filter/frequency mixer/filter/weight_* mixer/filter/weight_out mixer/short/bias mixer/skip
         mixer/sink_logit sink_token
@@ -43,7 +48,7 @@ EXPECTED = {
         time/mixer.filter.weight_out/out_bias time/mixer.left/in_bias time/mixer.left/out_bias
         time/mixer.beta/in_bias time/mixer.beta/out_bias time/mixer.decay/in_bias time/mixer.decay/out_bias
         time/mixer.right/in_bias time/mixer.right/out_bias time/mixer.short.taps/in_bias
-        time/L/in_bias time/L/out_bias
+        time/L/in_bias time/L/out_bias time/L.core_*/in_bias time/L.core_*/out_bias
         time/mixer.short.taps/out_bias
     """,
     "decay tapped cast table": """
@@ -52,19 +57,25 @@ EXPECTED = {
     "decay matrix tapped cast turned half": """
         L/left L/right
     """,
+    "decay matrix tapped cast half": """
+        L/core_*
+    """,
     "decay matrix tapped cast exact": """
         L/kernel
     """,
     "decay matrix cast turned exact": """
+        time/X.left/left time/X.left/right time/X.right/left time/X.right/right
         time/L.left/left time/L.left/right time/L.right/left time/L.right/right
     """,
     "decay matrix cast exact": """
-        time/L.kernel/left time/L.kernel/right
+        X/kernel time/X.kernel/left time/X.kernel/right
+        time/L.kernel/left time/L.kernel/right time/L.core_*/left time/L.core_*/right
     """,
     "decay cast table": """
         embedding positions
     """,
     "decay cast exact": """
+        time/channel.router/left time/channel.router/right
         mixer/beta mixer/decay time/mixer.beta/left time/mixer.beta/right time/mixer.decay/left
         time/mixer.decay/right
         time/L/left time/L/right mixer/left mixer/right time/mixer.filter.weight_*/left time/mixer.filter.weight_*/right
@@ -73,7 +84,10 @@ EXPECTED = {
         time/mixer.short.taps/right
     """,
     "cast exact": """
-        mixer/gate time/L/in time/L/modes time/L/out
+        time/X.kernel/in time/X.kernel/out time/X.left/in time/X.left/out time/X.norm.scale time/X.norm.scale/in
+        time/X.norm.scale/modes time/X.norm.scale/out time/X.right/in time/X.right/out time/channel.router/in
+        time/channel.router/modes time/channel.router/out
+        mixer/gate time/L/in time/L/modes time/L/out time/L.core_*/in time/L.core_*/out
         mixer/short/taps time/L.kernel/in time/L.kernel/out time/L.left/in time/L.left/out
         time/L.norm.scale time/L.norm.scale/in time/L.norm.scale/modes time/L.norm.scale/out
         time/L.right/in time/L.right/out time/N.scale time/N.scale/in time/N.scale/modes
@@ -87,13 +101,16 @@ EXPECTED = {
         time/mixer.short.taps/out time/shift
     """,
     "levels": """
+        X/kernel_int8
         L/kernel_int8
     """,
 }
+EXPECTED |= {"decay exact": "channel/router", "decay matrix cast turned half": "X/left X/right"}
 EXPECTED = {path: words for words, listed in EXPECTED.items() for path in listed.split()}
-TO_COME = {"**/lora/a", "**/lora/b", "**/experts/*"}  # rows of parts that no table makes yet
+TO_COME = {"**/lora/a", "**/lora/b"}  # rows of parts that no table makes yet
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
+ALL_PARTS += ["model.moe.shared=1"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
 SWITCHES = ["model.qk_norm=true", "model.x0_skip=true", "model.bias=true", "model.positions=learned"]
 SWITCHES += ["model.sink=logit", "model.head_gate=true", "model.unet=true", "model.init=xavier"]
@@ -103,9 +120,10 @@ SWITCHES += [f"model.value_embedding={STARTS}"]
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|unet|weight|bias)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"(skip|unet|weight|bias|core)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
     linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
-    path = re.sub(rf"\b(mixer|channel)[/.]({linears})(?=[/.])", "L", path)
+    path = re.sub(rf"\bchannel[/.]experts[/.]({linears})(?=[/.])", "X", path)
+    path = re.sub(rf"\b(mixer|channel)[/.](shared[/.])?({linears})(?=[/.])", "L", path)
     path = re.sub(r"\bmixer([/.])norm\b", "N", path)
     return re.sub(r"^norm\b|\b(?:mixer[/.])?(?:mixer|channel|query|key|start)_norm\b", "N", path)
 
@@ -147,7 +165,7 @@ def test_each_parameter_has_the_one_role_that_it_had():
             assert described(path) == EXPECTED[general(path)], path
             role = roles.of(path)
             assert role.trained == jnp.issubdtype(leaf.dtype, jnp.floating) or role.kind == "unit", path
-            assert role.shard == "longest", path
+            assert role.shard == ("expert" if "/experts/" in path else "longest"), path
             assert len(role.axes) == leaf.ndim or role.kind == "unit", path
     assert seen == {*EXPECTED}, "the lists name what there is"
     assert {row[0] for row in roles.ROLES} - rows == TO_COME
@@ -197,7 +215,7 @@ def test_a_state_is_cut_along_longest_axes(optimizer, tiny):
         if any(even):
             wanted[even.index(max(even))] = "model"
         assert tuple(found[path]) == tuple(wanted), path
-    assert roles.cut("params/block_0/channel/experts/gate", (4, 8, 32), 2) == 0
-    assert roles.cut("opt_state/0/mu/block_0/channel/experts/gate", (4, 8, 32), 2) == 0
-    assert roles.cut("params/block_0/channel/experts/gate", (3, 8, 32), 2) == 2, "where experts do not divide"
-    assert roles.cut("params/block_0/channel/experts/gate", (4, 8, 32), 1) is None
+    assert roles.cut("params/block_0/channel/experts/gate/kernel", (4, 8, 32), 2) == 0
+    assert roles.cut("opt_state/0/mu/block_0/channel/experts/gate/kernel", (4, 8, 32), 2) == 0
+    assert roles.cut("params/block_0/channel/experts/gate/kernel", (3, 8, 32), 2) == 2, "where experts do not divide"
+    assert roles.cut("params/block_0/channel/experts/gate/kernel", (4, 8, 32), 1) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.evaluation import attention
-from juliagpt_jax.models import capture
+from juliagpt_jax.models import capture, rolled
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.models.precision import prepare
@@ -61,17 +61,41 @@ def test_same_text(tiny):
 
 
 def test_the_program_does_not_grow(tiny):
-    """Twice the units, as many products."""
+    """Twice the units, as many products; and a run of equal layers within a unit has those of one of them."""
 
-    def products(layers, word):
-        flags = ["model.mixer=kda attention", f"model.layers={layers}", f"model.scan_layers={word}"]
+    def products(mixer, layers):
+        flags = [f"model.mixer={mixer}", f"model.layers={layers}", "model.scan_layers=true"]
         model = build_model(tiny("model.width=16", *flags), VOCAB)
         tokens = jnp.zeros((B, T), int)
         params = jax.eval_shape(model.init, jax.random.key(0), tokens)
         run = jax.jit(jax.grad(lambda p: jnp.sum(model.apply(p, tokens)[0])))
         return run.lower(params).as_text().count("dot_general")
 
-    assert products(8, "true") == products(4, "true") < products(4, "false") < products(8, "false")
+    pairs = "kda attention"
+    assert products(pairs, 8) == products(pairs, 4) == products("kda kda kda attention", 4)
+
+
+def test_units(tiny):
+    """Runs of equal layers, until all words repeat; none where the layers of a depth do not."""
+    hybrid, channels = "model.mixer=kda kda attention", "model.channel=swiglu relu2"
+    unit = lambda kinds, *flags: rolled.unit(tiny("model.layers=6", *flags).model, kinds)
+    assert unit("aaaaaa") == (1,)
+    assert unit("aaaaaa", hybrid) == unit("aabaab", hybrid) == (2, 1)
+    assert unit("abcabc", hybrid) == (1, 1, 1)
+    assert unit("aaaaaa", hybrid, channels) == (1,) * 6
+    assert unit("aaaaab") == ()
+
+
+@pytest.mark.parametrize("cut", [None, 1, 4])
+def test_runs_within_units(cut):
+    """Three equal layers and another, twice, and a layer more; where one has another shape, it stands alone."""
+    add, times = lambda x, w: (x + jnp.sum(w), x), lambda x, w: (x * jnp.sum(w), x)
+    layers = [add, add, add, times, add, add, add, times, add]
+    given = [jnp.full(2 if i == cut else 1, i + 1.0) for i in range(9)]
+    wanted, gives = rolled.run(layers, given, jnp.float32(1))
+    got, gave = rolled.run(layers, given, jnp.float32(1), (3, 1))
+    assert got == wanted and gave == gives
+    assert len(loops(lambda x: rolled.run(layers, given, x, (3, 1))[0], 1.0)) == 1
 
 
 @pytest.mark.long

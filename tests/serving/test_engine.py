@@ -229,6 +229,18 @@ def test_a_stop_string_ends_a_text_and_gives_its_row_away(engine):
     assert "".join(token.text for token in scored.tokens()) == scored.texts()[0], "tokens of the stop are not shown"
 
 
+def test_an_id_ends_a_text_and_gives_its_row_away(engine):
+    """It counts as written, as it was drawn, and is not shown; a prompt may have it."""
+    whole = serve(engine, Request(prompt(9), 60, SAMPLED, 0)).texts()[0]
+    end = LETTERS.index(whole[21])
+    at = whole.find(whole[21])
+    reader = serve(engine, Request(prompt(9), 60, SAMPLED, 0, ends=(end,), logprobs=1))
+    assert reader.texts() == [whole[:at]] and len(reader.tokens()) == at
+    assert (reader.pieces[0][-1].finish, reader.pieces[0][-1].completion) == ("stop", at + 1)
+    none = serve(engine, Request(prompt(9), 60, SAMPLED, 0, ends=(len(LETTERS),)))
+    assert none.texts() == [whole] and none.pieces[0][-1].finish == "length"
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize(
     "text, stops, shown, tokens",

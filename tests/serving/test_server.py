@@ -14,12 +14,13 @@ import jax
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.serving.completions import Limits
+from juliagpt_jax.serving.asked import Limits
 from juliagpt_jax.serving.engine import Busy, Engine
 from juliagpt_jax.training.state import initial_state
 
@@ -195,7 +196,7 @@ def test_the_end_of_a_text(served, monkeypatch):
     cut = whole.find(letter)
     drawn = {"prompt": "abba", "max_tokens": 60, "n": 4, "seed": 1}
     rows = [choice["text"] for choice in served.complete(**drawn)["choices"]]
-    monkeypatch.setattr(served.tokenizer, "eos", LETTERS.index(letter), raising=False)
+    monkeypatch.setattr(served.tokenizer, "stops", (LETTERS.index(letter),), raising=False)
     answer = served.complete(**fields)
     choice = answer["choices"][0]
     assert cut and (choice["text"], choice["finish_reason"]) == (whole[:cut], "stop")
@@ -443,7 +444,7 @@ def test_other_routes(served):
     health = {"status": "ok", "model": "small", "queued": 0, "queue": 6, "busy": 0, "rows": 2}
     served.wait(lambda: not served.engine.busy)
     assert served.ask("GET", "/health")[2] == health
-    status, _, answer = served.ask(path="/v1/chat/completions", prompt="a")
+    status, _, answer = served.ask(path="/v1/embeddings", prompt="a")
     assert status == 404 and "there is POST /v1/completions" in answer["error"]["message"]
     assert served.ask("GET", "/v1/completions")[0] == 405
 
@@ -604,3 +605,109 @@ def test_the_page_in_a_browser(served):
         assert "U+0078" in page.locator("#status").inner_text()
         assert all(url.startswith(served.url) for url in asked), asked
         assert all("400 (Bad Request)" in line for line in heard), heard
+
+
+class TalkedTo(Served):
+    """A server of a model with a chat template, whose end of a turn is its letter "e"."""
+
+    def __init__(self, generator: Generator):
+        super().__init__(generator)
+        vocab = {letter: i for i, letter in enumerate(LETTERS)}
+        split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+        model = {"type": "WordLevel", "vocab": vocab, "unk_token": "?"}
+        content = {"version": "1.0", "added_tokens": [], "pre_tokenizer": split, "decoder": {"type": "Fuse"}}
+        template = "{% for m in messages %}{{ m.role[0] | replace('u', 'a') }}{{ m.content }}\n{% endfor %}"
+        content, special = content | {"model": model}, {"eos": vocab["e"]}
+        self.tokenizer = LibraryTokenizer(content, len(LETTERS), None, special, (), template)
+        self.engine.tokenizer = self.tokenizer
+
+
+@pytest.fixture(scope="module")
+def talked_to(generator):
+    with TalkedTo(generator) as served:
+        yield served
+
+
+CHAT = "/v1/chat/completions"
+
+
+def says(*texts):
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_a_chat_completion(talked_to):
+    answer = talked_to.complete(path=CHAT, model="small", messages=says("bad"), max_tokens=20, temperature=0)
+    whole = talked_to.generated(["abad\n"], 20, Rule(greedy=True), 0)[0]
+    (choice,) = answer["choices"]
+    text = whole.split("e")[0]
+    assert choice["message"] == {"role": "assistant", "content": text}
+    assert choice["finish_reason"] == ("stop" if "e" in whole else "length") and choice["logprobs"] is None
+    count = len(text) + ("e" in whole)
+    assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 5 + count}
+    assert answer["object"] == "chat.completion" and answer["id"].startswith("chatcmpl-")
+
+
+def test_a_turn_ends_where_the_model_ends_it(talked_to):
+    """Unless the client says no; and the same in the other route."""
+    fields = {"max_tokens": 60, "temperature": 1.5, "seed": 3, "n": 4}
+    wholes = talked_to.generated(["acab\n"] * 4, 60, Rule(1.5), 3)
+    assert any("e" in whole for whole in wholes)
+    cut, uncut = [whole.split("e")[0] for whole in wholes], wholes
+    texts = lambda answer: [choice["message"]["content"] for choice in answer["choices"]]
+    assert texts(talked_to.complete(path=CHAT, messages=says("cab"), **fields)) == cut
+    assert texts(talked_to.complete(path=CHAT, messages=says("cab"), ignore_eos=True, **fields)) == uncut
+    plain = talked_to.complete(prompt="acab\n", **fields)
+    assert [choice["text"] for choice in plain["choices"]] == cut
+
+
+def test_a_stream_of_a_chat(talked_to):
+    fields = {"path": CHAT, "messages": says("bad", "ace", "k"), "max_tokens": 20, "temperature": 0}
+    whole = talked_to.complete(**fields)
+    events = talked_to.stream(**fields, stream_options={"include_usage": True})
+    deltas = [event["choices"][0]["delta"] for event in events[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["choices"][0]["message"]["content"]
+    assert deltas[0]["role"] == "assistant" and not any("role" in delta for delta in deltas[1:])
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    assert events[-1]["usage"] == whole["usage"] and events[-1]["choices"] == []
+    assert events[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+
+
+def test_chances_of_a_chat(talked_to):
+    fields = {"path": CHAT, "messages": says("bad"), "max_tokens": 5, "temperature": 0}
+    (choice,) = talked_to.complete(**fields, logprobs=True, top_logprobs=2)["choices"]
+    content = choice["logprobs"]["content"]
+    assert "".join(token["token"] for token in content) == choice["message"]["content"]
+    assert all(len(token["top_logprobs"]) == 2 and token["logprob"] <= 0 for token in content)
+    assert content[0]["bytes"] == list(content[0]["token"].encode())
+    status, _, answer = talked_to.ask(**fields, top_logprobs=2)
+    assert status == 400 and "top_logprobs needs logprobs=true" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fields, says_",
+    [
+        ({"messages": []}, "messages: there is none"),
+        ({}, "messages is missing"),
+        ({"messages": says("a"), "prompt": "a"}, "no field is called 'prompt'"),
+        ({"messages": [{"role": "god", "content": "a"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
+        ({"messages": says("a"), "tools": [{"type": "function"}]}, "tools is not supported"),
+        ({"messages": says("a"), "response_format": {"type": "json_object"}}, "response_format is not supported"),
+        ({"messages": says("a"), "presence_penalty": 1}, "presence_penalty is not supported"),
+        ({"messages": says("a" * 40)}, "the conversation has 42 tokens; this server reads 1 .. 31"),
+        ({"messages": says("xyz")}, "characters the tokenizer lacks"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_in_a_chat(fields, says_, talked_to):
+    status, _, answer = talked_to.ask(path=CHAT, **fields)
+    assert status == 400 and says_ in answer["error"]["message"]
+
+
+def test_parts_of_a_message_and_a_model_without_a_template(talked_to, served):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "ba"}, {"type": "text", "text": "d"}]}]
+    fields = {"path": CHAT, "max_completion_tokens": 9, "temperature": 0, "tools": []}
+    whole = talked_to.complete(messages=says("bad"), **fields)["choices"]
+    assert talked_to.complete(messages=parts, **fields)["choices"] == whole
+    status, _, answer = served.ask(messages=says("bad"), **fields)
+    assert status == 400 and "this model has no chat template" in answer["error"]["message"]

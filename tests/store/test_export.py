@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from juliagpt_jax.data import bpe
+from juliagpt_jax.data import bpe, vocabularies
 from juliagpt_jax.data import tokenizer as tokenizers
+from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import config, files
 from juliagpt_jax.ground.errors import UserError
@@ -39,6 +40,7 @@ FORMS = {
 }
 GGUF = [("gguf", form) for form in ("llama", "llama, other numbers")]
 OURS = {  # forms that only our own file holds
+    "experts": ("model.channel=moe", "model.moe.experts=3"),
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
     "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
@@ -279,6 +281,82 @@ def test_tasks_of_tokens_from_outside(facts, first, special, tiny, tmp_path):
     (folder / "config.json").write_text(json.dumps(known | facts))
     found = export.read(folder).tokenizer
     assert (found.first, found.special, found.eos) == (first, special, special["eos"])
+
+
+TEMPLATE = "{% for m in messages %}<bos>{{ m.content }}<eos>{% endfor %}"
+
+
+def test_a_chat_template_there_and_back(tiny, tmp_path):
+    """From tokenizer_config.json, where it may have a name, or a file of its own; with every token that ends a turn."""
+    learned = bpe.train(["the nature of things\n"] * 9, 270)
+    talks = LibraryTokenizer(learned.content, 270, None, learned.special, (2,), TEMPLATE)
+    run = random_run(tiny(*SHAPE), talks)
+    folder = written(run, "hf", tmp_path / "out")
+    again = export.read(folder).tokenizer
+    assert again.template == TEMPLATE and again.stops == (1, 2) and again.to_dict() == talks.to_dict()
+    plain = written(run, "safetensors", tmp_path / "m.safetensors")
+    assert export.read(plain).tokenizer.to_dict() == talks.to_dict()
+    (folder / "SHA256SUMS").unlink()
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}]
+    changed(folder / "tokenizer_config.json", chat_template=named)
+    assert export.read(folder).tokenizer.template == TEMPLATE
+    (folder / "chat_template.jinja").write_text("own")
+    changed(folder / "config.json", eos_token_id=[1, 7])
+    changed(folder / "generation_config.json", eos_token_id=9)
+    again = export.read(folder).tokenizer
+    assert again.template == "own" and again.eos == 1 and again.stops == (1, 7, 9)
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    assert "byte 0 is not UTF-8" in refusal(folder)
+    (folder / "chat_template.jinja").unlink()
+    changed(folder / "tokenizer_config.json", chat_template=5)
+    assert "its chat_template is no text" in refusal(folder)
+
+
+def test_gpt2_with_its_own_tokenizer_files(tiny, golden, tmp_path):
+    """vocab.json and merges.txt, or as OpenAI calls them; and tensors in two files with an index."""
+    vocab = json.loads((golden / "gpt2_bpe" / "encoder.json").read_text())
+    learned = vocabularies.read(golden / "gpt2_bpe")
+    folder = written(random_run(tiny(*SHAPE, *FORMS["gpt2"]), learned), "hf", tmp_path / "out")
+    (folder / "SHA256SUMS").unlink()
+    (folder / "tokenizer.json").unlink()
+    assert "tokenizer.json does not exist" in refusal(folder)
+    whole = load_file(folder / "model.safetensors")
+    halves = [dict(list(whole.items())[i::2]) for i in range(2)]
+    for i, half in enumerate(halves):
+        save_file(
+            {name.removeprefix("transformer."): array for name, array in half.items()}, folder / f"m-{i}.safetensors"
+        )
+    places = {name.removeprefix("transformer."): f"m-{i}.safetensors" for i, half in enumerate(halves) for name in half}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    for names in vocabularies.PAIRS[::-1]:
+        (folder / names[0]).write_text(json.dumps(vocab))
+        files.shutil.copy(golden / "gpt2_bpe" / "vocab.bpe", folder / names[1])
+        given = export.read(folder)
+        assert given.tokenizer.encode(" The nature").tolist() == learned.encode(" The nature").tolist()
+        assert set(names) < set(given.hashes) and given.tokenizer.eos == learned.eos
+        for name in names:
+            (folder / name).unlink()
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "mistral"])
+def test_families_that_differ_by_a_flag(kind, tiny, tmp_path):
+    """Qwen2 comes back as it left; Mistral is a Llama under another name, unless its window slides."""
+    own = ("model.qkv_bias=true",) if kind == "qwen2" else ()
+    run = random_run(tiny(*SHAPE, *own))
+    folder = written(run, "hf", tmp_path / "out")
+    (folder / "SHA256SUMS").unlink()
+    facts = json.loads((folder / "config.json").read_text())
+    assert (facts["model_type"], facts["architectures"]) == (
+        ("qwen2", ["Qwen2ForCausalLM"]) if kind == "qwen2" else ("llama", ["LlamaForCausalLM"])
+    )
+    changed(folder / "config.json", model_type=kind, sliding_window=None)
+    given = export.read(folder)
+    assert set(given.params) == set(flat(run)) and given.fields["qkv_bias"] == (kind == "qwen2")
+    for path, array in flat(run).items():
+        np.testing.assert_array_equal(given.params[path], array, err_msg=path)
+    changed(folder / "config.json", **{"sliding_window": 9, "use_sliding_window": True})
+    assert "sliding_window" in refusal(folder)
 
 
 # What comes from outside is material to judge.

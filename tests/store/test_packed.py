@@ -31,6 +31,7 @@ FORMS = {
         *("model.linear=ternary", "model.tie=false", "model.bias=true", "model.norm=layer", "model.positions=learned"),
         "model.channel=gelu",
     ),
+    "experts": ("model.linear=ternary", "model.channel=moe", "model.moe.experts=3"),
     "hybrid ODE": (
         *("model.linear=ternary", "model.mixer=monarch monarch_heads", "model.layers=2", "model.depth=ode stack"),
         *("model.channel=relu2 monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
@@ -90,7 +91,8 @@ def test_there_and_back(form, packing, embedding, tiny, tmp_path):
         for name, array in flatten_dict(params, sep="/").items():
             if name.endswith("kernel_int8"):
                 stored = file.get_tensor(f"{name.removesuffix('kernel_int8')}kernel_{packing}")
-                assert stored.nbytes == -(-len(array) // {"2bit": 4, "base3": 5}[packing]) * array.shape[1]
+                rows, columns = array.size // array.shape[-1], array.shape[-1]
+                assert stored.nbytes == -(-rows // {"2bit": 4, "base3": 5}[packing]) * columns
             if name in tables:
                 stored = file.get_tensor(f"{name}_int8" if embedding == "int8" else name)
                 assert stored.nbytes == size * array.size

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from juliagpt_jax.models.channels import CHANNELS
+from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.study import pace, runner, suite
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,8 @@ TO_RUN = {
     "neural_ode/bend_search": 2,
     "coreset/whole_corpus": 36,
 }  # their pages say so
+TO_RUN |= {"grouped_query/language": 12}
+TO_RUN |= {f"ablation/{text}": 3 * (len(MIXERS) + len(CHANNELS) + 15) for text in ("schoolroom", "words")}
 TO_RUN |= {"words/tuning": 8, "words/recipes": 36, "words/switches": 57}
 
 
@@ -92,7 +96,12 @@ def test_a_suite_says_its_command(path):
     assert f"--out={(path.parents[1] / 'results' / path.stem).relative_to(ROOT)}" in text
 
 
-@pytest.mark.parametrize("path", SUITES, ids=name)
+MANY = {"ablation/schoolroom"}  # arms whose FLOPs are counted
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=[pytest.mark.long] * (name(p) in MANY)) for p in SUITES], ids=name
+)
 def test_committed_results_are_those_of_the_suite(path, tmp_path, monkeypatch):
     """`ablate` with the documented command runs nothing again: each row is of a cell that there is, under the names
     that knobs have now."""

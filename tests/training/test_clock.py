@@ -9,8 +9,9 @@ from pathlib import Path
 from juliagpt_jax.training import metrics
 
 ROOT = Path(__file__).parents[2]
-# What the wall's clock may say: the lines' own time in TensorBoard's files, what a protocol asks for, who holds a lock.
-SAYS = {"training/metrics.py", "serving/completions.py", "serving/server.py", "store/workdir.py"}
+# What the wall's clock may say: the lines' own time in TensorBoard's files, what a protocol or a chat template asks
+# for, who holds a lock.
+SAYS = {"data/chat.py", "training/metrics.py", "serving/completions.py", "serving/server.py", "store/workdir.py"}
 WALL = re.compile(r"\btime\.(?:time|time_ns|localtime|gmtime|ctime|strftime)\(|\bdatetime\b|\bst_[acm]time\b|getmtime")
 # A machine whose clock was lost, and runs backwards: every look at it is an hour earlier.
 BACKWARDS = """

@@ -37,7 +37,7 @@ from juliagpt_jax.training.optimizers import (
 from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay")
+DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay", "halt")
 WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps", "gate")  # matrices by shape alone: filters, gates
 WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
 
@@ -184,6 +184,9 @@ TO_MATRIX_RULES = """
     block_*/mixer/in/right block_*/channel/gate/right block_*/channel/up/right block_*/channel/down/right
     block_*/mixer/start/kernel block_*/mixer/start/left block_*/mixer/start/right
 """.split()
+# Those of each expert, which K-FAC does not take, and of the channel beside them.
+CHANNELS_OWN = [path for path in TO_MATRIX_RULES if "/channel/" in path]
+TO_MATRIX_RULES += [p.replace("/channel/", f"/channel/{part}/") for p in CHANNELS_OWN for part in ("experts", "shared")]
 TO_ADAMW = """
     embedding head norm/scale block_*/mixer_norm/scale block_*/channel_norm/scale
     block_*/mixer/left block_*/mixer/right block_*/mixer/gate block_*/mixer/start_norm/scale unet_*
@@ -194,7 +197,7 @@ TO_ADAMW = """
     block_*/mixer/beta block_*/mixer/decay block_*/mixer/A_log block_*/mixer/dt_bias block_*/mixer/norm/scale
     block_*/time/mixer.norm.scale
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
-    block_*/time/mixer.start_norm.scale
+    block_*/time/mixer.start_norm.scale block_*/channel/router
 """.split()
 # The norm of a Linear with one of its own.
 LINEARS_THERE = {path.rsplit("/", 1)[0] for path in TO_MATRIX_RULES if path.endswith("kernel")}
@@ -207,7 +210,7 @@ OF_GENERATORS = ("in", "in_bias", "out", "out_bias")
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += [f"model.layers={max(len(MIXERS), len(CHANNELS))}", "model.width=32", "model.heads=2"]
 STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for mixer in MIXERS.values())
-ALL_PARTS += ["model.head_gate=true", "model.unet=true", f"model.value_embedding={STARTS}"]
+ALL_PARTS += ["model.moe.shared=1", "model.head_gate=true", "model.unet=true", f"model.value_embedding={STARTS}"]
 
 
 def goes_to_matrices(path: str) -> bool:
@@ -233,6 +236,7 @@ def check_rules(settings, seen):
                 assert rule == (name if goes_to_matrices(path) else "adamw"), path
             if name == "kfac":  # Linears, an untied head among them; what the time of an ODE adds to them is none
                 linear = path == "head" or ("/time/" not in path and goes_to_matrices(path))
+                linear = linear and "/experts/" not in path
                 assert rule == ("kfac" if linear else "adamw"), path
             assert rule in (name, "adamw"), path
             if name in ("muon", "soap") and (path in ("embedding", "head") or len(paths(params)[path].shape) < 2):
@@ -256,6 +260,30 @@ def test_rules():
         for depth in [["model.depth=stack"], *(["model.depth=ode", f"model.ode.time={word}"] for word in TIMES)]:
             check_rules(config_file.load(base, [*ALL_PARTS, f"model.linear={linear}", *depth]), seen)
     assert {*TO_MATRIX_RULES, *TO_ADAMW} <= seen, "the lists name what there is"
+
+
+@pytest.mark.parametrize("name", ["muon", "soap"])
+def test_each_expert_is_a_matrix_of_its_own(name, tiny):
+    """Three steps of experts side by side are those of each alone, one of them with a gradient 100 times as large."""
+    train = tiny(f"train.optimizer={name}", "train.clip=1e9").train
+    at = lambda leaf: {"block_0": {"channel": {"experts": {"up": {"kernel": leaf}}}}}
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=(3, 4, 6)).astype(np.float32) * np.array([1, 100, 0.1])[:, None, None] for _ in "abc"]
+
+    def directions(cut):
+        tree = at(jnp.zeros((3, 4, 6), jnp.float32)[cut])
+        optimizer = OPTIMIZERS[name](train, tree)
+        state, direction = optimizer.init(tree), tree
+        for gradient in gradients:
+            direction, state = optimizer.update(at(jnp.asarray(gradient, jnp.float32)[cut]), state, tree)
+        return np.asarray(jax.tree.leaves(direction)[0])
+
+    together = directions(slice(None))
+    for expert in range(3):
+        alone = directions(slice(expert, expert + 1))
+        np.testing.assert_allclose(together[expert], alone[0], atol=1e-5)
+        if name == "muon":
+            assert np.linalg.svd(alone[0], compute_uv=False).min() > 0.3, "of size 1, whatever the gradient's"
 
 
 def test_without_adam_lr_all_have_the_same(tiny):

@@ -20,6 +20,20 @@ class Curriculum:
 
 
 @dataclasses.dataclass(frozen=True)
+class Puzzle:
+    """Puzzles in place of a text, for model.kind=recursive."""
+
+    kind: str = limits.text(since="0.2", before="none")
+    side: int = limits.within(2, 64, since="0.2", before=6)
+    train: int = limits.at_least(1, since="0.2", before=1_000)
+    test: int = limits.at_least(1, since="0.2", before=1_000)
+    least: int = limits.at_least(0, since="0.2", before=10)
+    most: int = limits.at_least(0, since="0.2", before=12)
+    symmetries: bool = limits.knob(since="0.2", before=True)
+    copies: int = limits.at_least(1, since="0.2", before=1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """The text that a run trains on, and what is taken of it."""
 
@@ -39,3 +53,4 @@ class Data:
     order: str = limits.text()
     windows: str = limits.one_of("ring", "documents", "fixed", since="0.2", before="ring")
     curriculum: Curriculum = limits.group()
+    puzzle: Puzzle = limits.group()

@@ -54,6 +54,54 @@ class KDA:
 
 
 @dataclasses.dataclass(frozen=True)
+class MoE:
+    """Experts: layers whose channel is "moe"."""
+
+    experts: int = limits.at_least(1, since="0.2", before=8)
+    top: int = limits.at_least(1, since="0.2", before=2)
+    expert: str = limits.text(since="0.2", before="swiglu")
+    expert_mult: float = limits.positive(since="0.2", before=2.0)
+    shared: int = limits.at_least(0, since="0.2", before=0)
+    gate: str = limits.text(since="0.2", before="chosen")
+    capacity: float = limits.at_least(0, since="0.2", before=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """The mixers that attend to few tokens, chosen by their scores."""
+
+    top: int = limits.at_least(1, since="0.2", before=32)
+    block: int = limits.at_least(1, since="0.2", before=32)
+    blocks: int = limits.at_least(0, since="0.2", before=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class TT:
+    """Linears whose kernels are tensor trains."""
+
+    cores: int = limits.within(2, 8, since="0.2", before=3)
+    ranks: str = limits.knob(
+        lambda v: bool(v.split()) and all(word.isdecimal() and int(word) > 0 for word in v.split()),
+        "must be whole numbers above 0",
+        since="0.2",
+        before="8",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recursive:
+    """Tiny recursive models: model.kind=recursive."""
+
+    core: str = limits.text(since="0.2", before="attention")
+    inner: int = limits.at_least(1, since="0.2", before=6)
+    outer: int = limits.at_least(1, since="0.2", before=3)
+    slots: int = limits.at_least(0, since="0.2", before=16)
+    ids: int = limits.at_least(0, since="0.2", before=1)
+    multiple: int = limits.at_least(1, since="0.2", before=256)
+    both_ways: bool = limits.knob(since="0.2", before=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model by its parts."""
 
@@ -70,6 +118,7 @@ class Model:
     norm: str = limits.text()
     norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")
     bias: bool = limits.knob()
+    qkv_bias: bool = limits.knob(since="0.2", before=False)
     positions: str = limits.one_of("rotary", "learned", "none")
     rope_base: float = limits.knob(lambda v: v > 1, "must be above 1")
     qk_norm: bool = limits.knob()
@@ -92,6 +141,10 @@ class Model:
     ode: ODE = limits.group()
     monarch: Monarch = limits.group()
     kda: KDA = limits.group()
+    moe: MoE = limits.group()
+    sparse: Sparse = limits.group()
+    tt: TT = limits.group()
+    recursive: Recursive = limits.group()
 
     def by_layer(self, words: str) -> list[str]:
         """Return the word of each layer: one word or several, repeated over the layers."""
@@ -102,6 +155,11 @@ class Model:
     def has_ode(self) -> bool:
         """Some layer is solved as an ODE."""
         return "ode" in self.depth.split()
+
+    @property
+    def has_experts(self) -> bool:
+        """Some layer's channel is experts."""
+        return "moe" in self.channel.split()
 
     @property
     def inner_dropout(self) -> float:

@@ -62,12 +62,31 @@ class Distil:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recursive:
+    """Knobs of train.objective=recursive: `config.train.recursive`."""
+
+    steps: int = limits.within(1, 1024, since="0.2", before=16)
+    explore: float = limits.share(since="0.2", before=0.1)
+    halt_weight: float = limits.at_least(0, since="0.2", before=0.5)
+    ids_lr: float = limits.at_least(0, since="0.2", before=0.0)
+    ids_decay: float = limits.at_least(0, since="0.2", before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Cycles:
     """Knobs of train.schedule=cycles: `config.train.cycles`."""
 
     count: int = limits.at_least(1, since="0.2", before=4)
     share: float = limits.share(since="0.2", before=0.2)
     peak: float = limits.knob(lambda v: 0 < v <= 1, "must be above 0 and at most 1", since="0.2", before=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MoE:
+    """Penalties on the routers of experts."""
+
+    balance: float = limits.at_least(0, since="0.2", before=0.01)
+    router_z: float = limits.at_least(0, since="0.2", before=0.001)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +138,8 @@ class Train:
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
+    moe: MoE = limits.group()
+    recursive: Recursive = limits.group()
 
     @property
     def averages(self) -> bool:

@@ -1,0 +1,170 @@
+"""Conversations as ids: a chat template of a model from outside, filled in a sandbox.
+
+A template is a program in Jinja that came with a file, so it is run as a stranger's: without Python's attributes (as
+transformers runs it, in `ImmutableSandboxedEnvironment`), for a bounded number of steps, with texts of a bounded
+length. What people write is text: `<|im_end|>` in a message gets the ids of its letters, and ends nothing.
+"""
+
+import datetime
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from juliagpt_jax.data.library import LibraryTokenizer
+from juliagpt_jax.data.tokenizer import Tokenizer
+from juliagpt_jax.ground.errors import UserError
+
+ROLES = ("system", "user", "assistant", "tool")
+LONGEST_TEMPLATE = 2**17  # characters
+MOST_STEPS = 200_000  # lines of a template that are run
+LONGEST = 2**22  # characters of any text on the way
+PRIVATE = range(0xE000, 0xF900)  # characters that mean nothing
+WRONG = (TypeError, ValueError, AttributeError)  # what an expression of a template may raise
+Message = Mapping[str, Any]  # {"role": "user", "content": "..."}
+
+
+def encode(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = True, unknown: str = "error") -> Any:
+    """Return the ids (n,) int32 of a conversation.
+
+    Args:
+        messages: in their order, each with "role" and "content".
+        answer: end with what an answer of the model begins with.
+        unknown: what becomes of characters that the tokenizer lacks; see `CharTokenizer.encode`.
+
+    Raises:
+        UserError: the model has no template, the template refuses these messages or is not to be trusted, or there are
+            characters that the tokenizer lacks.
+    """
+    template = check(tokenizer)
+    assert isinstance(tokenizer, LibraryTokenizer)  # no other has one
+    marks = _special(tokenizer)
+    said = "".join(text for message in messages for text in _strings(message))
+    between = next((chr(code) for code in PRIVATE if chr(code) not in said), "")
+    if not between or any(len(name) == 1 and name in said for name in marks):
+        raise UserError("a message has a character that is a special token of this model")
+    split = re.compile("|".join(f"({pattern})" for pattern, _ in marks.values()) or "(?!)")
+    # A special token's name in a message is broken by a character that stands nowhere else, until specials are found.
+    names = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or "(?!)")
+    broken = [_mapped(own, lambda text: names.sub(lambda m: m[0][0] + between + m[0][1:], text)) for own in messages]
+    called = tokenizer.special_names()
+    if tokenizer.first is not None and (name := tokenizer.name(tokenizer.first)):
+        called["bos_token"] = name
+    text = render(template, broken, answer, called)
+    ids, at, numbers = [], 0, [number for _, number in marks.values()]
+    for found in split.finditer(text):
+        ids += tokenizer.encode(text[at : found.start()].replace(between, ""), unknown).tolist()
+        ids.append(numbers[(found.lastindex or 0) - 1])
+        at = found.end()
+    ids += tokenizer.encode(text[at:].replace(between, ""), unknown).tolist()
+    return np.array(ids, np.int32)
+
+
+def check(tokenizer: Tokenizer) -> str:
+    """Return the chat template of a tokenizer.
+
+    Raises:
+        UserError: it has none.
+    """
+    if tokenizer.template is None:
+        raise UserError("this model has no chat template: it goes on from a text, and answers nobody")
+    return tokenizer.template
+
+
+def _special(tokenizer: LibraryTokenizer) -> dict[str, tuple[str, int]]:
+    """Return for each special token the pattern that finds it in a text, and its id; the longest first."""
+    added = [token for token in tokenizer.content.get("added_tokens") or () if token.get("special")]
+    blank = lambda token, side: r"\s*" if token.get(side) else ""
+    pattern = lambda token: blank(token, "lstrip") + re.escape(token["content"]) + blank(token, "rstrip")
+    ordered = sorted(added, key=lambda token: -len(token["content"]))
+    return {token["content"]: (pattern(token), token["id"]) for token in ordered}
+
+
+def _strings(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for own in value.values():
+            yield from _strings(own)
+    elif isinstance(value, list | tuple):
+        for own in value:
+            yield from _strings(own)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a value of JSON with all its texts changed, names of fields aside."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(own, change) for key, own in value.items()}
+    return [_mapped(own, change) for own in value] if isinstance(value, list | tuple) else value
+
+
+def render(template: str, messages: Sequence[Message], answer: bool, names: Mapping[str, str]) -> str:
+    """Return the text of a conversation.
+
+    Args:
+        names: of special tokens, {"bos_token": "<s>"}.
+
+    Raises:
+        UserError: as `encode`; or jinja2 is not installed.
+    """
+    if len(template) > LONGEST_TEMPLATE:
+        raise UserError(f"the chat template has {len(template):,} characters; {LONGEST_TEMPLATE:,} are the most")
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UserError("a conversation needs the library jinja2: pip install 'juliagpt-jax[chat]'") from error
+    from juliagpt_jax.data.sandbox import Refused, environment
+
+    given = {"messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
+    try:
+        with _Bound():
+            made = environment(LONGEST).from_string(template)
+            parts, size = [], 0
+            for part in made.generate(**given, **names, raise_exception=_raise, strftime_now=_now):
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST:
+                    raise Refused(f"it writes more than {LONGEST:,} characters")
+        return "".join(parts)
+    except (_Said, jinja2.TemplateError, Refused, RecursionError, LookupError, ArithmeticError, *WRONG) as error:
+        says = next(iter(str(error).splitlines()), type(error).__name__)
+        what = "refuses these messages" if isinstance(error, _Said) else "cannot be used"
+        raise UserError(f"the chat template {what}: {says}"[:300]) from error
+
+
+class _Said(Exception):
+    """Objection of a template to a conversation, by `raise_exception`."""
+
+
+def _raise(message: object) -> NoReturn:
+    raise _Said(str(message))
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)
+
+
+class _Bound:
+    """Ends a template after MOST_STEPS lines; its code has the file name "<template>"."""
+
+    def __enter__(self) -> None:
+        self._before, self._steps = sys.gettrace(), 0
+        sys.settrace(self._call)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(self._before)
+
+    def _call(self, frame: Any, event: str, _: Any) -> Any:
+        return self._line if frame.f_code.co_filename == "<template>" else None
+
+    def _line(self, frame: Any, event: str, _: Any) -> Any:
+        from juliagpt_jax.data.sandbox import Refused
+
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise Refused(f"it does not end in {MOST_STEPS:,} steps")
+        return self._line

@@ -1,0 +1,260 @@
+"""Tiny recursive models (TRM: Jolicoeur-Martineau 2025, arXiv 2510.04871): a small network that improves an answer.
+
+There are two states, z_H and z_L (here `high`, the answer, and `low`, the reasoning), one vector for each place. One
+network f of a few layers updates both. A cycle updates the low state n times from the question, then the high state
+once from the low one; a call makes T cycles, of which only the last has a gradient (figure 3 of the paper):
+
+    n times:  low = f(low + (high + question));    then once:  high = f(high + low)
+
+f is post-norm: h = rms(h + mix(h)), then h = rms(h + swiglu(h)), with an RMS norm that has no weights. Every token sees
+every other: the model fills in a whole puzzle at once. Slots stand before the puzzle; the first one holds the embedding
+of the puzzle's id, and the halting head reads the high state there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models import kda, roles
+from juliagpt_jax.models.attention import Attention
+from juliagpt_jax.models.decoder import DTYPES
+from juliagpt_jax.models.layers import INITS, linears
+from juliagpt_jax.models.parameters import paths
+
+HALT_BIAS = -5.0  # the halting head begins by never halting
+
+
+class Carry(NamedTuple):
+    """The states (B, slots + T, D) that one call hands to the next, without their gradient."""
+
+    high: jax.Array
+    low: jax.Array
+
+
+def rms(x: jax.Array, eps: float) -> jax.Array:
+    """x over the root of its mean square, in float32, without weights."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)).astype(x.dtype)
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) on the last axis; the hidden width is rounded up to a multiple."""
+
+    model: knobs.Model
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        multiple = self.model.recursive.multiple
+        hidden = -(-round(self.model.ffn_mult * x.shape[-1]) // multiple) * multiple
+        y = jax.nn.silu(self.linear(hidden, name="gate")(x)) * self.linear(hidden, name="up")(x)
+        return self.linear(x.shape[-1], name="down")(y)
+
+
+class Attend(nn.Module):
+    """Attention of each place to all places."""
+
+    model: knobs.Model
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        positions = jnp.arange(x.shape[1])[None, :]
+        return Attention(self.model, 1.0, self.linear, mask="none", name="mixer")(x, positions)[0]
+
+
+class MixPlaces(nn.Module):
+    """A SwiGLU over the places of each channel, for puzzles whose places always mean the same (section 4.5 of the
+    paper). It is made for `model.context` tokens behind the slots; places that are not there are zeros."""
+
+    model: knobs.Model
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        T, places = x.shape[1], self.model.recursive.slots + self.model.context
+        if T > places:
+            raise ValueError(f"{T} places, and mlp_t is made for {places}")
+        x = jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, places - T)))
+        return SwiGLU(self.model, self.linear, name="mixer")(x)[:, :, :T].swapaxes(1, 2)
+
+
+class Delta(nn.Module):
+    """Kimi Delta Attention. A delta rule reads in one direction: with `recursive.both_ways` two of them read in both,
+    each with weights of its own, and are added up; without, a place does not see those behind it."""
+
+    model: knobs.Model
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = OneWay(self.model, self.linear, name="ahead")(x)
+        if self.model.recursive.both_ways:
+            y = y + OneWay(self.model, self.linear, name="back")(x[:, ::-1])[:, ::-1]
+        return y
+
+
+class OneWay(nn.Module):
+    """Kimi Delta Attention from the first place to the last."""
+
+    model: knobs.Model
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        positions = jnp.arange(x.shape[1])[None, :]
+        return kda.KimiDeltaAttention(self.model, 1.0, self.linear, name="mixer")(x, positions)[0]
+
+
+class Layer(nn.Module):
+    """One layer of f."""
+
+    model: knobs.Model
+    core: str
+    linear: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        eps = self.model.norm_eps
+        x = rms(x + CORES[self.core](self.model, self.linear, name=self.core)(x), eps)
+        return rms(x + SwiGLU(self.model, self.linear, name="channel")(x), eps)
+
+
+class Recursive(nn.Module):
+    """Puzzles to logits of their solutions, one supervision step at a time. Attributes as of `Decoder`."""
+
+    config: knobs.Model
+    vocab: int
+    precision: str = "f32"
+    remat: bool = False
+    schedule: tuple[tuple[float, ...], ...] = ()
+    energy: bool = False
+    int8: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        ids: jax.Array | None = None,
+        carry: Carry | None = None,
+        fresh: jax.Array | None = None,
+    ) -> tuple[jax.Array, Carry, dict[str, Any]]:
+        """Make one call.
+
+        Args:
+            tokens: (B, T) the puzzle.
+            ids: (B,) the puzzles' ids; None for 0. Of an id outside the table the embedding is zero.
+            carry: what the last call handed on; None to begin.
+            fresh: (B,) bool, rows that begin whatever the carry says; None for none.
+
+        Returns:
+            Float32 logits (B, T, V), the new carry, and {"halt": (B,) float32, above 0 where the model takes its answer
+            for the solution}.
+        """
+        own, width, dtype = self.config.recursive, self.config.width, DTYPES[self.precision]
+        B, T = tokens.shape
+        init = INITS[self.config.init](width, self.vocab, 1.0)
+        embedding = self.param("embedding", init, (self.vocab, width))
+        places = jnp.zeros((B, own.slots, width), embedding.dtype)
+        if own.ids and own.slots:
+            table = self.param("ids", nn.initializers.zeros, (own.ids, width))
+            ids = jnp.zeros(B, jnp.int32) if ids is None else ids
+            known = (ids >= 0) & (ids < own.ids)
+            places = places.at[:, 0].set(jnp.where(known[:, None], table[jnp.clip(ids, 0, own.ids - 1)], 0))
+        question = (width**0.5 * jnp.concatenate([places, embedding[tokens]], axis=1)).astype(dtype)
+
+        begin = []
+        for name in ("start_high", "start_low"):  # not trained: no gradient reaches them
+            start = self.param(name, INITS["truncated"](1, 1, 1.0), (width,))
+            start = jax.lax.stop_gradient(start).astype(dtype).reshape(1, 1, width)
+            begin.append(jnp.broadcast_to(start, question.shape))
+        carry = Carry(*begin) if carry is None else carry
+        if fresh is not None:
+            carry = Carry(*(jnp.where(fresh[:, None, None], b, c) for b, c in zip(begin, carry, strict=True)))
+
+        f = self._network(question)
+
+        def cycle(carry: Carry) -> Carry:
+            high, low = carry
+            for _ in range(own.inner):
+                low = f(low + (high + question))
+            return Carry(f(high + low), low)
+
+        if own.outer > 1:
+            step = lambda carry, _: (cycle(carry), None)
+            held = jax.lax.stop_gradient(carry)
+            carry, _ = jax.lax.scan(step, held, length=own.outer - 1)
+        carry = cycle(jax.lax.stop_gradient(carry))
+
+        head = embedding.T if self.config.tie else self.param("head", init, (width, self.vocab))
+        answer = carry.high[:, own.slots :].reshape(-1, width)
+        logits = jnp.matmul(answer, head.astype(dtype), preferred_element_type=jnp.float32).reshape(B, T, -1)
+        halt = self.param("halt", nn.initializers.zeros, (width,))
+        bias = self.param("halt_bias", nn.initializers.constant(HALT_BIAS), ())
+        halt = carry.high[:, 0].astype(jnp.float32) @ halt + bias
+        return logits, jax.lax.stop_gradient(carry), {"halt": halt}
+
+    @nn.nowrap
+    def _network(self, x: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        """Return f, its parameters in it: a function that may be called in a loop and outside of it."""
+        parts = []
+        for i, layer in enumerate(self.layers()):
+            name = f"block_{i}"
+            there = self.has_variable("params", name)
+            make = lambda key, layer=layer: layer.init(key, x)["params"]
+            parts.append((layer, self.get_variable("params", name) if there else self.param(name, make)))
+
+        def f(x: jax.Array) -> jax.Array:
+            for layer, params in parts:
+                x = layer.apply({"params": params}, x)
+            return x
+
+        return jax.checkpoint(f) if self.remat else f
+
+    @nn.nowrap
+    def layers(self) -> list[Layer]:
+        """Return the layers of f, without parameters; `recursive.core` is repeated over them."""
+        linear = linears(self.config, int8=self.int8)
+        return [
+            Layer(self.config, core, linear, parent=None) for core in self.config.by_layer(self.config.recursive.core)
+        ]
+
+    @nn.nowrap
+    def begin(self, batch: int) -> Carry:
+        """Return a carry of zeros, for rows that are all fresh."""
+        shape = (batch, self.config.recursive.slots + self.config.context, self.config.width)
+        return Carry(*(jnp.zeros(shape, DTYPES[self.precision]) for _ in range(2)))
+
+    @nn.nowrap
+    def check(self) -> None:
+        """Refuse what a recursive model does not have.
+
+        Raises:
+            UserError: naming the key.
+        """
+        plain = {"dropout": 0.0, "positions": ("rotary", "none"), "depth": "stack", "sink": "none", "softcap": 0.0}
+        for key, wanted in plain.items():
+            value = getattr(self.config, key)
+            if value != wanted and value not in (wanted if isinstance(wanted, tuple) else ()):
+                raise UserError(f"config.model.{key}: {value} is of decoders; a recursive model has {wanted}")
+        small = dataclasses.replace(self.config, recursive=dataclasses.replace(self.config.recursive, inner=1, outer=1))
+        model = self.clone(config=small, parent=None)
+        tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)  # only shapes: no device is started for a bad config
+        made = jax.eval_shape(model.init, jax.ShapeDtypeStruct((2,), jnp.uint32), tokens)
+        for path in paths(made["params"]):
+            roles.of(path)
+
+    @nn.nowrap
+    def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:
+        """Raise a UserError: such a model writes no text."""
+        raise UserError("config.model.kind: a recursive model fills in a puzzle at once, and writes no text")
+
+
+# The mixers of f by the words of `model.recursive.core`.
+CORES = {"attention": Attend, "mlp_t": MixPlaces, "kda": Delta}
