@@ -252,7 +252,7 @@ def faded(rows: jax.Array, keys: jax.Array, decay: jax.Array) -> tuple[jax.Array
 
 
 def _levels(c: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens' decays of a block of c add up to what a row, and what a key, has faded by at each token, (levels +
+    """Return of which tokens of a block of c the decays add up to what a row, and what a key, has faded by, (levels +
     1, 2, c, c) bool: to the border of a level, and last from the block's start and to its end. And which pairs (row,
     key) meet at the border of each level, (levels, c, c) bool."""
     i, j = np.ogrid[:c, :c]

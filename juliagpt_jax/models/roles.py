@@ -167,7 +167,7 @@ ROLES = (
     # of recursive models: the states that they begin with, the embeddings of puzzles, the halting head
     ("start_{high,low}",                 "start",       "width",                   ""),
     ("ids",                              "ids",         "id width",                ""),
-    ("halt",                             "halt",        "width",                   "decay"),
+    ("halt",                             "halt",        "width",                   ""),
     ("halt_bias",                        "halt",        "",                        ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),

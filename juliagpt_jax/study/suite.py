@@ -190,6 +190,7 @@ def _cell(suite: Suite, name: str, seed: int, folder: Path, defaults: Mapping[st
         ) from error
     try:
         settings = config_file.load(suite.config, overrides)
+        config.refuse_puzzles(settings, suite.config)
         if suite.budget:
             knobs = lambda: config.flatten(config.to_dict(settings))
             timed = lambda: pace(name, suite.config, overrides, knobs(), defaults) if pace else math.nan

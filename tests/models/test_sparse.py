@@ -116,6 +116,15 @@ def test_kth_largest(k):
     np.testing.assert_array_equal(jax.jit(sparse.kth_largest, static_argnums=1)(x, k), np.sort(x, axis=1)[:, -k])
 
 
+def test_kth_largest_where_devices_share_a_batch():
+    """Its loop begins with what each of them has."""
+    x = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+    auto, rows = (jax.sharding.AxisType.Auto,), jax.P("data")
+    mesh = jax.make_mesh((2,), ("data",), axis_types=auto, devices=jax.devices()[:2])
+    run = jax.shard_map(lambda x: sparse.kth_largest(x, 3), mesh=mesh, in_specs=rows, out_specs=rows)
+    np.testing.assert_array_equal(run(x), np.sort(x, axis=1)[:, -3])
+
+
 def test_a_chosen_block_that_looks_ahead_would_be_seen(tiny):
     """The block of a later token is liked most, and is met by no earlier query."""
     layer, (q, k, v) = mixer(tiny, "blocksparse"), drawn()

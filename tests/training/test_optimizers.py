@@ -37,9 +37,10 @@ from juliagpt_jax.training.optimizers import (
 from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay", "halt")
+DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay")
 WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps", "gate")  # matrices by shape alone: filters, gates
 WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
+WITHOUT += ("ids",)  # of puzzles, whose rule has a decay of its own
 
 
 def random_tree(seed: int, scale: float):

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.puzzles.puzzles import FIRST, Given, Pairs, Puzzles
 from juliagpt_jax.ground.errors import UserError
 
@@ -182,6 +181,8 @@ def lay(grid: Grid, side: int, at: Any = (0, 0)) -> np.ndarray:
 
 def asked(tokens: np.ndarray) -> np.ndarray:
     """Return the targets of answers: nothing is asked where nothing is."""
+    from juliagpt_jax.data.batch import IGNORED  # imports JAX, which refusing a config does without
+
     return np.where(tokens == PAD, IGNORED, tokens).astype(np.int32)
 
 
