@@ -83,4 +83,4 @@ CHANNELS = {
     "tt": tt_swiglu,
 }
 # `model.moe.expert`
-EXPERTS = {word: channel for word, channel in CHANNELS.items() if channel not in (experts, tt_swiglu)}
+EXPERTS = {word: channel for word, channel in CHANNELS.items() if channel is not experts}
