@@ -37,7 +37,7 @@ from juliagpt_jax.training.optimizers import (
 from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay")
+DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay", "router")
 WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps", "gate")  # matrices by shape alone: filters, gates
 WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
 WITHOUT += ("ids",)  # of puzzles, whose rule has a decay of its own
@@ -185,6 +185,7 @@ TO_MATRIX_RULES = """
     block_*/mixer/in/right block_*/channel/gate/right block_*/channel/up/right block_*/channel/down/right
     block_*/mixer/start/kernel block_*/mixer/start/left block_*/mixer/start/right
 """.split()
+TO_MATRIX_RULES += [f"{path.removesuffix('kernel')}core_*" for path in TO_MATRIX_RULES if path.endswith("kernel")]
 # Those of each expert, which K-FAC does not take, and of the channel beside them.
 CHANNELS_OWN = [path for path in TO_MATRIX_RULES if "/channel/" in path]
 TO_MATRIX_RULES += [p.replace("/channel/", f"/channel/{part}/") for p in CHANNELS_OWN for part in ("experts", "shared")]
@@ -198,8 +199,9 @@ TO_ADAMW = """
     block_*/mixer/beta block_*/mixer/decay block_*/mixer/A_log block_*/mixer/dt_bias block_*/mixer/norm/scale
     block_*/time/mixer.norm.scale
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
-    block_*/time/mixer.start_norm.scale block_*/channel/router
+    block_*/time/mixer.start_norm.scale block_*/channel/router halt halt_bias
 """.split()
+OWN_RULES = {"ids": "signs", "start_high": "fixed", "start_low": "fixed"}  # of recursive models, whatever the optimizer
 # The norm of a Linear with one of its own.
 LINEARS_THERE = {path.rsplit("/", 1)[0] for path in TO_MATRIX_RULES if path.endswith("kernel")}
 TO_ADAMW += [f"{linear}/norm/scale" for linear in LINEARS_THERE]
@@ -214,9 +216,16 @@ STARTS = " ".join("x0" if getattr(mixer, "takes_start", False) else "none" for m
 ALL_PARTS += ["model.moe.shared=1", "model.head_gate=true", "model.unet=true", f"model.value_embedding={STARTS}"]
 
 
+def named(path: str) -> str:
+    """The path as the lists above have it."""
+    path = re.sub(r"^(block_\d+)/mlp_t/mixer/", r"\1/channel/", path)  # cores of recursive models
+    path = re.sub(r"^(block_\d+)/(attention|kda)/((ahead|back)/)?", r"\1/", path)
+    return re.sub(r"(block|bias|weight|unet|skip|core)_\d+", r"\1_*", path)
+
+
 def goes_to_matrices(path: str) -> bool:
     """By the lists above; fails on a parameter that is in none."""
-    shape = re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path)
+    shape = named(path)
     if "/time/" in path and path.split("/")[-1] in (*OF_TIME, *OF_GENERATORS):
         block, _, base, name = path.split("/")
         return name in OF_TIME and goes_to_matrices(f"{block}/{base.replace('.', '/')}")
@@ -232,7 +241,10 @@ def check_rules(settings, seen):
         given = rules(train, params)
         assert list(given) == list(paths(params))
         for path, rule in given.items():
-            seen.add(re.sub(r"(block|bias|weight|unet|skip)_\d+", r"\1_*", path))
+            seen.add(named(path))
+            if path in OWN_RULES:
+                assert rule == OWN_RULES[path]
+                continue
             if name in ("muon", "soap"):
                 assert rule == (name if goes_to_matrices(path) else "adamw"), path
             if name == "kfac":  # Linears, an untied head among them; what the time of an ODE adds to them is none
@@ -244,6 +256,8 @@ def check_rules(settings, seen):
                 assert rule == "adamw", path
         rate = rates(train, params)
         for path, rule in given.items():
+            if path in OWN_RULES:
+                continue
             own = goes_to_matrices(path) if name == "adamw" else rule == name
             assert rate[path] == (0.02 if own else 0.005), path
         rows = [line.split()[-3:-1] for line in parameter_table(train, params).splitlines()[1:-1]]

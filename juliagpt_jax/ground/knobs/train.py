@@ -68,7 +68,7 @@ class Recursive:
     steps: int = limits.within(1, 1024, since="0.2", before=16)
     explore: float = limits.share(since="0.2", before=0.1)
     halt_weight: float = limits.at_least(0, since="0.2", before=0.5)
-    ids_lr: float = limits.at_least(0, since="0.2", before=0.0)
+    ids_lr: float = limits.at_least(0, since="0.2", before=1e-4)
     ids_decay: float = limits.at_least(0, since="0.2", before=1.0)
 
 
