@@ -377,7 +377,7 @@ def test_generate_ends_with_the_text(generated, monkeypatch):
     """At the token that ends one, of which nothing shows, unless it is told to go on; with a draft, too."""
     whole, _, _ = generated()
     end = whole["text"][6]
-    monkeypatch.setattr(CharTokenizer, "eos", property(lambda self: self.characters.index(end)))
+    monkeypatch.setattr(CharTokenizer, "stops", property(lambda self: (self.characters.index(end),)))
     sample, _, _ = generated()
     assert sample["stopped"] is True and sample["text"] == whole["text"].partition(end)[0]
     assert generated("--ignore_eos")[0] == whole

@@ -16,7 +16,7 @@ from juliagpt_jax.ground.words import near
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "dropout", "dropout_on", "init", "zero_init")
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "dropout", "dropout_on", "init", "zero_init")
 UNUSED += ("window", "sink_tokens", "scan_layers")
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
 # unless it has the value that every model had before the knob existed.

@@ -255,9 +255,9 @@ def test_a_sound_step_that_does_not_load_is_not_called_damaged(folder, monkeypat
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(ocp.Checkpointer, "restore", out_of_memory)
-    with pytest.raises(StorageError, match="its files are sound"):
+    with pytest.raises(StorageError, match=r"out of memory while .* is read"):
         restore(folder)
-    with pytest.raises(StorageError, match="its files are sound"):
+    with pytest.raises(StorageError, match=r"out of memory while .* is read"):
         checkpoint.load_params(folder / "20", shapes(state(20))["params"])
     assert (folder / "20").is_dir() and (folder / "10").is_dir()
 

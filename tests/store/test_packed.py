@@ -147,7 +147,7 @@ def test_the_logits(kind, words, tiny):
         ((), "ternary", "was trained with model.linear=dense"),
         (("model.linear=subln",), "ternary", "was trained with model.linear=subln"),
         (("model.linear=ternary",), "int8", "weights of this model are ternary"),
-        (("model.linear=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"), "int8", "Monarch matrices"),
+        (("model.linear=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"), "int8", "made of factors"),
         (("model.linear=ternary", "model.depth=ode", "model.ode.time=lowrank"), "ternary", "model.ode.time=lowrank"),
         (("model.depth=ode", "model.ode.time=generated"), "int8", "model.ode.time=generated"),
     ],

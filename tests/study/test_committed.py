@@ -19,6 +19,8 @@ from juliagpt_jax.study.runner import Runner, read
 ROOT = Path(__file__).parents[2]
 # Cells that were added to a suite and never run.
 NEVER_RUN = {"bend_search": {"4 steps, energy 0.03", "tolerance 0.1, bosh3"}}
+DROPOUTS = {f"muon, tau 0.5, dropout {share}{where}" for share in (0.1, 0.2, 0.3) for where in ("", " on branches")}
+NEVER_RUN |= {"recipes": DROPOUTS | {"muon, tau 5"}}
 
 
 def committed() -> dict[str, tuple[Path, Path]]:
