@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from juliagpt_jax.ground import memory
-from juliagpt_jax.ground.errors import CommandError, UserError
+from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
 from juliagpt_jax.ground.words import near
 
 UNKNOWN = "characters the tokenizer lacks; fold: as it has them, small or composed otherwise"
@@ -124,7 +124,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
         if debug:
             traceback.print_exc()
         print(f"{parser.prog.split('.')[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -134,8 +134,17 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
         if debug:
             traceback.print_exc()
         print(f"{parser.prog.split('.')[-1]}: {says}", file=sys.stderr)
-        sys.exit(code)
+        _leave(code)
     sys.exit(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Leave with an exit code; at once where memory may have run out under a limit, since to tidy up can take more."""
+    if code == StorageError.exit_code and memory.limit()[0]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _one_line(error: Exception, trains: bool) -> tuple[str, int]:

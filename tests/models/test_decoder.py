@@ -109,6 +109,11 @@ def assert_close(got, wanted, built, tolerance, jump=0.1):
     assert apart.max() < jump and np.median(apart) < tolerance
 
 
+def chooses(model) -> bool:
+    """The model picks experts or keys by scores: where rounding turns a choice round, what follows may be anything."""
+    return model.has_experts or bool({"topk", "blocksparse"} & set(model.mixer.split()))
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
 def built(request, tiny):
     return Built(variant(tiny, request.param))
@@ -279,8 +284,12 @@ def test_half_precision(built, precision, tolerance):
     for logits in (half.forward(built.tokens), half.fill(built.tokens)[0]):
         chex.assert_type(logits, jnp.float32)
         chex.assert_tree_all_finite(logits)
-        assert np.abs(logits - wanted).max() > 0, "the precision acts"
-        assert_close(logits, wanted, built, tolerance, jump=4 * tolerance)
+        apart = np.abs(logits - wanted)
+        assert apart.max() > 0, "the precision acts"
+        if chooses(built.config.model):
+            assert np.median(apart) < tolerance and np.mean(apart > 4 * tolerance) < 0.1
+        else:
+            assert_close(logits, wanted, built, tolerance, jump=4 * tolerance)
 
 
 @pytest.mark.long
@@ -305,6 +314,7 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
     products = [tuple(map(shape, found)) for found in product.findall(lowered.as_text())]
     assert products
     kernels = {path: leaf.shape for path, leaf in paths(state.params).items() if path.endswith(("kernel", "head"))}
+    kernels = {path: kernel for path, kernel in kernels.items() if "/experts/" not in path}  # by blocks of rows
     for path, kernel in kernels.items():
         of_weight = [p for p in products if p[2] in (kernel, kernel[::-1])]
         assert of_weight, f"no product has the shape {kernel} of {path}"
