@@ -219,9 +219,8 @@ corpus.load = lambda *_: sys.exit(0)
 def test_where_no_bar_shows_it_a_run_says_how_far_it_is(micro, clean, tmp_path):
     often = "from juliagpt_jax.training import events\nevents.SILENCE = 0.0"
     said = micro.train(tmp_path / "w", before=often).out
-    steps = re.findall(
-        r"\nstep (\d+) of 40: loss \d\.\d{3}; [\d.]+ (?:second|minute)s? left, then the report(?=\n)", said
-    )
+    now = r"loss \d\.\d{3}, \d\.\d{3} bpc; [\d.]+ (?:second|minute)s? left, then the report(?=\n)"
+    steps = re.findall(rf"\nstep (\d+) of 40: {now}", said)
     assert steps[0] == "1" and len(steps) > 1, "later ones come after a twentieth of the time"
     for piece in ("reading ", "making the parameters", "compiling the training step", "reporting: scoring"):
         assert piece in said
