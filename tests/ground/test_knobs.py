@@ -34,6 +34,12 @@ def old_of_base():
     return old, flat
 
 
+def test_a_new_knob_leaves_what_was_there_as_it_was():
+    """Its default is what every run had before it, or committed results would no longer be those of their suites."""
+    now = config.flatten(values_of_base())
+    assert {key for key, value in names.BEFORE.items() if now[key] != value} == {"train.report_share"}
+
+
 def test_every_knob_that_moved_is_read_under_its_old_name():
     old, flat = old_of_base()
     assert len(names.MOVED) >= 30 and set(names.MOVED) <= set(flat)
