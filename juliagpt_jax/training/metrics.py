@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,37 +198,30 @@ def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] 
     Args:
         characters_per_token: of the training and of the validation text.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = read(workdir / "metrics.jsonl", checked=False)
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for key, label in [
-        ("loss", "training"),
-        ("val_loss", "validation"),
-        ("averaged_val_loss", "validation, averaged weights"),
-    ]:
-        bits = math.log(2) * characters_per_token[key != "loss"]
-        points = [(row["step"], row[key] / bits) for row in rows if row.get(key) is not None]
-        if points:
-            marker = "o" if len(points) < 2 else None
-            axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.0 if key == "loss" else 1.8)
-    if math.isfinite(floor):
-        axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="entropy of the corpus")
-    axes.set(xlabel="step", ylabel="bits per character", title=workdir.resolve().name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    path = workdir / "plots" / "loss.png"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    training, validation = (1 / (math.log(2) * characters) for characters in characters_per_token)
+    lines = [
+        ("loss", "training", training),
+        ("val_loss", "validation", validation),
+        ("averaged_val_loss", "validation, averaged weights", validation),
+    ]
+    return _draw(workdir, "loss", lines, floor, ylabel="bits per character")
 
 
 def plot_solved(workdir: Path) -> Path:
     """Draw `plots/solved.png`: the share of test puzzles that are solved while a run trains."""
+    lines = [
+        ("solved", "training, at any of its steps", 1.0),
+        ("val_solved", "test, after the last step", 1.0),
+        ("averaged_val_solved", "test, averaged weights", 1.0),
+    ]
+    return _draw(workdir, "solved", lines, ylabel="share of puzzles solved", ylim=(0, 1))
+
+
+def _draw(
+    workdir: Path, name: str, lines: Sequence[tuple[str, str, float]], floor: float = math.nan, **axis: Any
+) -> Path:
+    """Draw `plots/NAME.png`: over the steps, lines of metrics.jsonl, each a key, a label and what its values are
+    multiplied by; the first one thin, since it is measured at many steps. A `floor` that is a number is drawn, too."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -235,18 +229,17 @@ def plot_solved(workdir: Path) -> Path:
 
     rows = read(workdir / "metrics.jsonl", checked=False)
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for key, label in [
-        ("solved", "training, at any of its steps"),
-        ("val_solved", "test, after the last step"),
-        ("averaged_val_solved", "test, averaged weights"),
-    ]:
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    for i, (key, label, unit) in enumerate(lines):
+        points = [(row["step"], row[key] * unit) for row in rows if row.get(key) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.0 if key == "solved" else 1.8)
-    axes.set(xlabel="step", ylabel="share of puzzles solved", title=workdir.resolve().name, ylim=(0, 1))
+            marker = "o" if len(points) < 2 else None
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.8 if i else 1.0)
+    if math.isfinite(floor):
+        axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="entropy of the corpus")
+    axes.set(xlabel="step", title=workdir.resolve().name, **axis)
     axes.grid(alpha=0.3)
     axes.legend()
-    path = workdir / "plots" / "solved.png"
+    path = workdir / "plots" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
