@@ -35,19 +35,19 @@ def _solve(
     noise, key = given
     apply: Any = model.apply
 
-    def step(carry: Carry, at: jax.Array) -> tuple[Any, Any]:
+    def step(held: tuple[Carry, jax.Array], at: jax.Array) -> tuple[Any, Any]:
+        carry, _ = held
         keys = jax.random.split(jax.random.fold_in(key, at))
         push = lambda part, key: part + (noise * jax.random.normal(key, part.shape)).astype(part.dtype)
         pushed = Carry(push(carry.high, keys[0]), push(carry.low, keys[1]))
         fresh = jnp.broadcast_to(at == 0, tokens.shape[:1])
         logits, carry, aux = apply({"params": params}, tokens, ids, pushed, fresh)
-        losses = jnp.sum(stablemax_losses(logits, targets), axis=1) / jnp.maximum(
-            jnp.sum(targets != IGNORED, axis=1), 1
-        )
-        return carry, (jnp.argmax(logits, axis=-1).astype(jnp.int32), aux["halt"], losses)
+        return (carry, logits), (jnp.argmax(logits, axis=-1).astype(jnp.int32), aux["halt"])
 
-    _, (answers, halts, losses) = jax.lax.scan(step, model.begin(len(tokens)), jnp.arange(steps))
-    return answers, halts, losses[-1]
+    begin = model.begin(len(tokens)), jnp.zeros((*tokens.shape, model.vocab), jnp.float32)
+    (_, logits), (answers, halts) = jax.lax.scan(step, begin, jnp.arange(steps))
+    asked = jnp.maximum(jnp.sum(targets != IGNORED, axis=1), 1)
+    return answers, halts, jnp.sum(stablemax_losses(logits, targets), axis=1) / asked
 
 
 def solve(
