@@ -7,38 +7,27 @@ Result:    not measured yet
 """
 
 import ml_collections
-from base import get_config as base_config
+from trm_sudoku9 import get_config as sudoku_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = base_config()
+    config = sudoku_config()
     config.data.path = "generated"
-    config.data.puzzle.kind = "sudoku"
     config.data.puzzle.side = 6
-    config.model.kind = "recursive"
+    config.data.puzzle.train = 1_000
+    config.data.puzzle.test = 1_000
     config.model.width = 96
-    config.model.layers = 2
     config.model.heads = 3
     config.model.context = 36
-    config.model.ffn_mult = 8 / 3  # 4 widths of an MLP with two matrices
-    config.model.tie = False
-    config.model.init = "truncated"
-    config.model.recursive.core = "mlp_t"  # better than attention where each place means the same in all puzzles
     config.model.recursive.inner = 2
     config.model.recursive.outer = 2
     config.model.recursive.slots = 4
     config.model.recursive.multiple = 64
-    config.train.objective = "recursive"
     config.train.recursive.steps = 8
     config.train.steps = 3_000
     config.train.batch_size = 128
-    config.train.optimizer = "muon"
-    config.train.lr = 1e-2
-    config.train.adam_lr = 1e-3
-    config.train.min_lr = 0.0
-    config.train.beta2 = 0.95
-    config.train.weight_decay = 0.1
     config.train.ema = 0.995
+    config.train.precision = "f32"
     config.train.eval_every = 250
     config.train.eval_windows = 256
     config.train.sample_every = 1_000

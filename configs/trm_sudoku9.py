@@ -23,10 +23,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.layers = 2
     config.model.heads = 8
     config.model.context = 81
-    config.model.ffn_mult = 8 / 3
+    config.model.ffn_mult = 8 / 3  # 4 widths of an MLP with two matrices
     config.model.tie = False
     config.model.init = "truncated"
-    config.model.recursive.core = "mlp_t"
+    config.model.recursive.core = "mlp_t"  # better than attention where each place means the same in all puzzles
     config.train.objective = "recursive"
     config.train.steps = 20_000
     config.train.batch_size = 768
