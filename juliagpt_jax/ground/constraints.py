@@ -18,7 +18,7 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
     m = config.model
     kv_heads = m.kv_heads or m.heads
     yield (
-        m.width % m.heads == 0,
+        m.width % m.heads == 0 or (m.kind == "t5" and m.t5.head_width > 0),
         "model.heads",
         f"{m.heads} heads do not divide model.width={m.width}",
     )
@@ -68,7 +68,7 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         f"{m.monarch.filter_fast} is above monarch.filter_slow={m.monarch.filter_slow}",
     )
     yield (
-        bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
+        m.kind == "t5" or bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
         "model.kda.heads",
         f"{m.kda.heads} heads do not divide model.width={m.width}; model.kda.head_width says how wide they are",
     )

@@ -13,7 +13,7 @@ of the puzzle's id, and the halting head reads the high state there.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -136,6 +136,7 @@ class Recursive(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    encodes: ClassVar[bool] = False
 
     @nn.compact
     def __call__(
