@@ -5,7 +5,7 @@ our parameters lies. transformers' Linear is (out, in), ours (in, out); its GPT-
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.names import BEFORE
 from juliagpt_jax.ground.words import near
+from juliagpt_jax.store.places import Place, hold, whole
+from juliagpt_jax.store.t5 import T5
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "dropout", "dropout_on", "init", "zero_init")
-UNUSED += ("window", "sink_tokens", "scan_layers")
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "t5", "dropout", "dropout_on", "init")
+UNUSED += ("zero_init", "window", "sink_tokens", "scan_layers")
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
 # unless it has the value that every model had before the knob existed.
 PLAIN = {
@@ -39,17 +41,6 @@ PLAIN = {
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 
-class Place(NamedTuple):
-    """The place of one of our parameters: in which tensor, turned or not, and which of how many parts of its last
-    axis."""
-
-    ours: str
-    name: str
-    turned: bool = False
-    part: int = 0
-    parts: int = 1
-
-
 class Llama:
     """LlamaForCausalLM (Touvron et al. 2023, arXiv 2302.13971), with grouped key/value heads."""
 
@@ -62,17 +53,17 @@ class Llama:
     def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
         rope = facts.get("rope_parameters") or {"rope_theta": facts.get("rope_theta", 10_000.0)}  # transformers 5, or 4
         plain = {"rope_type": "default", "partial_rotary_factor": 1.0}
-        _hold(rope, plain)
-        width, heads = _whole(facts, "hidden_size"), _whole(facts, "num_attention_heads")
-        kv_heads = _whole(facts, "num_key_value_heads", heads)
-        _hold(facts, {"head_dim": width // heads})
+        hold(rope, plain)
+        width, heads = whole(facts, "hidden_size"), whole(facts, "num_attention_heads")
+        kv_heads = whole(facts, "num_key_value_heads", heads)
+        hold(facts, {"head_dim": width // heads})
         return PLAIN | {
             "width": width,
-            "layers": _whole(facts, "num_hidden_layers"),
+            "layers": whole(facts, "num_hidden_layers"),
             "heads": heads,
             "kv_heads": 0 if kv_heads == heads else kv_heads,
-            "context": _whole(facts, "max_position_embeddings"),
-            "ffn_mult": _whole(facts, "intermediate_size") / width,
+            "context": whole(facts, "max_position_embeddings"),
+            "ffn_mult": whole(facts, "intermediate_size") / width,
             "tie": facts.get("tie_word_embeddings", False),
             "rope_base": rope.get("rope_theta", 10_000.0),
             "norm_eps": facts.get("rms_norm_eps", 1e-6),
@@ -167,14 +158,14 @@ class GPT2:
 
     @staticmethod
     def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
-        width = _whole(facts, "n_embd")
+        width = whole(facts, "n_embd")
         return PLAIN | {
             "width": width,
-            "layers": _whole(facts, "n_layer"),
-            "heads": _whole(facts, "n_head"),
+            "layers": whole(facts, "n_layer"),
+            "heads": whole(facts, "n_head"),
             "kv_heads": 0,
-            "context": _whole(facts, "n_positions"),
-            "ffn_mult": _whole(facts, "n_inner", 4 * width) / width,
+            "context": whole(facts, "n_positions"),
+            "ffn_mult": whole(facts, "n_inner", 4 * width) / width,
             "tie": facts.get("tie_word_embeddings", True),
             "norm_eps": facts.get("layer_norm_epsilon", 1e-5),
             "norm": "layer",
@@ -225,21 +216,6 @@ def _pair(weight: str, bias: str, name: str, part: int = 0, parts: int = 1) -> I
     yield Place(bias, f"{name}.bias", False, part, parts)
 
 
-def _whole(facts: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = facts.get(key)
-    value = default if value is None else value
-    if type(value) is not int or not 0 < value < 2**31:
-        raise UserError(f"{key} must be a whole number above 0, not {value!r}")
-    return value
-
-
-def _hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise a UserError where a setting is there and is none that is known."""
-    for key, value in known.items():
-        if facts.get(key, value) not in (value, None):
-            raise UserError(f"{key}={facts[key]!r} is not known here, only {value!r}")
-
-
 def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the family of a config.json and our knobs.
 
@@ -251,7 +227,7 @@ def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"model_type {kind!r} is not known here{near(str(kind), FAMILIES)}")
     family = FAMILIES[kind]
     try:
-        _hold(facts, family.only)
+        hold(facts, family.only)
         return family, family.fields(facts)
     except (TypeError, ValueError, AttributeError) as error:  # a group where a number belongs, and the like
         raise UserError(f"not a config of a {kind} model: {error}") from error
@@ -263,7 +239,10 @@ def family_of(model: config.Model) -> Any:
     Raises:
         UserError: none; names what stands against the nearest.
     """
-    against = {name: _against(family, model) for name, family in FAMILIES.items()}
+    if model.kind == "t5":
+        T5.check(model)
+        return T5
+    against = {name: _against(family, model) for name, family in FAMILIES.items() if family is not T5}
     name = min(against, key=lambda name: len(against[name]))
     if against[name]:
         raise UserError(
@@ -291,14 +270,30 @@ def _against(family: Any, model: config.Model) -> list[str]:
 def to_tensors(family: Any, params: Arrays, model: config.Model) -> dict[str, np.ndarray]:
     """Return our parameters as the family's tensors."""
     parts: dict[str, list[np.ndarray]] = {}
-    for place in family.places(model.layers, model.tie):
+    for place in _places(family, config.to_dict(model)):
         array = params[place.ours]
         parts.setdefault(place.name, []).append(array.T if place.turned else array)
     return {name: np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0] for name, arrays in parts.items()}
 
 
-def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[str, np.ndarray]:
+def settled(family: Any, fields: dict[str, Any], tensors: Arrays) -> tuple[dict[str, Any], Arrays]:
+    """Return the knobs that config.json gives, with what the tensors alone decide, and the tensors that are read.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    return T5.settled(fields, tensors) if family is T5 else (fields, tensors)
+
+
+def _places(family: Any, model: Mapping[str, Any]) -> Iterator[Place]:
+    return T5.places(model) if family is T5 else family.places(model["layers"], model["tie"])
+
+
+def from_tensors(family: Any, tensors: Arrays, model: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the family's tensors as our parameters, by path. Their shapes are for the caller to check.
+
+    Args:
+        model: our knobs of it.
 
     Raises:
         UserError: a tensor is missing, left over, or not to be divided.
@@ -308,7 +303,9 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
             name if name.startswith("lm_head") else family.prefix + name: array for name, array in tensors.items()
         }
     params, used = {}, set()
-    for place in family.places(layers, tie):
+    for place in _places(family, model):
+        if place.ours in params:  # in a second place, of which `settled` knows that it has the same
+            continue
         if place.name not in tensors:  # also what ends the loop where config.json has too many layers
             raise UserError(f"there is no tensor {place.name}, as config.json has it")
         array = tensors[place.name]
@@ -318,11 +315,11 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
         params[place.ours] = array.T if place.turned else array
         used.add(place.name)
     left = [name for name in tensors if name not in used]
-    if tie and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
+    if model["tie"] and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
         left.remove("lm_head.weight")
     if left:
         raise UserError(f"{len(left)} tensors have no place in such a model: {', '.join(sorted(left)[:3])}"[:300])
     return params
 
 
-FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2}
+FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2, "t5": T5}

@@ -152,7 +152,8 @@ def read_model(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dic
     with about(folder / "config.json"):
         family, fields = families.read_fields(facts)
     with about(folder):
-        return fields, model_of(family, fields, facts, _tensors(folder))
+        fields, named = families.settled(family, fields, _tensors(folder))
+        return fields, model_of(family, fields, facts, named)
 
 
 def model_of(
@@ -163,7 +164,7 @@ def model_of(
     Raises:
         UserError: a tensor is missing or left over, or there are not as many embeddings as the config.json says.
     """
-    params = families.from_tensors(family, named, fields["layers"], fields["tie"])
+    params = families.from_tensors(family, named, fields)
     vocab = params["embedding"].shape[0]
     if facts.get("vocab_size", vocab) != vocab:
         raise UserError(f"vocab_size={facts['vocab_size']}, and there are {vocab} embeddings")
