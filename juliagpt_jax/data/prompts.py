@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from juliagpt_jax.data import folding
+from juliagpt_jax.ground.errors import UserError
 
 
 class Prompt(NamedTuple):
@@ -36,3 +37,13 @@ class Prompting:
         own = folding.encode(self, text, unknown)
         before = self.prefix or ((self.lead,) if begins or not len(own) else ())
         return Prompt(np.array([*before, *own.tolist()], np.int32), len(before))
+
+    def source(self: Any, text: str, unknown: str = "error") -> np.ndarray:
+        """Return the ids (n,) int32 of a text that an encoder reads: the prefix, the text's, and the id of its end.
+
+        Raises:
+            UserError: characters that the tokenizer lacks, or it has no id that ends a text.
+        """
+        if self.eos is None:
+            raise UserError("the tokenizer has no id that ends a text, as a T5 needs one; data.tokenizer=bpe has")
+        return np.array([*self.prefix, *folding.encode(self, text, unknown).tolist(), self.eos], np.int32)

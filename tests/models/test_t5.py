@@ -83,3 +83,96 @@ def test_buckets(golden, tiny):
         model = tiny(*OWN, f"model.t5.buckets={buckets}", f"model.t5.distance={distance}").model
         found = t5.bucket(model, jnp.zeros((1, 1), int), jnp.asarray(at)[None], both_ways)[0, 0]
         np.testing.assert_array_equal(found, arrays[name], err_msg=name)
+
+
+# Laws.
+
+
+SIZES = ("model.width=12", "model.heads=3", "model.t5.head_width=2", "model.layers=2", "model.t5.encoder_layers=1")
+
+
+@pytest.fixture(scope="module")
+def small(tiny):
+    """A model with random weights, its forward pass, and a cached one of 8 slots."""
+    settings = tiny(*OWN, *SIZES, "model.t5.buckets=8", "model.t5.distance=6", "model.tie=false")
+    model = build.build_model(settings, 11)
+    model.check()
+    rng = np.random.default_rng(0)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype("float32"), params)
+    source, tokens = rng.integers(11, size=(2, 3, 7)).astype(np.int32)
+    source[1, 4:], source[2, :] = t5.ABSENT, t5.ABSENT
+    forward = jax.jit(lambda source, tokens: model.apply({"params": params}, {"source": source, "tokens": tokens})[0])
+    read = jax.jit(lambda given, at, cache: model.apply({"params": params}, given, at, cache)[:2])
+    return SimpleNamespace(model=model, params=params, source=source, tokens=tokens, forward=forward, read=read)
+
+
+def test_decoding_is_the_forward_pass(small):
+    """A source and the beginnings of answers of different length in one padded prefill, then token by token."""
+    wanted, lengths, slots = np.asarray(small.forward(small.source, small.tokens)), np.array([1, 3, 2]), np.arange(4)
+    at = np.where(slots[None] < lengths[:, None], slots[None], 8)
+    given = {"source": small.source, "tokens": small.tokens[:, :4]}
+    logits, cache = small.read(given, at, small.model.init_cache(3, 8))
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(logits[row, :length], wanted[row, :length], atol=2e-6)
+    for ahead in range(3):
+        at = lengths + ahead
+        logits, cache = small.read(small.tokens[np.arange(3), at][:, None], at[:, None], cache)
+        np.testing.assert_allclose(logits[:, 0], wanted[np.arange(3), at], atol=2e-6)
+    fresh, _ = small.read(given, np.where(slots[None] < 4, slots[None], 8).repeat(3, 0), cache)
+    np.testing.assert_allclose(fresh, wanted[:, :4], atol=2e-6)  # a source begins a cache anew
+
+
+def test_who_sees_whom(small):
+    """No row sees another, no token a later one, every token all of its source; what is absent is seen by none, and a
+    source of which nothing is there is as none."""
+    one = np.asarray(small.forward(small.source, small.tokens))
+    later = np.asarray(small.forward(small.source, np.where(np.arange(7) < 4, small.tokens, 1 + small.tokens % 10)))
+    np.testing.assert_array_equal(one[:, :4], later[:, :4])
+    assert (one[:, 4:] != later[:, 4:]).any(-1).all()
+    changed = small.source.copy()
+    changed[0, 6] = (changed[0, 6] + 1) % 11
+    moved = np.asarray(small.forward(changed, small.tokens)) != one
+    assert moved[0].any(-1).all() and not moved[1:].any()
+    longer = np.pad(small.source, ((0, 0), (0, 3)), constant_values=t5.ABSENT)
+    np.testing.assert_allclose(small.forward(longer, small.tokens), one, atol=2e-6)
+    without = small.model.apply({"params": small.params}, small.tokens[2:])[0]
+    np.testing.assert_allclose(without[0], one[2], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("model.positions=rotary", "config.model.positions: rotary is of decoders; a T5 has none"),
+        ("model.kv_heads=1", "model.kv_heads: 1 is of decoders; a T5 has 0"),
+        ("model.scan_layers=true", "model.scan_layers: True is of decoders"),
+        ("model.depth=ode", "model.depth: ode is of decoders"),
+        ("model.t5.buckets=7", "model.t5.buckets: 7 must be even"),
+        ("model.t5.channel=swiglu", "model.t5.channel"),
+    ],
+)
+def test_what_a_t5_does_not_have(override, says, tiny):
+    with pytest.raises(UserError, match=says):
+        build.check(tiny(*OWN, *SIZES, override))
+
+
+def test_precisions(small):
+    """bfloat16 and int8 stay near; float16, which activations of a T5 overflow, is refused."""
+    given, wanted = {"source": small.source, "tokens": small.tokens}, small.forward(small.source, small.tokens)
+    for word, far in [("bf16", 0.15), ("int8", 0.1)]:
+        model, params = precision.prepare(small.model, small.params, word)
+        logits = jax.jit(model.apply)({"params": params}, given)[0]
+        assert logits.dtype == jnp.float32
+        assert 0 < np.abs(logits - wanted).max() < far * np.abs(wanted).max(), word
+    with pytest.raises(UserError, match="f16: the activations of a T5 overflow it"):
+        precision.prepare(small.model, small.params, "f16")
+
+
+def test_generators_refuse_what_a_t5_cannot(small):
+    generator, prompt = Generator(small.model, small.params, slots=8), small.source[0]
+    for prompts, new in [([prompt], 8), ([np.zeros(9, np.int32)], 2)]:
+        with pytest.raises(UserError, match="must each fit into the 8 slots"):
+            generator.generate(prompts, new, Rule(greedy=True))
+    for more, says in [({"sinks": 2}, "--sinks: a T5 sees all"), ({"evict": True}, "--evict: a T5 has no cache")]:
+        with pytest.raises(UserError, match=says):
+            Generator(small.model, small.params, slots=8, **more)
