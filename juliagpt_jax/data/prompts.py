@@ -39,11 +39,24 @@ class Prompting:
         return Prompt(np.array([*before, *own.tolist()], np.int32), len(before))
 
     def source(self: Any, text: str, unknown: str = "error") -> np.ndarray:
-        """Return the ids (n,) int32 of a text that an encoder reads: the prefix, the text's, and the id of its end.
+        """Return the ids (n,) int32 of a text that an encoder reads: the prefix, the text's, and the id of its end, or
+        without one that of the end of a line. A tokenizer of SentencePiece's kind reads lines, and blanks that it would
+        not give back, as single blanks between words.
 
         Raises:
             UserError: characters that the tokenizer lacks, or it has no id that ends a text.
         """
-        if self.eos is None:
+        end = self.newline if self.eos is None else self.eos
+        if end < 0:
             raise UserError("the tokenizer has no id that ends a text, as a T5 needs one; data.tokenizer=bpe has")
-        return np.array([*self.prefix, *folding.encode(self, text, unknown).tolist(), self.eos], np.int32)
+        if getattr(self, "marks_start", False):
+            words = text.split()
+            bare = folding.encode(self, "".join(words), unknown)  # for what it says of characters
+            if unknown == "fold":
+                words = [folding.fold(self, word)[0] for word in words]
+            lacking = dict.fromkeys(map(ord, self.unknown("".join(words))))
+            words = [left for word in words if (left := word.translate(lacking))]
+            own = self.encode(" ".join(words)) if len(bare) else bare
+        else:
+            own = folding.encode(self, text, unknown)
+        return np.array([*self.prefix, *own.tolist(), end], np.int32)

@@ -98,8 +98,8 @@ def small(tiny):
     model = build.build_model(settings, 11)
     model.check()
     rng = np.random.default_rng(0)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
-    params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype("float32"), params)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0.2, 0.5, leaf.shape), jnp.float32), shapes)
     source, tokens = rng.integers(11, size=(2, 3, 7)).astype(np.int32)
     source[1, 4:], source[2, :] = t5.ABSENT, t5.ABSENT
     forward = jax.jit(lambda source, tokens: model.apply({"params": params}, {"source": source, "tokens": tokens})[0])
