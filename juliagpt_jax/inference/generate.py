@@ -54,11 +54,11 @@ class Generator:
         self.model, self.slots = model, slots or model.config.context
         self.window = Window(self.slots, sinks, evict)
         self.window.check()
-        if model.encodes and sinks:
-            raise UserError("--sinks: a T5 sees all of the prompt and of its answer")
         self.pad = PAD if evict else self.slots  # the position of what is not there
         if evict:
             jax.eval_shape(lambda: self.cache(1))
+        if model.encodes and sinks:
+            raise UserError("--sinks: a T5 sees all of the prompt and of its answer")
         self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))

@@ -66,10 +66,6 @@ def test_a_prompt_is_read_by_the_encoder(folders, capsys):
     capsys.readouterr()
     call(generate, f"--workdir={folders / 'v1_0_run'}", "--prompt=the nature of", "--greedy", "--max_new_tokens=9")
     assert capsys.readouterr().out == f"{wanted}\n"
-    flags = ["--prompt=the nature of", "--prompt=a line", "--greedy", "--max_new_tokens=9", "--json"]
-    call(generate, f"--workdir={folders / 'v1_0_run'}", *flags)
-    samples = json.loads(capsys.readouterr().out)["samples"]
-    assert [own["prompt"] for own in samples] == ["the nature of", "a line"] and samples[0]["text"] == wanted
 
 
 def test_what_a_tokenizer_of_sentencepieces_kind_reads(folders):
