@@ -38,26 +38,26 @@ _NONE = "none stated"
 TASKS: dict[str, Task] = {
     "sums": Task(lessons.sums, "exact", lessons.right_sum, _OWN, "sums and their kin in the schoolroom's words"),
     "syllogisms": Task(
-        lessons.syllogisms, "exact", lessons.right_conclusion, _OWN, "what follows from premises, in its words", most=24
+        lessons.syllogisms, "exact", lessons.right_conclusion, _OWN, "what follows from premises, in its words"
     ),
     "addition": Task(arithmetic.plain, "number", arithmetic.right, _OWN, "sums of three-digit numbers"),
     "addition_reversed": Task(
         arithmetic.backwards, "number", arithmetic.right_backwards, _OWN, "the same, the sum's last digit first"
     ),
     "addition_scratchpad": Task(
-        arithmetic.scratchpad, "number", arithmetic.right, _OWN, "the same, step by step before the sum", most=48
+        arithmetic.scratchpad, "number", arithmetic.right, _OWN, "the same, step by step before the sum"
     ),
     "sst2": Task(sentiment.sentences, "accuracy", None, _NONE, "is a sentence of a film review positive?"),
     "sst2_phrases": Task(sentiment.phrases, "accuracy", None, _NONE, "the same with phrases, as in GLUE"),
     "samsum": Task(
-        summaries.samsum, "rouge", None, "CC BY-NC-ND 4.0", "summaries of messages between friends", "\n", 100
+        summaries.samsum, "rouge", None, "CC BY-NC-ND 4.0", "summaries of messages between friends", "\n", 500
     ),
-    "dialogsum": Task(summaries.dialogsum, "rouge", None, "CC BY-NC-SA 4.0", "summaries of talks", "\n", 100),
+    "dialogsum": Task(summaries.dialogsum, "rouge", None, "CC BY-NC-SA 4.0", "summaries of talks", "\n", 500),
     "mts_dialog": Task(
-        summaries.mts_dialog, "rouge", None, "CC BY 4.0", "a doctor's notes on talks with patients", "\n", 150
+        summaries.mts_dialog, "rouge", None, "CC BY 4.0", "a doctor's notes on talks with patients", "\n", 1000
     ),
     "gsm8k": Task(
-        problems.gsm8k, "number", problems.right_number, "MIT", "word problems with worked solutions", "\n\n", 320
+        problems.gsm8k, "number", problems.right_number, "MIT", "word problems with worked solutions", "\n\n", 1000
     ),
     "mawps": Task(problems.mawps, "number", problems.right_equation, _NONE, "word problems, equations over names"),
     "mawps_blind": Task(
@@ -74,7 +74,6 @@ TASKS: dict[str, Task] = {
         problems.svamp_text, "number", problems.right_number, "as svamp", "the same with numbers, and a reckoning"
     ),
     "last_words": Task(
-        last_words.last_words, "last_word", last_words.right, "of the text", "the last word of a passage, as LAMBADA",
-        most=8,
+        last_words.last_words, "last_word", last_words.right, "of the text", "the last word of a passage, as LAMBADA"
     ),
 }  # fmt: skip

@@ -4,7 +4,7 @@ The LAMBADA dataset)."""
 import re
 
 from juliagpt_jax.data.tasks import files
-from juliagpt_jax.data.tasks.task import Example, check_split, side
+from juliagpt_jax.data.tasks.task import SPLITS, Example, check_split, side
 from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.rows import Bad
@@ -12,8 +12,9 @@ from juliagpt_jax.ground.rows import Bad
 SOURCE = "https://huggingface.co/datasets/EleutherAI/lambada_openai, or give a .txt file to make passages of"
 FEWEST, MOST = 30, 150  # words of a passage
 MOST_PASSAGES = 1_000
-_END = re.compile(r"^(.*\S)\s+(\S*?[^\W\d_]\S*?)([.!?\"'”’]*)$", re.DOTALL)
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_SIGNS = ".,;:!?)\"'\u201d\u2019"
+_END = re.compile(r"^(.*\S)\s+(\S*?[^\W\d_]\S*?)([.!?\"'\u201d\u2019]*)$", re.DOTALL)
+_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
 
 
 def last_words(split: str, path: str | None) -> list[Example]:
@@ -22,9 +23,7 @@ def last_words(split: str, path: str | None) -> list[Example]:
     end of its text; of a passage of a .txt file the sign behind it is left out.
     """
     check_split(split)
-    names = {
-        part: [f"{part}.jsonl", "lambada_test_en.jsonl", "lambada_test.jsonl"] for part in ("train", "dev", "test")
-    }
+    names = {part: [f"{part}.jsonl", "lambada_test_en.jsonl", "lambada_test.jsonl"] for part in SPLITS}
     given = texts.path(path) if path else None
     if given and given.suffix.lower() == ".txt" and given.is_file():
         return _passages(str(given), texts.decode(str(given), texts.read_bytes(given)).text, split)
@@ -41,7 +40,7 @@ def last_words(split: str, path: str | None) -> list[Example]:
 def right(example: Example, written: str) -> bool:
     """Tell whether the first word that is written is the last of the passage, whatever sign stands behind it."""
     said = (written.split() or [""])[0]
-    return said.strip(".,;:!?\"'”’)") == example.answer.strip()
+    return said.strip(_SIGNS) == example.answer.strip()
 
 
 def _example(before: str, word: str) -> Example:

@@ -12,9 +12,9 @@ from juliagpt_jax.schoolroom.logic import arguments
 
 SIZES = {"train": 10_000, "dev": 500, "test": 1_000}
 
-# Premises and the conclusion that needs them all; X, Y, Z and W are kinds, x, y and z one of them, P and Q adjectives, N
-# a name. By their medieval names: barbara, celarent, darii, ferio, cesare, camestres, festino, baroco, datisi, bocardo;
-# then of one person, and a chain of three.
+# Premises and the conclusion that needs them all; X, Y, Z and W are kinds, x is one of them, P an adjective, N a name.
+# By their medieval names: barbara, celarent, darii, ferio, cesare, camestres, festino, baroco, datisi, bocardo; then of
+# one person, and a chain of three.
 ARGUMENTS = (
     ("all Y are Z; all X are Y", "all X are Z"),
     ("no Y are Z; all X are Y", "no X are Z"),

@@ -1,5 +1,5 @@
-"""Word problems: GSM8K with worked solutions (Cobbe et al. 2021), MAWPS and SVAMP with an equation each (Koncel-Kedziorski
-et al. 2016; Patel et al. 2021).
+"""Word problems: GSM8K with worked solutions (Cobbe et al. 2021), MAWPS and SVAMP with an equation each
+(Koncel-Kedziorski et al. 2016; Patel et al. 2021).
 
 An equation is what the model writes; the calculator reckons. MAWPS and SVAMP come in two forms. In the published one
 numbers are names in the question, and the equation is in Polish notation: "* number0 number1". In the other the
@@ -15,9 +15,7 @@ from juliagpt_jax.ground.rows import Bad
 
 GSM8K = "https://github.com/openai/grade-school-math (grade_school_math/data)"
 MAWPS = "https://github.com/arkilpatel/SVAMP (data/cv_mawps/fold0, its two files as fold0_train.csv and fold0_dev.csv)"
-SVAMP = (
-    "https://github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp: its files as mawps-asdiv-a_svamp_{train,dev}.csv)"
-)
+SVAMP = "https://github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp, as mawps-asdiv-a_svamp_{train,dev}.csv)"
 FINAL = re.compile(r"####\s*(\S+)\s*$", re.MULTILINE)
 _LAST = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 

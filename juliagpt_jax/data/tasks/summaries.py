@@ -1,5 +1,5 @@
-"""Dialogues and their summaries: SAMSum (Gliwa et al. 2019), DialogSum (Chen et al. 2021), MTS-Dialog (Ben Abacha et al.
-2023)."""
+"""Dialogues and their summaries: SAMSum (Gliwa et al. 2019), DialogSum (Chen et al. 2021), MTS-Dialog (Ben Abacha et
+al. 2023)."""
 
 from juliagpt_jax.data.tasks import files
 from juliagpt_jax.data.tasks.task import Example
