@@ -2,7 +2,7 @@
 
 python -m juliagpt_jax.evaluate --workdir=runs/tiny [--data=DIR|FILE] [--ensemble=runs/a,runs/b] [--json]
 python -m juliagpt_jax.evaluate --workdir=runs/tiny --task=WORD [--task_data=PATH] [--shots=N] [--limit=N] [--json]
-python -m juliagpt_jax.evaluate --workdir=runs/tiny --every [--follow]      (each checkpoint once, of a run that trains too)
+python -m juliagpt_jax.evaluate --workdir=runs/tiny --every [--follow]      (each checkpoint once; while it trains, too)
 """
 
 import argparse
@@ -48,21 +48,21 @@ def main(options: argparse.Namespace) -> None:
     ode = command.ode_values(options)
     command.check_seed(options.seed)
     beside.check(options)
-    if asked.wanted(options):
+    _check_every(options)
+    of_task = asked.wanted(options)
+    if of_task and not options.every:
         return asked.evaluate(options)
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data.reading import read_passages
+    from juliagpt_jax.evaluation import every
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
-    workdir = Path(options.workdir)
-    every = _check_every(options)
-    look = lambda checkpoint: find(workdir, checkpoint, options.averaged, ode, KINDS if every else "decoder")
+    workdir, note = Path(options.workdir), lambda why: print(f"note: {why}", file=sys.stderr)
+    look = lambda checkpoint: find(workdir, checkpoint, options.averaged, ode, KINDS if options.every else "decoder")
     if options.follow:
-        from juliagpt_jax.evaluation import every as checkpoints
-
-        checkpoints.wait(workdir, lambda text: print(text, flush=True))
+        every.wait(workdir, _say)
     found = look(options.checkpoint)
     names = options.ensemble.split(",") if options.ensemble else []
     others = [find(Path(name), options.checkpoint, options.averaged, ode) for name in names]
@@ -71,31 +71,33 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
+    questions = asked.prepare(options) if of_task else None
     passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
-    of_text = settings.model.kind == "decoder"
-    if of_text and (not options.data or beside.wants_corpus(options)):
+    if not options.every and (not options.data or beside.wants_corpus(options)):
         corpora.check(settings.data)
     devices.prepare(settings.mesh)
 
     from juliagpt_jax.evaluation import ensemble, measure, measures, report
-    from juliagpt_jax.evaluation.every import run as measure_every
 
-    note = lambda why: print(f"note: {why}", file=sys.stderr)
     told = (options.stride, options.unknown, options.seed, options.ode_adaptive)
-    asked = measure.Asked(options.data or "", passages, documents, *told)
-    if every:
-        given = measures.Given(settings, lambda step: look(str(step)), asked, options.precision, note)
-        how = {"averaged": options.averaged, "precision": options.precision, "ode": ode} | {
-            name: value for name, value in asked._asdict().items() if name not in ("passages", "documents")
-        }
-        rows = measure_every(workdir, measures.build(given), how, options.follow, lambda text: print(text, flush=True))
-        print(f"{workdir}: {len(rows)} checkpoints in evaluations.jsonl")
+    wanted = measure.Asked(options.data or "", passages, documents, *told)
+    if options.every:
+        how = {"averaged": options.averaged, "precision": options.precision, "seed": options.seed, "ode": ode}
+        if questions:
+            each, more = measures.of_task(options, questions)
+        else:
+            given = measures.Given(settings, lambda step: look(str(step)), wanted, options.precision, note)
+            each = measures.build(given)
+            more = {"data": options.data, "stride": options.stride, "unknown": options.unknown}
+            more |= {"adaptive": options.ode_adaptive}
+        rows = every.run(workdir, each, how | more, options.follow, _say)
+        print(f"{workdir}: {len(rows)} checkpoints in {every.ROWS}")
         if options.json:
             command.print_json({"evaluations": rows})
         return
 
     opened = open_model(found, options.precision)
-    text = measure.Text(opened.run, asked, note, beside.wants_corpus(options))
+    text = measure.Text(opened.run, wanted, note, beside.wants_corpus(options))
     scored = text.score(opened)
     values = text.measure(opened, scored, options.workdir)
     row = (options, opened, scored.model, text.corpus, text.tokens, scored.losses, scored.summed)
@@ -109,20 +111,20 @@ def main(options: argparse.Namespace) -> None:
         command.print_json(values)
 
 
-def _check_every(options: argparse.Namespace) -> bool:
-    """Return whether all checkpoints are asked for.
+def _say(text: str) -> None:
+    print(text, flush=True)
 
-    Raises:
-        UserError: another flag is of one checkpoint, or needs all.
-    """
+
+def _check_every(options: argparse.Namespace) -> None:
+    """Raise a UserError where a flag is of one checkpoint and all are asked for, or needs all."""
     if options.follow and not options.every:
         raise UserError("--follow goes with --every")
     one = {"--checkpoint": options.checkpoint != "newest", "--ensemble": options.ensemble}
     one |= {"--baseline": options.baseline, "--cache": options.cache, "--dynamic": options.dynamic}
+    one |= {"--results": options.results, "--answers": options.answers}
     for flag, given in one.items():
         if options.every and given:
             raise UserError(f"{flag} is of one checkpoint, and --every of all")
-    return options.every
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ def main(options: argparse.Namespace) -> None:
 
     opened = open_model(found, options.precision)
     ends = () if options.ignore_eos else opened.stops
+    if answers and not options.ignore_eos:
+        ends = (opened.tokenizer.ending, *ends)
     if dialogue:
         return conversation.hold(opened, rule, window, options, ends)
     begin = opened.tokenizer.prompt("").ids

@@ -1,7 +1,7 @@
 """Measure trained models on a text: what `evaluate` reports of each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     """
 
     source: str = ""
-    passages: list[str] = []
+    passages: Sequence[str] = ()
     documents: bool = False
     stride: int = 0
     unknown: str = "error"
@@ -73,7 +73,7 @@ class Text:
         self.asked, self.tokenizer, settings = asked, run.tokenizer, run.config
         self.parts, self.left_out, self.corpus = {}, 0, None
         self.source, self.entropy, self.counted = asked.source, math.nan, {}
-        passages, documents = asked.passages, asked.documents
+        passages, documents = list(asked.passages), asked.documents
         if not asked.source or corpus:
             self.corpus = run.corpus(note)
         same = self.corpus is not None and self.corpus.tokenizer.to_dict() == self.tokenizer.to_dict()

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.model import ABSENT, START
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.evicting import PAD
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.precision import cast
-from juliagpt_jax.models.t5 import ABSENT, START
 
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16

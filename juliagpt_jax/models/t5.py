@@ -10,6 +10,7 @@ The encoder's text is the `source` (B, S): every token of it sees all of them, A
 decoder's tokens begin with START and end with the id that ends a text. For the shape letters see `gpt.py`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -20,14 +21,13 @@ import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.model import ABSENT
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.channels import gelu
 from juliagpt_jax.models.decoder import DTYPES
 from juliagpt_jax.models.layers import INITS, RMSNorm, linears, split_heads
 from juliagpt_jax.models.parameters import paths
 
-START = 0  # the id that an answer begins behind: T5's padding, <bos> of the tokenizers that are learned here
-ABSENT = -1  # in a source: nothing is there
 # What a T5 does not have, by knob, and what the knob must say.
 PLAIN = {"kv_heads": 0, "norm": "rms", "bias": False, "qkv_bias": False, "qk_norm": False, "positions": "none"}
 PLAIN |= {"zero_init": False, "x0_skip": False, "unet": False, "value_embedding": "none", "head_gate": False}
@@ -102,8 +102,8 @@ class Attend(nn.Module):
             k, v = (split_heads(self.linear(inner, name=name)(source), H) for name in ("key", "value"))
         if cache is not None:
             if k is not None and v is not None:
-                put = _behind if positions is None else _at
-                cache = {"k": put(cache["k"], k, positions), "v": put(cache["v"], v, positions)}
+                put = _begun if positions is None else functools.partial(_at, positions)
+                cache = {"k": put(cache["k"], k), "v": put(cache["v"], v)}
             k, v = cache["k"], cache["v"]
         assert k is not None and v is not None
         scores = jnp.einsum("bhtc,bhsc->bhts", q, k, preferred_element_type=jnp.float32)
@@ -117,12 +117,12 @@ class Attend(nn.Module):
         return self.linear(x.shape[-1], name="out")(y), cache
 
 
-def _behind(held: jax.Array, new: jax.Array, positions: None) -> jax.Array:
+def _begun(held: jax.Array, new: jax.Array) -> jax.Array:
     """New keys or values (B, H, S, C) in the first slots, and nothing of what was held."""
     return jnp.zeros_like(held).at[:, :, : new.shape[2]].set(new)
 
 
-def _at(held: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
+def _at(positions: jax.Array, held: jax.Array, new: jax.Array) -> jax.Array:
     """What was held, with new keys or values (B, H, T, C) in the slots (B, T); one past the last is dropped."""
     B, H = new.shape[:2]
     index = jnp.arange(B)[:, None, None], jnp.arange(H)[None, :, None], positions[:, None, :]

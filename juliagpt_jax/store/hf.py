@@ -17,7 +17,7 @@ from juliagpt_jax.data.library import tasks
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import write_json, write_text
-from juliagpt_jax.models.t5 import START
+from juliagpt_jax.ground.knobs.model import START
 from juliagpt_jax.store import families, offered, tensors
 from juliagpt_jax.store.t5 import T5
 

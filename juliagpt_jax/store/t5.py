@@ -12,8 +12,9 @@ import numpy as np
 
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models.t5 import PLAIN, START
-from juliagpt_jax.store.places import Place, hold, whole
+from juliagpt_jax.ground.knobs.model import START
+from juliagpt_jax.models.t5 import PLAIN
+from juliagpt_jax.store.places import Place, whole
 
 CHANNELS = {"relu": "relu", "gated-gelu": "geglu"}
 HEAD, EMBEDDING = "lm_head.weight", "shared.weight"

@@ -34,7 +34,12 @@ def workdir(tmp_path):
 
 
 def measure(step):
-    return {"loss": 1 / step, "phases": {"trivium": {"loss": 2.0}}, "exact": True, "what": "a text"}, f"loss {1 / step:.2f}"
+    return {
+        "loss": 1 / step,
+        "phases": {"trivium": {"loss": 2.0}},
+        "exact": True,
+        "what": "a text",
+    }, f"loss {1 / step:.2f}"
 
 
 def view(workdir: Path, how) -> list[tuple[int, str, float]]:
@@ -94,7 +99,10 @@ def test_a_killed_process_leaves_no_half_row(workdir):
 
 
 def test_one_process_at_a_time(workdir):
-    with every.Evaluations(workdir, HOW), pytest.raises(UserError, match="evaluations.jsonl is in use: another process"):
+    with (
+        every.Evaluations(workdir, HOW),
+        pytest.raises(UserError, match=r"evaluations.jsonl is in use: another process"),
+    ):
         every.run(workdir, measure, HOW, False, print)
 
 
@@ -108,7 +116,7 @@ def test_a_checkpoint_that_vanishes_is_passed_over_and_a_damaged_one_is_said(wor
         return measure(step)
 
     said = []
-    with pytest.raises(StorageError, match="checkpoints that could not be measured: 20$"):
+    with pytest.raises(StorageError, match=r"checkpoints that could not be measured: 20$"):
         every.run(workdir, sometimes, HOW, False, said.append)
     assert said == [
         "step 10: the run removed it while it was read; passed over",
@@ -119,9 +127,9 @@ def test_a_checkpoint_that_vanishes_is_passed_over_and_a_damaged_one_is_said(wor
     def never(step):
         raise NumericalError("the loss is not finite")
 
-    with pytest.raises(NumericalError, match="could not be measured: 20$"):
+    with pytest.raises(NumericalError, match=r"could not be measured: 20$"):
         every.run(workdir, never, HOW, False, print)
-    with pytest.raises(UserError, match="lacks characters"):  # what is wrong with the text is wrong for all
+    with pytest.raises(UserError, match=r"lacks characters"):  # what is wrong with the text is wrong for all
         every.run(workdir, lambda step: (_ for _ in ()).throw(UserError("lacks characters")), HOW, False, print)
 
 
@@ -192,7 +200,14 @@ def test_a_run_of_text(micro, clean, tmp_path):
 @pytest.mark.long
 def test_a_run_of_puzzles_is_followed_while_it_trains(micro, tmp_path):
     flags = ["data.puzzle.side=4", "data.puzzle.train=16", "data.puzzle.test=8", "data.puzzle.least=4"]
-    flags += ["data.puzzle.most=9", "model.context=16", "model.width=8", "model.heads=1", "train.steps=12", "train.keep=1"]
+    flags += [
+        "data.puzzle.most=9",
+        "model.context=16",
+        "model.width=8",
+        "model.heads=1",
+        "train.steps=12",
+        "train.keep=1",
+    ]
     flags += ["model.recursive.inner=1", "model.recursive.outer=1", "model.layers=1", "train.batch_size=8"]
     flags += ["train.checkpoint_every=3", "train.eval_every=3", "train.eval_windows=8", "train.warmup=2", "train.ema=0"]
     given = ["--config=configs/trm_sudoku6.py", f"--workdir={tmp_path / 'run'}", *(f"--config.{f}" for f in flags)]
@@ -200,7 +215,7 @@ def test_a_run_of_puzzles_is_followed_while_it_trains(micro, tmp_path):
     trainer = micro.start("main", *given)
     try:
         followed = micro.run("evaluate", f"--workdir={tmp_path / 'run'}", "--every", "--follow", timeout=240)
-        out, err = trainer.communicate(timeout=60)
+        _, err = trainer.communicate(timeout=60)
     finally:
         trainer.kill()
     assert trainer.returncode == 0, err

@@ -55,7 +55,9 @@ def given(request, golden, tiny):
 def test_what_the_files_say(given):
     model = given.model.config
     new = given.name == "v1_1"
-    assert (model.t5.channel, model.t5.scale_head, model.tie) == (("geglu", False, False) if new else ("relu", True, True))
+    assert (model.t5.channel, model.t5.scale_head, model.tie) == (
+        ("geglu", False, False) if new else ("relu", True, True)
+    )
     assert (model.t5.encoder_layers, model.layers, model.t5.head_width) == (3 if new else 2, 2, 4)
 
 
@@ -79,7 +81,11 @@ def test_greedy_answers_of_prompts_of_different_length(given):
 
 def test_buckets(golden, tiny):
     arrays, at = np.load(golden / "t5" / "buckets.npz"), np.arange(-300, 301)
-    for name, buckets, distance, both_ways in [("both", 32, 128, True), ("causal", 32, 128, False), ("small", 8, 12, True)]:
+    for name, buckets, distance, both_ways in [
+        ("both", 32, 128, True),
+        ("causal", 32, 128, False),
+        ("small", 8, 12, True),
+    ]:
         model = tiny(*OWN, f"model.t5.buckets={buckets}", f"model.t5.distance={distance}").model
         found = t5.bucket(model, jnp.zeros((1, 1), int), jnp.asarray(at)[None], both_ways)[0, 0]
         np.testing.assert_array_equal(found, arrays[name], err_msg=name)

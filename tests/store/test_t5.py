@@ -129,7 +129,10 @@ def test_the_tensors_say_what_is_tied_and_the_flag_what_is_scaled(golden):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj='gated-silu' is not known here, only relu and gated-gelu"),
+        (
+            {"feed_forward_proj": "gated-silu"},
+            "feed_forward_proj='gated-silu' is not known here, only relu and gated-gelu",
+        ),
         ({"decoder_start_token_id": 3}, "decoder_start_token_id=3 is not known here, only 0"),
         ({"num_layers": 0}, "num_layers must be a whole number above 0"),
         ({"num_decoder_layers": 3}, "there is no tensor decoder.block.2.layer.0"),
@@ -148,15 +151,17 @@ def test_mistakes_of_a_folder(change, says, folders, tmp_path):
 def test_a_tokenizer_of_sentencepiece_alone(folders, tmp_path):
     shutil.copytree(folders / "v1_0", tmp_path / "in")
     (tmp_path / "in" / "tokenizer.json").rename(tmp_path / "in" / "spiece.model")
-    with pytest.raises(UserError, match="spiece.model is read where a tokenizer.json lies beside it.*save_pretrained"):
+    with pytest.raises(UserError, match=r"spiece.model is read where a tokenizer.json lies beside it.*save_pretrained"):
         call(import_model, f"--source={tmp_path / 'in'}", f"--workdir={tmp_path / 'run'}", *TRAINING, overrides=True)
 
 
 def test_commands_that_a_t5_is_not_for(folders, tmp_path):
     run = f"--workdir={folders / 'v1_0_run'}"
-    with pytest.raises(UserError, match="a T5, which answers prompts: the commands generate, evaluate --every and export"):
+    with pytest.raises(
+        UserError, match=r"a T5, which answers prompts: the commands generate, evaluate --every and export"
+    ):
         call(score, run, f"--out={tmp_path / 'x.npz'}")
-    with pytest.raises(UserError, match="--format=gguf takes models of Llama's form"):
+    with pytest.raises(UserError, match=r"--format=gguf takes models of Llama's form"):
         call(export, run, "--format=gguf", f"--out={tmp_path / 'x.gguf'}")
     for flag, says in [("--chat", "--chat: .* is a T5"), (f"--draft={folders / 'v1_0_run'}", "--draft: .* is a T5")]:
         with pytest.raises(UserError, match=says):
@@ -164,5 +169,5 @@ def test_commands_that_a_t5_is_not_for(folders, tmp_path):
     for flag, says in [("--evict", "--evict: a T5 has no cache"), ("--sinks=2", "--sinks: a T5 sees all")]:
         with pytest.raises(UserError, match=says):
             call(generate, run, "--prompt=a", flag)
-    with pytest.raises(UserError, match="--strict: a prompt of 2 tokens or its answer is beyond the context of 64"):
+    with pytest.raises(UserError, match=r"--strict: a prompt of 2 tokens or its answer is beyond the context of 64"):
         call(generate, run, "--prompt=a", "--strict", "--max_new_tokens=64")

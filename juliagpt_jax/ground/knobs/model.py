@@ -7,6 +7,8 @@ from juliagpt_jax.ground.knobs import limits
 OF_TRAINING = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: no finished model has them
 
 PASSAGE = 2**20  # positions from a passage of a packed row to the next one
+START = 0  # the id that an answer of a T5 begins behind: its padding, <bos> of the tokenizers that are learned here
+ABSENT = -1  # in what a T5 reads: nothing is there
 
 
 @dataclasses.dataclass(frozen=True)
