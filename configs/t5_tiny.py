@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.tie = False
     config.model.norm_eps = 1e-6
     config.model.positions = "none"
-    config.train.steps = 2_000
+    config.train.steps = 1_000
     config.train.batch_size = 64
     config.train.lr = 2e-3
     config.train.min_lr = 2e-4

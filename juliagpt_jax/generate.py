@@ -6,13 +6,9 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from juliagpt_jax.ground import command, devices, piped
 from juliagpt_jax.ground.errors import UserError, about
-
-if TYPE_CHECKING:
-    from juliagpt_jax.inference.opened import Opened
 
 
 def parser() -> command.Parser:
@@ -79,7 +75,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.inference import conversation
     from juliagpt_jax.inference.generate import Generator, slots_for
-    from juliagpt_jax.inference.speculative import SpeculativeGenerator
+    from juliagpt_jax.inference.speculative import SpeculativeGenerator, check_draft
     from juliagpt_jax.inference.stops import stream_texts
 
     opened = open_model(found, options.precision)
@@ -114,7 +110,7 @@ def main(options: argparse.Namespace) -> None:
         generator = Generator(model, params, window.sinks, slots, window.evict)
     else:
         draft = open_model(smaller, model.precision)
-        _check_draft(opened, draft)
+        check_draft(opened, draft)
         few = options.draft_tokens
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
     told = (options.max_new_tokens, rule, options.seed, options.stop, ends)
@@ -142,16 +138,6 @@ def main(options: argparse.Namespace) -> None:
     for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
-
-
-def _check_draft(opened: "Opened", draft: "Opened") -> None:
-    """Refuse a draft of other tokens; note one of a shorter context."""
-    name = f"--draft={draft.run.workdir}"
-    if draft.tokenizer.to_dict() != opened.tokenizer.to_dict():
-        raise UserError(f"{name}: its tokenizer is not the one of {opened.run.workdir}")
-    mine, own = opened.run.config.model.context, draft.run.config.model.context
-    if own < mine:
-        print(f"note: {name} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
 
 
 if __name__ == "__main__":

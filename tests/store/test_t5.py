@@ -169,5 +169,5 @@ def test_commands_that_a_t5_is_not_for(folders, tmp_path):
     for flag, says in [("--evict", "--evict: a T5 has no cache"), ("--sinks=2", "--sinks: a T5 sees all")]:
         with pytest.raises(UserError, match=says):
             call(generate, run, "--prompt=a", flag)
-    with pytest.raises(UserError, match=r"--strict: a prompt of 2 tokens or its answer is beyond the context of 64"):
+    with pytest.raises(UserError, match=r"--strict: a prompt of 3 tokens or its answer is beyond the context of 64"):
         call(generate, run, "--prompt=a", "--strict", "--max_new_tokens=64")
