@@ -118,8 +118,8 @@ class Attend(nn.Module):
 
 
 def _begun(held: jax.Array, new: jax.Array) -> jax.Array:
-    """Put new keys or values (B, H, S, C) into the first slots, and keep nothing of what is held."""
-    return jnp.zeros_like(held).at[:, :, : new.shape[2]].set(new)
+    """Put new keys or values (B, H, S, C) into the first slots; of the others nothing is there."""
+    return held.at[:, :, : new.shape[2]].set(new)
 
 
 def _at(positions: jax.Array, held: jax.Array, new: jax.Array) -> jax.Array:
