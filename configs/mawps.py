@@ -1,7 +1,7 @@
 """Word problems of MAWPS: the model writes an equation over the numbers' names, and a calculator reckons.
 
 Command:   python -m juliagpt_jax.main --config=configs/mawps.py --config.data.path=data/mawps --workdir=runs/mawps
-           python -m juliagpt_jax.evaluate --workdir=runs/mawps --task=mawps --task_data=data/mawps --split=test --averaged
+           python -m juliagpt_jax.evaluate --workdir=runs/mawps --task=mawps --task_data=data/mawps --split=test
 Hardware:  two cores
 Time:      not measured yet
 Result:    not measured yet. Published, five folds: a transformer from scratch 85.6% (LYH-YF/MWPToolkit), GPT-2 75.9%
