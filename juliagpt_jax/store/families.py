@@ -153,6 +153,34 @@ class Qwen2(Llama):
                 yield Place(f"block_{i}/mixer/{linear}/bias", f"model.layers.{i}.self_attn.{name}_proj.bias")
 
 
+class Qwen3(Llama):
+    """Qwen3ForCausalLM (Yang et al. 2025, arXiv 2505.09388, section 2): Llama with normalised queries and keys."""
+
+    architecture = "Qwen3ForCausalLM"
+    only: Mapping[str, Any] = {
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "rope_scaling": None,
+        "use_sliding_window": False,
+    }
+
+    @staticmethod
+    def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
+        return Llama.fields(facts) | {"qk_norm": True}
+
+    @staticmethod
+    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
+        llama = {key: own for key, own in Llama.facts(model, vocab).items() if key != "mlp_bias"}
+        return llama | {"model_type": "qwen3", "use_sliding_window": False}
+
+    @staticmethod
+    def places(layers: int, tie: bool) -> Iterator[Place]:
+        yield from Llama.places(layers, tie)
+        for i in range(layers):
+            for norm, name in [("query", "q"), ("key", "k")]:
+                yield Place(f"block_{i}/mixer/{norm}_norm/scale", f"model.layers.{i}.self_attn.{name}_norm.weight")
+
+
 class GPT2:
     """GPT2LMHeadModel (Radford et al. 2019): learned positions, LayerNorm, biases, a GELU MLP."""
 
@@ -325,4 +353,4 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
     return params
 
 
-FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2}
+FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2, "qwen3": Qwen3}
