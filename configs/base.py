@@ -135,12 +135,14 @@ def get_config() -> ml_collections.ConfigDict:
 
     model.recursive = recursive = ml_collections.ConfigDict()
     recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
-    recursive.inner = 6  # n: updates of the low state to one of the high state
+    recursive.inner = 6  # n: updates of the low state to one of the high state; 0: there is no low state
     recursive.outer = 3  # T: such cycles in a step, of which the last has a gradient
     recursive.slots = 16  # places before the puzzle; the first holds the embedding of its id
     recursive.ids = 1  # embeddings of puzzles: one for all, or one for each ARC task in each of its forms; 0: none
     recursive.multiple = 256  # hidden widths are rounded up to one of it
     recursive.both_ways = True  # kda reads forwards and backwards, each with weights of its own, and adds both up
+    recursive.gate = "silu"  # of the channel: silu(g) v; normalised: sigmoid(g) rms(g v), which Muon likes better
+    recursive.latents = 1  # answers worked out side by side from different beginnings, of which the best one learns
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
@@ -229,6 +231,7 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
+    recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
