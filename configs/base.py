@@ -135,6 +135,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     model.recursive = recursive = ml_collections.ConfigDict()
     recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
+    # model.kind=recursive, and the first two also of model.depth=recursive, which evaluates a block n T + T times
     recursive.inner = 6  # n: updates of the low state to one of the high state; 0: there is no low state
     recursive.outer = 3  # T: such cycles in a step, of which the last has a gradient
     recursive.slots = 16  # places before the puzzle; the first holds the embedding of its id

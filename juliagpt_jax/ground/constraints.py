@@ -123,6 +123,11 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "kfac needs the gradients of an ODE's steps, which ode.adjoint=backsolve does not compute",
     )
     yield (
+        not (t.optimizer == "kfac" and "recursive" in m.depth.split()),
+        "train.optimizer",
+        "kfac measures each matrix once a pass, and a recursive layer uses it many times",
+    )
+    yield (
         t.min_lr <= t.lr,
         "train.min_lr",
         f"{t.min_lr} is above train.lr={t.lr}",
