@@ -176,23 +176,20 @@ def _stop(data: config.Data) -> str:
     return TASKS[data.task].stop if data.task in TASKS else ""
 
 
-def _end(data: config.Data, tokenizer: Tokenizer) -> int:
-    """Return the id that ends an answer: that of the task's own sign, or of the end of a text, or of a line.
+def _end(data: config.Data, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the ids that end an answer: those of the task's own sign, or of the end of a text, or of a line.
 
     Raises:
         UserError: there is none.
     """
     stop = _stop(data)
-    if stop:
-        ids = [] if tokenizer.unknown(stop) else tokenizer.encode(stop).tolist()
-        if len(ids) != 1 and stop != "\n":
-            raise UserError(f"config.data.tokenizer: {stop!r}, which ends an answer of {data.task}, is no single token")
-        stop_id = tokenizer.newline if stop == "\n" else ids[0]
+    if stop in ("", "\n"):
+        ids = [tokenizer.newline if stop or tokenizer.eos is None else tokenizer.eos]
     else:
-        stop_id = tokenizer.newline if tokenizer.eos is None else tokenizer.eos
-    if stop_id < 0:
+        ids = [] if tokenizer.unknown(stop) or tokenizer.marks_start else tokenizer.encode(stop).tolist()
+    if not ids or min(ids) < 0:
         raise UserError("config.data.tokenizer: it has no token that could end an answer, such as the end of a line")
-    return stop_id
+    return tuple(ids)
 
 
 def _encode(form: Form, example: Example, name: str, number: int) -> Encoded:
