@@ -44,10 +44,18 @@ Piece = Callable[[Draft, int], int]
 
 
 def text(said: str) -> Piece:
-    """Allow exactly this text."""
+    """Allow exactly this text.
+
+    Raises:
+        UserError: it has half of a surrogate pair, which UTF-8 cannot say.
+    """
+    try:
+        read = said.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{said[:40]!r} has half of a surrogate pair, and is no text") from error
 
     def add(draft: Draft, at: int) -> int:
-        for byte in said.encode("utf-8"):
+        for byte in read:
             after = draft.state()
             draft.edges[at].append((byte, byte, after))
             at = after

@@ -39,6 +39,19 @@ _CHARACTER = either(
 _COMMA, _COLON = row(text(","), maybe(text(" "))), row(text(":"), maybe(text(" ")))
 
 
+def asked(grammar: str | None, calculator: bool) -> Automaton | None:
+    """Return the form that --grammar names, before a model is read; None without one.
+
+    Raises:
+        UserError: there is no such form, or a calculator is asked for besides.
+    """
+    if grammar is None:
+        return None
+    if calculator:
+        raise UserError("--grammar and --calculator: give one of them; a form says already what may be written")
+    return form(grammar)
+
+
 def form(word: str) -> Automaton:
     """Return the form that --grammar names: "number", "integer", "labels:yes,no" or "json:FILE".
 
@@ -47,7 +60,7 @@ def form(word: str) -> Automaton:
     """
     name, _, rest = word.partition(":")
     if name not in FORMS:
-        raise UserError(f"--grammar={word[:60]}: no form is called {name[:40]!r}{near(name, FORMS)}")
+        raise UserError(f"no form is called {name[:40]!r}{near(name, FORMS)}, only {', '.join(FORMS)}")
     return begun(FORMS[name](rest))
 
 
@@ -112,7 +125,7 @@ def _value(schema: Any, where: str, depth: int) -> Piece:
         _only(schema, where, {"enum", "const", "type"})
         if not isinstance(choices, list) or not choices:
             raise UserError(f"{where}: enum is a list of at least one value")
-        return either(*(text(json.dumps(choice, ensure_ascii=False)) for choice in choices))
+        return either(*(_exactly(choice, where) for choice in choices))
     if "anyOf" in schema:
         _only(schema, where, {"anyOf"})
         if not isinstance(schema["anyOf"], list) or not schema["anyOf"]:
@@ -127,6 +140,13 @@ def _value(schema: Any, where: str, depth: int) -> Piece:
             raise UserError(f"{where}: no type is called {kind!r}{near(kind, _TYPES)}")
     _only(schema, where, {"type"}.union(*(_TYPES[kind][0] for kind in kinds)))
     return either(*(_TYPES[kind][1](schema, where, depth) for kind in kinds))
+
+
+def _exactly(value: Any, where: str) -> Piece:
+    try:
+        return text(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _only(schema: Mapping[str, Any], where: str, allowed: set[str]) -> None:
@@ -146,7 +166,7 @@ def _object(schema: Mapping[str, Any], where: str, depth: int) -> Piece:
         raise UserError(f"{where}: additionalProperties is true or false")
     members = []
     for name, own in properties.items():
-        key = text(json.dumps(name, ensure_ascii=False))
+        key = _exactly(name, where)
         members.append(row(key, _COLON, _value(own, f"{where}.{name}", depth + 1)))
     between = [piece for member in members for piece in (_COMMA, member)][1:]
     return row(text("{"), *between, text("}"))

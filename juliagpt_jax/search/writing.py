@@ -66,9 +66,7 @@ class Writer:
         """Return the ids of a prompt that begins a text."""
         return self.opened.tokenizer.prompt(text, begins=True).ids
 
-    def write(
-        self, prompts: Sequence[str], samples: int, seed: int, continued: bool = False
-    ) -> list[list[Answer]]:
+    def write(self, prompts: Sequence[str], samples: int, seed: int, continued: bool = False) -> list[list[Answer]]:
         """Return so many answers to each prompt, each drawn for itself. All depend on the prompt, the seed and their
         number alone, as far as products of other batches round alike.
 

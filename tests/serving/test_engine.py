@@ -124,7 +124,7 @@ def test_equal_prompts_get_different_samples(together):
 
 def test_nothing_is_compiled_for_a_request(shared, together, generator):
     """One program for each bucket of prompts, 16 and 32, and one for the block, whatever the rules and who asks."""
-    assert shared.batch.compilations == {"prefill": 2, "decode": 1}
+    assert shared.batch.compilations == {"prefill": 2, "decode": 1, "guided": 0}
 
 
 def test_all_is_compiled_beforehand(tiny):
@@ -134,7 +134,7 @@ def test_all_is_compiled_beforehand(tiny):
     here.batch.compile()
     counted = here.batch.compilations
     serve(here, Request(prompt(1), 40, SAMPLED, 0), Request(prompt(20), 5, GREEDY, 0, logprobs=3, echo=True))
-    assert here.batch.compilations == counted == {"prefill": 2, "decode": 1}
+    assert here.batch.compilations == counted == {"prefill": 2, "decode": 1, "guided": 1}
 
 
 @pytest.mark.long

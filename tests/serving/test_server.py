@@ -692,7 +692,7 @@ def test_chances_of_a_chat(talked_to):
         ({"messages": [{"role": "god", "content": "a"}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
         ({"messages": says("a"), "tools": [{"type": "function"}]}, "tools is not supported"),
-        ({"messages": says("a"), "response_format": {"type": "json_object"}}, "response_format is not supported"),
+        ({"messages": says("a"), "response_format": {"type": "json_object"}}, "response_format: json_object is JSON without end"),
         ({"messages": says("a"), "presence_penalty": 1}, "presence_penalty is not supported"),
         ({"messages": says("a" * 40)}, "the conversation has 42 tokens; this server reads 1 .. 31"),
         ({"messages": says("xyz")}, "characters the tokenizer lacks"),

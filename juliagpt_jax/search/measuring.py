@@ -1,0 +1,177 @@
+"""Search on a task: answers to its questions, several to each, and what each way to choose among them is worth, by the
+number of answers and by what they cost."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from juliagpt_jax.data.tasks.task import Example, Task
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.search import choosing, revising
+from juliagpt_jax.search.revising import Held, Judge
+from juliagpt_jax.search.writing import Answer, Writer
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """Questions with n answers each.
+
+    Attributes:
+        right: (P, n) bool.
+        parsed: as `choosing.parsed`, P lists of n.
+        scores: by a word of `choosing.CHOICES`, (P, n): log-likelihoods, the verifier's probabilities, or zeros.
+        tokens: (P, n), read and written.
+        characters: (P, n), of prompt and answer, which a verifier reads.
+    """
+
+    examples: Sequence[Example]
+    answers: Sequence[Sequence[Answer]]
+    right: np.ndarray
+    parsed: Sequence[Sequence[str]]
+    scores: dict[str, np.ndarray]
+    tokens: np.ndarray
+    characters: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        return self.right.shape[1]
+
+    def chances(self, word: str, k: int) -> np.ndarray:
+        """Return the chance (P,) that a way to choose is right with k answers; "any" is right if one of them is."""
+        if word == "any":
+            return choosing.pass_at(self.right, k)
+        return choosing.CHOICES[word](self.right, self.parsed, self.scores[word], k)
+
+    def chosen(self, word: str) -> np.ndarray:
+        """Return which of all its answers each question is given, (P,)."""
+        if word == "vote":
+            return np.array([choosing.vote(own) for own in self.parsed])
+        return self.scores[word].argmax(axis=1)
+
+
+def search(
+    writer: Writer,
+    task: Task,
+    examples: Sequence[Example],
+    samples: int,
+    seed: int,
+    judge: Judge | None = None,
+) -> Searched:
+    """Write answers and score them.
+
+    Raises:
+        UserError: the task has no verifier, so that nobody knows what is right; or as `Writer.write`.
+    """
+    if task.verify is None:
+        raise UserError("the task has no exact verifier: whether an answer is right cannot be told")
+    answers = writer.write([example.prompt for example in examples], samples, seed)
+    pairs = list(zip(examples, answers, strict=True))
+    right = np.array([[task.verify(example, own.text) for own in row] for example, row in pairs])
+    flat = [own for row in answers for own in row]
+    scores = {"vote": np.zeros(right.shape), "likelihood": writer.log_likelihoods(flat).reshape(right.shape)}
+    if judge is not None:
+        whole = [example.prompt + own.text for example, row in pairs for own in row]
+        scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
+    return Searched(
+        examples,
+        answers,
+        right,
+        [[choosing.parsed(own.text, task.metric) for own in row] for row in answers],
+        scores,
+        np.array([[own.tokens for own in row] for row in answers]),
+        np.array([[len(example.prompt) + len(own.text) for own in row] for example, row in pairs]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """FLOPs of a token that the model reads or writes, and of a character that the verifier reads."""
+
+    token: float
+    character: float = 0.0
+
+    def of(self, found: Searched, word: str, k: int) -> float:
+        """Return what k answers to a question cost on average, by formula. A prompt is read for each of its answers.
+        The likelihood costs another pass; to compare answers costs nothing."""
+        passes = 2 if word == "likelihood" else 1
+        judged = found.characters.mean() * self.character if word == "verifier" else 0.0
+        return float(k * (passes * found.tokens.mean() * self.token + judged))
+
+
+def curve(found: Searched, price: Price) -> list[dict[str, Any]]:
+    """Return for each number of answers what each way to choose is worth: accuracy, its interval over questions, and
+    FLOPs a question; "any" is pass@k."""
+    rows = []
+    for k in choosing.counts(found.samples):
+        row: dict[str, Any] = {"samples": k}
+        for word in [*found.scores, "any"]:
+            chances = found.chances(word, k)
+            row[word] = {
+                "accuracy": float(chances.mean()),
+                "interval": choosing.interval(chances),
+                "flops": price.of(found, word, k),
+            }
+        rows.append(row)
+    return rows
+
+
+def revised(
+    found: Searched,
+    writer: Writer,
+    task: Task,
+    judge: Judge,
+    rounds: int,
+    gate: float,
+    samples: int,
+    seed: int,
+    price: Price,
+) -> list[dict[str, Any]]:
+    """Return what the verifier's choice is worth before and after each round of revising; see `revising.revise`. Each
+    has its accuracy, interval, FLOPs a question, the number of answers that were doubted, and the answers themselves.
+    """
+    verify: Callable[[Example, str], bool] = task.verify  # pyright: ignore[reportAssignmentType]  # see `search`
+    prompts = [example.prompt for example in found.examples]
+    best = found.chosen("verifier")
+    held = [
+        Held(row[n].text, float(scores[n]))
+        for row, scores, n in zip(found.answers, found.scores["verifier"], best, strict=True)
+    ]
+    base, rows = price.of(found, "verifier", found.samples), []
+    for round_ in range(rounds + 1):
+        doubted = sum(own.score < gate for own in held)
+        right = np.array([verify(example, own.text) for example, own in zip(found.examples, held, strict=True)])
+        spent = [own.read * price.token + own.judged * price.character for own in held]
+        rows.append(
+            {
+                "round": round_,
+                "accuracy": float(right.mean()),
+                "interval": choosing.interval(right),
+                "flops": base + float(np.mean(spent)),
+                "doubted": doubted,
+                "right": right.tolist(),
+                "answers": [own.text for own in held],
+            }
+        )
+        if round_ < rounds:
+            held = revising.revise(writer, judge, prompts, held, samples, gate, (seed + 1 + round_) % 2**32)
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a curve as lines for a reader."""
+    words = [word for word in rows[0] if word != "samples"]
+    name = lambda word: "pass@n" if word == "any" else word
+    lines = ["answers   " + "".join(f"{name(word):<26}" for word in words).rstrip()]
+    for row in rows:
+        cells = [f"{100 * row[word]['accuracy']:5.1f}% at {row[word]['flops']:.2e} FLOPs" for word in words]
+        lines.append(f"{row['samples']:>7}   " + "".join(f"{cell:<26}" for cell in cells).rstrip())
+    return "\n".join(lines)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Return `count` numbers below `total`, evenly spread; all, where count is 0 or they are fewer."""
+    if not 0 < count < total:
+        return list(range(total))
+    return (np.arange(count) * total // count).tolist()
