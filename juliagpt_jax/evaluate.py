@@ -1,6 +1,7 @@
 """Measure a trained model.
 
 python -m juliagpt_jax.evaluate --workdir=runs/tiny [--data=DIR|FILE] [--ensemble=runs/a,runs/b] [--json]
+python -m juliagpt_jax.evaluate --workdir=runs/tiny --task=WORD [--task_data=PATH] [--shots=N] [--limit=N] [--json]
 """
 
 import argparse
@@ -8,6 +9,7 @@ import math
 import sys
 from pathlib import Path
 
+from juliagpt_jax.evaluation.tasks import asked
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.study import beside
@@ -21,20 +23,18 @@ def parser() -> command.Parser:
         metavar="PATH",
         help="a folder with val.txt, or a .txt or .jsonl file, scored whole; default: the run's",
     )
-    flags.add_argument(
-        "--stride", type=int, default=0, metavar="N", help="tokens that each window scores anew; 0: half the context"
-    )
-    flags.add_argument(
-        "--ensemble", metavar="DIR,DIR,...", help="more runs: what they predict together with --workdir's, on average"
-    )
+    says = "tokens that each window scores anew; 0: half the context"
+    flags.add_argument("--stride", type=int, default=0, metavar="N", help=says)
+    says = "more runs: what they predict together with --workdir's, on average"
+    flags.add_argument("--ensemble", metavar="DIR,DIR,...", help=says)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()
-    flags.add_argument(
-        "--ode_adaptive", action="store_true", help="score with steps that adapt to each batch: they look ahead"
-    )
+    says = "score with steps that adapt to each batch: they look ahead"
+    flags.add_argument("--ode_adaptive", action="store_true", help=says)
     beside.add_flags(flags)
+    asked.add_flags(flags)
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
@@ -43,6 +43,8 @@ def main(options: argparse.Namespace) -> None:
     ode = command.ode_values(options)
     command.check_seed(options.seed)
     beside.check(options)
+    if asked.wanted(options):
+        return asked.evaluate(options)
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data.reading import read_passages
@@ -50,8 +52,8 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
-    others = options.ensemble.split(",") if options.ensemble else []
-    others = [find(Path(name), options.checkpoint, options.averaged, ode) for name in others]
+    names = options.ensemble.split(",") if options.ensemble else []
+    others = [find(Path(name), options.checkpoint, options.averaged, ode) for name in names]
     settings = found.config
     if not 0 <= options.stride <= settings.model.context:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")

@@ -44,7 +44,7 @@ class Task(NamedTuple):
         licence: of the examples.
         says: one line for --help and docs.
         stop: the text at which a written answer ends. No answer has it; training writes it behind each.
-        most: tokens that an answer may have, when it is written.
+        most: characters that an answer may have when it is written; in tokens those of so many characters of answers.
     """
 
     read: Callable[[str, str | None], list[Example]]
@@ -53,7 +53,7 @@ class Task(NamedTuple):
     licence: str
     says: str
     stop: str = "\n"
-    most: int = 32
+    most: int = 64
 
 
 def check_split(split: str) -> None:
