@@ -56,21 +56,22 @@ def main(options: argparse.Namespace) -> None:
     examples = tasks.read(options.task, options.split, options.path)
     devices.prepare(found.config.mesh)
 
-    from juliagpt_jax.evaluation import cost
+    from juliagpt_jax.evaluation.tasks import searching
+    from juliagpt_jax.evaluation.tasks.answers import most_tokens
     from juliagpt_jax.inference.opened import open_model
-    from juliagpt_jax.search import guides, measuring
+    from juliagpt_jax.search import guides
     from juliagpt_jax.search.writing import Writer
 
     opened = open_model(found, options.precision)
-    examples = [examples[i] for i in measuring.spread(len(examples), options.examples)]
+    examples = [examples[i] for i in searching.spread(len(examples), options.examples)]
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
-    most = options.max_new_tokens or task.most
+    most = options.max_new_tokens or most_tokens(opened.tokenizer, task, examples)
     writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
-    judge, price = None, measuring.Price(_flops(cost, opened))
-    result = measuring.search(writer, task, examples, options.samples, options.seed, judge)
-    rows = measuring.curve(result, price)
+    judge, price = None, searching.Price(searching.flops(opened))
+    result = searching.search(writer, task, examples, options.samples, options.seed, judge)
+    rows = searching.curve(result, price)
     print(f"{options.task}, {options.split}: {len(examples):,} questions, {options.samples} answers to each")
-    print(measuring.table(rows))
+    print(searching.table(rows))
     chosen = result.chosen(options.by)
     values: dict[str, Any] = {
         "workdir": options.workdir,
@@ -88,13 +89,6 @@ def main(options: argparse.Namespace) -> None:
         print(f"\n{example.prompt}| {answers[n].text}   ({mark}; {example.answer})")
     if options.json:
         command.print_json(values)
-
-
-def _flops(cost: Any, opened: Any) -> float:
-    """Return the FLOPs of a token that is read or written: a third of those of training on it."""
-    model = opened.run.config.model
-    used = cost.multiplied(model, opened.run.params)
-    return cost.train_flops_per_token(model, used, opened.tokenizer.vocab_size) / 3
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -32,11 +32,10 @@ def vote(answers: Sequence[str]) -> int:
     return answers.index(counted.most_common(1)[0][0]) if counted else 0
 
 
-def pass_at(right: np.ndarray, k: int) -> np.ndarray:
-    """Return the chance that of k answers at least one is right, for right (P, n) bool -> (P,); without bias: 1 - C(n -
-    c, k) / C(n, k), where c of the n are right (Chen et al. 2021, arXiv 2107.03374, equation 1)."""
-    n = right.shape[1]
-    return np.array([1 - math.comb(n - c, k) / math.comb(n, k) for c in right.sum(axis=1).tolist()])
+def pass_at(n: int, right: np.ndarray, k: int) -> np.ndarray:
+    """Return for each problem the chance that one of k samples is right, of which `right` (problems,) of n were:
+    1 - C(n - c, k) / C(n, k), without bias (Chen et al. 2021, arXiv 2107.03374, equation 1)."""
+    return np.array([1 - math.comb(n - int(c), k) / math.comb(n, k) for c in right])
 
 
 def best_of(right: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
@@ -65,15 +64,6 @@ def voted(right: np.ndarray, answers: Sequence[Sequence[str]], k: int, seed: int
             winners = [answer for answer, votes in counted.items() if votes == most] or [own[some[0]]]
             found[row] += sum(good[answer] for answer in winners) / len(winners) / len(chosen)
     return found
-
-
-def interval(values: np.ndarray, seed: int = 0, draws: int = 1_000) -> tuple[float, float]:
-    """Return a 95% interval of the mean of values (P,), over other questions of their kind: a bootstrap."""
-    if not len(values):
-        return math.nan, math.nan
-    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def counts(samples: int) -> list[int]:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import ENDED, Generator, Guided, slots_for
@@ -14,8 +13,6 @@ from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import first_stop, until
 from juliagpt_jax.inference.window import Window
-
-STEP = 32  # lengths of texts that are scored are multiples of it, so that few programs are compiled
 
 
 class Answer(NamedTuple):
@@ -132,17 +129,8 @@ class Writer:
 
     def log_likelihoods(self, answers: Sequence[Answer]) -> np.ndarray:
         """Return the log-probability of each answer behind its prompt, with what ended it, in nats, (N,) float64."""
-        model, params = self.opened.model, self.opened.params
-        found = np.zeros(len(answers))
-        lengths = np.array([-(-answer.tokens // STEP) * STEP for answer in answers])
-        for length in np.unique(lengths):
-            chosen = np.flatnonzero(lengths == length)
-            inputs = np.zeros((len(chosen), length), np.int32)
-            targets = np.full((len(chosen), length), IGNORED, np.int32)
-            for row, which in enumerate(chosen):
-                prompt, ids = answers[which].prompt, answers[which].ids
-                inputs[row, : len(prompt) + len(ids)] = np.concatenate([prompt, ids])
-                targets[row, len(prompt) - 1 : len(prompt) + len(ids) - 1] = ids
-            losses = scoring.losses_of(model, params, inputs, targets, self.rows)
-            found[chosen] = -losses.astype(np.float64).sum(axis=1)
+        found, some = np.zeros(len(answers)), [n for n, answer in enumerate(answers) if len(answer.ids)]
+        joined = lambda answer: np.concatenate([answer.prompt, answer.ids]).astype(np.int32)
+        pairs = [(joined(answers[n]), len(answers[n].ids)) for n in some]
+        found[some] = scoring.continuations(self.opened.model, self.opened.params, pairs)[0]
         return found

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from juliagpt_jax.data.tasks.task import Example, Task
+from juliagpt_jax.evaluation import cost
+from juliagpt_jax.evaluation.tasks import metrics
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.search import choosing, revising
 from juliagpt_jax.search.revising import Held, Judge
 from juliagpt_jax.search.writing import Answer, Writer
@@ -41,7 +44,7 @@ class Searched:
     def chances(self, word: str, k: int) -> np.ndarray:
         """Return the chance (P,) that a way to choose is right with k answers; "any" is right if one of them is."""
         if word == "any":
-            return choosing.pass_at(self.right, k)
+            return choosing.pass_at(self.samples, self.right.sum(axis=1), k)
         return choosing.CHOICES[word](self.right, self.parsed, self.scores[word], k)
 
     def chosen(self, word: str) -> np.ndarray:
@@ -85,6 +88,12 @@ def search(
     )
 
 
+def flops(opened: Opened) -> float:
+    """Return the FLOPs of a token that a model reads or writes: a third of those of training on it."""
+    model, params = opened.run.config.model, opened.run.params
+    return cost.train_flops_per_token(model, cost.multiplied(model, params), opened.tokenizer.vocab_size) / 3
+
+
 @dataclasses.dataclass(frozen=True)
 class Price:
     """FLOPs of a token that the model reads or writes, and of a character that the verifier reads."""
@@ -110,7 +119,7 @@ def curve(found: Searched, price: Price) -> list[dict[str, Any]]:
             chances = found.chances(word, k)
             row[word] = {
                 "accuracy": float(chances.mean()),
-                "interval": choosing.interval(chances),
+                "interval": metrics.interval(chances)[1:],
                 "flops": price.of(found, word, k),
             }
         rows.append(row)
@@ -147,7 +156,7 @@ def revised(
             {
                 "round": round_,
                 "accuracy": float(right.mean()),
-                "interval": choosing.interval(right),
+                "interval": metrics.interval(right.astype(float))[1:],
                 "flops": base + float(np.mean(spent)),
                 "doubted": doubted,
                 "right": right.tolist(),
