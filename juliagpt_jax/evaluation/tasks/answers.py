@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from juliagpt_jax.data.tasks.task import Example
+from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation.tasks.metrics import Chosen, Written
 from juliagpt_jax.evaluation.tasks.prompting import Prompter
