@@ -129,12 +129,13 @@ def _result(expression: bytes | bytearray) -> str:
 
 
 class Calculator:
-    """A calculator for a model's tokens: begins the guide of rows. What a prompt leaves open is filled in, too."""
+    """A calculator for a model's tokens: begins the guide of rows. What a prompt leaves open is filled in, too. A result
+    for which the tokenizer lacks a sign, a point or a minus, is left to the model."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary | None = None):
         """Raise a UserError where the tokenizer lacks a sign that results need."""
         self.vocabulary, self._tokenizer = vocabulary or Vocabulary(tokenizer), tokenizer
-        needed = [sign for sign in "0123456789.-<=>" if self.vocabulary.spell(sign) is None]
+        needed = [sign for sign in "0123456789<=>" if self.vocabulary.spell(sign) is None]
         if needed:
             raise UserError(f"a calculator needs the signs {' '.join(needed)}, which the tokenizer lacks")
         texts = self.vocabulary.texts
@@ -144,7 +145,7 @@ class Calculator:
 
     def spell(self, result: str) -> list[int]:
         """Return the tokens of a result: those that the tokenizer makes of it, as the model knows them from its
-        texts, where they spell nothing else."""
+        texts, where they spell nothing else; none where it lacks a sign."""
         try:
             ids = [int(token) for token in self._tokenizer.encode(result)]
             if b"".join(self.vocabulary.texts[token] for token in ids) == result.encode():
@@ -179,8 +180,9 @@ class Calculating:
 
     def _read(self, row: int, text: bytes) -> None:
         result = self._tapes[row].add(text)
-        if result:
-            self._forced[row], self.filled[row] = self._of.spell(result + CLOSE), self.filled[row] + 1
+        ids = self._of.spell(result + CLOSE) if result else []
+        if ids:
+            self._forced[row], self.filled[row] = ids, self.filled[row] + 1
 
     def allowed(self) -> np.ndarray:
         """See `Guide`."""
