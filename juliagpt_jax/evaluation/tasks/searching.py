@@ -72,20 +72,29 @@ def search(
     answers = writer.write([example.prompt for example in examples], samples, seed)
     pairs = list(zip(examples, answers, strict=True))
     right = np.array([[task.verify(example, own.text) for own in row] for example, row in pairs])
-    flat = [own for row in answers for own in row]
-    scores = {"vote": np.zeros(right.shape), "likelihood": writer.log_likelihoods(flat).reshape(right.shape)}
+    likelihood = writer.log_likelihoods([own for row in answers for own in row]).reshape(right.shape)
+    tokens = np.array([[own.tokens for own in row] for row in answers])
+    result = found(task, examples, answers, right, likelihood, tokens)
     if judge is not None:
         whole = [example.prompt + own.text for example, row in pairs for own in row]
-        scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
-    return Searched(
-        examples,
-        answers,
-        right,
-        [[choosing.parsed(own.text, task.metric) for own in row] for row in answers],
-        scores,
-        np.array([[own.tokens for own in row] for row in answers]),
-        np.array([[len(example.prompt) + len(own.text) for own in row] for example, row in pairs]),
-    )
+        result.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
+    return result
+
+
+def found(
+    task: Task,
+    examples: Sequence[Example],
+    answers: Sequence[Sequence[Answer]],
+    right: np.ndarray,
+    likelihood: np.ndarray,
+    tokens: np.ndarray,
+) -> Searched:
+    """Return answers with what is known of each, (P, n)."""
+    parsed = [[choosing.parsed(own.text, task.metric) for own in row] for row in answers]
+    pairs = zip(examples, answers, strict=True)
+    characters = np.array([[len(example.prompt) + len(own.text) for own in row] for example, row in pairs])
+    scores = {"vote": np.zeros(right.shape), "likelihood": likelihood}
+    return Searched(examples, answers, right, parsed, scores, tokens, characters)
 
 
 def flops(opened: Opened) -> float:
@@ -101,33 +110,33 @@ class Price:
     token: float
     character: float = 0.0
 
-    def of(self, found: Searched, word: str, k: int) -> float:
+    def of(self, searched: Searched, word: str, k: int) -> float:
         """Return what k answers to a question cost on average, by formula. A prompt is read for each of its answers.
         The likelihood costs another pass; to compare answers costs nothing."""
         passes = 2 if word == "likelihood" else 1
-        judged = found.characters.mean() * self.character if word == "verifier" else 0.0
-        return float(k * (passes * found.tokens.mean() * self.token + judged))
+        judged = searched.characters.mean() * self.character if word == "verifier" else 0.0
+        return float(k * (passes * searched.tokens.mean() * self.token + judged))
 
 
-def curve(found: Searched, price: Price) -> list[dict[str, Any]]:
+def curve(searched: Searched, price: Price) -> list[dict[str, Any]]:
     """Return for each number of answers what each way to choose is worth: accuracy, its interval over questions, and
     FLOPs a question; "any" is pass@k."""
     rows = []
-    for k in choosing.counts(found.samples):
+    for k in choosing.counts(searched.samples):
         row: dict[str, Any] = {"samples": k}
-        for word in [*found.scores, "any"]:
-            chances = found.chances(word, k)
+        for word in [*searched.scores, "any"]:
+            chances = searched.chances(word, k)
             row[word] = {
                 "accuracy": float(chances.mean()),
                 "interval": metrics.interval(chances)[1:],
-                "flops": price.of(found, word, k),
+                "flops": price.of(searched, word, k),
             }
         rows.append(row)
     return rows
 
 
 def revised(
-    found: Searched,
+    searched: Searched,
     writer: Writer,
     task: Task,
     judge: Judge,
@@ -141,16 +150,16 @@ def revised(
     has its accuracy, interval, FLOPs a question, the number of answers that were doubted, and the answers themselves.
     """
     verify: Callable[[Example, str], bool] = task.verify  # pyright: ignore[reportAssignmentType]  # see `search`
-    prompts = [example.prompt for example in found.examples]
-    best = found.chosen("verifier")
+    prompts = [example.prompt for example in searched.examples]
+    best = searched.chosen("verifier")
     held = [
         Held(row[n].text, float(scores[n]))
-        for row, scores, n in zip(found.answers, found.scores["verifier"], best, strict=True)
+        for row, scores, n in zip(searched.answers, searched.scores["verifier"], best, strict=True)
     ]
-    base, rows = price.of(found, "verifier", found.samples), []
+    base, rows = price.of(searched, "verifier", searched.samples), []
     for round_ in range(rounds + 1):
         doubted = sum(own.score < gate for own in held)
-        right = np.array([verify(example, own.text) for example, own in zip(found.examples, held, strict=True)])
+        right = np.array([verify(example, own.text) for example, own in zip(searched.examples, held, strict=True)])
         spent = [own.read * price.token + own.judged * price.character for own in held]
         rows.append(
             {
