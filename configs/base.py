@@ -30,6 +30,15 @@ def get_config() -> ml_collections.ConfigDict:
     data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
     data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
+    data.task = "none"  # examples in place of a text: a name of data/tasks/build.py, or jsonl, those of data.path
+
+    data.examples = examples = ml_collections.ConfigDict()
+    examples.chat = False  # prompt and answer are what user and model say, as the model's chat template writes it
+    examples.length = 0  # tokens of a row; 0: as the longest example has, or with pack the model's context
+    examples.too_long = "error"  # of an example longer than that: error refuses, cut shortens, skip drops; both count
+    examples.pack = False  # several examples a row, none of which sees another: fewer rows, the same loss
+    examples.written = 200  # dev examples that are answered at the end of a run, to see how many are right
+
     data.curriculum = curriculum = ml_collections.ConfigDict()
     curriculum.by = "difficulty"  # the field of numbers that says what is easy: low
     curriculum.after = 0.0  # epochs of random order before it: a warm-up
@@ -168,6 +177,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
+    train.init = "none"  # workdir of the run whose weights and tokenizer this one begins with; none: from the seed
     train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up

@@ -48,11 +48,16 @@ def main(options: argparse.Namespace) -> None:
 def _check(settings: Mapping[Path, config.Config]) -> None:
     """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
     from juliagpt_jax.data import corpus
+    from juliagpt_jax.data.examples import build as examples
     from juliagpt_jax.data.puzzles import build as puzzles
+    from juliagpt_jax.store import init
     from juliagpt_jax.store.workdir import check
 
     for workdir, own in settings.items():
-        if own.data.puzzle.kind != "none":
+        own = init.settle(own, workdir)
+        if own.data.task != "none":
+            examples.check(own.data)
+        elif own.data.puzzle.kind != "none":
             puzzles.build_puzzles(own)
         else:
             corpus.check(own.data)

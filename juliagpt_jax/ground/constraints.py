@@ -108,6 +108,16 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "kfac measures each matrix once a pass, and a recursive model uses it many times",
     )
     yield (
+        config.data.task == "none" or not puzzles,
+        "data.task",
+        "examples or puzzles, not both: data.puzzle.kind=none",
+    )
+    yield (
+        config.data.task == "none" or not t.warmup_tokens,
+        "train.warmup_tokens",
+        "counts windows of a text, and rows of examples are of another length; train.warmup counts steps",
+    )
+    yield (
         "none" not in m.mask.split(),
         "model.mask",
         "none shows a token the ones that it is to predict; causal, window and sinks do not",

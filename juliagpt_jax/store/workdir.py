@@ -32,6 +32,7 @@ FREE = {
     "data.path",  # where it lies; its hash is held to the checkpoint
     "data.tokenizer",  # where it lies; what it says is held to the checkpoint
     "data.max_leak",
+    "data.examples.written",
     "train.log_every",
     "train.eval_every",
     "train.eval_windows",

@@ -18,6 +18,7 @@ from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
 from juliagpt_jax.training import metrics, report, schedules
@@ -92,18 +93,30 @@ class Trainer:
             config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
         )
 
-    def _first_state(self) -> TrainState:
-        return initial_state(self.config, self.model, memo=self.objective.memo())
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row of a step."""
+        return self.config.model.context
+
+    def _first_state(self, params: Any = None) -> TrainState:
+        return initial_state(self.config, self.model, params, self.objective.memo())
+
+    def _start(self, placed: TrainState) -> TrainState:
+        """Begin with weights from the seed, or with those of the run that `train.init` names."""
+        if self.config.train.init == "none":
+            return jax.jit(self._first_state, out_shardings=placed)()
+        params, self.meta["init"] = init.weights(self.config)
+        return jax.jit(self._first_state, out_shardings=placed)(jax.device_put(params, placed.params))
 
     def _restore_or_start(self) -> TrainState:
-        make = self._first_state
-        shapes = jax.eval_shape(make)
+        shapes = jax.eval_shape(self._first_state)
         placed = places(shapes, self.mesh)
         target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
         if restored is None:
-            return jax.jit(make, out_shardings=placed)()
+            return self._start(placed)
         trees, meta = restored
+        self.meta |= {"init": meta["init"]} if "init" in meta else {}
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:

@@ -191,7 +191,12 @@ def _rows(raw: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     return rows, bad
 
 
-def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] = (1.0, 1.0)) -> Path:
+def plot(
+    workdir: Path,
+    floor: float,
+    characters_per_token: tuple[float, float] = (1.0, 1.0),
+    unit: str = "bits per character",
+) -> Path:
     """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is
     known.
 
@@ -204,7 +209,7 @@ def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] 
         ("val_loss", "validation", validation),
         ("averaged_val_loss", "validation, averaged weights", validation),
     ]
-    return _draw(workdir, "loss", lines, floor, ylabel="bits per character")
+    return _draw(workdir, "loss", lines, floor, ylabel=unit)
 
 
 def plot_solved(workdir: Path) -> Path:

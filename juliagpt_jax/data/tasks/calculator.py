@@ -107,6 +107,8 @@ def annotations(text: str) -> list[Annotation]:
 
 
 def _number(token: str) -> float:
+    if not re.fullmatch(r"\d{1,17}(?:\.\d{1,17})?%?|\.\d{1,17}", token):
+        raise ValueError(token)
     return float(token[:-1]) / 100 if token.endswith("%") else float(token)
 
 

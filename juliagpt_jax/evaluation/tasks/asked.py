@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from juliagpt_jax.data.tasks.build import TASKS, find, read
 from juliagpt_jax.data.tasks.task import SPLITS, Example, Task
-from juliagpt_jax.ground import command, devices
+from juliagpt_jax.ground import command, devices, files
 from juliagpt_jax.ground.errors import NumericalError, StorageError, UserError
 from juliagpt_jax.inference.rule import Rule
 
@@ -168,6 +168,31 @@ def evaluate(options: argparse.Namespace) -> None:
         _append(results, [row], "a")
     if options.answers:
         _append(Path(options.answers), told(questions, answered.answers), "w")
+    if options.json:
+        command.print_json(row)
+
+
+def analyse(options: argparse.Namespace) -> None:
+    """Ask, and write a page on the answers: TASK.md and TASK.json with its plots into --out."""
+    if len(options.workdir) > 1:
+        raise UserError("--task: of one run at a time; give --workdir once")
+    options.workdir = options.workdir[0]
+    questions, out = prepare(options), Path(options.out)
+    files.make_folder(out)
+    answered = answer(options, questions)
+
+    from juliagpt_jax.evaluation.tasks import page
+    from juliagpt_jax.evaluation.tasks.baselines import beside
+
+    word, task, asked = options.task, questions.task, questions.asked
+    rows = {name: _plain(values) for name, values in beside(task, asked).items()}
+    row = describe(options, answered) | {"beside": rows}
+    judged = page.judge(word, task, asked, answered.answers)
+    plots = page.draw(word, judged, answered.answers, out)
+    plots += page.draw_map(word, answered.opened, answered.prompter.prompt(asked[0]), out)
+    files.write_json(out / f"{word}.json", row | {"kinds": page.counts(judged)})
+    files.write_text(out / f"{word}.md", page.page(word, row, answered.values, judged, plots))
+    print(f"{out}: {', '.join([f'{word}.md', f'{word}.json', *plots])}")
     if options.json:
         command.print_json(row)
 

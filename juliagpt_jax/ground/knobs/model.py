@@ -6,6 +6,8 @@ from juliagpt_jax.ground.knobs import limits
 
 OF_TRAINING = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: no finished model has them
 
+PASSAGE = 2**20  # positions from a passage of a packed row to the next one
+
 
 @dataclasses.dataclass(frozen=True)
 class ODE:

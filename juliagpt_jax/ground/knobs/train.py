@@ -118,6 +118,7 @@ class Train:
     ema: float = limits.below_one()
     ema_half_life: float = limits.at_least(0, since="0.2", before=0.0)
     tail: float = limits.share()
+    init: str = limits.text(since="0.2", before="none")
     objective: str = limits.text(since="0.2", before="next_token")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
