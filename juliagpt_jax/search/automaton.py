@@ -121,7 +121,7 @@ def times(piece: Piece, least: int, most: int) -> Piece:
 
 
 class Automaton:
-    """What `build` makes.
+    """A form as states, of which a text is in one at a time.
 
     Attributes:
         table: (S, 256) int32, the state behind each byte. DEAD leads to itself alone; START is the first.

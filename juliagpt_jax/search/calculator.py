@@ -129,8 +129,8 @@ def _result(expression: bytes | bytearray) -> str:
 
 
 class Calculator:
-    """A calculator for a model's tokens: begins the guide of rows. What a prompt leaves open is filled in, too. A result
-    for which the tokenizer lacks a sign, a point or a minus, is left to the model."""
+    """A calculator for a model's tokens: begins the guide of rows. What a prompt leaves open is filled in, too. A
+    result for which the tokenizer lacks a sign, a point or a minus, is left to the model."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary | None = None):
         """Raise a UserError where the tokenizer lacks a sign that results need."""

@@ -102,7 +102,7 @@ def load(path: str, scale: str) -> Pipeline:
 
 
 class Measures:
-    """What the models of one seed write, measured once and kept in a folder.
+    """Answers of the models of one seed, measured once and kept in a folder.
 
     Args:
         cells: of this seed, by arm.
