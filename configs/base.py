@@ -154,6 +154,14 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.gate = "silu"  # of the channel: silu(g) v; normalised: sigmoid(g) rms(g v), which Muon likes better
     recursive.latents = 1  # answers worked out side by side from different beginnings, of which the best one learns
 
+    model.t5 = t5 = ml_collections.ConfigDict()
+    t5.encoder_layers = 0  # layers that read the source, with model.kind=t5; model.layers write; 0: as many
+    t5.head_width = 0  # channels of a head; 0: model.width / heads
+    t5.channel = "geglu"  # a name of models/t5.py: version 1.1 has geglu, 1.0 relu
+    t5.buckets = 32  # of distances between tokens, each with a bias of its own; the authors'
+    t5.distance = 128  # from which on all share the last bucket
+    t5.scale_head = False  # logits times 1 / sqrt(width), as 1.0 has them, whose head is tied
+
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches

@@ -55,7 +55,7 @@ def _check(settings: Mapping[Path, config.Config]) -> None:
 
     for workdir, own in settings.items():
         own = init.settle(own, workdir)
-        if own.data.task != "none":
+        if own.data.task != "none" or own.model.kind == "t5":
             examples.check(own.data)
         elif own.data.puzzle.kind != "none":
             puzzles.build_puzzles(own)

@@ -16,6 +16,8 @@ from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.moe import GATES
 from juliagpt_jax.models.recursive import CORES, Recursive
+from juliagpt_jax.models.t5 import CHANNELS as T5_CHANNELS
+from juliagpt_jax.models.t5 import T5
 
 
 def build_model(config: config.Config, vocab: int) -> Model:
@@ -68,7 +70,7 @@ def check(config: config.Config) -> None:
     make(config.model, 2).check()
 
 
-MODELS = {"decoder": Decoder, "recursive": Recursive}
+MODELS = {"decoder": Decoder, "recursive": Recursive, "t5": T5}
 WORDS = {
     "model.kind": MODELS,
     "model.mixer": MIXERS,
@@ -82,6 +84,7 @@ WORDS = {
     "model.value_embedding": VALUE_EMBEDDINGS,
     "model.norm": NORMS,
     "model.recursive.core": CORES,
+    "model.t5.channel": T5_CHANNELS,
     "model.ode.solver": ode.SOLVERS,
     "model.ode.time": fields.TIMES,
     "model.ode.adjoint": ode.ADJOINTS,

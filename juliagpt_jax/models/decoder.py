@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -82,6 +82,7 @@ class Decoder(nn.Module):
     energy: bool = False
     int8: bool = False
     packed: bool = False
+    encodes: ClassVar[bool] = False
 
     @nn.compact
     def __call__(

@@ -18,7 +18,7 @@ Confidence: 2026, arXiv 2601.19085).
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -147,6 +147,7 @@ class Recursive(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    encodes: ClassVar[bool] = False
 
     @nn.compact
     def __call__(

@@ -13,12 +13,14 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.names import BEFORE
 from juliagpt_jax.ground.words import near
-from juliagpt_jax.store.llama import PLAIN, Llama, Mistral, Place, Qwen2, Qwen3, hold, whole
+from juliagpt_jax.store.llama import PLAIN, Llama, Mistral, Qwen2, Qwen3
+from juliagpt_jax.store.places import Place, hold, whole
+from juliagpt_jax.store.t5 import T5
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "dropout", "dropout_on", "init", "zero_init")
-UNUSED += ("window", "sink_tokens", "scan_layers")
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "t5", "dropout", "dropout_on", "init")
+UNUSED += ("zero_init", "window", "sink_tokens", "scan_layers")
 # Buffers, not weights: tables of the rotary embedding, causal masks.
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
@@ -118,7 +120,10 @@ def family_of(model: config.Model) -> Any:
     Raises:
         UserError: none; names what stands against the nearest.
     """
-    against = {name: _against(family, model) for name, family in FAMILIES.items()}
+    if model.kind == "t5":
+        T5.check(model)
+        return T5
+    against = {name: _against(family, model) for name, family in FAMILIES.items() if family is not T5}
     name = min(against, key=lambda name: len(against[name]))
     if against[name]:
         raise UserError(
@@ -146,14 +151,30 @@ def _against(family: Any, model: config.Model) -> list[str]:
 def to_tensors(family: Any, params: Arrays, model: config.Model) -> dict[str, np.ndarray]:
     """Return our parameters as the family's tensors."""
     parts: dict[str, list[np.ndarray]] = {}
-    for place in family.places(model.layers, model.tie):
+    for place in _places(family, config.to_dict(model)):
         array = params[place.ours]
         parts.setdefault(place.name, []).append(array.T if place.turned else array)
     return {name: np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0] for name, arrays in parts.items()}
 
 
-def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[str, np.ndarray]:
+def settled(family: Any, fields: dict[str, Any], tensors: Arrays) -> tuple[dict[str, Any], Arrays]:
+    """Return the knobs that config.json gives, with what the tensors alone decide, and the tensors that are read.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    return T5.settled(fields, tensors) if family is T5 else (fields, tensors)
+
+
+def _places(family: Any, model: Mapping[str, Any]) -> Iterator[Place]:
+    return T5.places(model) if family is T5 else family.places(model["layers"], model["tie"])
+
+
+def from_tensors(family: Any, tensors: Arrays, model: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the family's tensors as our parameters, by path. Their shapes are for the caller to check.
+
+    Args:
+        model: our knobs of it.
 
     Raises:
         UserError: a tensor is missing, left over, or not to be divided.
@@ -163,7 +184,9 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
             name if name.startswith("lm_head") else family.prefix + name: array for name, array in tensors.items()
         }
     params, used = {}, set()
-    for place in family.places(layers, tie):
+    for place in _places(family, model):
+        if place.ours in params:  # in a second place, of which `settled` knows that it has the same
+            continue
         if place.name not in tensors:  # also what ends the loop where config.json has too many layers
             raise UserError(f"there is no tensor {place.name}, as config.json has it")
         array = tensors[place.name]
@@ -173,11 +196,11 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
         params[place.ours] = array.T if place.turned else array
         used.add(place.name)
     left = [name for name in tensors if name not in used]
-    if tie and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
+    if model["tie"] and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
         left.remove("lm_head.weight")
     if left:
         raise UserError(f"{len(left)} tensors have no place in such a model: {', '.join(sorted(left)[:3])}"[:300])
     return params
 
 
-FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2, "qwen3": Qwen3}
+FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2, "qwen3": Qwen3, "t5": T5}

@@ -1,10 +1,10 @@
 """Llama's form, and the models that differ from it by a flag: what their config.json says, where their tensors lie."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.store.places import Place, hold, whole
 
 # What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
 # unless it has the value that every model had before the knob existed.
@@ -23,17 +23,6 @@ PLAIN = {
     "head_gate": False,
     "softcap": 0.0,
 }
-
-
-class Place(NamedTuple):
-    """The place of one of our parameters: in which tensor, turned or not, and which of how many parts of its last
-    axis."""
-
-    ours: str
-    name: str
-    turned: bool = False
-    part: int = 0
-    parts: int = 1
 
 
 class Llama:
@@ -165,18 +154,3 @@ class Qwen3(Llama):
         for i in range(layers):
             for norm, name in [("query", "q"), ("key", "k")]:
                 yield Place(f"block_{i}/mixer/{norm}_norm/scale", f"model.layers.{i}.self_attn.{name}_norm.weight")
-
-
-def whole(facts: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = facts.get(key)
-    value = default if value is None else value
-    if type(value) is not int or not 0 < value < 2**31:
-        raise UserError(f"{key} must be a whole number above 0, not {value!r}")
-    return value
-
-
-def hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise a UserError where a setting is there and is none that is known."""
-    for key, value in known.items():
-        if facts.get(key, value) not in (value, None):
-            raise UserError(f"{key}={facts[key]!r} is not known here, only {value!r}")

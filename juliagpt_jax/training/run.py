@@ -103,7 +103,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
 
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
-    if settings.data.task != "none":
+    if settings.data.task != "none" or settings.model.kind == "t5":
         return examples.load(settings)
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)
