@@ -45,7 +45,7 @@ class Corpus:
         leaks: validation passages that the training text has too.
         counts: of the training and of the validation text, without what was left out.
         documents: the passages are documents, not lines.
-        streamed: the text is one of shards: the train tokens are `shards.Tokens`, and passages are token files.
+        on_disk: the text is one of shards: the train tokens are `shards.Tokens`, and passages are token files.
     """
 
     train: Any
@@ -59,7 +59,7 @@ class Corpus:
     leaks: leaks.Leaks
     counts: tuple[TextCounts, TextCounts]
     documents: bool = False
-    streamed: streamed.Streamed | None = None
+    on_disk: streamed.Streamed | None = None
 
     @property
     def characters_per_token(self) -> tuple[float, float]:

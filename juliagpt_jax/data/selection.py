@@ -85,8 +85,8 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     Raises:
         UserError: a field or a word that no passage has, scores of another text, or too little left.
     """
-    if corpus.streamed is not None:
-        return _streamed(corpus, corpus.streamed, context)
+    if corpus.on_disk is not None:
+        return _streamed(corpus, corpus.on_disk, context)
     chunks, read, notes = corpus.train_chunks, [corpus.fingerprint], []
     if data.scores:
         scores, digest = _scores(Path(data.scores), corpus)

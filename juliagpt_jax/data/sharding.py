@@ -30,6 +30,7 @@ class Parts(NamedTuple):
     files: dict[str, str]
     notes: list[str]
     licence: str
+    options: Any = "not stated"  # of the filters before
 
 
 def make(
@@ -58,7 +59,8 @@ def make(
             writer.write(_noted(parts.texts(side), note))
             writer.end()
             made[side] = writer.shards
-        found = {"files": parts.files, "notes": parts.notes, "licence": parts.licence, "share": share}
+        found = {"files": parts.files, "notes": parts.notes, "licence": parts.licence}
+        found |= {"options": parts.options, "val_share": share}
         return shards.write_index(folder, tokenizer, parts.documents, made, leaked[0], found)
 
 
@@ -124,7 +126,7 @@ def _given(path: Path, errors: str) -> Parts:
 
     licence = str(manifest.get("licence", "not stated"))
     named = {own.name: hashes[own] for own in file.values()}
-    return Parts(passages, documents, named, ["training and validation text as given"], licence)
+    return Parts(passages, documents, named, ["training and validation text as given"], licence, manifest.get("options", "not stated"))
 
 
 def _ended(lines: Iterator[str]) -> Iterator[str]:

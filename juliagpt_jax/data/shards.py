@@ -102,7 +102,7 @@ def open_index(folder: Path, flag: str = "config.data.path") -> Index:
         values = sealed.read_json(folder / INDEX)
         if values["format"] != FORMAT:
             raise UserError(f"{flag}: {folder / INDEX}: format {values['format']}, this version reads {FORMAT}")
-        sides = {side: tuple(_shard(row) for row in values["sides"][side]) for side in SIDES}
+        sides = {side: tuple(shard(row) for row in values["sides"][side]) for side in SIDES}
         index = Index(
             folder, np.dtype(values["dtype"]), bool(values["documents"]), int(values["leaked"]),
             values["tokenizer_sha256"], values["source"], sides, sealed.digest(values),
@@ -120,7 +120,12 @@ def open_index(folder: Path, flag: str = "config.data.path") -> Index:
     return index
 
 
-def _shard(row: dict[str, Any]) -> Shard:
+def shard(row: dict[str, Any]) -> Shard:
+    """Return a token file from its row in the index.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
     name = str(row["name"])
     if Path(name).name != name:
         raise ValueError(name)
@@ -273,22 +278,24 @@ class Writer:
         self.dtype = dtype_of(tokenizer)
         self.shards: list[Shard] = []
         self._file: Any = None
+        self._batch: list[str] = []
+        self._size = 0
 
     def write(self, texts: Iterable[str]) -> None:
         """Encode texts and write them."""
-        batch: list[str] = []
-        size = 0
         for text in texts:
-            batch.append(text)
-            size += len(text)
-            if size >= _BATCH:
-                self._encode(batch)
-                batch, size = [], 0
-        if batch:
-            self._encode(batch)
+            self.write_one(text)
 
-    def _encode(self, texts: list[str]) -> None:
-        own = self.tokenizer
+    def write_one(self, text: str) -> None:
+        """Take a text; it is encoded with others, a batch at a time."""
+        self._batch.append(text)
+        self._size += len(text)
+        if self._size >= _BATCH:
+            self._encode()
+
+    def _encode(self) -> None:
+        own, texts = self.tokenizer, self._batch
+        self._batch, self._size = [], 0
         if isinstance(own, CharTokenizer):
             each = [own.encode(text, self.unknown) for text in texts]
             ids, lengths = np.concatenate(each), np.array([*map(len, each)], np.int64)
@@ -302,7 +309,7 @@ class Writer:
             begin += length
             self._put(part if self.eos is None else np.append(part, self.dtype.type(self.eos)), text)
             if self._at >= self.most:
-                self.end()
+                self._close()
 
     def _begin(self) -> None:
         stem = f"{self.side}_{self.name}{'_' if self.name else ''}{len(self.shards):05d}"
@@ -323,9 +330,13 @@ class Writer:
         self._counts += counts.of(text)
 
     def end(self) -> None:
-        """Finish the file that is being written."""
-        if self._file is None:
-            return
+        """Write what is left of the texts, and finish."""
+        if self._batch:
+            self._encode()
+        if self._file is not None:
+            self._close()
+
+    def _close(self) -> None:
         self._file.close()
         checks = [*self._checks, *([check(self._rest)] if self._rest else [])]
         arrays = {"ends": np.array(self._ends, np.uint64), "checks": np.array(checks, np.uint64)}

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.data import formats, reading, shards
+from juliagpt_jax.data import formats, reading, shards, stream
 from juliagpt_jax.ground import sealed, texts
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import replacing, sha256
 
 FORMAT = 1
 FILE = "manifest.jsonl"
+HASH = "file_sha256"  # of a file; "sha256" is that of the line
 
 
 def freeze(folder: Path, licence: str = "", filters: str = "") -> dict[str, Any]:
@@ -46,7 +47,7 @@ def freeze(folder: Path, licence: str = "", filters: str = "") -> dict[str, Any]
         "tokens": sum(row.get("tokens", 0) for row in rows),
         "characters": sum(row.get("characters", 0) for row in rows),
         "licences": sorted({row["licence"] for row in rows}),
-        "filters": filters or json.dumps(source.get("options", source.get("filters", "not stated")), sort_keys=True),
+        "filters": filters or json.dumps(source.get("options", "not stated"), sort_keys=True),
     }
     text = "".join(json.dumps(sealed.seal(row), sort_keys=True) + "\n" for row in (whole, *rows))
     path = folder / FILE
@@ -70,12 +71,12 @@ def _files(folder: Path) -> Iterator[Path]:
 def _row(folder: Path, file: Path, index: shards.Index | None, licence: str) -> dict[str, Any]:
     """Say of a file what a manifest says of it; the text of rows and lines is counted, that of shards known."""
     name = file.relative_to(folder).as_posix()
-    row: dict[str, Any] = {"file": name, "bytes": file.stat().st_size, "sha256": sha256(file), "licence": licence}
+    row: dict[str, Any] = {"file": name, "bytes": file.stat().st_size, HASH: sha256(file), "licence": licence}
     if index is not None:
         for side in shards.SIDES:
             for shard in index.sides[side]:
                 if name == f"{shard.name}.bin":
-                    if row["sha256"] != shard.sha256:
+                    if row[HASH] != shard.sha256:
                         raise StorageError(f"{file}: damaged: its SHA-256 is not the one in {shards.INDEX}")
                     counted = {"documents": shard.documents, "tokens": shard.tokens}
                     row |= counted | {"characters": shard.counts.characters, "side": side}
@@ -127,7 +128,7 @@ def verify(folder: Path, flag: str, quick: bool = False) -> tuple[dict[str, Any]
         file = folder / row["file"]
         if not file.is_file():
             faults.append(f"{row['file']} is missing")
-        elif file.stat().st_size != row["bytes"] or (not (light and file.suffix == ".bin") and sha256(file) != row["sha256"]):
+        elif file.stat().st_size != row["bytes"] or (not (light and file.suffix == ".bin") and sha256(file) != row[HASH]):
             faults.append(f"{row['file']} has other bytes")
     named = {row["file"] for row in rows}
     faults += [f"{name} is new" for f in _files(folder) if (name := f.relative_to(folder).as_posix()) not in named]
@@ -194,7 +195,8 @@ def _texts(folder: Path, side: str) -> Iterator[str]:
         found = [file for file in _files(folder) if file.name.lower().endswith((".txt", *formats.FORMATS))]
     for file in found:
         if file.name.lower().endswith(".txt"):
-            yield from (line for block in texts.blocks(file, "replace") for line in block.split("\n") if line)
+            lines = (line.removesuffix("\n") for line in stream.lines(texts.blocks(file, "replace")))
+            yield from filter(None, lines)
         else:
             yield from formats.documents(file)
 
