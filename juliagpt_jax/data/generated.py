@@ -37,7 +37,7 @@ def grids(rng: np.random.Generator) -> str:
     if rng.random() < 0.5:
         every = _grids()
         grid = (1 + rng.permutation(4))[every[rng.integers(len(every))] - 1]
-        puzzle = solver.dig(rng, grid[None], 4, 4, 16)[0]
+        puzzle = solver.dig(rng, grid[None], 4, 4, 10)[0]
         return f"Sudoku:\n{_rows(puzzle, '.1234')}\nSolution:\n{_rows(grid, '.1234')}"
     cells = int(rng.integers(3, 7))
     grid = maze.depth_first(rng, cells)

@@ -149,9 +149,7 @@ def _streamed(corpus: Corpus, own: streamed.Streamed, context: int) -> Selection
     chunks, names = corpus.train_chunks, tuple(own.mix.sources)
     ids, digest = np.arange(len(chunks)), _digest(corpus.fingerprint)
     weights = own.mix.stages[0].weights
-    return Selection(
-        corpus.train, chunks, ids, names, own.sizes, weights, digest, (), corpus.tokenizer, own.mix.stages
-    )
+    return Selection(corpus.train, chunks, ids, names, own.sizes, weights, digest, (), corpus.tokenizer, own.mix.stages)
 
 
 def _stages(chosen: Selection, batch: int, steps: int) -> tuple[addressed.Stage, ...]:

@@ -34,7 +34,12 @@ class Parts(NamedTuple):
 
 
 def make(
-    source: str, tokenizer: Tokenizer, out: Path, share: float, errors: str = "strict", unknown: str = "error",
+    source: str,
+    tokenizer: Tokenizer,
+    out: Path,
+    share: float,
+    errors: str = "strict",
+    unknown: str = "error",
     most: int = shards.SHARD_TOKENS,
 ) -> dict[str, Any]:
     """Write a folder of shards; return its index.
@@ -126,7 +131,14 @@ def _given(path: Path, errors: str) -> Parts:
 
     licence = str(manifest.get("licence", "not stated"))
     named = {own.name: hashes[own] for own in file.values()}
-    return Parts(passages, documents, named, ["training and validation text as given"], licence, manifest.get("options", "not stated"))
+    return Parts(
+        passages,
+        documents,
+        named,
+        ["training and validation text as given"],
+        licence,
+        manifest.get("options", "not stated"),
+    )
 
 
 def _ended(lines: Iterator[str]) -> Iterator[str]:

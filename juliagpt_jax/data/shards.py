@@ -102,7 +102,7 @@ def open_index(folder: Path, flag: str = "config.data.path") -> Index:
         values = sealed.read_json(folder / INDEX)
         if values["format"] != FORMAT:
             raise UserError(f"{flag}: {folder / INDEX}: format {values['format']}, this version reads {FORMAT}")
-        sides = {side: tuple(shard(row) for row in values["sides"][side]) for side in SIDES}
+        sides = {side: tuple(read_shard(row) for row in values["sides"][side]) for side in SIDES}
         index = Index(
             folder, np.dtype(values["dtype"]), bool(values["documents"]), int(values["leaked"]),
             values["tokenizer_sha256"], values["source"], sides, sealed.digest(values),
@@ -120,7 +120,7 @@ def open_index(folder: Path, flag: str = "config.data.path") -> Index:
     return index
 
 
-def shard(row: dict[str, Any]) -> Shard:
+def read_shard(row: dict[str, Any]) -> Shard:
     """Return a token file from its row in the index.
 
     Raises:
@@ -354,7 +354,11 @@ def dtype_of(tokenizer: Tokenizer) -> np.dtype:
 
 
 def write_index(
-    folder: Path, tokenizer: Tokenizer, documents: bool, sides: dict[str, list[Shard]], leaked: int,
+    folder: Path,
+    tokenizer: Tokenizer,
+    documents: bool,
+    sides: dict[str, list[Shard]],
+    leaked: int,
     source: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the index and the tokenizer beside the token files; return the index.

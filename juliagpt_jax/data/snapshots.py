@@ -16,7 +16,7 @@ from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import replacing, sha256
 
 FORMAT = 1
-FILE = "manifest.jsonl"
+FILE = texts.SNAPSHOT
 HASH = "file_sha256"  # of a file; "sha256" is that of the line
 
 
@@ -128,7 +128,9 @@ def verify(folder: Path, flag: str, quick: bool = False) -> tuple[dict[str, Any]
         file = folder / row["file"]
         if not file.is_file():
             faults.append(f"{row['file']} is missing")
-        elif file.stat().st_size != row["bytes"] or (not (light and file.suffix == ".bin") and sha256(file) != row[HASH]):
+        elif file.stat().st_size != row["bytes"] or (
+            not (light and file.suffix == ".bin") and sha256(file) != row[HASH]
+        ):
             faults.append(f"{row['file']} has other bytes")
     named = {row["file"] for row in rows}
     faults += [f"{name} is new" for f in _files(folder) if (name := f.relative_to(folder).as_posix()) not in named]

@@ -281,5 +281,5 @@ class Index:
     def __call__(self, data: Any = None, rank: int = 0, world: int = 1) -> None:
         folder = Path(self.folder)
         made = [json.loads((folder / f"{r:05d}.json").read_text()) for r in range(self.ranks)]
-        sides = {side: [shards.shard(row) for part in made for row in part[side]] for side in shards.SIDES}
+        sides = {side: [shards.read_shard(row) for part in made for row in part[side]] for side in shards.SIDES}
         shards.write_index(folder, tokenizers.load(Path(self.tokenizer)), True, sides, 0, self.source)
