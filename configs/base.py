@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 42  # of the initial weights, the order of the data, dropout and samples
 
     config.data = data = ml_collections.ConfigDict()
-    data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
+    data.path = "schoolroom"  # embedded; a folder with train.txt and val.txt; .txt files; shards, or a mixture.toml
     data.tokenizer = "char"  # a token a character; bpe: learned from the training text; or a tokenizer.json of tokenize
     data.vocab = 2_048  # tokens that bpe learns: 256 bytes, three special ones, and pieces of words
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts
     data.max_bad = 0.01  # share of the lines that on_bad=skip may leave out: more is no accident
     data.max_leak = 0.05  # share of validation passages that may stand in the training text, word for word or nearly
+    data.snapshot = ""  # SHA-256 of the manifest.jsonl at the path: train on these bytes or not at all; "": any
     data.scores = ""  # an .npz of more fields, one value a passage, such as the command score writes
     data.filter = ""  # passages to train on: "phase in trivium, quadrivium; quality >= 0.6"; a passage is a line
     data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
@@ -174,6 +175,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.warmup = 100  # steps in which it rises
     train.warmup_tokens = 0  # the same in tokens, so that another batch size warms up on as much text; 0: warmup
     train.decay_share = 0.5  # of the steps: where the trapezoid comes down; published speed runs use 0.4 to 0.65
+    train.stages = ""  # of schedule=stages, "800:6e-4 200:6e-4>6e-5", steps and rates; a mixture.toml's own replace it
     train.beta1 = 0.9  # decay of the mean of the gradient
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none

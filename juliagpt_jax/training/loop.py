@@ -13,6 +13,8 @@ import numpy as np
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.batch import Batch, gather_on_device, gather_places_on_device
 from juliagpt_jax.data.corpus import Corpus
+from juliagpt_jax.data.mixture import Stage
+from juliagpt_jax.data.prefetch import Prefetch
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
@@ -36,9 +38,11 @@ class Trainer:
 
     HELD names what a run that goes on must find as it was, beside the config. `epoch_steps` is the number of steps in
     which the text is read once, `settled` the config with what it gives in epochs as it is in steps, for which the step
-    is compiled. `compile_s` is the time that takes, 0 before `run`.
+    is compiled. `compile_s` is the time that takes, 0 before `run`; `batches_s` is the time in which the host made
+    batches or waited for them, of the `steps_s` of all steps.
     """
 
+    stages: tuple[Stage, ...] = ()  # of a mixture of texts
     HELD = MappingProxyType(
         {
             "data": "the training data",
@@ -53,7 +57,7 @@ class Trainer:
         self.mesh = make_mesh(config)
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         selected = self._choose()
-        self.settled = schedules.settled(config, self.epoch_steps)
+        self.settled = schedules.settled(config, self.epoch_steps, self.stages)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
@@ -66,8 +70,9 @@ class Trainer:
         frozen = Frozen(own=self.objective.frozen())
         self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
+        self._ahead = Prefetch(lambda step: sampler.batch(self.chosen.tokens, self.plan, step))
         self.events = self._watch()
-        self.compile_s = 0.0
+        self.compile_s = self.batches_s = self.steps_s = 0.0
         self.train_flops_step = self.step_memory_bytes = float("nan")
 
     def _choose(self) -> Any:
@@ -77,7 +82,7 @@ class Trainer:
         self.objective = build_objective(config, self.model, self.chosen)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.epoch_steps = self.plan.epoch_windows / train.batch_size
-        self.notes = self.chosen.notes
+        self.notes, self.stages = self.chosen.notes, self.chosen.stages
         return self.chosen.fingerprint
 
     def _watch(self) -> Events:
@@ -136,7 +141,7 @@ class Trainer:
         drawn = sampler.windows(self.plan, step)
         extra = jax.device_put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            whole = sampler.batch(self.chosen.tokens, self.plan, step)
+            whole = self._ahead(step)
             return jax.device_put(whole, self._batch_place)._replace(extra=extra)
         put = lambda columns: jax.device_put(tuple(c.astype(np.int32) for c in columns), self._batch_place)
         if self.plan.documents is None:
@@ -182,14 +187,17 @@ class Trainer:
         So whoever drives it decides how a step is computed: for one run (`run`) or for several (`together.py`).
         """
         train, events, first = self.config.train, self.events, int(self.state.step)
-        with events.opened(first):
+        with events.opened(first), contextlib.closing(self._ahead):
             batch = self.batch(first)
             yield self.state, batch
             events.begin(first)
+            begun, self.batches_s = time.perf_counter(), 0.0
             pending: tuple[int, dict[str, jax.Array]] | None = None
             for done in range(first + 1, train.steps + 1):
                 self.state, fresh = yield self.state, batch
+                asked = time.perf_counter()
                 batch = self.batch(done)  # of the next step, while this one runs
+                self.batches_s += time.perf_counter() - asked
                 if pending is not None:
                     events.note(*pending)
                 pending = (done, fresh)
@@ -201,6 +209,7 @@ class Trainer:
                 self.checkpoints.poll()
                 if stopping:
                     break
+            self.steps_s = time.perf_counter() - begun
             if not self.checkpoints.wait():
                 raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
             if stop.signal:
@@ -224,6 +233,7 @@ class Trainer:
                 "compiler_flops": self.train_flops_step * self.config.train.steps,
                 "step_memory_bytes": self.step_memory_bytes,
                 "compile_s": self.compile_s,
+                "data_wait_share": self.batches_s / self.steps_s if self.steps_s else float("nan"),
             }
         )
 

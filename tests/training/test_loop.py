@@ -1,5 +1,6 @@
 """The batch of a step is the same wherever the text lies."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ def test_batches_on_the_device_and_from_the_host(tiny, windows):
             objective=SimpleNamespace(extra=lambda drawn: np.asarray(drawn.lengths)),
             _batch_place=batch_sharding(make_mesh(tiny())),
             _tokens=own,
+            _ahead=partial(sampler.batch, tokens, plan),
         )
         made.append([Trainer.batch(trainer, step) for step in (0, 9, 40)])
     for host, device in zip(*made, strict=True):

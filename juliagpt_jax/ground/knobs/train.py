@@ -111,6 +111,7 @@ class Train:
     warmup: int = limits.at_least(0)
     warmup_tokens: int = limits.at_least(0)
     decay_share: float = limits.share()
+    stages: str = limits.knob(since="0.2", before="")
     beta1: float = limits.below_one()
     beta2: float = limits.below_one()
     weight_decay: float = limits.at_least(0)
