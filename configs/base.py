@@ -231,6 +231,7 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
 
     config.mesh = mesh = ml_collections.ConfigDict()
-    mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
-    mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
+    mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)
+    mesh.fsdp = 1  # devices that share the batch and the whole state; parameters come together a layer at a time
     return config

@@ -48,7 +48,7 @@ FREE = {
     "train.remat",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
-FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}
 
 
 def free(wanted: config.Config) -> set[str]:

@@ -8,8 +8,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs import whole as knobs
 from juliagpt_jax.models import mixers, roles
-from juliagpt_jax.models.parameters import by_path
+from juliagpt_jax.models.gathered import Cuts
+from juliagpt_jax.models.parameters import by_path, paths
 
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
@@ -25,6 +27,11 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
         UserError: the config asks for more.
     """
     rows = config.train.batch_size // config.train.accumulate
+    if config.mesh.fsdp > 1 and config.model.kind == "recursive":
+        raise UserError(
+            "config.mesh.fsdp: a recursive model goes through the same layers again and again, and would fetch them "
+            "each time; config.mesh.data and .model share its work"
+        )
     if diffrax_loops(config.model):
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
     elif jax.default_backend() == "cpu" and config.model.kind == "recursive":
@@ -34,7 +41,7 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
         alone = f"{' and '.join(looping)} train on one device of a CPU"
     else:
         return devices.make_mesh(config.mesh, rows)
-    if config.mesh.data > 1 or config.mesh.model > 1:
+    if config.mesh.data > 1 or config.mesh.shared > 1:
         raise UserError(f"config.mesh: {alone} (mesh.data=1)")
     return devices.make_mesh(dataclasses.replace(config.mesh, data=1), rows)
 
@@ -46,18 +53,33 @@ def diffrax_loops(model: config.Model) -> bool:
 
 def shardings(state: Any, mesh: jax.sharding.Mesh) -> Any:
     """Return where each array of a state lives: cut over the "model" axis of the mesh as its role says
-    (`roles.cut`), by default along its longest axis that this divides, else whole."""
+    (`roles.tensor_cut`), over the "fsdp" axis along another one (`roles.cut`), and else whole."""
 
     def sharding(path, leaf):
         spec: list[str | None] = [None] * leaf.ndim
-        axis = roles.cut(path, leaf.shape, mesh.shape["model"])
-        if axis is not None:
-            spec[axis] = "model"
+        axis = roles.tensor_cut(path, leaf.shape, mesh.shape["model"])
+        for name, at in (("model", axis), ("fsdp", roles.cut(path, leaf.shape, mesh.shape["fsdp"], axis))):
+            if at is not None:
+                spec[at] = name
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return by_path(state, sharding)
 
 
-def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The rows of a batch are spread over all devices."""
-    return NamedSharding(mesh, PartitionSpec(("data", "model")))
+def cuts(params: Any, mesh: jax.sharding.Mesh) -> Cuts | None:
+    """Return where parameters are cut that come together in a step; None where none are."""
+    if mesh.shape["fsdp"] == 1:
+        return None
+    specs = {path: place.spec for path, place in paths(shardings(params, mesh)).items()}
+    return Cuts("fsdp", tuple((path, spec.index("fsdp")) for path, spec in specs.items() if "fsdp" in spec))
+
+
+def one_device() -> jax.sharding.Mesh:
+    """Return the mesh of the first device alone."""
+    return devices.make_mesh(knobs.Mesh(data=1, model=1, fsdp=1), 1)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh, steps: bool = False) -> NamedSharding:
+    """Return where the rows of a batch live: spread over the axes `devices.BATCH`; those of the batches of several
+    steps, which lie along a first axis, too."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * steps, devices.BATCH))
