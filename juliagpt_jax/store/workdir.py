@@ -46,6 +46,7 @@ FREE = {
     "train.distil.teacher",  # the same
     "train.wandb",
     "train.remat",
+    "train.steps_per_call",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
 FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}

@@ -4,14 +4,17 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config, devices, hosts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import whole as knobs
 from juliagpt_jax.models import mixers, roles
 from juliagpt_jax.models.gathered import Cuts
 from juliagpt_jax.models.parameters import by_path, paths
+
+WHOLE = PartitionSpec()  # of an array that every device has
 
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
@@ -83,3 +86,49 @@ def batch_sharding(mesh: jax.sharding.Mesh, steps: bool = False) -> NamedShardin
     """Return where the rows of a batch live: spread over the axes `devices.BATCH`; those of the batches of several
     steps, which lie along a first axis, too."""
     return NamedSharding(mesh, PartitionSpec(*[None] * steps, devices.BATCH))
+
+
+def put(tree: Any, place: Any) -> Any:
+    """Put arrays that every process has, on its own memory, where they live on the devices of all.
+
+    Args:
+        place: a sharding, or a tree of them.
+    """
+    places = jax.tree.map(lambda _: place, tree) if isinstance(place, NamedSharding) else place
+    if all(one.is_fully_addressable for one in jax.tree.leaves(places)):
+        return jax.device_put(tree, place)
+
+    def one(leaf: Any, place: NamedSharding) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
+
+    return jax.tree.map(one, tree, places)
+
+
+def own(mesh: jax.sharding.Mesh) -> jax.sharding.Mesh:
+    """Return the mesh of this process's devices, which share rows: the mesh itself where it is the only one."""
+    if not hosts.several():
+        return mesh
+    count = len(jax.local_devices())
+    auto = (jax.sharding.AxisType.Auto,) * len(devices.AXES)
+    return jax.make_mesh((count, 1, 1), devices.AXES, axis_types=auto, devices=jax.local_devices())
+
+
+def at_home(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Return arrays of all devices as this process has them whole on its own; all processes ask for it at once. Where
+    there is one they stay as they are."""
+    if not hosts.several():
+        return tree
+    whole = NamedSharding(mesh, WHOLE)
+    together = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
+    return jax.device_put(
+        jax.tree.map(lambda leaf: leaf.addressable_data(0), together), NamedSharding(own(mesh), WHOLE)
+    )
+
+
+def from_leader(tree: Any, placed: Any) -> Any:
+    """Return arrays that the leader has, and of which the others know the shapes, where they live on all devices."""
+    from jax.experimental import multihost_utils
+
+    given = jax.tree.map(np.asarray if hosts.leads() else lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
+    return put(multihost_utils.broadcast_one_to_all(given), placed)

@@ -22,12 +22,11 @@ from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.objective import Memo, Objective
 from juliagpt_jax.training import kfac, schedules
-from juliagpt_jax.training.mesh import batch_sharding, cuts, diffrax_loops, shardings
+from juliagpt_jax.training.mesh import WHOLE, batch_sharding, cuts, diffrax_loops, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
 from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
 
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
-WHOLE = PartitionSpec()  # of an array that every device has
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 
 Merge = Callable[[Any, Any], Any]  # merge(trained, base) -> all parameters of the model
@@ -94,7 +93,7 @@ def make_train_step(
     objective = objective or build_objective(config, model)
     abstract = state or jax.eval_shape(lambda: initial_state(config, model, memo=objective.memo()))
     frozen = frozen or Frozen(own=objective.frozen())
-    placed, whole = places(abstract, mesh), NamedSharding(mesh, PartitionSpec())
+    placed, whole = places(abstract, mesh), NamedSharding(mesh, WHOLE)
     one = functools.partial(train_step, Fixed(config, model, mesh, objective, merge), config.seed)
 
     def several(state: TrainState, batches: Batch, frozen: Frozen) -> tuple[TrainState, Metrics]:
@@ -297,7 +296,7 @@ def in_parts(sums: Callable[..., Sums], fixed: Fixed, model: Model, same: Same, 
     each = Same(trained, Frozen(like(same.frozen.base), WHOLE), WHOLE, WHOLE, WHOLE)
     outcome = Sums(trained if sums is gradients else WHOLE, WHOLE, by_row)
     on_each = functools.partial(on_device, sums, fixed, model, each)
-    axes = frozenset(devices.BATCH)  # the compiler cuts along the "model" axis
+    axes = {*devices.BATCH} if fixed.mesh.shape["model"] > 1 else {*devices.AXES}  # the others are the compiler's
     spread = jax.shard_map(on_each, mesh=fixed.mesh, in_specs=(each, by_row), out_specs=outcome, axis_names=axes)
     return spread(same, rows)
 
