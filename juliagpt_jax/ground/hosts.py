@@ -8,7 +8,6 @@ writes, and the others follow it with a scratch folder for a workdir.
 import argparse
 import atexit
 import contextlib
-import functools
 import itertools
 import json
 import os
@@ -56,6 +55,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     more.add_argument("--coordinator", metavar="ADDRESS:PORT", help="of host 0, for all to meet")
 
 
+def asked() -> bool:
+    """The command line, or the environment, speaks of several hosts. Before it is parsed."""
+    return "JULIAGPT_HOSTS" in os.environ or any(word.startswith("--hosts") for word in sys.argv[1:])
+
+
 def begin(options: argparse.Namespace) -> Place:
     """Meet the other processes, if there are to be any. Before any computation, after `devices.prepare`.
 
@@ -79,21 +83,15 @@ def begin(options: argparse.Namespace) -> Place:
             raise UserError(f"--coordinator={address} is no ADDRESS:PORT")
         wanted = {"coordinator_address": address, "num_processes": int(hosts), "process_id": int(rank)}
     import jax
-    from jax._src import distributed
 
-    make = distributed._jax.get_distributed_runtime_client
-    told = functools.partial(make, missed_heartbeat_callback=_lost)  # else XLA aborts with a page of addresses
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # signals are ours: training/signals.py
     try:
-        distributed._jax.get_distributed_runtime_client = told
         jax.distributed.initialize(**wanted, initialization_timeout=MEETING, heartbeat_timeout_seconds=int(3 * LOST))
     except ValueError as error:  # no cluster was found
         raise UserError(f"--hosts=auto: {error}; give --hosts, --host and --coordinator") from error
     except RuntimeError as error:
         raise HostError(f"the hosts did not meet at {address}: {str(error).splitlines()[0]}") from error
-    finally:
-        distributed._jax.get_distributed_runtime_client = make
     _Here.place = Place(jax.process_count(), jax.process_index())
     if _Here.place.count > 1:
         threading.Thread(target=_watch, daemon=True, name="hosts").start()
@@ -172,7 +170,7 @@ def together() -> Iterator[None]:
     except Exception as error:
         if several() and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and GONE.search(str(error)):
             _Here.leaving = True
-            raise HostError(_gone(str(error).splitlines()[0][:150])) from error
+            raise HostError(gone(str(error).splitlines()[0][:150])) from error
         raise
     _part()
 
@@ -188,7 +186,7 @@ def _part() -> None:
             jax.distributed.shutdown()
         except Exception as error:
             _Here.leaving = True
-            raise HostError(_gone(str(error).splitlines()[0][:150])) from error
+            raise HostError(gone(str(error).splitlines()[0][:150])) from error
         _Here.place = Place(1, _Here.place.rank)
 
 
@@ -207,7 +205,8 @@ def _value(key: str) -> str | None:
         raise
 
 
-def _gone(why: str) -> str:
+def gone(why: str) -> str:
+    """Return the line that a command ends with where another host is no longer there."""
     return f"another host of this run is gone ({why}); start all again, and they go on from the newest checkpoint"
 
 
@@ -232,13 +231,8 @@ def _watch() -> None:
         time.sleep(BEAT)
 
 
-def _lost(status: Any) -> None:
-    """End this process where XLA finds that the coordinator, which the leader has, is gone."""
-    _leave(str(status).splitlines()[0][:150])
-
-
 def _leave(why: str) -> None:
     if _Here.leaving:
         return
-    os.write(2, f"main: {_gone(why)}\n".encode())
+    os.write(2, f"main: {gone(why)}\n".encode())
     os._exit(HostError.exit_code)
