@@ -25,6 +25,7 @@ from juliagpt_jax.ground.errors import HostError, Stopped, UserError
 
 BEAT = 1.0  # seconds between two signs of life
 LOST = float(os.environ.get("JULIAGPT_HOST_LOST", "30"))  # seconds without one after which a process is gone
+LONG = 24 * 3_600_000  # milliseconds: as long as it takes; _watch ends a wait for who is gone
 MEETING = 300  # seconds to wait for all at the start
 # What XLA and the libraries below it say where another process is gone.
 GONE = re.compile(
@@ -42,6 +43,7 @@ class Place(NamedTuple):
 class _Here:
     place = Place()
     said = 0  # words of the leader so far
+    met = 0  # meetings so far
     leaving = False  # this process is about to end, and says why itself
     stop_at = 0  # the call after which all stop; 0: none is known
 
@@ -128,13 +130,21 @@ def told(value: Any) -> Any:
     if leads():
         client.key_value_set(key, json.dumps(value))
         return value
-    return json.loads(client.blocking_key_value_get(key, 24 * 3_600_000))
+    return json.loads(client.blocking_key_value_get(key, LONG))
 
 
 def same(value: Any, what: str) -> None:
     """Raise a UserError where a value is not the leader's."""
     if told(value) != value:
         raise UserError(f"host {_Here.place.rank} has another {what} than host 0: all train on the same")
+
+
+def meet() -> None:
+    """Wait until all processes are here. Where one may be long in coming: a sum over devices waits 30 s for all of
+    them (gloo, between processors)."""
+    if several():
+        _Here.met += 1
+        _client().wait_at_barrier(f"met/{_Here.met}", LONG)
 
 
 def stops(wanted: bool, call: int) -> bool:
@@ -181,7 +191,7 @@ def _part() -> None:
         import jax
 
         try:
-            _client().wait_at_barrier("end", 24 * 3_600_000)
+            _client().wait_at_barrier("end", LONG)
             _Here.leaving = True
             jax.distributed.shutdown()
         except Exception as error:

@@ -5,12 +5,23 @@ order and keeping, as a compiler does, each result until its last use: those of 
 like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend import core
+
+from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.ground import config, devices
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.objectives.recursive import Offer
+from juliagpt_jax.training.mesh import make_mesh
+from juliagpt_jax.training.state import Frozen, initial_state
+from juliagpt_jax.training.step import make_train_step
 
 # Computed element by element, or only another view: no array of its own where every use can take it in.
 FUSED = frozenset(
@@ -146,3 +157,23 @@ def _peak(flat: tuple[list[_Line], list[Any]], given: set[Any], share: Any) -> f
 
 def _itemsize(aval: Any) -> int:
     return getattr(aval.dtype, "itemsize", 4)
+
+
+def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None = None) -> tuple[Any, Any, Any]:
+    """Return the jitted train step of a config that has no files, its first state and its batch, as shapes.
+
+    Args:
+        vocab: of its tokenizer.
+        mesh: the devices; None for those of the config.
+    """
+    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
+    model, mesh = build_model(settings, vocab), mesh or make_mesh(settings)
+    objective = build_objective(settings, model)
+    state = jax.eval_shape(lambda: initial_state(settings, model, memo=objective.memo()))
+    rows = jax.ShapeDtypeStruct((settings.train.batch_size, settings.model.context), np.int32)
+    batch = Batch(rows, rows)
+    if settings.model.kind == "recursive":
+        one = jax.ShapeDtypeStruct(rows.shape[:1], np.int32)
+        batch = Batch(rows, rows, extra=Offer(one, one))
+    return make_train_step(settings, model, mesh, objective, state, Frozen(own=objective.frozen())), state, batch

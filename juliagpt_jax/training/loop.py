@@ -182,6 +182,7 @@ class Trainer:
                 given = self.settled, self.model, self.mesh, self.objective, self.state, self.frozen
                 functions[count] = make_train_step(*given, steps=count).lower(state, batch, self.frozen).compile()
                 self.compiled(functions[count], time.perf_counter() - begun)
+                hosts.meet()
             return functions[count]
 
         with StopRequest() as stop, contextlib.closing(self.steps(stop)) as steps:
@@ -231,6 +232,7 @@ class Trainer:
                     state = at_home(self.state, self.mesh)
                     if hosts.leads():
                         events.act(done, state, self.meta, stopping)
+                    hosts.meet()
                 self.checkpoints.poll()
                 if stopping:
                     break
