@@ -167,6 +167,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
+    train.steps_per_call = 1  # steps that the device makes before it is spoken to again: for small models on a GPU
     train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, adam_atan2, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
@@ -255,6 +256,7 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
 
     config.mesh = mesh = ml_collections.ConfigDict()
-    mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
-    mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
+    mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)
+    mesh.fsdp = 1  # devices that share the batch and the whole state; parameters come together a layer at a time
     return config

@@ -19,7 +19,7 @@ from juliagpt_jax.data.puzzles import build as puzzles
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.evaluation.report import describe
-from juliagpt_jax.ground import command, config, devices, words
+from juliagpt_jax.ground import command, config, devices, hosts, words
 from juliagpt_jax.ground.errors import NumericalError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
@@ -62,14 +62,16 @@ def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
     """
     with Lock(workdir):
         settings = init.settle(settings, workdir)
-        if _is_done(settings, workdir):
-            return _read_report(workdir / "report.json")
+        done = _is_done(settings, workdir)
+        if hosts.told(done):
+            return _read_report(workdir / "report.json") if done else {}
         try:
             print(f"reading {settings.data.path}", flush=True)
             corpus = _load(settings)
+            hosts.same(corpus.fingerprint, "text")
             ready = _begin(settings, corpus, workdir)
             ready.run()
-            return _end(ready, begun)
+            return _end(ready, begun) if hosts.leads() else {}
         except NumericalError as error:
             write_text(workdir / "FAILED", f"{error}\n")
             raise

@@ -103,6 +103,7 @@ class Train:
     steps: int = limits.at_least(1)
     batch_size: int = limits.at_least(1)
     accumulate: int = limits.at_least(0)
+    steps_per_call: int = limits.at_least(1, since="0.2", before=1)
     optimizer: str = limits.text()
     lr: float = limits.positive()
     adam_lr: float = limits.at_least(0)
