@@ -233,4 +233,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
     mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    mesh.deterministic = False  # the same bits on any number of cores; slower; docs/determinism.md
     return config

@@ -24,12 +24,18 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--seeds", metavar="N,N,...", help="train these seeds as one, each in the workdir that {seed} of --workdir says"
     )
+    flags.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits on any number of cores; --config.mesh.deterministic=true",
+    )
     flags.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
+    options.overrides += ["mesh.deterministic=true"] * options.deterministic
     settings = config_file.load(options.config, options.overrides)
     if options.seeds is not None:
         _together(options, begun)

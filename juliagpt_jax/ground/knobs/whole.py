@@ -14,6 +14,7 @@ class Mesh:
 
     data: int = limits.at_least(0)
     model: int = limits.at_least(1)
+    deterministic: bool = limits.knob(since="0.2", before=False)
 
 
 @dataclasses.dataclass(frozen=True)
