@@ -15,7 +15,8 @@ COMMON = [
     (
         "out of memory ...",
         "The activations of a batch did not fit. A larger --config.train.accumulate cuts the batch into more parts and "
-        "changes rounding alone; --config.train.remat=true computes them again; then a smaller --config.train.batch_size.",
+        "changes rounding alone; --config.train.remat=true computes them again; then a smaller "
+        "--config.train.batch_size.",
     ),
     (
         "... holds a run with another config (train.lr: 0.001 -> 0.5)",

@@ -159,7 +159,9 @@ def text() -> bytes:
 
 def page() -> bytes:
     body = "".join(f"<p>{line} <i>&amp;</i> caf&eacute;</p>\n" for line in LINES[:8])
-    return f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>T</title></head><body>{body}</body></html>'.encode()
+    return (
+        f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>T</title></head><body>{body}</body></html>'.encode()
+    )
 
 
 def marked() -> bytes:
@@ -223,7 +225,12 @@ def gguf() -> bytes:
         out.add_eos_token_id(2)
         out.add_tensor("token_embd.weight", draw(300, 32))
         out.add_tensor("output_norm.weight", draw(32))
-        for name, shape in [("attn_q", (32, 32)), ("attn_k", (32, 32)), ("attn_v", (32, 32)), ("attn_output", (32, 32))]:
+        for name, shape in [
+            ("attn_q", (32, 32)),
+            ("attn_k", (32, 32)),
+            ("attn_v", (32, 32)),
+            ("attn_output", (32, 32)),
+        ]:
             out.add_tensor(f"blk.0.{name}.weight", draw(*shape))
         for name, shape in [("ffn_gate", (64, 32)), ("ffn_up", (64, 32)), ("ffn_down", (32, 64))]:
             quantized = library.quantize(draw(*shape), library.GGMLQuantizationType.Q8_0)
@@ -270,7 +277,8 @@ def asks() -> bytes:
 
 
 def words_of_overrides() -> bytes:
-    return b"model.width=48 train.lr=1e-3 model.tie=true data.order=easy_first train.steps=300 seed=7 data.curriculum.parts=3"
+    words = ["model.width=48", "train.lr=1e-3", "model.tie=true", "data.order=easy_first", "train.steps=300", "seed=7"]
+    return " ".join([*words, "data.curriculum.parts=3"]).encode()
 
 
 def log() -> bytes:
@@ -303,7 +311,9 @@ FORMATS = {
     "transformers' tokenizer.json": Format("folder/tokenizer.json", letters, given, is_model),
     "config.json": Format("config.json", own_config, config.read, plain),
     "overrides": Format("words", words_of_overrides, override, plain),
-    "transformers' config.json": Format("folder/config.json", golden("llama_gqa_untied", "config.json"), given, is_model),
+    "transformers' config.json": Format(
+        "folder/config.json", golden("llama_gqa_untied", "config.json"), given, is_model
+    ),
     "safetensors": Format("folder/model.safetensors", golden("llama_gqa_untied", "model.safetensors"), given, is_model),
     "GGUF": Format("m.gguf", gguf, given, is_model),
     "sudokus": Format(

@@ -84,7 +84,9 @@ def main() -> None:
         done = subprocess.run(call, env=environment, capture_output=True, text=True, errors="replace")
         number = lambda key, text=done.stderr: int(found[-1]) if (found := re.findall(rf"{key}:?\s*(\d+)", text)) else 0
         bad = sorted(p.name for p in own.glob("bad-*"))
-        why = re.findall(r"=== Uncaught Python exception: ===\n(.*)", done.stderr)[-1:] if bad or done.returncode else []
+        why = (
+            re.findall(r"=== Uncaught Python exception: ===\n(.*)", done.stderr)[-1:] if bad or done.returncode else []
+        )
         results.add(
             name,
             minutes=options.minutes,

@@ -3,9 +3,9 @@
 Command:   python experiments/reliability/kills.py --out=experiments/reliability/results/kills [--kills=100]
 Hardware:  any; about 25 minutes on two idle cores. Stopped, the same command goes on.
 
-Each kind of `runs.py` is trained once in peace. Then a process that trains it is killed by SIGKILL: by turns at a random
-instant of its life and inside a save, where unfinished files of a checkpoint lie on the disk. The same command is given
-again until it is done, and everything that it left is held to the run in peace.
+Each kind of `runs.py` is trained once in peace. Then a process that trains it is killed by SIGKILL: by turns at a
+random instant of its life and inside a save, while unfinished files of a checkpoint lie on the disk. The same command
+is given again, and everything that it left is held to the run in peace.
 """
 
 import argparse

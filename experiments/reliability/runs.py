@@ -12,7 +12,6 @@ import random
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +103,7 @@ def contents(workdir: Path) -> dict[str, str]:
     Raises:
         CommandError: the checkpoint is damaged.
     """
+    import jax
     import numpy as np
     import orbax.checkpoint as ocp
 
@@ -111,13 +111,14 @@ def contents(workdir: Path) -> dict[str, str]:
     from juliagpt_jax.store import manifest
     from juliagpt_jax.training import metrics
 
-    warnings.filterwarnings("ignore", "Sharding info not provided")
     newest = workdir / "checkpoints" / str(manifest.steps(workdir / "checkpoints")[-1])
     manifest.verify(newest)
     found: dict[str, str] = {"best": os.readlink(workdir / "checkpoints" / "best"), "step": newest.name}
     for item in sorted(p for p in newest.iterdir() if p.is_dir()):
         with contextlib.closing(ocp.Checkpointer(ocp.PyTreeCheckpointHandler())) as reader:
-            tree = reader.restore(item.absolute())
+            known = reader.metadata(item.absolute()).item_metadata.tree
+            plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), known)
+            tree = reader.restore(item.absolute(), args=ocp.args.PyTreeRestore(restore_args=plain))
         for path, leaf in paths(tree).items():
             array = np.asarray(leaf)
             found[f"{item.name}/{path}"] = _hash(f"{array.dtype}{array.shape}".encode() + array.tobytes())

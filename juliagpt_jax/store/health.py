@@ -77,7 +77,9 @@ def found_devices() -> Iterator[Finding]:
             [sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        yield Finding("devices", f"JAX found none in {SECONDS} s", "another program may hold the GPU: look at nvidia-smi")
+        yield Finding(
+            "devices", f"JAX found none in {SECONDS} s", "another program may hold the GPU: look at nvidia-smi"
+        )
         return
     if asked.returncode:
         last = next(iter(reversed(asked.stderr.strip().splitlines())), f"exit code {asked.returncode}")
@@ -94,7 +96,9 @@ def found_devices() -> Iterator[Finding]:
 def flags() -> Iterator[Finding]:
     """Yield the environment variables that change what is computed and where things are kept."""
     names = [n for n in os.environ if n.startswith(("JAX_", "XLA_", "JULIAGPT_", "CUDA_VISIBLE", "TF_CPP"))]
-    said = "; ".join(f"{name}={os.environ[name]}" for name in sorted(names)) or "none of JAX's and this project's is set"
+    said = (
+        "; ".join(f"{name}={os.environ[name]}" for name in sorted(names)) or "none of JAX's and this project's is set"
+    )
     odd = "xla_gpu_deterministic_ops=false" in os.environ.get("XLA_FLAGS", "").lower()
     yield Finding("environment", said, "XLA_FLAGS lets a GPU round otherwise each time: take it out" if odd else "")
 
@@ -146,7 +150,9 @@ def found_memory() -> Iterator[Finding]:
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
         free = f"{_size(1024 * int(kilobytes))} available"
     most, by = memory.limit()
-    short = f"{by} allows {most:,} MB of addresses; JAX needs {memory.ADDRESSES:,}" if 0 < most < memory.ADDRESSES else ""
+    short = (
+        f"{by} allows {most:,} MB of addresses; JAX needs {memory.ADDRESSES:,}" if 0 < most < memory.ADDRESSES else ""
+    )
     yield Finding("memory", f"{free}{f', {by}: {most:,} MB' if most else ''}", short)
 
 
