@@ -259,4 +259,5 @@ def get_config() -> ml_collections.ConfigDict:
     mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
     mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)
     mesh.fsdp = 1  # devices that share the batch and the whole state; parameters come together a layer at a time
+    mesh.deterministic = False  # the same bits on any number of cores; slower; docs/determinism.md
     return config

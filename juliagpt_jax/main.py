@@ -25,12 +25,15 @@ def parser() -> command.Parser:
         "--seeds", metavar="N,N,...", help="train these seeds as one, each in the workdir that {seed} of --workdir says"
     )
     hosts.add_flags(flags)
+    says = "the same bits on any number of cores; --config.mesh.deterministic=true"
+    flags.add_argument("--deterministic", action="store_true", help=says)
     flags.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
+    options.overrides += ["mesh.deterministic=true"] * options.deterministic
     settings = config_file.load(options.config, options.overrides)
     if options.seeds is not None:
         _together(options, begun)
