@@ -26,6 +26,8 @@ def parser() -> command.Parser:
     flags.add_argument("--ignore_eos", action="store_true", help="write on behind the token that ends a text")
     flags.add_argument("--chat", action="store_true", help="answer: each prompt is what a user says; none: a dialogue")
     flags.add_argument("--system", metavar="TEXT", help="with --chat: what the model is told before all else")
+    flags.add_argument("--grammar", metavar="FORM", help="hold to a form: number, integer, labels:a,b or json:SCHEMA")
+    flags.add_argument("--calculator", action="store_true", help="fill in results: <<2+3= becomes <<2+3=5>>")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
@@ -51,8 +53,14 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.inference.rule import Rule
     from juliagpt_jax.inference.window import Window
+    from juliagpt_jax.search import forms
     from juliagpt_jax.store.workdir import find
 
+    form = forms.asked(options.grammar, options.calculator)
+    if options.draft and (form or options.calculator):
+        raise UserError("--draft guesses freely: it does not go with --grammar and --calculator")
+    if form and options.stop:
+        raise UserError("--stop does not go with --grammar: a form ends by itself")
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kind="decoder t5")
     context, answers = found.config.model.context, found.config.model.kind == "t5"
@@ -77,13 +85,15 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.generate import Generator, slots_for
     from juliagpt_jax.inference.speculative import SpeculativeGenerator, check_draft
     from juliagpt_jax.inference.stops import stream_texts
+    from juliagpt_jax.search import guides
 
     opened = open_model(found, options.precision)
     ends = () if options.ignore_eos else opened.stops
     if answers and not options.ignore_eos:
         ends = (opened.tokenizer.ending, *ends)
+    guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     if dialogue:
-        return conversation.hold(opened, rule, window, options, ends)
+        return conversation.hold(opened, rule, window, options, ends, guided)
     begin = opened.tokenizer.prompt("").ids
     texts = asked or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]
@@ -113,7 +123,7 @@ def main(options: argparse.Namespace) -> None:
         check_draft(opened, draft)
         few = options.draft_tokens
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
-    told = (options.max_new_tokens, rule, options.seed, options.stop, ends)
+    told = (options.max_new_tokens, rule, options.seed, options.stop, ends, guided)
     stream = stream_texts(generator, opened.tokenizer, prompts, *told)
     echo = asked and not options.chat and not answers
     if options.json or len(texts) > 1:

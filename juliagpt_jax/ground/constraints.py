@@ -128,10 +128,22 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "train.accumulate",
         f"{t.accumulate} does not divide batch_size={t.batch_size}",
     )
+    every = {"eval_every": t.eval_every, "checkpoint_every": t.checkpoint_every, "sample_every": t.sample_every}
+    for name, steps in every.items():
+        yield (
+            steps % t.steps_per_call == 0,
+            "train.steps_per_call",
+            f"{t.steps_per_call} does not divide train.{name}={steps}, and nothing can be done in the middle of a call",
+        )
     yield (
         not (t.optimizer == "kfac" and m.ode.adjoint == "backsolve" and m.has_ode),
         "train.optimizer",
         "kfac needs the gradients of an ODE's steps, which ode.adjoint=backsolve does not compute",
+    )
+    yield (
+        not (t.optimizer == "kfac" and "recursive" in m.depth.split()),
+        "train.optimizer",
+        "kfac measures each matrix once a pass, and a recursive layer uses it many times",
     )
     yield (
         t.min_lr <= t.lr,

@@ -14,8 +14,8 @@ all of both, so prompt and answer each need as many slots as they are long.
 
 import functools
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,23 @@ from juliagpt_jax.models.precision import cast
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
 FEWEST_SLOTS = 512
+ENDED = -1  # stands for every token behind the end of a row
+
+
+class Guide(Protocol):
+    """A say in what B rows write, before and after each token (`search/`: answers of a given form, a calculator)."""
+
+    def allowed(self) -> np.ndarray:
+        """Return which tokens each row may take next, (B, V) bool, at least one a row."""
+        ...
+
+    def take(self, tokens: np.ndarray) -> np.ndarray:
+        """Note the tokens (B,) that the rows took and return them, with ENDED for a row that had come to its end."""
+        ...
+
+
+# `guided(prompts, new_tokens)` is the guide of rows that begin now.
+Guided = Callable[[Sequence[np.ndarray], int], Guide]
 
 
 class Generator:
@@ -104,19 +121,28 @@ class Generator:
         new = (fresh, last, lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
-    def decode_block(self, rule: Rule, params: Any, state: Any, uniforms: jax.Array) -> tuple[Any, jax.Array]:
-        """Draw one token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
+    def decode_block(
+        self, rule: Rule, params: Any, state: Any, uniforms: jax.Array, allowed: jax.Array | None = None
+    ) -> tuple[Any, jax.Array]:
+        """Draw one token for each row of uniforms (N, B), of those `allowed` (B, V) -> the continued state and the
+        tokens (N, B)."""
 
         def one(state, uniform):
             cache, logits, positions = state
-            token = draw(rule, logits, uniform)
+            token = draw(rule, logits if allowed is None else jnp.where(allowed, logits, -jnp.inf), uniform)
             logits, cache, _ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], positions + 1), token
 
         return jax.lax.scan(one, state, uniforms)
 
     def stream(
-        self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0, block: int = BLOCK
+        self,
+        prompts: Sequence[np.ndarray],
+        new_tokens: int,
+        rule: Rule,
+        seed: int = 0,
+        block: int = BLOCK,
+        guided: Guided | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield arrays (B, n) of new tokens until each of the B prompts has `new_tokens` of them. Who needs no more
         stops asking: nothing is computed ahead.
@@ -127,9 +153,11 @@ class Generator:
             evicts does not roll.
             seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other
             rows.
+            guided: has a say before each token, which then costs a visit to the host; behind the end of a row stands
+            ENDED.
 
         Raises:
-            UserError: no prompt, or an empty one, or one of a T5 that does not fit.
+            UserError: no prompt, or an empty one, or one of a T5 that does not fit; or as `guided`.
         """
         if not prompts or any(len(p) == 0 for p in prompts):
             raise UserError("a prompt needs at least one character")
@@ -139,7 +167,7 @@ class Generator:
         block = min(block, self.block)
         texts = [np.asarray(p, np.int32) for p in prompts]
         windows = [window.begin(text) for text in texts]
-        keys = _row_keys(prompts, seed)
+        keys, guide = _row_keys(prompts, seed), guided(texts, new_tokens) if guided else None
         state = jax.device_put(self.empty(B), jax.devices()[0])
         state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), self.slots))
         filled = np.array([1 if self.model.encodes else len(read) for read in windows])
@@ -151,9 +179,12 @@ class Generator:
                 windows = [window.in_sight(text) if f else text[:1] for text, f in zip(texts, full, strict=True)]
                 state = self._start(state, windows, full, window.half)
                 filled = np.where(full, window.half, filled)
-            state, tokens = self._advance(rule, state, texts, keys, done, block)
+            if guide is None:
+                state, tokens = self._advance(rule, state, texts, keys, done, block)
+            else:
+                state, tokens = self._advance_guided(guide, rule, state, uniforms(keys, done, block)[:needed])
             fresh = np.asarray(tokens).T[:, :needed]
-            texts = [np.concatenate(row) for row in zip(texts, fresh, strict=True)]
+            texts = [np.concatenate(row) for row in zip(texts, np.maximum(fresh, 0), strict=True)]
             filled = filled + needed
             done += needed
             yield fresh
@@ -174,6 +205,14 @@ class Generator:
     def _advance(self, rule, state, texts, keys, done, count):
         """Write `count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
         return self._decode(rule, self.params, state, uniforms(keys, done, count))
+
+    def _advance_guided(self, guide: Guide, rule: Rule, state: Any, numbers: jax.Array) -> tuple[Any, np.ndarray]:
+        """Write a token for each row of numbers (N, B), one at a time -> the state and (N, B)."""
+        taken = []
+        for number in np.asarray(numbers):
+            state, drawn = self._decode(rule, self.params, state, number[None], guide.allowed())
+            taken.append(guide.take(np.asarray(drawn)[0]))
+        return state, np.stack(taken)
 
     def generate(self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0) -> np.ndarray:
         """Return all new tokens at once, (B, new_tokens) int32. See `stream`."""

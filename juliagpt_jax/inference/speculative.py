@@ -83,6 +83,9 @@ class SpeculativeGenerator(Generator):
         self.accepted += int(accepted)
         return state, tokens
 
+    def _advance_guided(self, guide, rule, state, numbers):
+        raise UserError("speculative decoding: guesses are not held to a form, nor filled in by a calculator")
+
     def _decode_rounds(self, rule: Rule, params: Any, state: Any, tail: jax.Array, numbers: jax.Array):
         """Rounds until each row has N more tokens: numbers (N, B, 2 g + 1), g guesses a round, and tail (B, 2), the
         last two tokens of each row -> the continued state, the tokens (N, B), and (proposed, accepted).

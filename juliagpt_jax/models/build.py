@@ -45,6 +45,21 @@ def at_step(config: config.Config, model: Model, step: int) -> Model:
     return model.clone(config=dataclasses.replace(model.config, linear="subln"), parent=None)
 
 
+def phases(config: config.Config, model: Model) -> list[tuple[int, Model]]:
+    """Return the models that a run trains one after the other, all with the same parameters, each with the step that it
+    begins at: the first one at 0, the last one `model`. A recursive model may grow its cycles
+    (`train.recursive.growth`; CGAR: 2025, arXiv 2511.08653)."""
+    if config.ternary_step:
+        return [(0, at_step(config, model, 0)), (config.ternary_step, model)]
+    stages = [] if config.train.recursive.growth == "none" else config.train.recursive.growth.split()
+    grown = []
+    for i, (inner, outer) in enumerate(map(int, stage.split("x")) for stage in stages):
+        own = dataclasses.replace(model.config.recursive, inner=inner, outer=outer)
+        stage = model.clone(config=dataclasses.replace(model.config, recursive=own), parent=None)
+        grown.append((config.train.steps * i // (len(stages) + 1), stage))
+    return [*grown, (config.train.steps * len(stages) // (len(stages) + 1), model)]
+
+
 def check(config: config.Config) -> None:
     """Refuse a word that is in no table, and a width that its parts cannot be built for.
 

@@ -47,6 +47,7 @@ FREE = {
     "train.distil.teacher",  # the same
     "train.wandb",
     "train.remat",
+    "train.steps_per_call",
 }
 # What a model is, by its kind, and where it can be used, for a command that cannot use it.
 READS = {
@@ -55,7 +56,7 @@ READS = {
     "t5": "a T5, which answers prompts: the commands generate, evaluate --every and export read it",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
-FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}
 
 
 def free(wanted: config.Config) -> set[str]:

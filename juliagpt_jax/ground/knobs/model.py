@@ -97,12 +97,14 @@ class Recursive:
     """Tiny recursive models: model.kind=recursive."""
 
     core: str = limits.text(since="0.2", before="attention")
-    inner: int = limits.at_least(1, since="0.2", before=6)
+    inner: int = limits.at_least(0, since="0.2", before=6)
     outer: int = limits.at_least(1, since="0.2", before=3)
     slots: int = limits.at_least(0, since="0.2", before=16)
     ids: int = limits.at_least(0, since="0.2", before=1)
     multiple: int = limits.at_least(1, since="0.2", before=256)
     both_ways: bool = limits.knob(since="0.2", before=True)
+    gate: str = limits.one_of("silu", "normalised", since="0.2", before="silu")
+    latents: int = limits.at_least(1, since="0.2", before=1)
 
 
 @dataclasses.dataclass(frozen=True)
