@@ -18,6 +18,7 @@ from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.loop import Trainer
+from juliagpt_jax.training.mesh import batch_sharding, put
 from juliagpt_jax.training.state import TrainState
 
 SAMPLES = 3  # dev examples that a sample answers
@@ -102,9 +103,16 @@ class ExampleTrainer(Trainer):
 
     def batch(self, step: int) -> Batch:
         """Return the rows of a step: a pure function of seed and step."""
+        return put(self._taken(step), self._batch_place)
+
+    def batches(self, first: int, count: int) -> Batch:
+        each = [self._taken(step) for step in range(first, first + count)]
+        together = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        return put(together, batch_sharding(self.mesh, steps=True))
+
+    def _taken(self, step: int) -> Batch:
         drawn = self.rows.drawn(self.config.seed, step, self.config.train.batch_size)
-        batch = self.rows.take(drawn)._replace(extra=self.objective.extra(drawn))
-        return jax.device_put(batch, self._batch_place)
+        return self.rows.take(drawn)._replace(extra=self.objective.extra(drawn))
 
     def plot(self, report: dict[str, Any]) -> None:
         metrics.plot(self.workdir, math.nan, unit="bits per token of an answer")
