@@ -36,9 +36,8 @@ def write(generator: Generator, examples: Examples, asked: Sequence[Example]) ->
     """Return what the model answers, greedily, and with a few tokens more than the longest answer that it learned."""
     form = examples.form
     prompts = [form.asked(own) for own in asked]
-    ends = (form.end, *form.tokenizer.stops)
     most = min(examples.longest_answer + 8, generator.slots - 1)
-    return [form.answered(ids) for ids in answers(generator, prompts, most, ends)]
+    return [form.answered(ids) for ids in answers(generator, prompts, most, form.ended)]
 
 
 def judge(examples: Examples, asked: Sequence[Example], written: Sequence[str]) -> dict[str, Any]:

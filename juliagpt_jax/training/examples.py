@@ -9,6 +9,7 @@ import numpy as np
 from juliagpt_jax.data import tokenizer
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.examples.build import Examples, spread
+from juliagpt_jax.data.examples.pairs import Pairs
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation import examples as measured
 from juliagpt_jax.ground import devices
@@ -90,8 +91,13 @@ class ExampleTrainer(Trainer):
 
     def _watch(self) -> Events:
         model, params = self.config.model, self.state.params
-        flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
-        plain = self.model.clone(packed=False, parent=None)
+        if isinstance(self.rows, Pairs):
+            sizes = self.rows.source_length, self.rows.length - self.rows.source_length
+            flops = cost.train_flops_per_pair(model, params, self.model.vocab, *sizes) / self.rows.length
+        else:
+            flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
+        packed = self.config.data.examples.pack
+        plain = self.model.clone(packed=False, parent=None) if packed else self.model
         return ExampleEvents(self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params)
 
     def batch(self, step: int) -> Batch:

@@ -16,7 +16,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.model import PASSAGE
 
 CHARS = CharTokenizer.train("0123456789+=\n")
-FORM = rows.Form(CHARS, CHARS.newline)
+FORM = rows.Form(CHARS, (CHARS.newline,))
 SUMS = [Example(f"{a}+{b}=", str(a + b)) for a in range(12) for b in range(0, 120, 7)]
 
 
@@ -38,12 +38,16 @@ def test_answers_alone_are_learned():
     assert (
         one.targets[0, len(asked) - 1] == CHARS.encode("1")[0] and (one.targets[0, : len(asked) - 1] == IGNORED).all()
     )
-    with pytest.raises(UserError, match=r"an answer holds the id .*, which ends an answer"):
+    with pytest.raises(UserError, match="an answer holds what ends an answer"):
         FORM.encode(Example("2+3=", "1\n5"))
 
 
 def test_what_was_written_ends():
     assert FORM.answered(CHARS.encode("15\n3")) == "15" and FORM.answered(CHARS.encode("15")) == "15"
+    newline = CHARS.newline
+    two = rows.Form(CHARS, (newline, newline))
+    assert two.answered(CHARS.encode("1\n5\n\n3")) == "1\n5" and two.ended(CHARS.encode("1\n5\n")) is None
+    assert two.encode(Example("1+", "2\n3")).ids[-3:].tolist() == [*CHARS.encode("3"), newline, newline]
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -173,10 +177,10 @@ def test_what_is_refused(tmp_path, tiny):
 
 def test_bpe_ends_a_task_with_its_own_sign_and_a_file_with_eos(tmp_path, tiny):
     found = build.load(tiny("data.task=addition", "data.tokenizer=bpe", "data.vocab=300"))
-    assert found.form.end == found.tokenizer.newline != found.tokenizer.eos
+    assert found.form.end == (found.tokenizer.newline,) != (found.tokenizer.eos,)
     path = written(tmp_path, "sums.jsonl", *PAIRS)
     found = build.load(tiny("data.task=jsonl", f"data.path={path}", "data.tokenizer=bpe", "data.vocab=300"))
-    assert found.form.end == found.tokenizer.eos
+    assert found.form.end == (found.tokenizer.eos,)
     assert found.encoded[0].ids[-1] == found.tokenizer.eos and found.encoded[0].learned[-1]
-    own = rows.Form(train_bpe(["a\nb"], 300), 1)
+    own = rows.Form(train_bpe(["a\nb"], 300), (1,))
     assert own.answered(own.encode(Example("a", "x\ny")).ids[-4:]) == "x\ny", "with eos an answer has several lines"

@@ -11,7 +11,7 @@ import numpy as np
 
 from juliagpt_jax.data import bpe, chat
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.data.examples import jsonl
+from juliagpt_jax.data.examples import jsonl, pairs
 from juliagpt_jax.data.examples.rows import Encoded, Form, Rows, fitted, lay, longest
 from juliagpt_jax.data.tasks.build import TASKS
 from juliagpt_jax.data.tasks.task import Example
@@ -57,11 +57,15 @@ class Examples:
     @functools.cached_property
     def rows(self) -> Rows:
         """Those to train on."""
+        if isinstance(self.form, pairs.PairForm):
+            return pairs.pair(self.encoded, self.measured)
         return lay(self.encoded, self.length, self.pack)
 
     @functools.cached_property
     def dev_rows(self) -> Rows:
         """Those to measure with, one a row: the numbers do not depend on packing."""
+        if isinstance(self.form, pairs.PairForm):
+            return pairs.pair(self.measured, self.encoded)
         return lay(self.measured, max(self.length, longest(self.measured, self.length)), False)
 
     @property
@@ -85,6 +89,8 @@ def check(data: config.Data) -> None:
     Raises:
         UserError: naming the key.
     """
+    if data.task == "none":
+        raise UserError("config.data.task: none; a T5 learns from examples: a name of data/tasks/build.py, or jsonl")
     if data.task == "jsonl":
         jsonl.check(data.path)
     elif data.task not in TASKS:
@@ -122,7 +128,10 @@ def load(settings: config.Config) -> Examples:
         if not own:
             raise UserError(f"config.data.path={data.path}: no {name} example in it")
     tokenizer = _tokenizer(data, train)
-    form = Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
+    if settings.model.kind == "t5":
+        form = pairs.form(tokenizer, data.unknown)
+    else:
+        form = Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
     if data.examples.chat or any("messages" in own.facts for own in (*train, *dev)):
         chat.check(tokenizer)
     notes = _lacking(data, tokenizer, "".join(_texts([*train, *dev])))
@@ -139,6 +148,8 @@ def load(settings: config.Config) -> Examples:
         fit, which, said = fitted(own, length, data.examples.too_long, f"{name} examples of {data.task}")
         kept[name] = [sides[name][i] for i in which], fit
         notes += said
+    if isinstance(form, pairs.PairForm):
+        length = pairs.pair(*(own for _, own in kept.values())).length
     verify = TASKS[data.task].verify if data.task in TASKS else None
     told = [json.dumps([own.prompt, own.answer, dict(own.facts)], default=str) for own in (*train, None, *dev) if own]
     digest = hashlib.sha256(
@@ -176,23 +187,20 @@ def _stop(data: config.Data) -> str:
     return TASKS[data.task].stop if data.task in TASKS else ""
 
 
-def _end(data: config.Data, tokenizer: Tokenizer) -> int:
-    """Return the id that ends an answer: that of the task's own sign, or of the end of a text, or of a line.
+def _end(data: config.Data, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the ids that end an answer: those of the task's own sign, or of the end of a text, or of a line.
 
     Raises:
         UserError: there is none.
     """
     stop = _stop(data)
-    if stop:
-        ids = [] if tokenizer.unknown(stop) else tokenizer.encode(stop).tolist()
-        if len(ids) != 1 and stop != "\n":
-            raise UserError(f"config.data.tokenizer: {stop!r}, which ends an answer of {data.task}, is no single token")
-        stop_id = tokenizer.newline if stop == "\n" else ids[0]
+    if stop in ("", "\n"):
+        ids = [tokenizer.newline if stop or tokenizer.eos is None else tokenizer.eos]
     else:
-        stop_id = tokenizer.newline if tokenizer.eos is None else tokenizer.eos
-    if stop_id < 0:
+        ids = [] if tokenizer.unknown(stop) or tokenizer.marks_start else tokenizer.encode(stop).tolist()
+    if not ids or min(ids) < 0:
         raise UserError("config.data.tokenizer: it has no token that could end an answer, such as the end of a line")
-    return stop_id
+    return tuple(ids)
 
 
 def _encode(form: Form, example: Example, name: str, number: int) -> Encoded:

@@ -35,13 +35,13 @@ class Form:
     """The way in which examples become ids.
 
     Attributes:
-        end: the id behind each answer.
+        end: the ids behind each answer, nearly always one.
         chat: question and answer are written as the tokenizer's chat template says.
         unknown: what becomes of characters that the tokenizer lacks; see `CharTokenizer.encode`.
     """
 
     tokenizer: Tokenizer
-    end: int
+    end: tuple[int, ...]
     chat: bool = False
     unknown: str = "error"
 
@@ -70,10 +70,18 @@ class Form:
             return self._prompt(example.prompt)
         return chat.encode(self.tokenizer, messages[:-1], unknown=self.unknown)
 
+    def ended(self, ids: np.ndarray) -> tuple[int, int] | None:
+        """Return where in ids (n,) that a model wrote its answer ends, and where what ends it does; None: it goes on."""
+        found = np.flatnonzero(np.isin(ids, self.tokenizer.stops))[:1].tolist()
+        at = _first(ids, self.end)
+        if at is not None and (not found or at <= found[0]):
+            return at, at + len(self.end)
+        return (found[0], found[0] + 1) if found else None
+
     def answered(self, ids: np.ndarray) -> str:
-        """Return the text of ids that a model wrote, up to the one that ends it."""
-        ends = np.flatnonzero(np.isin(ids, (self.end, *self.tokenizer.stops)))
-        return self.tokenizer.decode(ids[: ends[0]] if len(ends) else ids)
+        """Return the text of ids that a model wrote, up to what ends it."""
+        found = self.ended(ids)
+        return self.tokenizer.decode(ids[: found[0]] if found else ids)
 
     def _prompt(self, text: str) -> np.ndarray:
         return self.tokenizer.prompt(text, self.unknown, begins=True).ids
@@ -87,9 +95,15 @@ class Form:
             if not np.array_equal(whole[: len(asked)], asked):
                 raise UserError("the tokenizer joins the end of a prompt with the beginning of its answer")
             given = whole[len(asked) :]
-        if self.end in given:
-            raise UserError(f"an answer holds the id {self.end}, which ends an answer: {answer[:60]!r}")
-        return [(asked, False), (np.array([*given.tolist(), self.end], np.int32), True)]
+        if _first(given, self.end) is not None:
+            raise UserError(f"an answer holds what ends an answer: {answer[:60]!r}")
+        return [(asked, False), (np.array([*given.tolist(), *self.end], np.int32), True)]
+
+
+def _first(ids: np.ndarray, part: Sequence[int]) -> int | None:
+    """Return where some ids first stand one behind the other; None: nowhere."""
+    places = range(len(ids) - len(part) + 1)
+    return next((i for i in places if ids[i] == part[0] and (ids[i : i + len(part)] == part).all()), None)
 
 
 def _messages(example: Example, as_chat: bool, answer: str | None) -> list[Any]:
