@@ -128,17 +128,21 @@ def answer(options: argparse.Namespace, questions: Questions) -> Answered:
 
     ode = command.ode_values(options) if hasattr(options, "ode_steps") else {}
     more = {"adapter": options.adapter} if getattr(options, "adapter", None) else {}
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, **more)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", **more)
+    encodes, metric = found.config.model.kind == "t5", questions.task.metric
+    if encodes and (options.chat or metric == "last_word"):
+        raise UserError(f"{options.workdir} is a T5, which answers questions: neither --chat nor {options.task} is so")
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation.tasks import answers, metrics
     from juliagpt_jax.evaluation.tasks.prompting import Prompter
 
     opened, (task, asked, shots, rule) = open_model(found, options.precision), questions
-    room = opened.model.config.context + (task.metric in ("accuracy", "last_word"))  # the last is only predicted
+    room = opened.model.config.context + (not encodes and metric in ("accuracy", "last_word"))  # the last is not read
     unknown, begun = getattr(options, "unknown", "error"), time.perf_counter()
     most = options.max_new_tokens or answers.most_tokens(opened.tokenizer, task, asked)
-    prompter = Prompter(opened.tokenizer, task, room, most, shots, options.instruction, options.chat, unknown)
+    how = options.instruction, options.chat, encodes, unknown
+    prompter = Prompter(opened.tokenizer, task, room, most, shots, *how)
     given = answers.answer(opened, prompter, asked, options.by, rule, options.samples, options.seed, _progress)
     values = metrics.METRICS[task.metric](task, asked, given)
     wrong = [name for name, value in values.items() if not abs(value.value) < float("inf")]
