@@ -192,7 +192,7 @@ class Trainer:
 
         def function(state: TrainState, batch: Batch) -> Any:
             """Return the program for a call of as many steps as the batch has."""
-            count = len(batch.inputs) if batch.inputs.ndim > 2 else 1
+            count = len(batch.targets) if batch.targets.ndim > 2 else 1
             if count not in functions:
                 self.events.say("compiling the training step")
                 begun = time.perf_counter()
