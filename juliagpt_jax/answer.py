@@ -57,7 +57,6 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation.tasks import searching
-    from juliagpt_jax.evaluation.tasks.answers import most_tokens
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.search import guides
     from juliagpt_jax.search.writing import Writer
@@ -65,7 +64,7 @@ def main(options: argparse.Namespace) -> None:
     opened = open_model(found, options.precision)
     examples = [examples[i] for i in searching.spread(len(examples), options.examples)]
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
-    most = options.max_new_tokens or most_tokens(opened.tokenizer, task, examples)
+    most = options.max_new_tokens or searching.most(opened, task, examples)
     writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
     judge, price = None, searching.Price(searching.flops(opened))
     result = searching.search(writer, task, examples, options.samples, options.seed, judge)

@@ -16,7 +16,6 @@ import numpy as np
 
 from juliagpt_jax.data.tasks import build as tasks
 from juliagpt_jax.evaluation.tasks import searching
-from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.evaluation.tasks.searching import Price, Searched
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.sealed import Changed, read_json, seal, write_json
@@ -118,7 +117,7 @@ class Measures:
     def writer(self, arm: str, calculator: bool = False) -> Writer:
         """Open the model of an arm."""
         opened = open_model(find(self.cells[arm].run))
-        most = most_tokens(opened.tokenizer, self.task, self.examples)
+        most = searching.most(opened, self.task, self.examples)
         guided = guides.guided(opened.tokenizer, None, calculator)
         rule = Rule(self.pipeline.temperature)
         return Writer(opened, rule, most, (self.task.stop,), max(64, self.pipeline.samples), guided)

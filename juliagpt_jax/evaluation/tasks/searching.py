@@ -10,6 +10,7 @@ import numpy as np
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation.tasks import metrics
+from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.search import choosing, revising
@@ -95,6 +96,20 @@ def found(
     characters = np.array([[len(example.prompt) + len(own.text) for own in row] for example, row in pairs])
     scores = {"vote": np.zeros(right.shape), "likelihood": likelihood}
     return Searched(examples, answers, right, parsed, scores, tokens, characters)
+
+
+def most(opened: Opened, task: Task, examples: Sequence[Example]) -> int:
+    """Return how many tokens an answer may have: those of the task, or what the context leaves behind the longest
+    prompt.
+
+    Raises:
+        UserError: it leaves none.
+    """
+    longest = max(len(opened.tokenizer.prompt(example.prompt, begins=True).ids) for example in examples)
+    room = opened.model.config.context - longest
+    if room < 1:
+        raise UserError(f"a prompt of {longest} tokens leaves no room in a context of {opened.model.config.context}")
+    return min(most_tokens(opened.tokenizer, task, examples), room)
 
 
 def flops(opened: Opened) -> float:
