@@ -178,7 +178,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
     train.init = "none"  # workdir of the run whose weights and tokenizer this one begins with; none: from the seed
-    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
+    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; distil, dpo, ipo, orpo, ...
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -228,6 +228,10 @@ def get_config() -> ml_collections.ConfigDict:
     distil.averaged = False  # with the averaged weights of the teachers
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
+
+    train.preference = preference = ml_collections.ConfigDict()
+    preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
+    preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
 
     train.moe = moe = ml_collections.ConfigDict()
     moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's

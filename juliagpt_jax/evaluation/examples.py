@@ -5,7 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from juliagpt_jax.data.examples.build import Examples
+from juliagpt_jax.data.examples.rows import Rows
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.evaluation.puzzles import interval
 from juliagpt_jax.inference import scoring
@@ -32,13 +35,22 @@ def losses(
     }
 
 
+def scorer(model: Model, params: Any, batch: int, place: Any = None) -> Any:
+    """Return `score(rows, which)`: the log-probabilities (n,) of the answers of some rows."""
+
+    def score(rows: Rows, which: Sequence[int]) -> np.ndarray:
+        given = rows.take(which)
+        return -scoring.losses_of(model, params, given.inputs, given.targets, batch, place).sum(axis=1)
+
+    return score
+
+
 def write(generator: Generator, examples: Examples, asked: Sequence[Example]) -> list[str]:
     """Return what the model answers, greedily, and with a few tokens more than the longest answer that it learned."""
     form = examples.form
     prompts = [form.asked(own) for own in asked]
-    ends = (form.end, *form.tokenizer.stops)
     most = min(examples.longest_answer + 8, generator.slots - 1)
-    return [form.answered(ids) for ids in answers(generator, prompts, most, ends)]
+    return [form.answered(ids) for ids in answers(generator, prompts, most, form.ended)]
 
 
 def judge(examples: Examples, asked: Sequence[Example], written: Sequence[str]) -> dict[str, Any]:

@@ -8,9 +8,18 @@ from juliagpt_jax.objectives.distil import Distil
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Chosen, Objective
+from juliagpt_jax.objectives.preference import DPO, IPO, ORPO
 from juliagpt_jax.objectives.recursive import DeepSupervision
 
-OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil, "recursive": DeepSupervision}
+OBJECTIVES = {
+    "next_token": NextToken,
+    "doremi": DoReMi,
+    "distil": Distil,
+    "recursive": DeepSupervision,
+    "dpo": DPO,
+    "ipo": IPO,
+    "orpo": ORPO,
+}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 
@@ -34,6 +43,11 @@ def check(config: config.Config) -> None:
     """
     words.check(config, WORDS)
     train = config.train
+    if train.optimizer == "kfac" and not OBJECTIVES[train.objective].curved:
+        raise UserError(
+            f"config.train.optimizer: kfac measures the curvature of a sum over targets, and train.objective="
+            f"{train.objective} is none"
+        )
     if train.optimizer == "kfac" and train.kfac.fisher == "sampled" and OBJECTIVES[train.objective].sampled is None:
         raise UserError(
             f"config.train.optimizer: kfac measures on targets drawn from the model, for which "

@@ -7,7 +7,7 @@ beside it. What does depend on the whole batch belongs into `before`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +66,14 @@ class Objective:
         sampled: `sampled(apply, trained, frozen, memo, batch, key, draws) -> ()`: the sum over the rows that `loss`
             would have for targets drawn from the model, by a random key for each row, `draws` (B, 2) uint32, as K-FAC
             needs it for the Fisher matrix. None: there is no such loss, and K-FAC has only kfac.fisher=empirical.
+        paired: it learns from pairs of answers, a chosen and a rejected one.
+        curved: its loss is a sum over the targets of a batch's rows, as K-FAC takes it.
     """
 
     before: Any = None
     sampled: Any = None
+    paired: ClassVar[bool] = False
+    curved: ClassVar[bool] = True
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         self.config, self.model, self.chosen = config, model, chosen
@@ -101,6 +105,11 @@ class Objective:
     def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
         """Return sums over the rows of a (micro-)batch. `key` is of these rows alone."""
         raise NotImplementedError
+
+    def on_dev(self, score: Callable[[Any, Any], Any], which: Any) -> dict[str, float]:
+        """Return what is measured of it on some dev examples, `which`, where it learns from examples; "loss" then takes
+        the place of their answers' loss. `score(rows, which)` gives the log-probabilities (n,) of answers."""
+        return {}
 
     def metrics(self, memo: Memo) -> dict[str, jax.Array]:
         """Return scalars to log of the memo after a step."""

@@ -14,6 +14,7 @@ from juliagpt_jax.evaluation import examples as measured
 from juliagpt_jax.ground import devices
 from juliagpt_jax.models import mixers, parameters
 from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.objectives.objective import Objective
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.loop import Trainer
@@ -25,6 +26,8 @@ SAMPLES = 3  # dev examples that a sample answers
 class ExampleEvents(Events):
     """Measure on dev examples where a text would be scored, and answer some where it would be written."""
 
+    objective: Objective
+
     def _prepare(self) -> None:
         self.examples: Examples = self.corpus  # pyright: ignore[reportAttributeAccessIssue]
         self._few = spread(len(self.examples.dev), self.config.train.eval_windows)
@@ -34,18 +37,26 @@ class ExampleEvents(Events):
         rows = self.examples.dev_rows
         return np.asarray(rows.take(spread(len(rows), count)).inputs)
 
-    def losses(self, params: Any, step: int, which: Any) -> dict[str, float]:
-        """Measure weights on dev examples."""
-        given = self.fixed(params, step), params, self.examples, which, self.eval_batch, self.place
-        return measured.losses(*given)
+    def losses(self, params: Any, step: int, which: Any) -> tuple[dict[str, float], dict[str, float]]:
+        """Measure weights on dev examples: their answers, and what else the objective measures."""
+        model = self.fixed(params, step)
+        score = measured.scorer(model, params, self.eval_batch, self.place)
+        answers = measured.losses(model, params, self.examples, which, self.eval_batch, self.place)
+        return answers, self.objective.on_dev(score, which)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Return the loss of the answers of some dev examples, in nats a token: of the raw weights and, if there are
-        any, of the averaged ones."""
-        kinds = {"val_loss": state.params}
+        """Return the loss of the answers of some dev examples, in nats a token, and what else the objective measures of
+        them: of the raw weights and, if there are any, of the averaged ones."""
+        kinds = {"val_": state.params}
         if state.averaged != ():
-            kinds["averaged_val_loss"] = state.averaged
-        return {name: self.losses(params, int(state.step), self._few)["loss"] for name, params in kinds.items()}
+            kinds["averaged_val_"] = state.averaged
+        values = {}
+        for kind, params in kinds.items():
+            answers, own = self.losses(params, int(state.step), self._few)
+            if "loss" in own:
+                own |= {"answer_loss": answers["loss"]}
+            values |= {kind + name: value for name, value in ({"loss": answers["loss"]} | own).items()}
+        return values
 
     def sample(self, state: TrainState) -> str:
         """Answer some dev examples, into `samples/STEP.txt` and for the terminal."""
@@ -92,7 +103,10 @@ class ExampleTrainer(Trainer):
         model, params = self.config.model, self.state.params
         flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
         plain = self.model.clone(packed=False, parent=None)
-        return ExampleEvents(self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params)
+        given = self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
+        events = ExampleEvents(*given)  # pyright: ignore[reportArgumentType]
+        events.objective = self.objective
+        return events
 
     def batch(self, step: int) -> Batch:
         """Return the rows of a step: a pure function of seed and step."""
@@ -103,16 +117,19 @@ class ExampleTrainer(Trainer):
     def plot(self, report: dict[str, Any]) -> None:
         metrics.plot(self.workdir, math.nan, unit="bits per token of an answer")
 
+    def _losses(self, events: ExampleEvents, params: Any) -> dict[str, Any]:
+        """Measure weights on all dev examples."""
+        answers, own = events.losses(params, int(self.state.step), np.arange(len(self.examples.dev)))
+        return answers | ({self.config.train.objective: own} if own else {})
+
     def _measured(self) -> dict[str, Any]:
         state, events, train, examples = self.state, self.events, self.config.train, self.examples
         assert isinstance(events, ExampleEvents)
-        every = range(len(examples.dev))
         events.say(f"reporting: scoring {len(examples.dev):,} dev examples")
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps}
-        values |= events.losses(state.params, int(state.step), every)
-        values |= {"answers": []}
+        values |= self._losses(events, state.params) | {"answers": []}
         if state.averaged != ():
-            values["averaged"] = events.losses(state.averaged, int(state.step), every)
+            values["averaged"] = self._losses(events, state.averaged)
         asked = examples.spread(self.config.data.examples.written)
         if asked:
             events.say(f"reporting: answering {len(asked):,} dev examples")

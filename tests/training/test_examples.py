@@ -26,7 +26,7 @@ from juliagpt_jax.training.state import Frozen, initial_state
 from juliagpt_jax.training.step import make_train_step
 
 CHARS = CharTokenizer.train("0123456789+=\n")
-FORM = rows.Form(CHARS, CHARS.newline)
+FORM = rows.Form(CHARS, (CHARS.newline,))
 SUMS = [FORM.encode(Example(f"{a}+{b}=", str(a + b))) for a in range(1, 40, 13) for b in (2, 30, 400)]
 SMALL = ["model.width=16", "model.layers=2", "model.heads=2", "model.context=24"]
 

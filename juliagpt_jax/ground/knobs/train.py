@@ -62,6 +62,14 @@ class Distil:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preference:
+    """Knobs of train.objective=dpo, ipo and orpo: `config.train.preference`."""
+
+    beta: float = limits.positive(since="0.2", before=0.1)
+    reference: str = limits.text(since="0.2", before="none")
+
+
+@dataclasses.dataclass(frozen=True)
 class Recursive:
     """Knobs of train.objective=recursive: `config.train.recursive`."""
 
@@ -139,6 +147,7 @@ class Train:
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
+    preference: Preference = limits.group()
     moe: MoE = limits.group()
     recursive: Recursive = limits.group()
 
