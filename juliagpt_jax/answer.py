@@ -4,11 +4,13 @@ python -m juliagpt_jax.answer --workdir=runs/sums --task=sums --samples=16 --by=
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import write_text
 
 WAYS = ["vote", "likelihood", "verifier"]  # of search/choosing.py, written out: --help comes before JAX is imported
 
@@ -35,6 +37,8 @@ def parser() -> command.Parser:
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--rows", type=int, default=64, metavar="B", help="answers that are written at the same time")
+    flags.add_argument("--labels", metavar="FILE", help="write all answers there, marked: examples for a verifier")
+    flags.add_argument("--pairs", metavar="FILE", help="write right and wrong answers there: preferences for dpo")
     flags.add_argument("--show", type=int, default=5, metavar="N", help="questions that are printed with their answers")
     flags.add_precision_flag()
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
@@ -66,11 +70,16 @@ def main(options: argparse.Namespace) -> None:
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     most = options.max_new_tokens or searching.most(opened, task, examples)
     writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
-    judge, price = None, searching.Price(searching.flops(opened))
+    judge, character = searching.verifier(judged, examples) if judged else (None, 0.0)
+    price = searching.Price(searching.flops(opened), character)
     result = searching.search(writer, task, examples, options.samples, options.seed, judge)
     rows = searching.curve(result, price)
     print(f"{options.task}, {options.split}: {len(examples):,} questions, {options.samples} answers to each")
     print(searching.table(rows))
+    for path, lines in ((options.labels, searching.labels), (options.pairs, searching.pairs)):
+        if path:
+            written = "".join(f"{json.dumps(line)}\n" for line in lines(result, task, opened.tokenizer, options.seed))
+            write_text(Path(path), written)
     chosen = result.chosen(options.by)
     values: dict[str, Any] = {
         "workdir": options.workdir,
@@ -86,6 +95,12 @@ def main(options: argparse.Namespace) -> None:
     for example, answers, n in list(zip(examples, result.answers, chosen, strict=True))[: options.show]:
         mark = "right" if task.verify and task.verify(example, answers[n].text) else "wrong"
         print(f"\n{example.prompt}| {answers[n].text}   ({mark}; {example.answer})")
+    if judge and options.revise:
+        how = (options.revise, options.gate, options.samples, options.seed, price)
+        values["revised"] = searching.revised(result, writer, task, judge, *how)
+        for row in values["revised"]:
+            says = f"{100 * row['accuracy']:.1f}% at {row['flops']:.2e} FLOPs, {row['doubted']} answers in doubt"
+            print(f"verifier's best after {row['round']} rounds of revising: {says}")
     if options.json:
         command.print_json(values)
 

@@ -5,17 +5,16 @@ believes in stays, the rest is written again, and the verifier's best of old and
 is doubted is written anew from its start. Nothing is trained for this, and nobody sees the right answer.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.search.verdicts import begun
 from juliagpt_jax.search.writing import Writer
 
 # Whole texts, prompt and answer -> the probability (N,) that each is right.
 Judge = Callable[[Sequence[str]], np.ndarray]
-_STEP = re.compile(r"\S+\s*")  # a word and the blanks behind it
 
 
 class Held(NamedTuple):
@@ -35,22 +34,30 @@ class Held(NamedTuple):
 
 
 def revise(
-    writer: Writer, judge: Judge, prompts: Sequence[str], held: Sequence[Held], samples: int, gate: float, seed: int
+    writer: Writer,
+    judge: Judge,
+    prompts: Sequence[str],
+    held: Sequence[Held],
+    samples: int,
+    gate: float,
+    seed: int,
+    stop: str = "",
 ) -> list[Held]:
     """Return what stands after one round.
 
     Args:
         samples: new ends for each doubted answer.
         gate: score below which an answer is doubted.
+        stop: what stands behind a whole answer when the verifier reads it.
     """
     doubted = [n for n, own in enumerate(held) if own.score < gate]
     if not doubted:
         return list(held)
     after = list(held)
-    begun, looked = _believed(judge, [prompts[n] for n in doubted], [held[n].text for n in doubted], gate)
-    answers = writer.write([prompts[n] + begin for n, begin in zip(doubted, begun, strict=True)], samples, seed, True)
-    texts = [[begin + answer.text for answer in own] for begin, own in zip(begun, answers, strict=True)]
-    whole = [prompts[n] + text for n, own in zip(doubted, texts, strict=True) for text in own]
+    kept, looked = _believed(judge, [prompts[n] for n in doubted], [held[n].text for n in doubted], gate)
+    answers = writer.write([prompts[n] + begin for n, begin in zip(doubted, kept, strict=True)], samples, seed, True)
+    texts = [[begin + answer.text for answer in own] for begin, own in zip(kept, answers, strict=True)]
+    whole = [prompts[n] + text + stop for n, own in zip(doubted, texts, strict=True) for text in own]
     scores = np.asarray(judge(whole)).reshape(len(doubted), samples)
     for n, own, written, score, extra in zip(doubted, texts, answers, scores, looked, strict=True):
         best = int(score.argmax())
@@ -65,7 +72,7 @@ def revise(
 def _believed(judge: Judge, prompts: Sequence[str], answers: Sequence[str], gate: float) -> tuple[list[str], list[int]]:
     """Return for each answer the longest beginning of whole steps no step of which the verifier doubts, and the
     characters that it read to tell."""
-    begins = [[text[: step.end()] for step in _STEP.finditer(text)][:-1] for text in answers]
+    begins = [begun(text) for text in answers]
     whole = [prompt + begin for prompt, own in zip(prompts, begins, strict=True) for begin in own]
     scores = iter(np.asarray(judge(whole)).tolist() if whole else ())
     kept = []

@@ -122,9 +122,10 @@ class Answer:
         return {**self._head, "choices": choices, "usage": self.usage()}
 
     def read(self, tokenizer: Tokenizer) -> list[str]:
-        """Return each text behind its prompt, as a verifier reads it."""
+        """Return each text behind its prompt, as a verifier reads it: behind one that has ended stands a line's end."""
         before = lambda request: "" if request.echo else tokenizer.decode(request.prompt[request.hidden :])
-        return [before(request) + text for request, text in zip(self._requests, self._texts, strict=True)]
+        parts = zip(self._requests, self._texts, self._finish, strict=True)
+        return [before(request) + text + "\n" * (finish == "stop") for request, text, finish in parts]
 
     def last_chunk(self) -> dict[str, Any]:
         """Return the chunk after all choices, for `stream_options.include_usage`."""

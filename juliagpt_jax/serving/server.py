@@ -115,7 +115,10 @@ def application(
             return Response(status_code=CLIENT_LEFT)
         whole = answer.whole()
         if asked.verify and judge:
-            scores = await asyncio.to_thread(judge, answer.read(engine.tokenizer))
+            try:
+                scores = await asyncio.to_thread(judge, answer.read(engine.tokenizer))
+            except UserError as error:
+                raise Refused(400, f"verify: {error}", "verify") from error
             for choice, score in zip(whole["choices"], scores, strict=True):
                 choice["verifier"] = float(score)
         return JSONResponse(finite(whole))

@@ -160,9 +160,10 @@ class Measures:
         }
 
     def _judge(self, arm: str, calculator: bool) -> dict[str, Any]:
-        judge, price = searching.verifier(self.cells[self.pipeline.verifier].run)
+        judge, price = searching.verifier(find(self.cells[self.pipeline.verifier].run), self.examples)
         found = self.searched(self.written(arm, calculator))
-        whole = [e.prompt + own.text for e, row in zip(self.examples, found.answers, strict=True) for own in row]
+        pairs = zip(self.examples, found.answers, strict=True)
+        whole = [example.prompt + own.text + self.task.stop for example, row in pairs for own in row]
         found.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(found.right.shape)
         writer = self.writer(arm, calculator)
         price = Price(searching.flops(writer.opened), price)

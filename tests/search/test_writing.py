@@ -15,7 +15,7 @@ from juliagpt_jax.inference.generate import ENDED, Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import stream_texts
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.search import forms, revising
+from juliagpt_jax.search import forms, revising, verdicts
 from juliagpt_jax.search.calculator import Calculator
 from juliagpt_jax.search.held import Form
 from juliagpt_jax.search.revising import Held
@@ -150,3 +150,29 @@ def test_what_is_doubted_is_written_anew(opened):
     assert any(own.score == 0.9 for own in after[1:]), "something better was found"
     nothing = revising.revise(writer, judge, prompts[:1], held[:1], 8, 0.5, seed=1)
     assert nothing == held[:1]
+
+
+def test_what_a_verifier_is_trained_on():
+    answers = ["<<1+2=3>><<3+4=7>>7", "<<1+2=3>>3", "<<1+2=3>>3", "7"]
+    rows = list(verdicts.labelled("1+2+4=", answers, [True, False, False, True], "\n", ("1", "0"), seed=0))
+    assert {"prompt": "1+2+4=<<1+2=3>><<3+4=7>>7\n\n", "answer": "1"} in rows
+    assert {"prompt": "1+2+4=<<1+2=3>>\n", "answer": "0"} in rows, "a beginning is as wrong as what came of it"
+    assert {"prompt": "1+2+4=7\n\n", "answer": "1"} in rows and len(rows) == 5
+    assert verdicts.begun("<<1+2=3>><<3+4=7>>7") == ["<<1+2=3>>", "<<1+2=3>><<3+4=7>>"]
+    assert verdicts.begun("forty and one") == ["forty ", "forty and "]
+    assert verdicts.words(CharTokenizer("\nenosy")) == ("yes", "no")
+    assert verdicts.words(CharTokenizer("\n+01")) == ("1", "0")
+    with pytest.raises(UserError, match="no words for a verdict"):
+        verdicts.words(CharTokenizer("\nab"))
+
+
+def test_a_verifiers_score_is_the_chance_of_one_word_among_two(opened):
+    judge = verdicts.Verifier(opened)
+    score = judge(["1+2=3\n", "ab"])
+    for text, own in zip(["1+2=3\n", "ab"], score, strict=True):
+        ids = np.concatenate([opened.tokenizer.encode("\n"), opened.tokenizer.encode(text + "\n")])[None]
+        logits = opened.model.apply({"params": opened.params}, jnp.asarray(ids, jnp.int32))[0][0, -1]
+        one, zero = (logits[int(opened.tokenizer.encode(word)[0])] for word in "10")
+        np.testing.assert_allclose(own, 1 / (1 + np.exp(zero - one)), rtol=1e-3)
+    with pytest.raises(UserError, match="longer than the verifier's context"):
+        judge(["a" * 80])

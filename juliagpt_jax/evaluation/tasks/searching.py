@@ -2,20 +2,23 @@
 number of answers and by what they cost."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from juliagpt_jax.data.tasks.task import Example, Task
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation.tasks import metrics
 from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.opened import Opened
-from juliagpt_jax.search import choosing, revising
+from juliagpt_jax.inference.opened import Opened, open_model
+from juliagpt_jax.search import choosing, revising, verdicts
 from juliagpt_jax.search.revising import Held, Judge
+from juliagpt_jax.search.verdicts import Verifier
 from juliagpt_jax.search.writing import Answer, Writer
+from juliagpt_jax.store.workdir import Found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ def search(
     tokens = np.array([[own.tokens for own in row] for row in answers])
     result = found(task, examples, answers, right, likelihood, tokens)
     if judge is not None:
-        whole = [example.prompt + own.text for example, row in pairs for own in row]
+        whole = [example.prompt + own.text + task.stop for example, row in pairs for own in row]
         result.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
     return result
 
@@ -116,6 +119,15 @@ def flops(opened: Opened) -> float:
     """Return the FLOPs of a token that a model reads or writes: a third of those of training on it."""
     model, params = opened.run.config.model, opened.run.params
     return cost.train_flops_per_token(model, cost.multiplied(model, params), opened.tokenizer.vocab_size) / 3
+
+
+def verifier(found: Found, examples: Sequence[Example]) -> tuple[Verifier, float]:
+    """Open a verifier; return it and the FLOPs of a character that it reads, by how many of these examples' characters
+    its tokens have."""
+    judge = Verifier(open_model(found))
+    texts = [example.prompt + example.answer for example in examples[:100]]
+    tokens = sum(len(judge.opened.tokenizer.encode(text)) for text in texts)
+    return judge, flops(judge.opened) * tokens / sum(map(len, texts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +200,27 @@ def revised(
             }
         )
         if round_ < rounds:
-            held = revising.revise(writer, judge, prompts, held, samples, gate, (seed + 1 + round_) % 2**32)
+            held = revising.revise(writer, judge, prompts, held, samples, gate, (seed + 1 + round_) % 2**32, task.stop)
     return rows
+
+
+def labels(searched: Searched, task: Task, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield examples for a verifier: see `verdicts.labelled`."""
+    said = verdicts.words(tokenizer)
+    rows = zip(searched.examples, searched.answers, searched.right.tolist(), strict=True)
+    for n, (example, answers, right) in enumerate(rows):
+        texts = [own.text for own in answers]
+        yield from verdicts.labelled(example.prompt, texts, right, task.stop, said, seed + n)
+
+
+def pairs(searched: Searched, task: Task, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield preferences of the model's own answers, a right one and a wrong one to each question that has both; where
+    none is right, the task's answer stands for it."""
+    for example, answers, right in zip(searched.examples, searched.answers, searched.right, strict=True):
+        good = [own.text for own, fine in zip(answers, right, strict=True) if fine] or [example.answer]
+        bad = [own.text for own, fine in zip(answers, right, strict=True) if not fine]
+        if bad:
+            yield {"prompt": example.prompt, "chosen": good[0], "rejected": bad[0]}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
