@@ -9,6 +9,8 @@ Scale "base": sums in the schoolroom's words, with configs/tiny.py's model (3 x 
 schoolroom. Scale "small": chained sums in digits, 2 x 96, without a training before, and with a calculator.
 """
 
+from dataclasses import replace
+
 import ml_collections
 from tiny import get_config as tiny_config
 
@@ -22,7 +24,7 @@ SMALL = {
     "model.context": 96,
     "train.lr": 3e-3,
     "train.min_lr": 3e-4,
-    "train.steps": 1_200,
+    "train.steps": 900,
 }
 EXAMPLES = {"train.batch_size": 32, "train.eval_every": 500, "train.sample_every": 0, "data.examples.written": 100}
 # A right and a wrong answer of the model itself to each question of the train part that has both.
@@ -54,7 +56,7 @@ def get_pipeline(scale: str) -> Pipeline:
     small = scale == "small"
     task = "chains" if small else "sums"
     ask = f"juliagpt_jax.answer --task={task} --split=train --show=0 --seed={{seed}}"
-    ask += " --examples=1000 --samples=4" if small else " --examples=4000 --samples=8"
+    ask += " --examples=500 --samples=4" if small else " --examples=4000 --samples=8"
     sft = {"data.task": task, **EXAMPLES}
     arms = {
         "sft": Arm(sft if small else {"train.init": "{run[base]}", **sft, "train.steps": 6_000}),
@@ -67,6 +69,8 @@ def get_pipeline(scale: str) -> Pipeline:
         ),
     }
     if small:
+        few = {"dpo": 100, "verifier": 300}
+        arms |= {name: replace(arms[name], changes={**arms[name].changes, "train.steps": n}) for name, n in few.items()}
         suite = Suite(FILE, arms, SEEDS, "sft", common=SMALL)
         return Pipeline(suite, task, ("sft", "dpo"), "verifier", examples=200, samples=8, calculator=True)
     suite = Suite(FILE, {"base": Arm(), **arms}, SEEDS, "base")
