@@ -36,6 +36,7 @@ DPO = {
     "train.lr": 1e-4,
     "train.min_lr": 1e-5,
     "train.steps": 200,
+    "train.warmup": 20,
 }
 # Answers of the last writer to the train part, each marked by the task; it begins with what that model knows.
 VERIFIER = {
@@ -45,6 +46,7 @@ VERIFIER = {
     "train.lr": 1e-3,
     "train.min_lr": 1e-4,
     "train.steps": 600,
+    "train.warmup": 20,
 }
 
 
