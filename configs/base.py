@@ -233,6 +233,16 @@ def get_config() -> ml_collections.ConfigDict:
     preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
     preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
 
+    train.written = written = ml_collections.ConfigDict()
+    written.group = 8  # answers to a question that grpo, expert_iteration and on_policy write, of train.batch_size
+    written.temperature = 1.0  # of what is written; 1 draws as the model says
+    written.most = 0  # tokens of such an answer at most; 0: a few more than the longest one of the examples
+
+    train.value = value = ml_collections.ConfigDict()
+    value.generator = "none"  # workdir of the model whose answers value learns to judge; none: that of train.init
+    value.samples = 4  # answers to each question that it writes for that, once
+    value.level = "token"  # judge behind every token of an answer; solution: behind the last alone
+
     train.moe = moe = ml_collections.ConfigDict()
     moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
     moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's

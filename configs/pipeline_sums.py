@@ -1,15 +1,14 @@
 """A pipeline on sums: trainings that build on each other, then search, one table of what each stage gains.
 
 Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_sums.py --out=runs/pipeline_sums [--scale=small]
-Hardware:  two cores of an Intel Xeon with AVX-512, shared
+Hardware:  two cores of an Intel Xeon with AVX-512, shared with much else
 Time:      not measured on an idle machine
 Result:    scale small: experiments/pipeline; scale base: not measured yet
 
 Scale "base": sums in the schoolroom's words, with configs/tiny.py's model (3 x 192) after its training on the
-schoolroom. Scale "small": chained sums in digits, 2 x 96, without a training before, and with a calculator.
+schoolroom. Scale "small": sums of three-digit numbers with configs/sums_sft.py's model (3 x 96), which has no training
+before. The preferences are a right and a wrong answer of the model's own to each question of the train part.
 """
-
-from dataclasses import replace
 
 import ml_collections
 from tiny import get_config as tiny_config
@@ -17,37 +16,8 @@ from tiny import get_config as tiny_config
 from juliagpt_jax.study.pipeline import Pipeline
 from juliagpt_jax.study.suite import Arm, Suite
 
-FILE, SEEDS = "configs/pipeline_sums.py", (0, 1, 2)
-SMALL = {
-    "model.width": 96,
-    "model.layers": 2,
-    "model.context": 96,
-    "train.lr": 3e-3,
-    "train.min_lr": 3e-4,
-    "train.steps": 900,
-}
-EXAMPLES = {"train.batch_size": 32, "train.eval_every": 500, "train.sample_every": 0, "data.examples.written": 100}
-# A right and a wrong answer of the model itself to each question of the train part that has both.
-DPO = {
-    "train.init": "{run[sft]}",
-    "data.task": "jsonl",
-    "data.path": "{cell}/pairs.jsonl",
-    "train.objective": "dpo",
-    "train.lr": 1e-4,
-    "train.min_lr": 1e-5,
-    "train.steps": 200,
-    "train.warmup": 20,
-}
-# Answers of the last writer to the train part, each marked by the task; it begins with what that model knows.
-VERIFIER = {
-    "train.init": "{run[dpo]}",
-    "data.task": "jsonl",
-    "data.path": "{cell}/labels.jsonl",
-    "train.lr": 1e-3,
-    "train.min_lr": 1e-4,
-    "train.steps": 600,
-    "train.warmup": 20,
-}
+SEEDS = (0, 1, 2)
+SHORT = {"train.warmup": 20, "train.eval_every": 100, "train.sample_every": 0, "data.examples.written": 100}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -56,24 +26,32 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_pipeline(scale: str) -> Pipeline:
     small = scale == "small"
-    task = "chains" if small else "sums"
-    ask = f"juliagpt_jax.answer --task={task} --split=train --show=0 --seed={{seed}}"
-    ask += " --examples=500 --samples=4" if small else " --examples=4000 --samples=8"
-    sft = {"data.task": task, **EXAMPLES}
-    arms = {
-        "sft": Arm(sft if small else {"train.init": "{run[base]}", **sft, "train.steps": 6_000}),
-        "dpo": Arm({**EXAMPLES, **DPO}, before=(f"{ask} --workdir={{run[sft]}} --pairs={{cell}}/pairs.jsonl",)),
-        "verifier": Arm(
-            {**EXAMPLES, **VERIFIER},
-            before=(
-                f"{ask} --workdir={{run[dpo]}} --labels={{cell}}/labels.jsonl" + (" --calculator" if small else ""),
-            ),
-        ),
+    task = "addition" if small else "sums"
+    pairs = f"juliagpt_jax.answer --workdir={{run[sft]}} --task={task} --split=train --show=0 --seed={{seed}}"
+    pairs += f" --examples={2_000 if small else 6_000} --samples=4 --rows=256 --pairs={{cell}}/pairs.jsonl"
+    dpo = {
+        "data.task": "jsonl",
+        "data.path": "{cell}/pairs.jsonl",
+        "train.init": "{run[sft]}",
+        "train.objective": "dpo",
+        "train.steps": 150,
+        "train.batch_size": 32,
+        "train.lr": 1e-4,
+        "train.min_lr": 1e-5,
     }
+    value = {
+        "data.task": task,
+        "train.init": "{run[dpo]}",
+        "train.objective": "value",
+        "train.steps": 400 if small else 2_000,
+        "train.batch_size": 64,
+        "train.lr": 1e-3,
+        "train.min_lr": 1e-4,
+    }
+    after = {"dpo": Arm({**SHORT, **dpo}, before=(pairs,)), "verifier": Arm({**SHORT, **value})}
     if small:
-        few = {"dpo": 100, "verifier": 300}
-        arms |= {name: replace(arms[name], changes={**arms[name].changes, "train.steps": n}) for name, n in few.items()}
-        suite = Suite(FILE, arms, SEEDS, "sft", common=SMALL)
-        return Pipeline(suite, task, ("sft", "dpo"), "verifier", examples=200, samples=8, calculator=True)
-    suite = Suite(FILE, {"base": Arm(), **arms}, SEEDS, "base")
+        suite = Suite("configs/sums_sft.py", {"sft": Arm(SHORT), **after}, SEEDS, "sft")
+        return Pipeline(suite, task, ("sft", "dpo"), "verifier", examples=200)
+    sft = {**SHORT, "data.task": task, "train.init": "{run[base]}", "train.steps": 6_000, "train.batch_size": 32}
+    suite = Suite("configs/tiny.py", {"base": Arm(), "sft": Arm(sft), **after}, SEEDS, "base")
     return Pipeline(suite, task, ("base", "sft", "dpo"), "verifier", examples=300)

@@ -37,7 +37,6 @@ def parser() -> command.Parser:
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--rows", type=int, default=64, metavar="B", help="answers that are written at the same time")
-    flags.add_argument("--labels", metavar="FILE", help="write all answers there, marked: examples for a verifier")
     flags.add_argument("--pairs", metavar="FILE", help="write right and wrong answers there: preferences for dpo")
     flags.add_argument("--show", type=int, default=5, metavar="N", help="questions that are printed with their answers")
     flags.add_precision_flag()
@@ -56,7 +55,6 @@ def main(options: argparse.Namespace) -> None:
     rule = Rule(options.temperature, options.top_k, options.top_p)
     form = forms.asked(options.grammar, options.calculator)
     task, found = tasks.find(options.task), find(Path(options.workdir), options.checkpoint, options.averaged)
-    judged = find(Path(options.verifier)) if options.verifier else None
     examples = tasks.read(options.task, options.split, options.path)
     devices.prepare(found.config.mesh)
 
@@ -70,16 +68,16 @@ def main(options: argparse.Namespace) -> None:
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     most = options.max_new_tokens or searching.most(opened, task, examples)
     writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
-    judge, character = searching.verifier(judged, examples) if judged else (None, 0.0)
+    verifier, character = None, 0.0
+    if options.verifier:
+        verifier, character = searching.open_verifier(Path(options.verifier), examples)
     price = searching.Price(searching.flops(opened), character)
-    result = searching.search(writer, task, examples, options.samples, options.seed, judge)
+    result = searching.search(writer, task, examples, options.samples, options.seed, verifier)
     rows = searching.curve(result, price)
     print(f"{options.task}, {options.split}: {len(examples):,} questions, {options.samples} answers to each")
     print(searching.table(rows))
-    for path, lines in ((options.labels, searching.labels), (options.pairs, searching.pairs)):
-        if path:
-            written = "".join(f"{json.dumps(line)}\n" for line in lines(result, task, opened.tokenizer, options.seed))
-            write_text(Path(path), written)
+    if options.pairs:
+        write_text(Path(options.pairs), "".join(f"{json.dumps(line)}\n" for line in searching.pairs(result)))
     chosen = result.chosen(options.by)
     values: dict[str, Any] = {
         "workdir": options.workdir,
@@ -95,9 +93,9 @@ def main(options: argparse.Namespace) -> None:
     for example, answers, n in list(zip(examples, result.answers, chosen, strict=True))[: options.show]:
         mark = "right" if task.verify and task.verify(example, answers[n].text) else "wrong"
         print(f"\n{example.prompt}| {answers[n].text}   ({mark}; {example.answer})")
-    if judge and options.revise:
+    if verifier and options.revise:
         how = (options.revise, options.gate, options.samples, options.seed, price)
-        values["revised"] = searching.revised(result, writer, task, judge, *how)
+        values["revised"] = searching.revised(result, writer, task, verifier, *how)
         for row in values["revised"]:
             says = f"{100 * row['accuracy']:.1f}% at {row['flops']:.2e} FLOPs, {row['doubted']} answers in doubt"
             print(f"verifier's best after {row['round']} rounds of revising: {says}")

@@ -66,7 +66,6 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     found = find(workdir, options.checkpoint, options.averaged, ode)
-    judged = find(Path(options.verifier)) if options.verifier else None
     most = found.config.model.context
     context = options.context or most
     if context > most:
@@ -83,8 +82,9 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
     from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.judging import open_judge
     from juliagpt_jax.models import parameters
-    from juliagpt_jax.search.verdicts import Verifier
+    from juliagpt_jax.search.verifying import Verifier
     from juliagpt_jax.serving.asked import Limits
     from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
@@ -105,11 +105,11 @@ def main(options: argparse.Namespace) -> None:
             says = next(iter(str(error).splitlines()), "no more")
             ways = "fewer --rows, a shorter --context or --precision=bf16"
             raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
-        judge = Verifier(open_model(judged)) if judged else None
+        verifier = Verifier(open_judge(Path(options.verifier))) if options.verifier else None
         texts = options.rows + options.queue
         limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
         names = [options.host, socket.gethostname(), *options.allow_host]
-        app = server.application(engine, name, limits, names, origins, options.unknown, judge)
+        app = server.application(engine, name, limits, names, origins, options.unknown, verifier)
         listener.listen(1024)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host

@@ -5,10 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from juliagpt_jax.data.examples.build import Examples
-from juliagpt_jax.data.examples.rows import Rows
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.evaluation.puzzles import interval
 from juliagpt_jax.inference import scoring
@@ -33,16 +30,6 @@ def losses(
         "answer_nats": float(each.sum(dtype=float) / len(which)),
         "scored_tokens": int((rows.targets >= 0).sum()),
     }
-
-
-def scorer(model: Model, params: Any, batch: int, place: Any = None) -> Any:
-    """Return `score(rows, which)`: the log-probabilities (n,) of the answers of some rows."""
-
-    def score(rows: Rows, which: Sequence[int]) -> np.ndarray:
-        given = rows.take(which)
-        return -scoring.losses_of(model, params, given.inputs, given.targets, batch, place).sum(axis=1)
-
-    return score
 
 
 def write(generator: Generator, examples: Examples, asked: Sequence[Example]) -> list[str]:

@@ -67,6 +67,9 @@ class Objective:
             would have for targets drawn from the model, by a random key for each row, `draws` (B, 2) uint32, as K-FAC
             needs it for the Fisher matrix. None: there is no such loss, and K-FAC has only kfac.fisher=empirical.
         paired: it learns from pairs of answers, a chosen and a rejected one.
+        writes: its rows are written by the model before each step; then it has `length`, the inputs of a row, and
+            `written(write, drawn) -> Batch`, which see `objectives/written.py`.
+        answers: the model learns to answer, so that its answers are measured at the end.
         curved: its loss is a sum over the targets of a batch's rows, as K-FAC takes it.
     """
 
@@ -74,6 +77,8 @@ class Objective:
     sampled: Any = None
     paired: ClassVar[bool] = False
     curved: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    answers: ClassVar[bool] = True
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         self.config, self.model, self.chosen = config, model, chosen
@@ -106,9 +111,14 @@ class Objective:
         """Return sums over the rows of a (micro-)batch. `key` is of these rows alone."""
         raise NotImplementedError
 
-    def on_dev(self, score: Callable[[Any, Any], Any], which: Any) -> dict[str, float]:
-        """Return what is measured of it on some dev examples, `which`, where it learns from examples; "loss" then takes
-        the place of their answers' loss. `score(rows, which)` gives the log-probabilities (n,) of answers."""
+    def laid(self) -> Any:
+        """Return the rows that a run on examples draws from: `data.examples.rows.Rows`."""
+        assert isinstance(self.chosen, Examples)
+        return self.chosen.rows
+
+    def on_dev(self, model: Model, params: Any, which: Any, batch: int, place: Any) -> dict[str, Any]:
+        """Return what is measured of it on the dev examples `which`, in batches of so many rows at a `place`, where it
+        learns from examples; "loss" then takes the place of the loss of their answers."""
         return {}
 
     def metrics(self, memo: Memo) -> dict[str, jax.Array]:

@@ -9,7 +9,6 @@ all answers is computed once, and kept in the cache by the hash of the examples 
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -105,10 +104,10 @@ class Preference(Objective):
         under the reference, and the numbers of learned tokens."""
         raise NotImplementedError
 
-    def on_dev(self, score: Callable[[Rows, Any], np.ndarray], which: Any) -> dict[str, float]:
+    def on_dev(self, model: Model, params: Any, which: Any, batch: int, place: Any) -> dict[str, Any]:
         """Return the loss of dev pairs, and their mean rewards and log-probabilities."""
         rows = self.examples.dev_rows, self.examples.dev_rejected_rows
-        logs = np.stack([score(own, which) for own in rows], axis=1)
+        logs = np.stack([_logs(model, params, own, which, batch, place) for own in rows], axis=1)
         lengths = np.stack([(own.take(which).targets >= 0).sum(1) for own in rows], axis=1)
         losses, rewards = self.of(logs, self.reference[1][np.asarray(which)], lengths)
         return {name: float(np.mean(values)) for name, values in _told(losses, rewards, logs).items()}
@@ -205,12 +204,12 @@ def _reference(settings: config.Config, examples: Examples, found: Found) -> tup
     return train, dev
 
 
-def _logs(model: Model, params: Any, rows: Rows) -> np.ndarray:
-    """Return the log-probability (N,) float32 of the answer of each row."""
-    parts = []
-    for first in range(0, len(rows), 64 * ROWS):  # so that not all rows lie in memory at once
-        batch = rows.take(np.arange(first, min(first + 64 * ROWS, len(rows))))
-        parts.append(-losses_of(model, params, batch.inputs, batch.targets, ROWS).sum(axis=1))
+def _logs(model: Model, params: Any, rows: Rows, which: Any = None, batch: int = ROWS, place: Any = None) -> np.ndarray:
+    """Return the log-probability (N,) float32 of the answer of each row, or of those that are asked for."""
+    parts, which = [], np.arange(len(rows)) if which is None else np.asarray(which)
+    for first in range(0, len(which), 64 * batch):  # so that not all rows lie in memory at once
+        own = rows.take(which[first : first + 64 * batch])
+        parts.append(-losses_of(model, params, own.inputs, own.targets, batch, place).sum(axis=1))
     return np.concatenate(parts).astype(np.float32)
 
 

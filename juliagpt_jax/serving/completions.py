@@ -121,11 +121,10 @@ class Answer:
         choices = [self._choice(number, *part) for number, part in enumerate(parts)]
         return {**self._head, "choices": choices, "usage": self.usage()}
 
-    def read(self, tokenizer: Tokenizer) -> list[str]:
-        """Return each text behind its prompt, as a verifier reads it: behind one that has ended stands a line's end."""
+    def read(self, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+        """Return the prompt of each text, "" where the text begins with it, and the texts, as a verifier reads them."""
         before = lambda request: "" if request.echo else tokenizer.decode(request.prompt[request.hidden :])
-        parts = zip(self._requests, self._texts, self._finish, strict=True)
-        return [before(request) + text + "\n" * (finish == "stop") for request, text, finish in parts]
+        return [before(request) for request in self._requests], list(self._texts)
 
     def last_chunk(self) -> dict[str, Any]:
         """Return the chunk after all choices, for `stream_options.include_usage`."""

@@ -160,15 +160,13 @@ class Measures:
         }
 
     def _judge(self, arm: str, calculator: bool) -> dict[str, Any]:
-        judge, price = searching.verifier(find(self.cells[self.pipeline.verifier].run), self.examples)
+        verifier, price = searching.open_verifier(self.cells[self.pipeline.verifier].run, self.examples)
         found = self.searched(self.written(arm, calculator))
-        pairs = zip(self.examples, found.answers, strict=True)
-        whole = [example.prompt + own.text + self.task.stop for example, row in pairs for own in row]
-        found.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(found.right.shape)
+        found.scores["verifier"] = searching.judged(found, verifier)
         writer = self.writer(arm, calculator)
         price = Price(searching.flops(writer.opened), price)
         own, how = self.pipeline, (self.pipeline.samples, self.seed, price)
-        rounds = searching.revised(found, writer, self.task, judge, own.rounds, own.gate, *how)
+        rounds = searching.revised(found, writer, self.task, verifier, own.rounds, own.gate, *how)
         return {"scores": found.scores["verifier"].tolist(), "rounds": rounds, "price": price.character}
 
     def searched(self, written: Mapping[str, Any]) -> Searched:

@@ -12,6 +12,8 @@ from juliagpt_jax.data.examples.build import Examples, spread
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation import examples as measured
 from juliagpt_jax.ground import devices
+from juliagpt_jax.inference.answering import answers
+from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import mixers, parameters
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.objective import Objective
@@ -39,10 +41,9 @@ class ExampleEvents(Events):
 
     def losses(self, params: Any, step: int, which: Any) -> tuple[dict[str, float], dict[str, float]]:
         """Measure weights on dev examples: their answers, and what else the objective measures."""
-        model = self.fixed(params, step)
-        score = measured.scorer(model, params, self.eval_batch, self.place)
-        answers = measured.losses(model, params, self.examples, which, self.eval_batch, self.place)
-        return answers, self.objective.on_dev(score, which)
+        model, how = self.fixed(params, step), (self.eval_batch, self.place)
+        answers = measured.losses(model, params, self.examples, which, *how) if self.objective.answers else {}
+        return answers, self.objective.on_dev(model, params, which, *how)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss of the answers of some dev examples, in nats a token, and what else the objective measures of
@@ -53,13 +54,16 @@ class ExampleEvents(Events):
         values = {}
         for kind, params in kinds.items():
             answers, own = self.losses(params, int(state.step), self._few)
-            if "loss" in own:
+            told = {"loss": answers["loss"]} if answers else {}
+            if "loss" in own and answers:
                 own |= {"answer_loss": answers["loss"]}
-            values |= {kind + name: value for name, value in ({"loss": answers["loss"]} | own).items()}
+            values |= {kind + name: value for name, value in (told | own).items() if isinstance(value, float)}
         return values
 
     def sample(self, state: TrainState) -> str:
         """Answer some dev examples, into `samples/STEP.txt` and for the terminal."""
+        if not self.objective.answers:
+            return ""
         asked = self.examples.spread(SAMPLES)
         written = measured.write(self.generator(state), self.examples, asked)
         pairs = zip((own.prompt for own in asked), written, strict=True)
@@ -84,20 +88,21 @@ class ExampleTrainer(Trainer):
             mixers.check_packed(self.config.model, "config.data.examples.pack")
             self.model = self.model.clone(packed=True, parent=None)
         self.objective = build_objective(self.config, self.model, examples)
-        self.rows = examples.rows
-        self.epoch_steps = len(self.rows) / self.config.train.batch_size
+        self.rows = self.objective.laid()
+        train = self.config.train
+        self._each = train.batch_size // (train.written.group if self.objective.writes else 1)
+        self.epoch_steps = len(self.rows) / self._each
         scored = sum(int(own.learned[1:].sum()) for own in examples.encoded)
-        places = len(self.rows) * examples.length
         self.notes = [
-            f"{len(examples.train):,} examples in {len(self.rows):,} rows of {examples.length} tokens; "
-            f"{scored / places:.0%} of the places are learned from"
+            f"{len(examples.train):,} examples, {len(self.rows):,} rows; a row has {self.row_tokens} tokens, and an "
+            f"answer {scored / len(examples.train):.3g} on average"
         ]
         return None
 
     @property
     def row_tokens(self) -> int:
         """Tokens of a row of a step."""
-        return self.examples.length
+        return getattr(self.objective, "length", self.examples.length)
 
     def _watch(self) -> Events:
         model, params = self.config.model, self.state.params
@@ -105,14 +110,25 @@ class ExampleTrainer(Trainer):
         plain = self.model.clone(packed=False, parent=None)
         given = self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
         events = ExampleEvents(*given)  # pyright: ignore[reportArgumentType]
-        events.objective = self.objective
+        events.objective, events.row_tokens = self.objective, self.row_tokens
         return events
 
     def batch(self, step: int) -> Batch:
         """Return the rows of a step: a pure function of seed and step."""
-        drawn = self.rows.drawn(self.config.seed, step, self.config.train.batch_size)
-        batch = self.rows.take(drawn)._replace(extra=self.objective.extra(drawn))
+        drawn = self.rows.drawn(self.config.seed, step, self._each)
+        if self.objective.writes:
+            batch = self.objective.written(self._writer(step), drawn)  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            batch = self.rows.take(drawn)
+            batch = batch._replace(extra=self.objective.extra(drawn)) if batch.extra == () else batch
         return jax.device_put(batch, self._batch_place)
+
+    def _writer(self, step: int) -> Any:
+        """Return the function that writes answers with the weights of now, the state after so many steps."""
+        generator, own = self.events.generator(self.state), self.config.train.written
+        seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0])
+        rule, ended = Rule(temperature=own.temperature), self.examples.form.ended
+        return lambda prompts, most: answers(generator, prompts, most, ended, rule, seed, len(prompts))
 
     def plot(self, report: dict[str, Any]) -> None:
         metrics.plot(self.workdir, math.nan, unit="bits per token of an answer")
@@ -130,7 +146,7 @@ class ExampleTrainer(Trainer):
         values |= self._losses(events, state.params) | {"answers": []}
         if state.averaged != ():
             values["averaged"] = self._losses(events, state.averaged)
-        asked = examples.spread(self.config.data.examples.written)
+        asked = examples.spread(self.config.data.examples.written if self.objective.answers else 0)
         if asked:
             events.say(f"reporting: answering {len(asked):,} dev examples")
             generator = events.generator(state)
@@ -139,7 +155,7 @@ class ExampleTrainer(Trainer):
                 generator.load(state.averaged)
                 written = measured.write(generator, examples, asked)
                 values["averaged"] |= measured.judge(examples, asked, written)
-        tokens = train.steps * train.batch_size * examples.length
+        tokens = train.steps * train.batch_size * self.row_tokens
         return values | {
             "task": self.config.data.task,
             "entropy": float("nan"),

@@ -127,6 +127,15 @@ def read(data: config.Data) -> tuple[list[Example], list[Example]]:
     return tasks.read(data.task, "train", path), tasks.read(data.task, "dev", path)
 
 
+def form(data: config.Data, tokenizer: Tokenizer) -> Form:
+    """Return the way in which a config's examples become ids of a tokenizer.
+
+    Raises:
+        UserError: it has no id that ends an answer.
+    """
+    return Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
+
+
 def load(settings: config.Config, paired: bool = False) -> Examples:
     """Return the examples of a config.
 
@@ -144,13 +153,13 @@ def load(settings: config.Config, paired: bool = False) -> Examples:
         if not own:
             raise UserError(f"config.data.path={data.path}: no {name} example in it")
     tokenizer = _tokenizer(data, train)
-    form = Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
+    how = form(data, tokenizer)
     if data.examples.chat or any("messages" in own.facts for own in (*train, *dev)):
         chat.check(tokenizer)
     notes = _lacking(data, tokenizer, "".join(_texts([*train, *dev])))
     task = TASKS.get(data.task)
     others = {name: rejected(own, task) if paired else [] for name, own in sides.items()}
-    encoded = {name: _encoded(form, own, others[name], name) for name, own in sides.items()}
+    encoded = {name: _encoded(how, own, others[name], name) for name, own in sides.items()}
     length = _length(settings, encoded)
     notes += _leaked(train, dev)
     kept, answers = [], []
@@ -164,7 +173,7 @@ def load(settings: config.Config, paired: bool = False) -> Examples:
     digest = hashlib.sha256(json.dumps([named, others]).encode()).hexdigest()
     verify = task.verify if task else None
     return Examples(
-        *(form, kept[0], kept[1], answers[0][0], answers[1][0], length, data.examples.pack),
+        *(how, kept[0], kept[1], answers[0][0], answers[1][0], length, data.examples.pack),
         *(verify or _same, verify is not None, digest, tuple(notes), answers[0][1], answers[1][1]),
     )
 

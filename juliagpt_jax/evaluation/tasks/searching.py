@@ -3,22 +3,22 @@ number of answers and by what they cost."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from juliagpt_jax.data.tasks.task import Example, Task
-from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation.tasks import metrics
 from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.opened import Opened, open_model
-from juliagpt_jax.search import choosing, revising, verdicts
-from juliagpt_jax.search.revising import Held, Judge
-from juliagpt_jax.search.verdicts import Verifier
+from juliagpt_jax.inference.judging import open_judge
+from juliagpt_jax.inference.opened import Opened
+from juliagpt_jax.search import choosing, revising
+from juliagpt_jax.search.revising import Held
+from juliagpt_jax.search.verifying import Verifier, Verify
 from juliagpt_jax.search.writing import Answer, Writer
-from juliagpt_jax.store.workdir import Found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def search(
     examples: Sequence[Example],
     samples: int,
     seed: int,
-    judge: Judge | None = None,
+    verifier: Verify | None = None,
 ) -> Searched:
     """Write answers and score them.
 
@@ -79,10 +79,16 @@ def search(
     likelihood = writer.log_likelihoods([own for row in answers for own in row]).reshape(right.shape)
     tokens = np.array([[own.tokens for own in row] for row in answers])
     result = found(task, examples, answers, right, likelihood, tokens)
-    if judge is not None:
-        whole = [example.prompt + own.text + task.stop for example, row in pairs for own in row]
-        result.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
+    if verifier is not None:
+        result.scores["verifier"] = judged(result, verifier)
     return result
+
+
+def judged(searched: Searched, verifier: Verify) -> np.ndarray:
+    """Return the verifier's scores (P, n)."""
+    pairs = [(e.prompt, own.text) for e, row in zip(searched.examples, searched.answers, strict=True) for own in row]
+    prompts, texts = zip(*pairs, strict=True)
+    return np.asarray(verifier(prompts, texts), np.float64).reshape(searched.right.shape)
 
 
 def found(
@@ -121,13 +127,17 @@ def flops(opened: Opened) -> float:
     return cost.train_flops_per_token(model, cost.multiplied(model, params), opened.tokenizer.vocab_size) / 3
 
 
-def verifier(found: Found, examples: Sequence[Example]) -> tuple[Verifier, float]:
-    """Open a verifier; return it and the FLOPs of a character that it reads, by how many of these examples' characters
-    its tokens have."""
-    judge = Verifier(open_model(found))
+def open_verifier(workdir: Path, examples: Sequence[Example]) -> tuple[Verifier, float]:
+    """Open a verifier; return it and the FLOPs of a character that it reads, by how many tokens it has for these
+    examples.
+
+    Raises:
+        UserError, StorageError: as `judging.open_judge`.
+    """
+    verifier = Verifier(open_judge(workdir))
     texts = [example.prompt + example.answer for example in examples[:100]]
-    tokens = sum(len(judge.opened.tokenizer.encode(text)) for text in texts)
-    return judge, flops(judge.opened) * tokens / sum(map(len, texts))
+    tokens = sum(len(verifier.opened.tokenizer.encode(text)) for text in texts)
+    return verifier, flops(verifier.opened) * tokens / sum(map(len, texts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +176,7 @@ def revised(
     searched: Searched,
     writer: Writer,
     task: Task,
-    judge: Judge,
+    verifier: Verify,
     rounds: int,
     gate: float,
     samples: int,
@@ -200,20 +210,11 @@ def revised(
             }
         )
         if round_ < rounds:
-            held = revising.revise(writer, judge, prompts, held, samples, gate, (seed + 1 + round_) % 2**32, task.stop)
+            held = revising.revise(writer, verifier, prompts, held, samples, gate, (seed + 1 + round_) % 2**32)
     return rows
 
 
-def labels(searched: Searched, task: Task, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield examples for a verifier: see `verdicts.labelled`."""
-    said = verdicts.words(tokenizer)
-    rows = zip(searched.examples, searched.answers, searched.right.tolist(), strict=True)
-    for n, (example, answers, right) in enumerate(rows):
-        texts = [own.text for own in answers]
-        yield from verdicts.labelled(example.prompt, texts, right, task.stop, said, seed + n)
-
-
-def pairs(searched: Searched, task: Task, tokenizer: Tokenizer, seed: int) -> Iterator[dict[str, Any]]:
+def pairs(searched: Searched) -> Iterator[dict[str, Any]]:
     """Yield preferences of the model's own answers, a right one and a wrong one to each question that has both; where
     none is right, the task's answer stands for it."""
     for example, answers, right in zip(searched.examples, searched.answers, searched.right, strict=True):
