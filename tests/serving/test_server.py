@@ -40,8 +40,9 @@ class Served:
         self.tokenizer = CharTokenizer(LETTERS)
         self.engine = Engine(generator, self.tokenizer, rows=2, queue=6, block=4)
         self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
-        judge = lambda texts: [text.count("a") / len(text) for text in texts]
-        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], judge=judge)
+        share = lambda text: text.count("a") / len(text)
+        verifier = lambda prompts, texts: list(map(share, map(str.__add__, prompts, texts)))
+        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], verifier=verifier)
         listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         self.port = listener.getsockname()[1]
