@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data import formats, generated, reading, shards, stream
+from juliagpt_jax.data import generated, reading, shard_writer, shards, stream
 from juliagpt_jax.data.tokenizer import Tokenizer
-from juliagpt_jax.ground import texts
+from juliagpt_jax.ground import formats, texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import new_folder, sha256
 
@@ -40,7 +40,7 @@ def make(
     share: float,
     errors: str = "strict",
     unknown: str = "error",
-    most: int = shards.SHARD_TOKENS,
+    most: int = shard_writer.SHARD_TOKENS,
 ) -> dict[str, Any]:
     """Write a folder of shards; return its index.
 
@@ -59,14 +59,14 @@ def make(
         seen: set[bytes] = set()
         leaked = [0]
         for side in ("val", "train"):
-            writer = shards.Writer(folder, side, "", tokenizer, parts.documents, unknown, most)
+            writer = shard_writer.Writer(folder, side, "", tokenizer, parts.documents, unknown, most)
             note = seen.add if side == "val" else lambda key: leaked.__setitem__(0, leaked[0] + (key in seen))
             writer.write(_noted(parts.texts(side), note))
             writer.end()
             made[side] = writer.shards
         found = {"files": parts.files, "notes": parts.notes, "licence": parts.licence}
         found |= {"options": parts.options, "val_share": share}
-        return shards.write_index(folder, tokenizer, parts.documents, made, leaked[0], found)
+        return shard_writer.write_index(folder, tokenizer, parts.documents, made, leaked[0], found)
 
 
 def _noted(passages: Iterator[str], note: Any) -> Iterator[str]:
