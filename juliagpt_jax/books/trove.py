@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.books import documents, scorer
+from juliagpt_jax.books import documents, pages, scorer
 from juliagpt_jax.books.ledger import Ledger
 from juliagpt_jax.ground import formats, texts
 from juliagpt_jax.ground.errors import StorageError, UserError
@@ -47,8 +47,7 @@ def _document(text: str, name: str, more: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class Read:
-    """Read every `world`-th file, as `shard` does: rows are documents, a text file is one; of pages in WARC files the
-    text that trafilatura finds."""
+    """Read every `world`-th file: rows are documents, a text file is one, and the text of each page in a WARC file."""
 
     source: str
 
@@ -63,20 +62,22 @@ class Read:
     def _texts(self, file: Path) -> Iterable[str]:
         name = file.name.lower()
         if name.endswith(WARC):
-            return _pages(file)
+            return _crawled(file)
         if name.endswith(".txt"):
             return ["".join(texts.blocks(file))]
         return formats.documents(file)
 
 
-def _pages(file: Path) -> Iterator[str]:
-    """Yield the running text of the pages of a WARC file."""
-    from datatrove.pipeline.extractors import Trafilatura  # pyright: ignore[reportMissingImports]
+def _crawled(file: Path) -> Iterator[str]:
+    """Yield the running text of the pages of a WARC file, as `prepare` reads a page; "" of one that has no sound
+    form."""
     from datatrove.pipeline.readers import WarcReader  # pyright: ignore[reportMissingImports]
 
-    found = WarcReader(str(file.parent), glob_pattern=file.name, recursive=False).run()
-    for page in Trafilatura().run(found):
-        yield page.text
+    for record in WarcReader(str(file.parent), glob_pattern=file.name, recursive=False).run():
+        try:
+            yield pages.read(record.id, record.text)[0].replace(pages.HEADING, "")
+        except UserError:
+            yield ""
 
 
 @dataclasses.dataclass
