@@ -147,7 +147,7 @@ def test_what_others_run_is_asked_for(tmp_path):
     """A step for each task, whoever runs it; without datatrove one line says what is missing."""
     with pytest.raises(UserError, match="--executor=slurm needs --partition"):
         run(f"--source={tmp_path}", f"--out={tmp_path / 'out'}", "--executor=slurm")
-    with pytest.raises(UserError, match="no file that ends in|datatrove is needed"):
+    with pytest.raises(UserError, match=r"no file that ends in|datatrove is needed"):
         run(f"--source={tmp_path}", f"--out={tmp_path / 'out'}")
 
 
