@@ -46,6 +46,18 @@ def limit() -> tuple[int, str]:
     return min(((most >> 20, by) for most, by in given if most != resource.RLIM_INFINITY), default=(0, ""))
 
 
+def free() -> int:
+    """Return the bytes of memory that this process may still take; 0 where the system does not say."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10)
+    for path in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found, default=0)
+
+
 def check() -> None:
     """Refuse to start JAX where it is known to find no room.
 
