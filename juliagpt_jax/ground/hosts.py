@@ -26,6 +26,7 @@ from juliagpt_jax.ground.errors import HostError, Stopped, UserError
 BEAT = 1.0  # seconds between two signs of life
 LOST = float(os.environ.get("JULIAGPT_HOST_LOST", "30"))  # seconds without one after which a process is gone
 LONG = 24 * 3_600_000  # milliseconds: as long as it takes; _watch ends a wait for who is gone
+LINE = "another host of this run is gone"
 MEETING = 300  # seconds to wait for all at the start
 # What XLA and the libraries below it say where another process is gone.
 GONE = re.compile(
@@ -217,7 +218,7 @@ def _value(key: str) -> str | None:
 
 def gone(why: str) -> str:
     """Return the line that a command ends with where another host is no longer there."""
-    return f"another host of this run is gone ({why}); start all again, and they go on from the newest checkpoint"
+    return f"{LINE} ({why}); start all again, and they go on from the newest checkpoint"
 
 
 def _watch() -> None:

@@ -141,6 +141,7 @@ def _tell(name: str, code: int, held: str, limited: str) -> int:
     debug = "--debug" in sys.argv
     if hosts.asked() and code in (HostError.exit_code, *_ABORTS) and hosts.GONE.search(held):
         says = "" if code == HostError.exit_code else f"{name}: {hosts.gone('its coordinator does not answer')}\n"
+        says = next((f"{line}\n" for line in held.splitlines() if hosts.LINE in line), says)
         os.write(2, (held * debug + says).encode())
         return HostError.exit_code
     short = next((line.strip() for line in held.splitlines() if SHORT.search(line)), "")

@@ -68,10 +68,11 @@ def of(program: core.Jaxpr, state: TrainState, batch: Batch, frozen: Frozen, mes
     kept = nbytes(state, placed) - nbytes(state.params, placed.params)
     trained = {leaf.shape: nbytes(leaf, place) / nbytes(leaf) for leaf, place in _pairs(state.params, placed.params)}
     # Where devices run their own rows, the program has what one of them sees; else the compiler cuts it by rows.
-    by_rows = 1.0 if any(line.primitive.name == "shard_map" for line in program.eqns) else 1 / rows
-    share = lambda shape: trained.get(shape, by_rows)
-    given = nbytes(batch) // rows
-    return Footprint(params, kept, given, working(program, len(jax.tree.leaves(state)), share))
+    alone = _has(program, "shard_map")
+    share = lambda shape: trained.get(shape, 1.0 if alone else 1 / rows)
+    found = working(program, len(jax.tree.leaves(state)), share)
+    # Without a loop of micro-batches the compiler lays the new state beside the old one (experiments/devices).
+    return Footprint(params, kept, nbytes(batch) // rows, found if alone else found + params + kept)
 
 
 def nbytes(tree: Any, places: Any = None) -> int:
@@ -164,6 +165,11 @@ def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
     return lines, walk(program, {})
 
 
+def _has(program: core.Jaxpr, name: str) -> bool:
+    each = program.eqns
+    return any(one.primitive.name == name or any(_has(inside, name) for inside in _inside(one)) for one in each)
+
+
 def _inside(equation: Any) -> list[core.Jaxpr]:
     found = []
     for key, value in equation.params.items():
@@ -211,6 +217,12 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
     return most
 
 
+def with_micro_batches(settings: config.Config) -> config.Config:
+    """Return a config with the number of micro-batches that suits the device, where it leaves that open."""
+    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
+
+
 def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None = None) -> tuple[Any, Any, Any]:
     """Return the jitted train step of a config that has no files, its first state and its batch, as shapes.
 
@@ -218,8 +230,7 @@ def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None 
         vocab: of its tokenizer.
         mesh: the devices; None for those of the config.
     """
-    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
+    settings = with_micro_batches(settings)
     model, mesh = build_model(settings, vocab), mesh or make_mesh(settings)
     objective = build_objective(settings, model)
     state = jax.eval_shape(lambda: initial_state(settings, model, memo=objective.memo()))
