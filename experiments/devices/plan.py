@@ -46,7 +46,7 @@ def collectives(mesh: str) -> dict[str, float]:
     found = {"all-gather": 0.0, "reduce-scatter": 0.0, "all-reduce": 0.0}
     for shapes, kind in re.findall(r"= (.*?) (all-gather|reduce-scatter|all-reduce)\(", text):
         for kind_of, sides in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
-            size = SIZES[kind_of]
+            size = SIZES.get(kind_of, 1)
             for side in filter(None, sides.split(",")):
                 size *= int(side)
             found[kind] += size * (8 if kind == "reduce-scatter" else 1)  # which gives an eighth of what it takes

@@ -71,8 +71,9 @@ def of(program: core.Jaxpr, state: TrainState, batch: Batch, frozen: Frozen, mes
     alone = _has(program, "shard_map")
     share = lambda shape: trained.get(shape, 1.0 if alone else 1 / rows)
     found = working(program, len(jax.tree.leaves(state)), share)
-    # Without a loop of micro-batches the compiler lays the new state beside the old one (experiments/devices).
-    return Footprint(params, kept, nbytes(batch) // rows, found if alone else found + params + kept)
+    if mesh.size == 1 and not _has(program, "scan"):
+        found += params + kept  # of a program without a loop the compiler lays the new state beside the old one
+    return Footprint(params, kept, nbytes(batch) // rows, found)
 
 
 def nbytes(tree: Any, places: Any = None) -> int:
