@@ -54,9 +54,9 @@ def collectives(mesh: str) -> dict[str, float]:
     return {kind: size / whole for kind, size in found.items()}
 
 
-def seconds(sent: float, number: int) -> float:
+def seconds(sent: float, number: int, link: float) -> float:
     """Return the time in which a device sends, and gets, so many bytes, in a ring over `number` devices."""
-    return sent * (number - 1) / number / ((NEAR if number <= 8 else FAR) * SENT) if number > 1 else 0.0
+    return sent * (number - 1) / number / (link * SENT)
 
 
 def main() -> None:
@@ -90,9 +90,9 @@ def main() -> None:
                 near = (ratio["all-gather"] + ratio["reduce-scatter"]) * size * micro if fsdp else 0.0
                 # Once a step gradients are added up over all copies of the state; an all-reduce sends all twice.
                 far = 2 * size / group
-                sends = seconds(near, group) + seconds(far, number // group)
+                sends = seconds(near, group, NEAR) + seconds(far, number // group, NEAR if number <= 8 else FAR)
                 state_bytes = (needs.params + needs.optimizer) / group
-                memory = state_bytes + needs.working - copies - size * (1 - 1 / group)
+                memory = state_bytes + needs.working - size * (1 - 1 / group)  # of gradients each has its part, too
                 steps = tokens / (batch * model.context)
                 rows.append(
                     {
@@ -102,7 +102,7 @@ def main() -> None:
                         "micro-batches": f"{micro} of {own}",
                         "hours": f"{steps * (computes + sends) / 3600:.2f}",
                         "GB a device": f"{memory / 1e9:.1f}",
-                        "sent in a step": f"{(near + far) / 1e9:.2f} GB",
+                        "sent in a step": f"{(near + far * (number > group)) / 1e9:.2f} GB",
                         "communication": f"{sends / (computes + sends):.0%}",
                     }
                 )
