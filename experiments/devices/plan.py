@@ -79,9 +79,6 @@ def main() -> None:
             flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), VOCAB)
             computes = flops * batch * model.context / number / (PEAK * REACHED)
             size = footprint.nbytes(state.params)
-            copies = (
-                needs.params + needs.optimizer
-            )  # the new state beside the old, which a loop of micro-batches spares
             for fsdp in (False, True):
                 if fsdp and number == 1:
                     continue
