@@ -18,17 +18,24 @@ class Batch(NamedTuple):
         targets: (B, T) int32 tokens to predict; IGNORED where nothing is.
         weights: float32 of each row (B, 1) or of each target (B, T), in the loss; () where all weigh the same.
         extra: what one objective needs beside these, by row; () for most.
+        positions: (B, T) int32 where the tokens stand, passages PASSAGE of them apart; () for 0 .. T - 1.
     """
 
     inputs: Any
     targets: Any
     weights: Any = ()
     extra: Any = ()
+    positions: Any = ()
 
     @property
     def rows(self) -> int:
         """B"""
         return jax.tree.leaves(self)[0].shape[0]
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The inputs, and their positions where these are not 0 .. T - 1: the arguments of a model."""
+        return (self.inputs,) if isinstance(self.positions, tuple) else (self.inputs, self.positions)
 
     @property
     def scored(self) -> jax.Array:

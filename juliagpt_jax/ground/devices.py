@@ -60,18 +60,24 @@ def limit_threads(threads: int) -> None:
 def prepare(mesh: config.Mesh) -> None:
     """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
+    With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and no matrix product
+    of a CPU is cut by its number of threads.
+
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
     Raises:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    wanted = (mesh.data or (min(2, cores()) if mesh.shared == 1 else 1)) * mesh.shared
-    flags = os.environ.get("XLA_FLAGS", "")
-    for name, value in [("xla_force_host_platform_device_count", wanted), ("xla_gpu_deterministic_ops", "true")]:
-        if f"--{name}=" not in flags:
-            flags += f" --{name}={value}"
-    os.environ["XLA_FLAGS"] = flags.strip()
+    alone = mesh.deterministic or mesh.shared > 1
+    wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
+    ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if mesh.deterministic:  # whatever else was set
+        ours["xla_cpu_multi_thread_eigen"] = "false"
+        given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]
+    missing = [f"--{name}={value}" for name, value in ours.items() if not any(f"--{name}=" in flag for flag in given)]
+    os.environ["XLA_FLAGS"] = " ".join([*given, *missing])
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
@@ -110,7 +116,7 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
         if batch % (data * mesh.fsdp):
             raise UserError(f"config.mesh: {data * mesh.fsdp} devices do not divide a (micro-)batch of {batch} rows")
     else:
-        most = len(devices) // mesh.shared
+        most = 1 if mesh.deterministic else len(devices) // mesh.shared
         fitting = [d for d in range(1, most + 1) if batch % (d * mesh.fsdp) == 0]
         if not fitting:
             knobs = f"config.mesh.fsdp={mesh.fsdp}, .model={mesh.model}"

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
@@ -42,7 +43,7 @@ class Block(nn.Module):
         """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say.
         `start` (B, T, D), what the first layer was given, is for a mixer that asks for it."""
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
-        real = positions < self._end(x, cache)
+        real = (positions if cache is not None else positions % PASSAGE) < self._end(x, cache)
         more = {} if start is None else {"start": start}
         y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache, **more)
         y = drop(y)
@@ -71,6 +72,7 @@ class Decoder(nn.Module):
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
+        packed: rows hold several passages, PASSAGE positions apart, which do not see each other; without a cache.
         cuts: where parameters are cut over devices; each layer puts its own together. None: they are whole.
     """
 
@@ -81,6 +83,8 @@ class Decoder(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    packed: bool = False
+    encodes: ClassVar[bool] = False
     cuts: Cuts | None = None
 
     @nn.compact
@@ -100,7 +104,7 @@ class Decoder(nn.Module):
             sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
             x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)
         if self.config.positions == "learned":
-            x = x + self._learned(positions).astype(dtype)
+            x = x + self._learned(positions % PASSAGE if self.packed else positions).astype(dtype)
         x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
         kinds = layers(self.config, self.schedule, self.energy)
@@ -226,6 +230,7 @@ class Decoder(nn.Module):
             UserError: a mixer does not take its mask.
         """
         kinds, channels = layers(self.config), self.config.by_layer(self.config.channel)
+        made = mixers.makers(self.config, self.packed)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
@@ -239,7 +244,7 @@ class Decoder(nn.Module):
                 kind.residual,
                 parent=None,
             )
-            for kind, channel, (mixer, mask) in zip(kinds, channels, mixers.makers(self.config), strict=True)
+            for kind, channel, (mixer, mask) in zip(kinds, channels, made, strict=True)
         ]
 
     @nn.nowrap

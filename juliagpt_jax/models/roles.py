@@ -184,12 +184,14 @@ ROLES = (
     ("ids",                              "ids",         "id width",                ""),
     ("halt",                             "halt",        "width",                   ""),
     ("halt_bias",                        "halt",        "",                        ""),
+    # of a T5: what is added to products of queries and keys, by their distance
+    ("**/bias/buckets",                  "biases",      "bucket head",             ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
-    ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
-    ("**/{mixer,channel}/*/core_#",      "core",        "in out",                  "decay matrix tapped cast half"),
+    ("**/{mixer,cross,channel}/*/{left,right}", "factor", "blocks out in",         "decay matrix tapped cast half"),
+    ("**/{mixer,cross,channel}/*/core_#", "core",       "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them

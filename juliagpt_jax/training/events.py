@@ -44,6 +44,7 @@ class Events:
     Attributes:
         eval_batch: rows of a batch that is scored.
         place: the sharding of these rows over the devices.
+        row_tokens: of a row of a training step.
 
     Args:
         token_flops: FLOPs of training on a token, by formula.
@@ -67,6 +68,7 @@ class Events:
         self.eval_batch = -(-EVAL_BATCH // here.size) * here.size
         self.place = batch_sharding(here)
         self.lead = corpus.tokenizer.lead
+        self.row_tokens = config.model.context
         self._prepare()
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
@@ -131,7 +133,7 @@ class Events:
             then, since = self._mark
             step_s = (now - then) / max(1, step - since)
             self._mark = (now, step)
-            tokens_per_s = train.batch_size * self.config.model.context / step_s
+            tokens_per_s = train.batch_size * self.row_tokens / step_s
             mfu = tokens_per_s * self.token_flops / self._peak_flops
             timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": mfu}
             self._metrics.write({"step": step} | values | self._read_off(values) | timing)
@@ -241,9 +243,12 @@ class Events:
         model = at_step(self.config, self.model, step)
         if not adaptive(model.config):
             return model
-        windows, _ = scoring.spread(self.corpus.train, model.config.context, schedule.WINDOWS, self.lead)
-        times = schedule.calibrate(model, params, windows)
+        times = schedule.calibrate(model, params, self._typical(schedule.WINDOWS))
         return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
+
+    def _typical(self, count: int) -> np.ndarray:
+        """Return so many windows of what the run trains on, (n, T), on which the steps of an ODE are chosen."""
+        return scoring.spread(self.corpus.train, self.config.model.context, count, self.lead)[0]
 
     def _schedule_of(self, state: TrainState) -> dict[str, Any]:
         """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
@@ -263,7 +268,10 @@ class Events:
         tokens = self.generator(state).generate(
             [prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed
         )
-        text = self.corpus.tokenizer.decode(tokens[0])
+        return self._keep(step, self.corpus.tokenizer.decode(tokens[0]))
+
+    def _keep(self, step: int, text: str) -> str:
+        """Write what the model wrote to `samples/STEP.txt`, and return it for the terminal."""
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{step}.txt", text + "\n")

@@ -14,12 +14,15 @@ import numpy as np
 from juliagpt_jax.data import sampler, selection
 from juliagpt_jax.data.batch import Batch, gather_on_device, gather_places_on_device
 from juliagpt_jax.data.corpus import Corpus
+from juliagpt_jax.data.mixture import Stage
+from juliagpt_jax.data.prefetch import Prefetch
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import hosts
 from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
 from juliagpt_jax.training import footprint, metrics, report, schedules
@@ -37,9 +40,11 @@ class Trainer:
 
     HELD names what a run that goes on must find as it was, beside the config. `epoch_steps` is the number of steps in
     which the text is read once, `settled` the config with what it gives in epochs as it is in steps, for which the step
-    is compiled. `compile_s` is the time that takes, 0 before `run`.
+    is compiled. `compile_s` is the time that takes, 0 before `run`; `batches_s` is the time in which the host made
+    batches or waited for them, of the `steps_s` of all steps.
     """
 
+    stages: tuple[Stage, ...] = ()  # of a mixture of texts
     HELD = MappingProxyType(
         {
             "data": "the training data",
@@ -54,7 +59,7 @@ class Trainer:
         self.mesh = make_mesh(config)
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         selected = self._choose()
-        self.settled = schedules.settled(config, self.epoch_steps)
+        self.settled = schedules.settled(config, self.epoch_steps, self.stages)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
@@ -67,8 +72,9 @@ class Trainer:
         frozen = Frozen(own=self.objective.frozen())
         self.frozen = put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
+        self._ahead = Prefetch(lambda step: sampler.batch(self.chosen.tokens, self.plan, step))
         self.events = self._watch()
-        self.compile_s = 0.0
+        self.compile_s = self.batches_s = self.steps_s = 0.0
         self.train_flops_step = self.step_memory_bytes = float("nan")
 
     def _choose(self) -> Any:
@@ -78,7 +84,7 @@ class Trainer:
         self.objective = build_objective(config, self.model, self.chosen)
         self.plan = selection.plan(self.chosen, config.data, model.context, train.batch_size, train.steps, config.seed)
         self.epoch_steps = self.plan.epoch_windows / train.batch_size
-        self.notes = self.chosen.notes
+        self.notes, self.stages = self.chosen.notes, self.chosen.stages
         return self.chosen.fingerprint
 
     def _watch(self) -> Events:
@@ -93,12 +99,23 @@ class Trainer:
             config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
         )
 
-    def _first_state(self) -> TrainState:
-        return initial_state(self.config, self.model, memo=self.objective.memo())
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row of a step."""
+        return self.config.model.context
+
+    def _first_state(self, params: Any = None) -> TrainState:
+        return initial_state(self.config, self.model, params, self.objective.memo())
+
+    def _start(self, placed: TrainState) -> TrainState:
+        """Begin with weights from the seed, or with those of the run that `train.init` names."""
+        if self.config.train.init == "none":
+            return jax.jit(self._first_state, out_shardings=placed)()
+        params, self.meta["init"] = init.weights(self.config)
+        return jax.jit(self._first_state, out_shardings=placed)(put(params, placed.params))
 
     def _restore_or_start(self) -> TrainState:
-        make = self._first_state
-        shapes = jax.eval_shape(make)
+        shapes = jax.eval_shape(self._first_state)
         placed = places(shapes, self.mesh)
         if hosts.several():
             target = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
@@ -106,10 +123,11 @@ class Trainer:
             target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
         if not hosts.told(restored is not None):
-            return jax.jit(make, out_shardings=placed)()
+            return self._start(placed)
         if restored is None:
             return from_leader(shapes, placed)
         trees, meta = restored
+        self.meta |= {"init": meta["init"]} if "init" in meta else {}
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:
@@ -130,8 +148,7 @@ class Trainer:
         drawn = sampler.windows(self.plan, step)
         extra = put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            whole = sampler.batch(self.chosen.tokens, self.plan, step)
-            return put(whole, self._batch_place)._replace(extra=extra)
+            return put(self._ahead(step), self._batch_place)._replace(extra=extra)
         where = None if self.plan.documents is None else sampler.places(self.plan, step)
         return self._gathered(drawn, where, self._batch_place)._replace(extra=extra)
 
@@ -215,16 +232,19 @@ class Trainer:
         So whoever drives it decides how a step is computed: for one run (`run`) or for several (`together.py`).
         """
         train, events, first = self.config.train, self.events, int(self.state.step)
-        with events.opened(first):
+        with events.opened(first), contextlib.closing(self._ahead):
             done, calls, (count, batch) = first, 0, self._next(first)
             yield self.state, batch
             events.begin(first)
+            begun, self.batches_s = time.perf_counter(), 0.0
             pending: tuple[int, dict[str, jax.Array]] | None = None
             stopping = False
             while done < train.steps:
                 self.state, fresh = yield self.state, batch
+                asked = time.perf_counter()
                 done += count
                 count, batch = self._next(done)  # of the next call, while this one runs
+                self.batches_s += time.perf_counter() - asked
                 if pending is not None:
                     events.note(*pending)
                 pending = (done, fresh)
@@ -240,6 +260,7 @@ class Trainer:
                 self.checkpoints.poll()
                 if stopping:
                     break
+            self.steps_s = time.perf_counter() - begun
             self.state = at_home(self.state, self.mesh)
             if not self.checkpoints.wait():
                 raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
@@ -269,6 +290,7 @@ class Trainer:
                 "compiler_flops": self.train_flops_step * self.config.train.steps,
                 "step_memory_bytes": self.step_memory_bytes,
                 "compile_s": self.compile_s,
+                "data_wait_share": self.batches_s / self.steps_s if self.steps_s else float("nan"),
             }
         )
 

@@ -76,7 +76,7 @@ class PuzzleTrainer(Trainer):
 
     def _watch(self) -> Events:
         params = self.state.params
-        flops = measured.train_flops(self.config.model, params)
+        flops = measured.mean_train_flops(self.config, self.model, params)
         return PuzzleEvents(
             self.config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
         )

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
 from juliagpt_jax.models import capture, roles
-from juliagpt_jax.models.build import at_step
+from juliagpt_jax.models.build import phases
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.build import build_objective
@@ -230,13 +230,13 @@ def over_batch(sums: Callable[..., Sums], fixed: Fixed, step: jax.Array, same: S
 
 
 def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *given: Any) -> Any:
-    """Return function(fixed, model, *given) of the model as it is at a step: both that a run has are in the one
+    """Return function(fixed, model, *given) of the model as it is at a step: all that a run has are in the one
     program."""
-    now = functools.partial(function, fixed, fixed.model)
-    if not fixed.config.ternary_step:
-        return now(*given)
-    before = functools.partial(function, fixed, at_step(fixed.config, fixed.model, 0))
-    return jax.lax.cond(step < fixed.config.ternary_step, before, now, *given)
+    begins, models = zip(*phases(fixed.config, fixed.model), strict=True)
+    functions = [functools.partial(function, fixed, model) for model in models]
+    if len(functions) == 1:
+        return functions[0](*given)
+    return jax.lax.switch(jnp.sum(step >= jnp.array(begins[1:])), functions, *given)
 
 
 # The model and the objective.

@@ -32,6 +32,7 @@ def test_batches_on_the_device_and_from_the_host(tiny, windows):
             mesh=mesh,
             _batch_place=batch_sharding(mesh),
             _tokens=own,
+            _ahead=functools.partial(sampler.batch, tokens, plan),
         )
         trainer._gathered = functools.partial(Trainer._gathered, trainer)
         made.append([Trainer.batch(trainer, step) for step in (0, 9, 40)])
