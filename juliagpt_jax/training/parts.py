@@ -68,7 +68,8 @@ def in_parts(sums: Callable[..., Sums], like: bool, fixed: Fixed, model: Model, 
     cut = cuts((same.trained, same.frozen.base), fixed.mesh)
     if fixed.config.train.accumulate == 1 and cut is None:
         return sums(fixed, model, same, rows)
-    if diffrax_loops(fixed.config.model):  # which fail inside shard_map; there is one device
+    rows_alone = fixed.mesh.size == fixed.mesh.shape["model"] > 1  # no device has rows of its own
+    if rows_alone or diffrax_loops(fixed.config.model):  # which fail inside shard_map; there is one device
         return one_by_one(sums, like, fixed, model, same, rows)
     if cut is not None:
         own = tuple((path.partition("/")[2], axis) for path, axis in cut.axes)  # 0 trained, 1 frozen
