@@ -274,7 +274,7 @@ def unchecked():
             (tensors, "_check", lambda *_: None),
             (offered, "_offered", lambda *_: ()),
             (metrics, "_held", lambda *_: None),
-            (reading, "hold_to_manifest", lambda folder, hashes, flag="": reading._manifest(folder, flag)),
+            (reading, "hold_to_manifest", lambda folder, hashes, flag="": reading.read_manifest(folder, flag)),
             (files, "_digest", lambda arrays: mock.ANY),
             (corpora, "_digest", lambda tokens: ANYTHING),
             (corpora, "_write_cache", mock.Mock(side_effect=StorageError("to be made again"))),

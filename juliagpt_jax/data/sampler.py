@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.data import addressed
 from juliagpt_jax.data.batch import Batch, gather, gather_places, read_on
 
 MIXING, PACING = 2**31 - 1, 2**31 - 2  # streams of random numbers beside those of the rings, 0, 1, ...
@@ -107,6 +108,8 @@ class Plan:
         curriculum: None for random order.
         fixed: cut each epoch at the same places.
         documents: put these into another order in each epoch, each within its ring; None: they stay as they lie.
+        stages: the text is too long to list its windows: they are computed as they are drawn (`addressed.py`), from
+            the rings by the weights of each stage, in place of `weights`; (): they are listed.
     """
 
     tokens: int
@@ -119,6 +122,7 @@ class Plan:
     curriculum: Curriculum | None = None
     fixed: bool = False
     documents: Documents | None = None
+    stages: tuple[addressed.Stage, ...] = ()
 
     @property
     def epoch_windows(self) -> int:
@@ -253,6 +257,8 @@ def _orders(plan: Plan, drawn: Drawn) -> Iterator[tuple[np.ndarray, Order, int]]
 @functools.lru_cache(maxsize=2)  # a step asks for its windows, and for where they lie
 def _drawn(plan: Plan, step: int) -> Drawn:
     """The draws of a step, `batch` of them. A batch may straddle two epochs."""
+    if plan.stages:
+        return _computed(plan, step * plan.batch, (step + 1) * plan.batch)
     size = plan.epoch_windows
     first, last = step * plan.batch, (step + 1) * plan.batch - 1
     parts = []
@@ -261,6 +267,20 @@ def _drawn(plan: Plan, step: int) -> Drawn:
         parts.append(_rows(_epoch(plan, epoch), slice(begin, end)))
     whole = Windows(*(np.concatenate(columns) for columns in zip(*(part.windows for part in parts), strict=True)))
     return Drawn(whole, *(np.concatenate([part[i] for part in parts]) for i in (1, 2)))
+
+
+def _computed(plan: Plan, first: int, last: int) -> Drawn:
+    """The draws first .. last - 1 of a text whose windows are not listed."""
+    rings = plan.rings or (plan.tokens,)
+    picks, order = addressed.picks(addressed.Mix(rings, plan.stages), plan.seed, first, last)
+    drawn, epochs = Windows(*np.zeros((4, len(picks)), np.int64)), np.zeros(len(picks), np.int64)
+    for ring in np.unique(picks).tolist():
+        own, begin = picks == ring, sum(rings[:ring])
+        starts, drawn.lengths[own], epochs[own], _ = addressed.window(
+            rings[ring], plan.context, plan.seed, ring, order[own], plan.fixed
+        )
+        drawn.starts[own], drawn.begins[own], drawn.sizes[own] = begin + starts, begin, rings[ring]
+    return Drawn(drawn, picks, epochs)
 
 
 def windows(plan: Plan, step: int) -> Windows:

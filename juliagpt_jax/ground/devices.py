@@ -69,7 +69,8 @@ def prepare(mesh: config.Mesh) -> None:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    wanted = (mesh.data or (1 if mesh.deterministic else min(2, cores()))) * mesh.model
+    alone = mesh.deterministic or mesh.shared > 1
+    wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
     ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
     given = os.environ.get("XLA_FLAGS", "").split()
     if mesh.deterministic:  # whatever else was set
@@ -92,8 +93,12 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
+AXES = ("data", "fsdp", "model")  # of a mesh; the rows of a batch are spread over the first two
+BATCH = AXES[:2]
+
+
 def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
-    """The ("data", "model") mesh. `batch` rows (of a micro-batch) are spread over all of its devices.
+    """The mesh of AXES. `batch` rows (of a micro-batch) are spread over its "data" and "fsdp" axes.
 
     With `mesh.data=0` the most devices that divide the batch are taken.
 
@@ -102,23 +107,24 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
     """
     import jax
 
-    devices = jax.devices()
+    devices, asked = jax.devices(), f"{mesh.data} x {mesh.fsdp} x {mesh.model}"
     if mesh.data:
         data = mesh.data
-        if data * mesh.model > len(devices):
-            raise UserError(
-                f"config.mesh: {data} x {mesh.model} devices asked for, {len(devices)} {devices[0].platform} there"
-            )
-        if batch % (data * mesh.model):
-            raise UserError(f"config.mesh: {data} x {mesh.model} devices do not divide a (micro-)batch of {batch} rows")
+        if data * mesh.shared > len(devices):
+            kind = devices[0].platform
+            raise UserError(f"config.mesh: {asked} devices asked for, {len(devices)} {kind} there")
+        if batch % (data * mesh.fsdp):
+            raise UserError(f"config.mesh: {data * mesh.fsdp} devices do not divide a (micro-)batch of {batch} rows")
     else:
-        most = 1 if mesh.deterministic else len(devices) // mesh.model
-        fitting = [d for d in range(1, most + 1) if batch % (d * mesh.model) == 0]
+        most = 1 if mesh.deterministic else len(devices) // mesh.shared
+        fitting = [d for d in range(1, most + 1) if batch % (d * mesh.fsdp) == 0]
         if not fitting:
-            raise UserError(f"config.mesh.model={mesh.model}: {len(devices)} devices, a (micro-)batch of {batch} rows")
+            knobs = f"config.mesh.fsdp={mesh.fsdp}, .model={mesh.model}"
+            raise UserError(f"{knobs}: {len(devices)} devices, a (micro-)batch of {batch} rows")
         data = max(fitting)
-    auto = (jax.sharding.AxisType.Auto,) * 2
-    return jax.make_mesh((data, mesh.model), ("data", "model"), axis_types=auto, devices=devices[: data * mesh.model])
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    shape = (data, mesh.fsdp, mesh.model)
+    return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices[: data * mesh.shared])
 
 
 def peak_memory_bytes() -> int:

@@ -16,7 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground.errors import StorageError
+from juliagpt_jax.ground import hosts
+from juliagpt_jax.ground.errors import HostError, StorageError
 
 # Megabytes that JAX takes on one or two cores, measured with a model of 0.1M parameters: below the least of address
 # space, no run of 40 came to its end; `ADDRESSES` is what generate, evaluate, serve and main took where there was
@@ -63,8 +64,9 @@ def check() -> None:
 
 
 def supervise(name: str) -> int:
-    """Under a limit, go on in a child process; its parent leaves with the child's exit code, or, where the child did
-    not end of its own will, with one line and exit code 4.
+    """Under a limit, or as one of several hosts, go on in a child process; its parent leaves with the child's exit
+    code, or, where the child did not end of its own will, with one line and exit code 4. (XLA aborts a process whose
+    coordinator is gone.)
 
     In the child, what libraries and Python itself write to file descriptor 2 is held back by the parent, which shows it
     unless memory ran out.
@@ -73,7 +75,7 @@ def supervise(name: str) -> int:
         The file descriptor of what the command has to say on stderr.
     """
     most, by = limit()
-    if not most:
+    if not most and not hosts.asked():
         return 2
     os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "16M")  # rensa's allocator would take a gigabyte of it at once
     reader, writer = os.pipe()
@@ -125,6 +127,10 @@ def _hold_tracebacks() -> None:
 def _tell(name: str, code: int, held: str, limited: str) -> int:
     """Say on stderr how a child ended; return the exit code for it."""
     debug = "--debug" in sys.argv
+    if hosts.asked() and code in (HostError.exit_code, *_ABORTS) and hosts.GONE.search(held):
+        says = "" if code == HostError.exit_code else f"{name}: {hosts.gone('its coordinator does not answer')}\n"
+        os.write(2, (held * debug + says).encode())
+        return HostError.exit_code
     short = next((line.strip() for line in held.splitlines() if SHORT.search(line)), "")
     if code in _ABORTS or (code == 1 and short):
         first = short or next(iter(held.splitlines()), f"it ended with {code}")

@@ -1,6 +1,5 @@
 """From a config to the objective that it names."""
 
-from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.interface import Model
@@ -8,14 +7,14 @@ from juliagpt_jax.objectives import ngrams
 from juliagpt_jax.objectives.distil import Distil
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
-from juliagpt_jax.objectives.objective import Objective
+from juliagpt_jax.objectives.objective import Chosen, Objective
 from juliagpt_jax.objectives.recursive import DeepSupervision
 
 OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil, "recursive": DeepSupervision}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 
-def build_objective(config: config.Config, model: Model, chosen: Selection | None = None) -> Objective:
+def build_objective(config: config.Config, model: Model, chosen: Chosen | None = None) -> Objective:
     """Return the objective of a run.
 
     Args:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config, files
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.opened import Opened, open_model
@@ -22,7 +21,7 @@ from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts
 from juliagpt_jax.objectives.next_token import NextToken
-from juliagpt_jax.objectives.objective import Apply, Memo, Terms
+from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Terms
 from juliagpt_jax.store.manifest import MANIFEST
 from juliagpt_jax.store.workdir import Found, find
 
@@ -42,7 +41,7 @@ class Distil(NextToken):
 
     sampled: Any = None  # targets drawn from the student alone are not what this loss is of
 
-    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
         tokenizer = None if chosen is None else chosen.tokenizer
         names = [name.strip() for name in config.train.distil.teacher.split(",")]
@@ -56,10 +55,10 @@ class Distil(NextToken):
 
     def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
         own = self.config.train.distil
-        logits, _, aux = apply(trained, batch.inputs, key=key)
+        logits, _, aux = apply(trained, *batch.given, key=key)
         loss = jnp.sum(batch.weighed(token_losses(logits, batch.targets)))
         theirs = [
-            teacher.model.apply({"params": params}, batch.inputs)[0]
+            teacher.model.apply({"params": params}, *batch.given)[0]
             for teacher, params in zip(self.teachers, frozen, strict=True)
         ]
         apart = jnp.where(batch.scored, divergence(logits, theirs, own.temperature), 0.0)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.data.sampler import Windows
+from juliagpt_jax.data.examples.build import Examples
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.models.interface import Model
@@ -21,6 +21,7 @@ from juliagpt_jax.models.interface import Model
 # apply(trained, *inputs, key=None) -> what the model gives: logits, cache, aux. `trained` are the parameters that are
 # trained; those that are not are added by the step. With a key there is dropout, and random steps of ODE layers.
 Apply = Callable[..., Any]
+Chosen = Selection | Examples  # what a run trains on
 
 
 class Memo(NamedTuple):
@@ -70,7 +71,7 @@ class Objective:
     before: Any = None
     sampled: Any = None
 
-    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         self.config, self.model, self.chosen = config, model, chosen
 
     def frozen(self) -> Any:
@@ -85,14 +86,17 @@ class Objective:
         """Return the memo before the first step. Pure: may be jitted or only shaped."""
         return Memo()
 
-    def extra(self, drawn: Windows) -> Any:
-        """Return `Batch.extra` of the windows drawn for a step, as NumPy arrays."""
+    def extra(self, drawn: Any) -> Any:
+        """Return `Batch.extra` of what is drawn for a step, as NumPy arrays: `sampler.Windows` of a text, or the
+        numbers (B,) of rows of examples."""
         return ()
 
     def count(self, batch: Batch) -> jax.Array:
         """Return () float32, what sums over the whole batch are divided by. It is known before the gradient is taken,
-        because the loss is scaled by it: float16 has no room for a sum over a batch."""
-        return jnp.sum(batch.weighed(batch.scored)).astype(jnp.float32)
+        because the loss is scaled by it: float16 has no room for a sum over a batch. 1 where nothing is scored, so
+        that such a batch has the gradient 0."""
+        total = jnp.sum(batch.weighed(batch.scored)).astype(jnp.float32)
+        return jnp.where(total > 0, total, 1.0)
 
     def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
         """Return sums over the rows of a (micro-)batch. `key` is of these rows alone."""

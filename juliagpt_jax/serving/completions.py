@@ -121,6 +121,11 @@ class Answer:
         choices = [self._choice(number, *part) for number, part in enumerate(parts)]
         return {**self._head, "choices": choices, "usage": self.usage()}
 
+    def read(self, tokenizer: Tokenizer) -> list[str]:
+        """Return each text behind its prompt, as a verifier reads it."""
+        before = lambda request: "" if request.echo else tokenizer.decode(request.prompt[request.hidden :])
+        return [before(request) + text for request, text in zip(self._requests, self._texts, strict=True)]
+
     def last_chunk(self) -> dict[str, Any]:
         """Return the chunk after all choices, for `stream_options.include_usage`."""
         return {**self._head, "choices": [], "usage": self.usage()}

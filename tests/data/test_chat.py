@@ -154,3 +154,53 @@ def test_a_template_is_kept_with_the_tokenizer():
     assert again.to_dict() == own.to_dict()
     assert "template" not in tokenizer(None).to_dict()
     np.testing.assert_array_equal(chat.encode(again, USER), chat.encode(own, USER))
+
+
+# The answers of a conversation, which alone are learned.
+
+TALK = [
+    *[{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}],
+    *[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Count <|im_end|>."}],
+]
+
+
+def answered(own, messages=TALK):
+    pieces = chat.pieces(own, messages)
+    assert np.concatenate([ids for ids, _ in pieces]).tolist() == chat.encode(own, messages, False).tolist()
+    return [own.decode(ids) for ids, answer in pieces if answer]
+
+
+def test_answers_are_found_and_end():
+    """By what the template writes before one; or by its marks, which say the same."""
+    assert answered(tokenizer()) == ["5<|im_end|>", "Count <|im_end|>.<|im_end|>"]
+    marked = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}"
+    )
+    assert answered(tokenizer(marked)) == ["5<|im_end|>", "Count <|im_end|>.<|im_end|>"]
+    (before, _), (answer, _), *_ = chat.pieces(tokenizer(), TALK)
+    asked = chat.encode(tokenizer(), TALK[:1])
+    assert before.tolist() == asked.tolist(), "what stands before an answer in training and when it is written"
+    assert answer[-1] == END
+
+
+@pytest.mark.parametrize(
+    "template, says",
+    [
+        ("{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% endfor %}", "does not say where an answer"),
+        ("{{ messages[-1].content }}{% if add_generation_prompt %}:{% endif %}<|im_end|>", "does not say where an ans"),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}{{ '>' }}{% endif %}",
+            "does not say where an answer",
+        ),
+        (
+            "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+            "ends an answer with no token",
+        ),
+    ],
+)
+def test_a_template_without_marks_is_refused(template, says):
+    """Never silently all of a conversation."""
+    with pytest.raises(UserError, match=says):
+        chat.pieces(tokenizer(template), TALK)
