@@ -61,7 +61,7 @@ def test_a_passage_of_both_sides_is_refused_over_the_limit(micro, tmp_path, says
 @pytest.mark.long
 def test_a_batch_too_large_says_its_size_and_the_last_checkpoint_stays(micro, workdir, says):
     large = ["train.batch_size=400000", "model.width=1024", "train.accumulate=1", "mesh.data=1"]
-    short = micro.train(workdir.parent / "large", *large, code=4)
+    short = micro.train(workdir.parent / "large", *large, code=4, timeout=300)
     line = short.err.splitlines()[-1]
     assert re.search(
         r"out of memory: .* \d{11,} bytes, with layers 1, width 1,024, batch_size 400,000, context 16;", line
@@ -226,7 +226,8 @@ def test_a_deterministic_run_has_the_same_bits_on_one_core_and_on_two(micro, tmp
     for own in (cores[:1], cores[:2]):
         workdir = tmp_path / str(len(own))
         pinned = f"import os; os.sched_setaffinity(0, {own})"
-        micro.train(workdir, *large, "train.sample_every=0", "train.eval_windows=2", "--deterministic", before=pinned)
+        more = ["train.sample_every=0", "train.eval_windows=2", "train.log_every=1", "--deterministic"]
+        micro.train(workdir, *large, *more, before=pinned, timeout=300)
         lines = metrics.read(workdir / "metrics.jsonl")
         rows.append([{k: v for k, v in row.items() if k not in metrics.TIMING} for row in lines])
     assert rows[0] == rows[1] and all(row["grad_norm"] > 0 for row in rows[0] if "grad_norm" in row)
