@@ -162,8 +162,7 @@ def test_a_run_compiles_its_step_once(micro, tmp_path):
 SUITE = """
 from juliagpt_jax.study.suite import Arm, Suite
 def get_suite(scale):
-    bad, good = Arm({{"train.lr": 1e30, "train.max_bad_steps": 2}}), Arm({{"train.lr": 0.002}})
-    arms = {{"baseline": Arm(), "bad": bad, "good": good}}
+    arms = {{"bad": Arm({{"train.lr": 1e30, "train.max_bad_steps": 2}}), "baseline": Arm()}}
     return Suite(config="{root}/configs/micro.py", common={common}, arms=arms, seeds=(1,), baseline="baseline")
 """
 
@@ -176,12 +175,12 @@ def test_a_cell_that_fails_leaves_the_others_and_only_it_runs_again(micro, tmp_p
     (tmp_path / "suite.py").write_text(SUITE.format(root=ROOT, common=common))
     flags = [f"--suite={tmp_path}/suite.py", f"--out={tmp_path}/out", "--keep"]
     failed = micro.run("ablate", *flags, timeout=300)
-    assert failed.returncode != 0 and "1 of 3 cells failed" in failed.err
+    assert failed.returncode != 0 and "1 of 2 cells failed" in failed.err
     rows = {row["arm"]: row for row in sealed.read_rows(tmp_path / "out" / "results.jsonl")}
-    assert [rows[arm]["status"] for arm in ("baseline", "bad", "good")] == ["done", "FAILED", "done"]
+    assert (rows["bad"]["status"], rows["baseline"]["status"]) == ("FAILED", "done")
     assert "not finite" in rows["bad"]["error"] and "FAILED" in (tmp_path / "out" / "table.md").read_text()
     again = micro.run("ablate", *flags, timeout=300)
-    assert "3 cells, 1 to run" in again.out
+    assert "2 cells, 1 to run" in again.out
 
 
 # 28: two thousand steps
@@ -221,7 +220,7 @@ def test_a_deterministic_run_has_the_same_bits_on_one_core_and_on_two(micro, tmp
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         pytest.skip("needs two cores")
-    large = ["model.width=384", "model.heads=3", "model.context=128", "train.steps=8", "train.warmup=1"]
+    large = ["model.width=384", "model.heads=3", "model.context=128", "train.steps=4", "train.warmup=1"]
     rows = []
     for own in (cores[:1], cores[:2]):
         workdir = tmp_path / str(len(own))
