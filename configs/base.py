@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
-    data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
+    data.order = "random"  # a name of data/orders.py: random, easy_first, hard_first, interleaved
     data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
     data.task = "none"  # examples in place of a text: a name of data/tasks/build.py, or jsonl, those of data.path
@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.after = 0.0  # epochs of random order before it: a warm-up
     curriculum.epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
     curriculum.parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
-    curriculum.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
+    curriculum.pacing = "linear"  # a name of data/orders.py: how the sorted windows become available in an epoch
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     data.puzzle = puzzle = ml_collections.ConfigDict()
