@@ -56,7 +56,6 @@ def main(options: argparse.Namespace) -> None:
 def _check(settings: Mapping[Path, config.Config]) -> None:
     """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
     from juliagpt_jax.data import corpus
-    from juliagpt_jax.data.examples import build as examples
     from juliagpt_jax.data.puzzles import build as puzzles
     from juliagpt_jax.store import init
     from juliagpt_jax.store.workdir import check
@@ -64,6 +63,8 @@ def _check(settings: Mapping[Path, config.Config]) -> None:
     for workdir, own in settings.items():
         own = init.settle(own, workdir)
         if own.data.task != "none" or own.model.kind == "t5":
+            from juliagpt_jax.data.examples import build as examples  # which has JAX's arrays
+
             examples.check(own.data)
         elif own.data.puzzle.kind != "none":
             puzzles.build_puzzles(own)
