@@ -45,31 +45,42 @@ def test_the_rows():
         FORM.encode(Example("1+1=", "2\n3"))
 
 
-def test_a_step_alone_in_parts_and_on_two_devices(tiny):
-    """The same parameters, whose loss is that of the rows scored one by one; what is counted are FLOPs."""
-    batch, ends = pairs.pair(SUMS).take(range(4)), []
-    for more in (["train.accumulate=1"], ["train.accumulate=2", "mesh.data=2"], ["mesh.model=2"]):
-        config = tiny(*OWN, *more, "train.weight_decay=0", "train.warmup=0")
-        run.check(config)
-        model = build_model(config, CHARS.vocab_size)
-        step = make_train_step(config, model, make_mesh(config))
-        state = jax.jit(lambda config=config, model=model: initial_state(config, model))()
-        before = jax.device_get(state.params)
-        state, metrics = step(state, batch, Frozen())
-        ends.append((jax.device_get(state.params), float(metrics["loss"]), float(metrics["grad_norm"])))
-    for params, loss, norm in ends[1:]:
-        assert (loss, norm) == pytest.approx(ends[0][1:], rel=1e-5)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, ends[0][0])
-    losses = losses_of(model, before, batch.inputs, batch.targets, 3)
-    assert mean_loss(losses, batch.targets) == pytest.approx(ends[0][1], rel=1e-5)
+def stepped(tiny, *flags):
+    """A step of the rows: the parameters before and after, and the metrics."""
+    config = tiny(*OWN, *flags, "train.weight_decay=0", "train.warmup=0")
+    run.check(config)
+    model = build_model(config, CHARS.vocab_size)
+    step = make_train_step(config, model, make_mesh(config))
+    state = jax.jit(lambda: initial_state(config, model))()
+    before = jax.device_get(state.params)
+    state, metrics = step(state, pairs.pair(SUMS).take(range(4)), Frozen())
+    return model, before, jax.device_get(state.params), [float(metrics[name]) for name in ("loss", "grad_norm")]
 
-    wide = tiny(*OWN, "model.width=64", "model.layers=2").model
-    model = build_model(tiny(*OWN, "model.width=64", "model.layers=2"), 50)
+
+PARTS = [["train.accumulate=2", "mesh.data=2"], pytest.param(["mesh.model=2"], marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("flags", PARTS, ids=["parts of rows", "parts of matrices"])
+def test_a_step_on_two_devices_is_one_on_one(flags, tiny):
+    """The same parameters; and the loss is that of the rows scored in batches, the last of which is filled up."""
+    model, before, after, metrics = stepped(tiny, "train.accumulate=1", "mesh.data=1")
+    _, _, other, same = stepped(tiny, *flags)
+    assert same == pytest.approx(metrics, rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), other, after)
+    batch = pairs.pair(SUMS).take(range(4))
+    losses = losses_of(model, before, batch.inputs, batch.targets, 3)
+    assert mean_loss(losses, batch.targets) == pytest.approx(metrics[0], rel=1e-5)
+
+
+@pytest.mark.long
+def test_flops_are_those_that_the_compiler_counts(tiny):
+    config = tiny(*OWN, "model.width=64", "model.layers=2")
+    model = build_model(config, 50)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
     given = {"source": jnp.zeros((8, 32), int), "tokens": jnp.zeros((8, 16), int)}
     loss = lambda params: jnp.sum(model.apply({"params": params}, given)[0])
     counted = cost.compiled_flops(jax.jit(jax.grad(loss)).lower(params).compile())
-    assert counted == pytest.approx(8 * cost.train_flops_per_pair(wide, params, 50, 32, 16), rel=0.1)
+    assert counted == pytest.approx(8 * cost.train_flops_per_pair(config.model, params, 50, 32, 16), rel=0.1)
 
 
 @pytest.mark.parametrize(
