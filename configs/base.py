@@ -169,6 +169,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
     train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
+    train.init = "none"  # workdir of the model whose weights a run begins with; none: random ones by the seed
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -229,6 +230,14 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
+
+    config.adapter = adapter = ml_collections.ConfigDict()
+    adapter.rank = 0  # LoRA: of two thin matrices beside a Linear, which alone are trained; 0: everything is
+    adapter.alpha = 16.0  # their product is multiplied with alpha / rank
+    adapter.dropout = 0.0  # of what they are given
+    adapter.targets = "all"  # Linears that have them: all, mixer, channel, or names as query value gate
+    adapter.layers = "all"  # layers that have them, such as 0 2 4-7
+    adapter.base = "float"  # the frozen kernels: float, or int8, nf4, q4_1 (QLoRA), made float again for each product
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)

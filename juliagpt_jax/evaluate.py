@@ -28,6 +28,7 @@ def parser() -> command.Parser:
         "--ensemble", metavar="DIR,DIR,...", help="more runs: what they predict together with --workdir's, on average"
     )
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
+    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()
@@ -49,7 +50,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.store.workdir import find
 
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, adapter=options.adapter)
     others = options.ensemble.split(",") if options.ensemble else []
     others = [find(Path(name), options.checkpoint, options.averaged, ode) for name in others]
     settings = found.config

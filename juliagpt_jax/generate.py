@@ -39,6 +39,7 @@ def parser() -> command.Parser:
         "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
     )
     flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
+    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -58,7 +59,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, adapter=options.adapter)
     context = found.config.model.context
     window = Window(context, *command.window_values(options))
     window.check()

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
+from juliagpt_jax.models.adapters import beside, check_targets
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
 from juliagpt_jax.models.layers import INITS, NORMS, linears
@@ -70,6 +72,7 @@ class Decoder(nn.Module):
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
+        adapter: knobs of the adapters that Linears may have beside them; None for none.
     """
 
     config: knobs.Model
@@ -79,6 +82,7 @@ class Decoder(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    adapter: Adapter | None = None
 
     @nn.compact
     def __call__(
@@ -222,17 +226,23 @@ class Decoder(nn.Module):
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        parts = (self.config, gain, linears(self.config, int8=self.int8))
+        linear = linears(self.config, int8=self.int8, base=self.adapter.base if self.adapter else "float")
+        if self.adapter:
+            each = lambda i, room: beside(linear, self.adapter, room, i, self.config.layers)
+        else:
+            each = lambda i, room: linear
         return [
             Block(
-                mixer(*parts, **mask, name="mixer", parent=None),
-                CHANNELS[channel](*parts, name="channel", parent=None),
+                mixer(self.config, gain, each(i, "mixer"), **mask, name="mixer", parent=None),
+                CHANNELS[channel](self.config, gain, each(i, "channel"), name="channel", parent=None),
                 NORMS[self.config.norm](self.config),
                 self.config.dropout,
                 kind.residual,
                 parent=None,
             )
-            for kind, channel, (mixer, mask) in zip(kinds, channels, mixers.makers(self.config), strict=True)
+            for i, (kind, channel, (mixer, mask)) in enumerate(
+                zip(kinds, channels, mixers.makers(self.config), strict=True)
+            )
         ]
 
     @nn.nowrap
@@ -248,11 +258,15 @@ class Decoder(nn.Module):
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
         parts = zip(self.blocks(), mixers.starts(self.config), strict=True)
+        seen: set[str] = set()
         for block, starts in itertools.islice(parts, different):  # only shapes: no device is started for a bad config
             at = jax.ShapeDtypeStruct((1, 2), jnp.int32)
             made = jax.eval_shape(block.init, key, x, at, None, x if starts else None)
             for path in paths(made["params"]):
                 roles.of(path)
+            seen |= {*paths(made["params"])}
+        if self.adapter:
+            check_targets(self.adapter.targets, seen)
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> tuple[Any, ...]:

@@ -44,6 +44,7 @@ FREE = {
     "train.max_bad_steps",
     "train.doremi.reference",  # where it lies; what it says is held to the checkpoint
     "train.distil.teacher",  # the same
+    "train.init",  # where it lies; below adapters what it says is held to the checkpoint
     "train.wandb",
     "train.remat",
 }
@@ -53,7 +54,7 @@ FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
 
 def free(wanted: config.Config) -> set[str]:
     """Return the keys in which a resumed run may differ from what it was."""
-    return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
+    return FREE if wanted.drops else FREE | FREE_WITHOUT_DROPOUT
 
 
 def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
@@ -172,6 +173,7 @@ class Found:
         tokenizer: None of a packed file, whose tokenizer is read with its weights.
         folders: the checkpoints to try, one after the other; none of a packed file.
         ode: knobs of `config.model.ode` to compute with in place of the model's own: {"steps": 4}, {"rtol": 0.01}.
+        adapter: a workdir or folder of adapters to lay on it.
     """
 
     workdir: Path
@@ -181,6 +183,7 @@ class Found:
     averaged: bool
     folders: tuple[Path, ...]
     ode: Mapping[str, Any]
+    adapter: Path | None = None
 
     def refuse_packed(self) -> None:
         """Raise a UserError where this is a packed file, whose weights have no gradients."""
@@ -194,6 +197,7 @@ def find(
     averaged: bool = False,
     ode: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "decoder",
+    adapter: str | None = None,
 ) -> Found:
     """Look for a model in a workdir, or in a packed file. Imports no JAX, so that a mistake is answered at once.
 
@@ -202,6 +206,7 @@ def find(
         averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
         kind: of the models that the caller can use, `model.kind`.
+        adapter: a workdir or folder of adapters to lay on it (`store/adapters.py`).
 
     Raises:
         UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its
@@ -209,6 +214,9 @@ def find(
     """
     check_name(workdir, "--workdir")
     settings = _settings(workdir)
+    if adapter and not Path(adapter).is_dir():
+        raise UserError(f"--adapter={adapter}: no such folder")
+    laid = Path(adapter) if adapter else None
     if settings.model.kind != kind:
         reads = {"recursive": "a model that solves puzzles: the command solve reads it", "decoder": "a model of texts"}
         raise UserError(f"--workdir={workdir}: {reads[settings.model.kind]}")
@@ -218,7 +226,7 @@ def find(
     if workdir.is_file():
         if checkpoint != "newest" or averaged:
             raise UserError(f"--checkpoint and --averaged choose from a workdir; {workdir} holds one model")
-        return Found(workdir, settings, None, checkpoint, averaged, (), ode)
+        return Found(workdir, settings, None, checkpoint, averaged, (), ode, laid)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
     folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
     meta = _newest_meta(folders)
@@ -229,7 +237,7 @@ def find(
         )
     if averaged and not settings.train.averages:
         raise without_average(workdir)
-    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
+    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode, laid)
 
 
 def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = False) -> Run:
@@ -246,27 +254,59 @@ def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = F
     import jax
 
     from juliagpt_jax.models import build
-    from juliagpt_jax.store import checkpoint as checkpoints
-    from juliagpt_jax.store import packed
+    from juliagpt_jax.store import adapters, packed
 
     found = model if isinstance(model, Found) else find(model, checkpoint, averaged)
-    if found.tokenizer is None:
-        return packed.read(found.workdir)
     settings = found.config
-    build.check(settings)
-    decoder = build.build_model(settings, found.tokenizer.vocab_size)
+    if found.tokenizer is None:
+        run = packed.read(found.workdir)
+    elif settings.adapter.rank:
+        run = adapters.open_adapted(found)
+    else:
+        build.check(settings)
+        decoder = build.build_model(settings, found.tokenizer.vocab_size)
+        shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+        params, meta, folder = _load(found, shapes)
+        trained = build.at_step(settings, decoder, meta["step"])
+        run = Run(settings, found.tokenizer, trained, params, meta["step"], meta, folder, found.averaged)
+    return adapters.lay(run, adapters.read(found.adapter, run)) if found.adapter else run
+
+
+def load_adapters(found: Found) -> tuple[Any, dict[str, Any], Path]:
+    """Return the parameters of the adapters that a run trained, what their checkpoint says, and its folder; what they
+    lie beside is not read.
+
+    Raises:
+        UserError: the checkpoint does not fit the config.
+        StorageError: no sound checkpoint.
+    """
+    import jax
+
+    from juliagpt_jax.models import build
+    from juliagpt_jax.models.adapters import adapters, split
+
+    assert found.tokenizer is not None
+    build.check(found.config)
+    decoder = build.build_model(found.config, found.tokenizer.vocab_size)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+    return _load(found, split(shapes, adapters)[0])
+
+
+def _load(found: Found, shapes: Any) -> tuple[Any, dict[str, Any], Path]:
+    """Return parameters of these shapes from the first sound checkpoint of those that were found, its meta, and its
+    folder."""
+    import jax
+
+    from juliagpt_jax.store import checkpoint as checkpoints
+
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
     for folder in found.folders:
         try:
-            params = checkpoints.load_params(folder, target, found.averaged)
-            meta = read_meta(folder)
-            trained = build.at_step(settings, decoder, meta["step"])
-            return Run(settings, found.tokenizer, trained, params, meta["step"], meta, folder, found.averaged)
+            return checkpoints.load_params(folder, target, found.averaged), read_meta(folder), folder
         except (StorageError, Damaged) as error:
             if found.checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
-                return open_run(found.workdir, found.checkpoint, found.averaged)
+                return _load(find(found.workdir, found.checkpoint, found.averaged), shapes)
             if folder == found.folders[-1]:
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)

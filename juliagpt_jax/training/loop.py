@@ -20,7 +20,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import metrics, report, schedules
+from juliagpt_jax.training import metrics, report, schedules, start
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.signals import StopRequest
@@ -53,16 +53,18 @@ class Trainer:
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         selected = self._choose()
         self.settled = schedules.settled(config, self.epoch_steps)
+        base, digest = start.below(config, corpus.tokenizer) if config.adapter.rank else ((), None)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
             "selection": selected,
             "tokenizer": corpus.tokenizer.to_dict(),
             "objective": self.objective.facts(),
+            "base": digest,
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
         self.state = self._restore_or_start()
-        frozen = Frozen(own=self.objective.frozen())
+        frozen = Frozen(base, self.objective.frozen())
         self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
         self.events = self._watch()
@@ -87,10 +89,10 @@ class Trainer:
             whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
             self._tokens = jax.device_put(np.asarray(self.chosen.tokens), whole)
         multiplied = cost.multiplied(model, self.state.params)
-        flops = cost.train_flops_per_token(model, multiplied, self.model.vocab)
-        return Events(
-            config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
-        )
+        frozen = cost.multiplied(model, self.frozen.base)
+        flops = cost.train_flops_per_token(model, multiplied + frozen, self.model.vocab, frozen=frozen)
+        given = (self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params)
+        return Events(config, *given, self.frozen.base)
 
     def _first_state(self) -> TrainState:
         return initial_state(self.config, self.model, memo=self.objective.memo())
@@ -102,7 +104,11 @@ class Trainer:
         target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
         if restored is None:
-            return jax.jit(make, out_shardings=placed)()
+            if self.config.train.init == "none" or self.config.adapter.rank:
+                return jax.jit(make, out_shardings=placed)()
+            begin = lambda weights: initial_state(self.config, self.model, weights, self.objective.memo())
+            given = start.weights(self.config, self.corpus.tokenizer)
+            return jax.jit(begin, out_shardings=placed, donate_argnums=0)(given)
         trees, meta = restored
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
@@ -116,6 +122,11 @@ class Trainer:
                     f"({_short(was)} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
+        if meta.get("base") != self.meta["base"]:
+            raise UserError(
+                f"{self.workdir}: its adapters were trained beside other weights than those of config.train.init="
+                f"{self.config.train.init}; put the old ones back, or train in another --workdir"
+            )
         return from_items(target, trees)
 
     def batch(self, step: int) -> Batch:
@@ -131,6 +142,10 @@ class Trainer:
         else:
             whole = gather_places_on_device(self._tokens, *put((sampler.places(self.plan, step), drawn.lengths)))
         return whole._replace(extra=extra)
+
+    def share(self, other: "Trainer") -> None:
+        """Hold the frozen weights of another run, whose hash is the same, in place of one's own."""
+        self.frozen, self.events.base = other.frozen, other.frozen.base
 
     def run(self) -> None:
         """Train to the last step.

@@ -87,7 +87,11 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
             some = next(iter(left.values()))
             print(f"reading {some.data.path}", flush=True)
             corpus = _load(some)
-            trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
+            trainers: list[Trainer] = []
+            for workdir, own in left.items():
+                trainers.append(_begin(own, corpus, workdir))
+                if trainers[0].meta["base"] and trainers[-1].meta["base"] == trainers[0].meta["base"]:
+                    trainers[-1].share(trainers[0])
             for trainer, error in zip(trainers, together.run(trainers), strict=True):
                 if isinstance(error, NumericalError):
                     write_text(trainer.workdir / "FAILED", f"{error}\n")
@@ -159,7 +163,7 @@ def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(trainer.settled.train, trainer.state.params), "\n")
     flops = trainer.events.token_flops
-    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps), "\n")
+    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps, trainer.frozen.base), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
@@ -178,13 +182,15 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
     return report
 
 
-def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float) -> str:
+def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float, base: Any = ()) -> str:
     """Return what the run is going to do, as a small table.
 
     Args:
         settings: the config with what it gives in epochs as it is in steps.
         flops: of training on a token, by formula.
+        params: those that are trained.
         epoch_steps: steps in which the text is read once.
+        base: the frozen parameters beside them.
     """
     train, context = settings.train, settings.model.context
     batch, leaves = train.batch_size * context, paths(params)
@@ -204,6 +210,11 @@ def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float)
         ("weight decay", _decay(train, params, epoch_steps)),
         ("FLOPs", "as many as the tolerance takes" if math.isnan(flops) else f"{tokens * flops:.3g} by formula"),
     ]
+    if base:
+        size = sum(leaf.nbytes for leaf in paths(base).values())
+        form = "" if settings.adapter.base == "float" else f", kernels as {settings.adapter.base}"
+        share = count(params) / (count(params) + count(base))
+        rows.insert(1, ("frozen", f"{count(base):,} in {size:,} bytes{form}; trained are {share:.2%} of all"))
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 

@@ -119,6 +119,7 @@ class Train:
     ema_half_life: float = limits.at_least(0, since="0.2", before=0.0)
     tail: float = limits.share()
     objective: str = limits.text(since="0.2", before="next_token")
+    init: str = limits.text(since="0.2", before="none")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
     log_every: int = limits.at_least(1)
