@@ -47,9 +47,11 @@ def main(options: argparse.Namespace) -> None:
     if options.format == "peft" and options.adapter:
         raise UserError("--adapter: --format=peft writes the adapters that --workdir has trained")
 
-    from juliagpt_jax.store.workdir import find, open_run
+    from juliagpt_jax.store.workdir import find, load_adapters, open_run
 
     found, report = find(workdir, options.checkpoint, options.averaged, adapter=options.adapter), _report(workdir)
+    if options.format == "peft" and not found.config.adapter.rank:
+        raise UserError(f"--format=peft: {workdir} has no adapters (config.adapter.rank=0)")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out={out} is there already; remove it, or choose another name")
     devices.prepare(found.config.mesh)
@@ -59,7 +61,9 @@ def main(options: argparse.Namespace) -> None:
 
     how = [] if packed else [options.precision or "f32"]
     if options.format == "peft":
-        step = adapters.export(found, out, *how)
+        params, meta, _ = load_adapters(found)
+        adapters.write(out, params, meta, found.config, *how)
+        step = meta["step"]
     else:
         run = open_run(found)
         step = run.step

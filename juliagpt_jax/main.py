@@ -49,7 +49,7 @@ def _check(settings: Mapping[Path, config.Config]) -> None:
     """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
     from juliagpt_jax.data import corpus
     from juliagpt_jax.data.puzzles import build as puzzles
-    from juliagpt_jax.store.workdir import check
+    from juliagpt_jax.store.claim import check
 
     for workdir, own in settings.items():
         if own.data.puzzle.kind != "none":

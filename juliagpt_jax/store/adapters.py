@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import new_folder
+from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.models import adapters, frozen, roles
 from juliagpt_jax.store import peft
 from juliagpt_jax.store.run import Run
-from juliagpt_jax.store.workdir import find, load_adapters, open_run
 
 
 class Given(NamedTuple):
@@ -33,30 +34,13 @@ class Given(NamedTuple):
     form: str
 
 
-def read(source: Path, run: Run) -> Given:
-    """Read adapters for the model of a run: of the newest checkpoint of a workdir, or of a folder in peft's form.
-
-    Raises:
-        UserError: there are none, or they are of another model or of other weights.
-        StorageError: no sound checkpoint.
-    """
-    run.refuse_packed("no adapters can be laid on; give")
-    if (source / peft.SETTINGS).exists():
-        given = Given(*peft.read(source, run.config.model))
-    else:
-        found = find(source)
-        if not found.config.adapter.rank:
-            raise UserError(
-                f"{source} has no adapters: it is neither the workdir of a run with config.adapter.rank above 0 nor a "
-                f"folder with {peft.SETTINGS}"
-            )
-        params, meta, _ = load_adapters(found)
-        given = _of_run(params, meta, found.config.adapter)
-    _check(source, given, run)
-    return given
+def in_peft(source: Path, run: Run) -> Given:
+    """Read a folder in peft's form, for the model of a run. Raises a UserError as `peft.read`."""
+    return Given(*peft.read(source, run.config.model))
 
 
-def _of_run(params: Any, meta: Mapping[str, Any], knobs: Any) -> Given:
+def of_run(params: Any, meta: Mapping[str, Any], knobs: Adapter) -> Given:
+    """Return the adapters of a checkpoint."""
     scaled = {
         path: leaf * knobs.scale if path.endswith("/b") else leaf
         for path, leaf in flatten_dict(params, sep="/").items()
@@ -64,9 +48,13 @@ def _of_run(params: Any, meta: Mapping[str, Any], knobs: Any) -> Given:
     return Given(scaled, meta["base"], knobs.base)
 
 
-def _check(source: Path, given: Given, run: Run) -> None:
-    """Hold adapters to the weights that they are to lie beside."""
-    below = flatten_dict(run.params, sep="/")
+def check(source: Path, given: Given, run: Run) -> None:
+    """Hold adapters to the weights of the run that they are to lie beside.
+
+    Raises:
+        UserError: they are of another model, or of other weights.
+    """
+    below: dict[str, Any] = dict(flatten_dict(run.params, sep="/"))
     for path, leaf in given.params.items():
         kernel = below.get(path.rpartition("/lora/")[0] + "/kernel")
         side = -2 if path.endswith("/a") else -1
@@ -93,44 +81,12 @@ def lay(run: Run, given: Given) -> Run:
     return dataclasses.replace(run, params=adapters.fold(unflatten_dict(leaves, sep="/"), 1.0))
 
 
-def open_adapted(found: Any) -> Run:
-    """Return the model of a run that trained adapters: its base with these folded in.
-
-    Args:
-        found: by `workdir.find`.
+def write(out: Path, params: Any, meta: Mapping[str, Any], settings: config.Config, precision: str) -> None:
+    """Write the adapters of a run in peft's form to the folder `out`.
 
     Raises:
-        UserError, StorageError: as `read`.
+        UserError: something is at `out`, or no model of transformers has the form of theirs.
     """
-    params, meta, folder = load_adapters(found)
-    settings = found.config
-    try:
-        below = open_run(find(Path(settings.train.init)))
-    except UserError as error:
-        raise UserError(
-            f"{found.workdir} has adapters beside the weights of {settings.train.init} ({error}); where these are "
-            f"elsewhere: --workdir=THEM --adapter={found.workdir}"
-        ) from error
-    given = _of_run(params, meta, settings.adapter)
-    _check(found.workdir, given, below)
-    laid = lay(below, given)
-    settings = dataclasses.replace(settings, adapter=dataclasses.replace(settings.adapter, rank=0, base="float"))
-    model = below.model.clone(config=settings.model, precision=settings.train.precision, parent=None)
-    return Run(settings, found.tokenizer, model, laid.params, meta["step"], meta, folder, found.averaged)
-
-
-def export(found: Any, out: Path, precision: str) -> int:
-    """Write the adapters of a run in peft's form to the folder `out`, and return their step. The base is not read.
-
-    Raises:
-        UserError: the run has none, something is at `out`, or no model of transformers has this form.
-        StorageError: no sound checkpoint.
-    """
-    knobs = found.config.adapter
-    if not knobs.rank:
-        raise UserError(f"--format=peft: {found.workdir} has no adapters (config.adapter.rank=0)")
-    params, meta, _ = load_adapters(found)
     named = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
     with new_folder(out, "--out") as folder:
-        peft.write(folder, named, knobs, found.config.model, meta["base"], found.config.train.init, precision)
-    return meta["step"]
+        peft.write(folder, named, settings.adapter, settings.model, meta["base"], settings.train.init, precision)

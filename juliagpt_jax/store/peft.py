@@ -5,7 +5,7 @@ keys and values, and so one adapter: of ours it has the a's side by side, and th
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ def write(
     ranks: dict[str, int] = {}
     layers: set[int] = set()
     for module, places in _modules(family, model).items():
-        own = [(place, *_pair(params, place.ours)) for place in places if _linear(place.ours, "a") in params]
+        own = [(place.part, *_pair(params, place.ours)) for place in places if _linear(place.ours, "a") in params]
         if not own:
             continue
         _, layer, name = _split(module)
@@ -83,8 +83,8 @@ def write(
         width = own[0][2].shape[1]
         whole = np.zeros((width * places[0].parts, rank), np.float32)
         at = 0
-        for place, a, b in own:
-            whole[place.part * width : (place.part + 1) * width, at : at + a.shape[1]] = b.T
+        for part, a, b in own:
+            whole[part * width : (part + 1) * width, at : at + a.shape[1]] = b.T
             at += a.shape[1]
         named[f"{PREFIX}{module}.lora_A.weight"] = np.concatenate([a.T for _, a, _ in own])
         named[f"{PREFIX}{module}.lora_B.weight"] = whole
@@ -192,5 +192,5 @@ def _linear(kernel: str, matrix: str) -> str:
     return f"{kernel.removesuffix('/kernel')}/lora/{matrix}"
 
 
-def _pair(params: Arrays, kernel: str) -> Iterator[np.ndarray]:
-    return (np.asarray(params[_linear(kernel, matrix)]) for matrix in "ab")
+def _pair(params: Arrays, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+    return params[_linear(kernel, "a")], params[_linear(kernel, "b")]

@@ -19,7 +19,7 @@ from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store.checkpoint import Checkpoints
-from juliagpt_jax.store.workdir import held
+from juliagpt_jax.store.claim import held
 from juliagpt_jax.training import metrics, report, schedules, start
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings

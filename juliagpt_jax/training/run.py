@@ -25,8 +25,8 @@ from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.parameters import active, count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
+from juliagpt_jax.store.claim import Lock, settle_config
 from juliagpt_jax.store.machine import describe_run
-from juliagpt_jax.store.workdir import Lock, settle_config
 from juliagpt_jax.training import optimizers, schedules, together, tracking
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.puzzles import PuzzleTrainer

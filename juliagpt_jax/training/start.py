@@ -15,16 +15,17 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import new_folder
-from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.ground.knobs.model import OF_TRAINING
+from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.frozen import freeze
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store.checkpoint import Checkpoints
+from juliagpt_jax.store.claim import write_config
 from juliagpt_jax.store.machine import describe_run
-from juliagpt_jax.store.workdir import find, open_run, write_config
+from juliagpt_jax.store.workdir import find, open_run
 from juliagpt_jax.training.state import initial_state, items
 
 
