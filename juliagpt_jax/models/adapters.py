@@ -7,7 +7,7 @@ begins as the one below; `fold` makes W + scale a b of all three.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +22,8 @@ from juliagpt_jax.ground.words import near
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.roles import Role
 
+# The knobs of a model whose Linears take the adapters that they are given, of any rank and anywhere, and begin none.
+GIVEN = Adapter(rank=0, alpha=1.0, dropout=0.0, targets="all", layers="all", base="float")
 ROOMS = ("mixer", "channel")  # the parts of a block, which `adapter.targets` may name as a whole
 
 
@@ -147,6 +149,27 @@ def merge(trained: Any, frozen: Any) -> Any:
     if both := sorted(one.keys() & other.keys()):
         raise ValueError(f"trained and frozen at once: {', '.join(both[:3])}")
     return unflatten_dict(one | other, sep="/")
+
+
+def stack(several: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the tree of adapters, each by path, laid side by side: leaf [i + 1] is that of the i-th, and leaf [0] of
+    none. Smaller ranks are filled up with zeros, and so are the Linears that not all have one for.
+
+    Raises:
+        UserError: one is of experts, which do not know whose tokens they are given.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path, leaf in (pair for own in several for pair in own.items()):
+        if roles.of(path).each:
+            raise UserError(f"{path}: adapters of experts are folded into a model, and not served side by side")
+        shapes[path] = tuple(map(max, leaf.shape, shapes.get(path, leaf.shape)))
+
+    def laid(path: str, shape: tuple[int, ...]) -> jax.Array:
+        leaves = [own[path] if path in own else jnp.zeros(shape) for own in ({}, *several)]
+        fill = lambda leaf: [(0, wide - size) for wide, size in zip(shape, leaf.shape, strict=True)]
+        return jnp.stack([jnp.pad(jnp.asarray(leaf), fill(leaf)) for leaf in leaves])
+
+    return unflatten_dict({path: laid(path, shape) for path, shape in shapes.items()}, sep="/")
 
 
 def digest(frozen: Any) -> str:

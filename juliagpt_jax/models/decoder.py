@@ -226,11 +226,9 @@ class Decoder(nn.Module):
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        linear = linears(self.config, int8=self.int8, base=self.adapter.base if self.adapter else "float")
-        if self.adapter:
-            each = lambda i, room: beside(linear, self.adapter, room, i, self.config.layers)
-        else:
-            each = lambda i, room: linear
+        own = self.adapter
+        linear = linears(self.config, int8=self.int8, base=own.base if own else "float")
+        each = lambda i, room: beside(linear, own, room, i, self.config.layers) if own else linear
         return [
             Block(
                 mixer(self.config, gain, each(i, "mixer"), **mask, name="mixer", parent=None),

@@ -23,24 +23,9 @@ Arrays = dict[str, jax.Array]  # what a kernel is kept as, by the end of its nam
 
 # The levels of NF4: quantiles of a normal distribution, scaled to -1 .. 1, zero among them (appendix E of the paper).
 NF4 = np.array(
-    [
-        -1.0,
-        -0.6961928009986877,
-        -0.5250730514526367,
-        -0.39491748809814453,
-        -0.28444138169288635,
-        -0.18477343022823334,
-        -0.09105003625154495,
-        0.0,
-        0.07958029955625534,
-        0.16093020141124725,
-        0.24611230194568634,
-        0.33791524171829224,
-        0.44070982933044434,
-        0.5626170039176941,
-        0.7229568362236023,
-        1.0,
-    ],
+    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334]
+    + [-0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224]
+    + [0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0],
     np.float32,
 )
 
@@ -93,8 +78,10 @@ def _nf4_pack(kernel: jax.Array) -> Arrays:
     blocks = _blocks(kernel, NF4_BLOCK)
     largest = jnp.max(jnp.abs(blocks), axis=1)
     share = blocks / jnp.where(largest, largest, 1)[:, None]
-    codes = sum((share > middle).astype(jnp.uint8) for middle in (NF4[1:] + NF4[:-1]) / 2)
-    return {"nf4": _pairs(jnp.asarray(codes)), "absmax": largest}
+    codes = jnp.zeros(share.shape, jnp.uint8)
+    for middle in (NF4[1:] + NF4[:-1]) / 2:
+        codes += share > middle
+    return {"nf4": _pairs(codes), "absmax": largest}
 
 
 def _nf4_unpack(arrays: Arrays, count: int) -> jax.Array:

@@ -3,6 +3,7 @@ around an engine."""
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def application(
     names: Iterable[str] = (),
     origins: Iterable[str] = (),
     unknown: str = "error",
+    adapters: Sequence[str] = (),
 ) -> Door:
     """Return the routes behind their door, for an engine whose thread runs.
 
@@ -49,12 +51,13 @@ def application(
         name: of the model, as clients ask for it.
         names, origins: who may ask; see `Door`.
         unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
+        adapters: names of the engine's adapters: as models of their own, which a request may ask for.
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     begun = int(time.time())
+    known = [name, *adapters]
     card = {
-        "id": name,
         "object": "model",
         "created": begun,
         "owned_by": "juliagpt_jax",
@@ -75,12 +78,11 @@ def application(
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [card]})
+        return JSONResponse({"object": "list", "data": [{"id": one, **card} for one in known]})
 
     @app.get("/v1/models/{model}")
     async def model(model: str) -> Response:
-        _check_name(model, name)
-        return JSONResponse(card)
+        return JSONResponse({"id": known[_number(model, known)], **card})
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
@@ -93,10 +95,11 @@ def application(
     async def write(request: Request, kind: type[Completion | ChatCompletion], shape: type[Answer]) -> Response:
         _check_kind(request.headers.get("content-type", ""))
         asked = kind.read(await _body(request, limits.max_body))
-        _check_name(asked.model, name)
+        number = _number(asked.model, known)
         texts = asked.requests(engine.tokenizer, limits, unknown)
+        texts = [dataclasses.replace(text, adapter=number) for text in texts]
         delivery = Delivery(engine, texts)
-        answer = shape(name, texts, asked.include_usage)
+        answer = shape(known[number], texts, asked.include_usage)
         if asked.stream:
             return EventStream(delivery, answer)
         async with contextlib.aclosing(delivery.pieces(request.receive)) as pieces:
@@ -133,9 +136,12 @@ def _check_kind(content_type: str) -> None:
         raise Refused(415, f"Content-Type is {kind[:80]!r}; the body must be application/json")
 
 
-def _check_name(asked: str | None, name: str) -> None:
-    if asked is not None and asked != name:
-        raise Refused(404, f"no model is called {asked[:80]!r}; there is: {name}", "model", "model_not_found")
+def _number(asked: str | None, known: Sequence[str]) -> int:
+    """Return the place of the model that is asked for; without a name that of the first, which has no adapter."""
+    if asked is not None and asked not in known:
+        there = ", ".join(known)
+        raise Refused(404, f"no model is called {asked[:80]!r}; there is: {there}", "model", "model_not_found")
+    return 0 if asked is None else known.index(asked)
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -41,10 +41,8 @@ def in_peft(source: Path, run: Run) -> Given:
 
 def of_run(params: Any, meta: Mapping[str, Any], knobs: Adapter) -> Given:
     """Return the adapters of a checkpoint."""
-    scaled = {
-        path: leaf * knobs.scale if path.endswith("/b") else leaf
-        for path, leaf in flatten_dict(params, sep="/").items()
-    }
+    leaves: dict[str, Any] = dict(flatten_dict(params, sep="/"))
+    scaled = {path: leaf * knobs.scale if path.endswith("/b") else leaf for path, leaf in leaves.items()}
     return Given(scaled, meta["base"], knobs.base)
 
 

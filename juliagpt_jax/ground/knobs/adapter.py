@@ -18,5 +18,5 @@ class Adapter:
 
     @property
     def scale(self) -> float:
-        """What the product of the two thin matrices is multiplied with."""
+        """The factor of the product of the two thin matrices."""
         return self.alpha / self.rank if self.rank else 0.0
