@@ -86,9 +86,7 @@ def lend(opened: Opened, folders: Mapping[str, Path]) -> tuple[Opened, Any]:
     forms = {own.form for own in given.values()}
     if len(forms) > 1:
         kept = ", ".join(f"{name} {own.form}" for name, own in given.items())
-        raise UserError(
-            f"--adapter: trained beside kernels that were kept in different forms ({kept}): one server each"
-        )
+        raise UserError(f"--adapter: trained beside kernels in different forms ({kept}), which need a server each")
     (form,) = forms
     model = opened.model.clone(adapter=adapters.GIVEN, parent=None)
     opened = dataclasses.replace(opened, model=model)

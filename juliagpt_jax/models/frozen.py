@@ -22,12 +22,10 @@ from juliagpt_jax.models.quantized import int8
 Arrays = dict[str, jax.Array]  # what a kernel is kept as, by the end of its name
 
 # The levels of NF4: quantiles of a normal distribution, scaled to -1 .. 1, zero among them (appendix E of the paper).
-NF4 = np.array(
-    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334]
-    + [-0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224]
-    + [0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0],
-    np.float32,
-)
+_BELOW = "1 0.6961928009986877 0.5250730514526367 0.39491748809814453 0.28444138169288635 0.18477343022823334"
+_ABOVE = "0.07958029955625534 0.16093020141124725 0.24611230194568634 0.33791524171829224 0.44070982933044434"
+_BELOW, _ABOVE = f"{_BELOW} 0.09105003625154495", f"{_ABOVE} 0.5626170039176941 0.7229568362236023 1"
+NF4 = np.array([*(-float(word) for word in _BELOW.split()), 0, *map(float, _ABOVE.split())], np.float32)
 
 
 class Form(NamedTuple):
@@ -170,7 +168,8 @@ class FrozenLinear(nn.Module):
         """x (..., D) -> (..., features)."""
         shapes = FORMS[self.form].shapes(x.shape[-1], self.features)
         arrays = {end: self.param(f"kernel_{end}", nn.initializers.zeros, *shape) for end, shape in shapes.items()}
-        return product(x.reshape(-1, x.shape[-1]), arrays, self.form).reshape(*x.shape[:-1], self.features)
+        y: jax.Array = product(x.reshape(-1, x.shape[-1]), arrays, self.form)
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 def freeze(params: Any, form: str) -> Any:

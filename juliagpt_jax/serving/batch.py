@@ -40,7 +40,7 @@ class Row(NamedTuple):
             np.float32(rule.top_p),
             np.bool_(rule.greedy),
             *map(np.uint32, (seed, fingerprint(prompt), nth, 0)),
-            np.int32(adapter),
+            adapter=np.int32(adapter),
         )
 
 
@@ -131,7 +131,7 @@ class Batch:
         """Forget all rows."""
         zeros = lambda dtype: jnp.zeros(self.rows, dtype)
         rule = (zeros(jnp.float32), zeros(jnp.int32), zeros(jnp.float32), zeros(bool))
-        rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)), zeros(jnp.int32))
+        rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)), adapter=zeros(jnp.int32))
         logits = jnp.zeros((self.rows, self.model.vocab), jnp.float32)
         state = State(self._cache(self.rows), logits, zeros(jnp.int32), rows)
         self._state = jax.device_put(state, jax.devices()[0])
