@@ -138,7 +138,7 @@ def product(x: jax.Array, arrays: Arrays, form: str) -> jax.Array:
 
     The kernel is made for the product and forgotten; for the gradient by x, the only one there is, it is made again.
     """
-    return x @ FORMS[form].unpack(arrays, x.shape[-1]).astype(x.dtype)
+    return x @ FORMS[form].unpack(_behind(x, arrays), x.shape[-1]).astype(x.dtype)
 
 
 def _forward(x: jax.Array, arrays: Arrays, form: str) -> Any:
@@ -146,11 +146,21 @@ def _forward(x: jax.Array, arrays: Arrays, form: str) -> Any:
 
 
 def _backward(form: str, kept: Any, gradient: jax.Array) -> Any:
-    # Behind the barrier the compiler does not see that it is the kernel of the forward pass, which it would keep.
     arrays, like = kept
-    arrays, gradient = jax.lax.optimization_barrier((arrays, gradient))
-    kernel = FORMS[form].unpack(arrays, like.shape[-1]).astype(gradient.dtype)
+    kernel = FORMS[form].unpack(_behind(gradient, arrays), like.shape[-1]).astype(gradient.dtype)
     return (gradient @ kernel.T).astype(like.dtype), None
+
+
+def _behind(x: jax.Array, arrays: Arrays) -> Arrays:
+    """Return arrays that the compiler cannot know before x: with the codes as they are, since a number is itself.
+
+    Else it makes the kernels of a whole model when a step begins, where there is nothing to wait for, and keeps them
+    for the backward pass. (XLA's CPU backend drops `optimization_barrier` before it looks for equal computations.)
+    Where x is not a number, neither is the product.
+    """
+    first = x[0, 0]
+    codes = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.integer)
+    return {end: leaf ^ (first != first).astype(leaf.dtype) if codes(leaf) else leaf for end, leaf in arrays.items()}
 
 
 product.defvjp(_forward, _backward)
