@@ -391,7 +391,7 @@ def test_rows_with_adapters_share_a_batch(generator):
             rows, columns = shapes[path]
             root = path.removesuffix("kernel") + "lora"
             leaves[f"{root}/a"] = jax.random.normal(jax.random.fold_in(key, n), (rows, rank))
-            leaves[f"{root}/b"] = jax.random.normal(jax.random.fold_in(key, -n - rank), (rank, columns)) * 0.3
+            leaves[f"{root}/b"] = jax.random.normal(jax.random.fold_in(key, 100 * rank + n), (rank, columns)) * 0.3
         return leaves
 
     several = [made(1, list(shapes)[:3]), made(2, list(shapes)[2:])]
