@@ -93,7 +93,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.workdir, options.one, options.context, options.batch, options.rank)))
         return
-    print("| | trained | state MB | frozen MB | compiler MB | RSS after, peak MB | step s |\n|---|---|---|---|---|---|---|")
+    print("| | trained | state MB | frozen MB | compiler MB | RSS after, peak MB | step s |\n" + "|---" * 7 + "|")
     for arm in options.arms.split(","):
         own = [f"--{name}={getattr(options, name)}" for name in ("workdir", "context", "batch", "rank")]
         done = subprocess.run([sys.executable, __file__, *own, f"--one={arm}"], stdout=subprocess.PIPE, text=True)

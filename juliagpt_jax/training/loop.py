@@ -107,7 +107,7 @@ class Trainer:
             if self.config.train.init == "none" or self.config.adapter.rank:
                 return jax.jit(make, out_shardings=placed)()
             begin = lambda weights: initial_state(self.config, self.model, weights, self.objective.memo())
-            given = start.weights(self.config, self.corpus.tokenizer)
+            given = jax.device_put(start.weights(self.config, self.corpus.tokenizer), placed.params)
             return jax.jit(begin, out_shardings=placed, donate_argnums=0)(given)
         trees, meta = restored
         trained = meta["data"] is not None  # else it is a model from outside
