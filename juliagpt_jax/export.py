@@ -49,7 +49,8 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.store.workdir import find, load_adapters, open_run
 
-    found, report = find(workdir, options.checkpoint, options.averaged, adapter=options.adapter), _report(workdir)
+    found = find(workdir, options.checkpoint, options.averaged, kind="decoder t5", adapter=options.adapter)
+    report = _report(workdir)
     if options.format == "peft" and not found.config.adapter.rank:
         raise UserError(f"--format=peft: {workdir} has no adapters (config.adapter.rank=0)")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):

@@ -162,7 +162,7 @@ def stack(several: Sequence[Mapping[str, Any]]) -> Any:
     for path, leaf in (pair for own in several for pair in own.items()):
         if roles.of(path).each:
             raise UserError(f"{path}: adapters of experts are folded into a model, and not served side by side")
-        seen = shapes.get(path, leaf.shape)
+        seen = shapes.get(path) or leaf.shape
         shapes[path] = tuple(max(sizes) for sizes in zip(leaf.shape, seen, strict=True))
 
     def laid(path: str, shape: tuple[int, ...]) -> jax.Array:

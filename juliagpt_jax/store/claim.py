@@ -24,6 +24,7 @@ FREE = {
     "data.path",  # where it lies; its hash is held to the checkpoint
     "data.tokenizer",  # where it lies; what it says is held to the checkpoint
     "data.max_leak",
+    "data.examples.written",
     "train.log_every",
     "train.eval_every",
     "train.eval_windows",
@@ -39,9 +40,10 @@ FREE = {
     "train.init",  # where it lies; below adapters what it says is held to the checkpoint
     "train.wandb",
     "train.remat",
+    "train.steps_per_call",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
-FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}
 
 
 def free(wanted: config.Config) -> set[str]:

@@ -23,6 +23,13 @@ from juliagpt_jax.store.run import Run, refuse_packed
 if TYPE_CHECKING:
     from juliagpt_jax.store.adapters import Given
 
+# What a model is, by its kind, and where it can be used, for a command that cannot use it.
+READS = {
+    "recursive": "a model that solves puzzles: the command solve reads it",
+    "decoder": "a model of texts",
+    "t5": "a T5, which answers prompts: generate (without --chat and --draft), evaluate --every and export read it",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -65,7 +72,7 @@ def find(
         checkpoint: "newest", "best" (lowest validation loss) or a step.
         averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
-        kind: of the models that the caller can use, `model.kind`.
+        kind: of the models that the caller can use, words of `model.kind`.
         adapter: a workdir or folder of adapters to lay on it (`store/adapters.py`).
 
     Raises:
@@ -77,9 +84,8 @@ def find(
     if adapter and not Path(adapter).is_dir():
         raise UserError(f"--adapter={adapter}: no such folder")
     laid = Path(adapter) if adapter else None
-    if settings.model.kind != kind:
-        reads = {"recursive": "a model that solves puzzles: the command solve reads it", "decoder": "a model of texts"}
-        raise UserError(f"--workdir={workdir}: {reads[settings.model.kind]}")
+    if settings.model.kind not in kind.split():
+        raise UserError(f"--workdir={workdir}: {READS[settings.model.kind]}")
     if ode and not settings.model.has_ode:
         flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
         raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")

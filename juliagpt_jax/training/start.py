@@ -1,5 +1,5 @@
-"""Runs that begin with weights: of a model from outside, whose workdir has a checkpoint of step 0, or of another run's
-workdir, all trained or frozen below adapters."""
+"""A run that begins with weights from outside, its workdir with a checkpoint of step 0; and the weights that lie below
+a run's adapters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,17 +15,16 @@ from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import new_folder
-from juliagpt_jax.ground.knobs.model import OF_TRAINING
 from juliagpt_jax.ground.sealed import write_json
 from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.frozen import freeze
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.claim import write_config
 from juliagpt_jax.store.machine import describe_run
-from juliagpt_jax.store.workdir import find, open_run
 from juliagpt_jax.training.state import initial_state, items
 
 
@@ -68,45 +67,10 @@ def begin(
             raise StorageError(f"{workdir}: the weights could not be written: {checkpoints.failed}")
 
 
-def weights(settings: config.Config, tokenizer: Any) -> Any:
-    """Return the parameters of the model that `train.init` names.
-
-    Args:
-        tokenizer: of the text that is trained on.
-
-    Raises:
-        UserError: there is no model, or another one than the config describes, or one of other tokens.
-        StorageError: no sound checkpoint.
-    """
-    name = settings.train.init
-    key = f"config.train.init={name}"
-    found = find(Path(name))
-    found.refuse_packed()
-    assert found.tokenizer is not None
-    if found.tokenizer.to_dict() != tokenizer.to_dict():
-        raise UserError(
-            f"{key}: its {found.tokenizer.vocab_size:,} tokens are not the {tokenizer.vocab_size:,} of this text; "
-            f"--config.data.tokenizer={name}/tokenizer.json"
-        )
-    changed = config.changes(config.to_dict(found.config.model), config.to_dict(settings.model), _free(settings.model))
-    if changed:
-        rows = [f"model.{key}: {was!r} -> {now!r}" for key, (was, now) in changed.items()]
-        raise UserError(f"{key} has another model ({'; '.join(rows[:4])}); --config={name}/config.json has its own")
-    return open_run(found).params
-
-
-def _free(model: config.Model) -> set[str]:
-    """Return the knobs of a model that may change between two runs with the same weights."""
-    free = {key.removeprefix("model.") for key in OF_TRAINING} | {"init", "zero_init", "scan_layers"}
-    free |= {"linear"} if model.linear in ("subln", "ternary") else set()
-    rotary = model.positions == "rotary" and set(model.mixer.split()) == {"attention"}
-    return free | ({"context"} if rotary else set())
-
-
-def below(settings: config.Config, tokenizer: Any) -> tuple[Any, str]:
+def below(settings: config.Config) -> tuple[Any, str]:
     """Return the frozen parameters below a run's adapters, kernels as `adapter.base` keeps them, and their hash as
-    they were before that. Raises as `weights`."""
-    held = [weights(settings, tokenizer)]
+    they were before that. Raises as `init.weights`."""
+    held = [init.weights(settings)[0]]
     digest = adapters.digest(held[0])
     return freeze(held.pop(), settings.adapter.base), digest
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
+from juliagpt_jax.ground.knobs.examples import Examples
 
 LEARNED = ("char", "bpe")  # tokenizers that are made of the training text; any other is a file
 
@@ -45,6 +46,7 @@ class Data:
     on_bad: str = limits.one_of("error", "skip")
     max_bad: float = limits.share()
     max_leak: float = limits.share()
+    snapshot: str = limits.knob(since="0.2", before="")
     scores: str = limits.knob()
     filter: str = limits.knob()
     keep: str = limits.knob()
@@ -52,5 +54,7 @@ class Data:
     weights_by: str = limits.text()
     order: str = limits.text()
     windows: str = limits.one_of("ring", "documents", "fixed", since="0.2", before="ring")
+    task: str = limits.text(since="0.2", before="none")
+    examples: Examples = limits.group()
     curriculum: Curriculum = limits.group()
     puzzle: Puzzle = limits.group()
