@@ -72,6 +72,7 @@ def main() -> None:
             if key in results.rows:
                 continue
             if name not in peace:
+                kind.make(text, cache)
                 trained(kind, Path(scratch) / "compiled", text, cache)  # it also fills the cache of compiled programs
                 folder = Path(scratch) / "peace" / name
                 code, err, life = trained(kind, folder, text, cache)

@@ -144,6 +144,7 @@ def _leave(code: int) -> NoReturn:
     if hosts.several() or (code == StorageError.exit_code and memory.limit()[0]):
         sys.stdout.flush()
         sys.stderr.flush()
+        hosts.tidy()
         os._exit(code)
     sys.exit(code)
 

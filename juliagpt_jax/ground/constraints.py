@@ -166,6 +166,11 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         f"{t.decay_share:g} of {t.steps} steps and a warm-up of {config.warmup_steps} are more than all",
     )
     yield (
+        not t.stages or t.schedule == "stages",
+        "train.stages",
+        f"says what train.schedule=stages does, and train.schedule={t.schedule}",
+    )
+    yield (
         sum(map(bool, (t.ema, t.ema_half_life, t.tail))) < 2,
         "train.tail" if t.tail else "train.ema_half_life",
         "the weights are averaged in one way: all but one of ema, ema_half_life and tail are 0",

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 from juliagpt_jax.ground.errors import HostError, Stopped, UserError
 
 BEAT = 1.0  # seconds between two signs of life
-LOST = float(os.environ.get("JULIAGPT_HOST_LOST", "30"))  # seconds without one after which a process is gone
+LOST = 30.0  # seconds without one after which a process is gone; JULIAGPT_HOST_LOST
 LONG = 24 * 3_600_000  # milliseconds: as long as it takes; _watch ends a wait for who is gone
+LINE = "another host of this run is gone"
 MEETING = 300  # seconds to wait for all at the start
 # What XLA and the libraries below it say where another process is gone.
 GONE = re.compile(
@@ -45,6 +46,8 @@ class _Here:
     said = 0  # words of the leader so far
     met = 0  # meetings so far
     leaving = False  # this process is about to end, and says why itself
+    lost = LOST
+    scratch: Path | None = None
     stop_at = 0  # the call after which all stop; 0: none is known
 
 
@@ -74,6 +77,10 @@ def begin(options: argparse.Namespace) -> Place:
     address = given(options.coordinator, "JULIAGPT_COORDINATOR")
     if hosts in (None, "1") and not rank and address is None:
         return _Here.place
+    try:
+        _Here.lost = float(os.environ.get("JULIAGPT_HOST_LOST", LOST))
+    except ValueError as error:
+        raise UserError(f"JULIAGPT_HOST_LOST={os.environ['JULIAGPT_HOST_LOST']} is no number of seconds") from error
     wanted: dict[str, Any] = {}
     if hosts != "auto":
         if None in (hosts, rank, address):
@@ -89,7 +96,9 @@ def begin(options: argparse.Namespace) -> Place:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # signals are ours: training/signals.py
     try:
-        jax.distributed.initialize(**wanted, initialization_timeout=MEETING, heartbeat_timeout_seconds=int(3 * LOST))
+        jax.distributed.initialize(
+            **wanted, initialization_timeout=MEETING, heartbeat_timeout_seconds=int(3 * _Here.lost) + 1
+        )
     except ValueError as error:  # no cluster was found
         raise UserError(f"--hosts=auto: {error}; give --hosts, --host and --coordinator") from error
     except RuntimeError as error:
@@ -115,10 +124,16 @@ def workdir(path: Path) -> Path:
     ends with it."""
     if leads():
         return path
-    scratch = Path(tempfile.mkdtemp(prefix="juliagpt_jax-host-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    _Here.scratch = scratch = Path(tempfile.mkdtemp(prefix="juliagpt_jax-host-"))
+    atexit.register(tidy)
     sys.stdout = open(os.devnull, "w", encoding="utf-8")
     return scratch / "run"
+
+
+def tidy() -> None:
+    """Remove the scratch folder of a process that follows, before it ends."""
+    if _Here.scratch is not None:
+        shutil.rmtree(_Here.scratch, ignore_errors=True)
 
 
 def told(value: Any) -> Any:
@@ -217,7 +232,7 @@ def _value(key: str) -> str | None:
 
 def gone(why: str) -> str:
     """Return the line that a command ends with where another host is no longer there."""
-    return f"another host of this run is gone ({why}); start all again, and they go on from the newest checkpoint"
+    return f"{LINE} ({why}); start all again, and they go on from the newest checkpoint"
 
 
 def _watch() -> None:
@@ -234,8 +249,8 @@ def _watch() -> None:
                 value, now = _value(f"alive/{other}"), time.monotonic()
                 if value != seen[other][0]:
                     seen[other] = value, now
-                elif now - seen[other][1] > LOST:
-                    _leave(f"host {other} has given no sign of life for {LOST:.0f} s")
+                elif now - seen[other][1] > _Here.lost:
+                    _leave(f"host {other} has given no sign of life for {_Here.lost:.0f} s")
         except Exception as error:
             _leave(str(error).splitlines()[0][:150])
         time.sleep(BEAT)
@@ -244,5 +259,6 @@ def _watch() -> None:
 def _leave(why: str) -> None:
     if _Here.leaving:
         return
+    tidy()
     os.write(2, f"main: {gone(why)}\n".encode())
     os._exit(HostError.exit_code)

@@ -46,6 +46,18 @@ def limit() -> tuple[int, str]:
     return min(((most >> 20, by) for most, by in given if most != resource.RLIM_INFINITY), default=(0, ""))
 
 
+def free() -> int:
+    """Return the bytes of memory that this process may still take; 0 where the system does not say."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10)
+    for path in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found, default=0)
+
+
 def check() -> None:
     """Refuse to start JAX where it is known to find no room.
 
@@ -129,6 +141,7 @@ def _tell(name: str, code: int, held: str, limited: str) -> int:
     debug = "--debug" in sys.argv
     if hosts.asked() and code in (HostError.exit_code, *_ABORTS) and hosts.GONE.search(held):
         says = "" if code == HostError.exit_code else f"{name}: {hosts.gone('its coordinator does not answer')}\n"
+        says = next((f"{line}\n" for line in held.splitlines() if hosts.LINE in line), says)
         os.write(2, (held * debug + says).encode())
         return HostError.exit_code
     short = next((line.strip() for line in held.splitlines() if SHORT.search(line)), "")

@@ -53,7 +53,7 @@ FREE = {
 READS = {
     "recursive": "a model that solves puzzles: the command solve reads it",
     "decoder": "a model of texts",
-    "t5": "a T5, which answers prompts: the commands generate, evaluate --every and export read it",
+    "t5": "a T5, which answers prompts: generate (without --chat and --draft), evaluate --every and export read it",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
 FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}

@@ -147,7 +147,7 @@ def reliability(measured: Sequence[Measures], pipeline: Pipeline) -> tuple[dict[
 def examples(rows: Sequence[Row], own: Measures, count: int) -> list[str]:
     """Return questions with what each stage answers, those first on which stages differ."""
     verify: Any = own.task.verify
-    texts = [row.answers[own.seed] for row in rows]
+    texts = [list(row.answers[own.seed]) for row in rows]
     right = np.array([[verify(e, text) for e, text in zip(own.examples, each, strict=True)] for each in texts])
     lines = []
     for i in np.argsort(-right.std(axis=0), kind="stable")[:count]:

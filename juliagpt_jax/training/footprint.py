@@ -15,12 +15,12 @@ import numpy as np
 from jax.extend import core
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config, devices, memory
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.recursive import Offer
-from juliagpt_jax.training.mesh import make_mesh
-from juliagpt_jax.training.state import Frozen, initial_state
+from juliagpt_jax.training.mesh import make_mesh, shardings
+from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
 from juliagpt_jax.training.step import make_train_step
 
 # Computed element by element, or only another view: no array of its own where every use can take it in.
@@ -56,21 +56,80 @@ class Footprint(NamedTuple):
         return sum(self)
 
 
+def of(program: core.Jaxpr, state: TrainState, batch: Batch, frozen: Frozen, mesh: jax.sharding.Mesh) -> Footprint:
+    """Return what a traced train step needs on a device.
+
+    Args:
+        program: that of `make_train_step(...).trace(state, batch, frozen)`.
+        state, batch, frozen: these, or their shapes.
+    """
+    placed, rows = places(state, mesh), math.prod(mesh.shape[axis] for axis in devices.BATCH)
+    params = nbytes(state.params, placed.params) + nbytes(frozen, shardings(frozen, mesh))
+    kept = nbytes(state, placed) - nbytes(state.params, placed.params)
+    trained = {leaf.shape: nbytes(leaf, place) / nbytes(leaf) for leaf, place in _pairs(state.params, placed.params)}
+    # Where devices run their own rows, the program has what one of them sees; else the compiler cuts it by rows.
+    alone = _has(program, "shard_map")
+    share = lambda shape: trained.get(shape, 1.0 if alone else 1 / rows)
+    found = working(program, len(jax.tree.leaves(state)), share)
+    if mesh.size == 1 and not _has(program, "scan"):
+        found += params + kept  # of a program without a loop the compiler lays the new state beside the old one
+    return Footprint(params, kept, nbytes(batch) // rows, found)
+
+
 def nbytes(tree: Any, places: Any = None) -> int:
     """Return the bytes of arrays, or of the part of each that one device has."""
     if places is None:
         return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
-    return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in pairs)
+    return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in _pairs(tree, places))
 
 
-def working(program: core.Jaxpr, share: Any = lambda shape: 1.0) -> int:
+def _pairs(tree: Any, places: Any) -> Any:
+    return zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
+
+
+def says(found: Footprint, settings: config.Config, mesh: jax.sharding.Mesh, room: int) -> str:
+    """Say what a run needs, and what helps where that is more than there is.
+
+    Args:
+        room: bytes that a device has for it; 0: nobody knows.
+    """
+    size = lambda count: f"{count / 1e9:.2f}" if count > 1e7 else f"{count / 1e9:.4f}"
+    parts = f"parameters {size(found.params)}, optimizer {size(found.optimizer)}"
+    each = " on each device" if mesh.size > 1 else ""
+    text = (
+        f"this run needs about {size(found.total)} GB{each}: {parts}, gradients and activations {size(found.working)}"
+    )
+    if not room or found.total < room:
+        return text
+    train, rows = settings.train, math.prod(mesh.shape[axis] for axis in devices.BATCH)
+    ways = []
+    if train.batch_size // train.accumulate > rows:
+        ways.append(f"--config.train.accumulate={2 * train.accumulate} halves the activations")
+    if not train.remat:
+        ways.append("--config.train.remat=true keeps few of them")
+    if len(jax.devices()) > mesh.shape["model"] * mesh.shape["fsdp"]:
+        ways.append(f"--config.mesh.fsdp={len(jax.devices()) // mesh.shape['model']} cuts the state over the devices")
+    ways.append("adapters train few parameters of a model that is there")
+    return f"{text}; there is room for {size(room)}. {'; '.join(ways)}"
+
+
+def room() -> int:
+    """Return the bytes that a device has for a run: what an accelerator says, or the free memory of this machine, which
+    its devices share; 0 where neither is known."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if stats:
+        return int(stats.get("bytes_limit", 0))
+    return memory.free() // len(jax.local_devices())
+
+
+def working(program: core.Jaxpr, kept: int, share: Any = lambda shape: 1.0) -> int:
     """Return the most bytes that results of a program take at one time, beside what it is given.
 
     Args:
+        kept: so many of its first results take the places of what it is given.
         share: share(shape) of an array that one device computes.
     """
-    return round(_peak(_flat(program), set(), share))
+    return round(_peak(_flat(program), kept, share))
 
 
 class _Line(NamedTuple):
@@ -80,6 +139,7 @@ class _Line(NamedTuple):
     reads: list[Any]
     gives: list[Any]
     inside: Sequence[core.Jaxpr] = ()
+    kept: int = 0  # of a loop: what it carries round, in the places of what it begins with
 
 
 def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
@@ -90,6 +150,7 @@ def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
         look = lambda atom: None if isinstance(atom, core.Literal) else known.setdefault(atom, (atom, object()))
         for equation in jaxpr.eqns:
             name, inside = equation.primitive.name, _inside(equation)
+            name = "reshape" if name == "concatenate" and len(equation.invars) == 1 else name
             reads = [look(atom) for atom in equation.invars]
             if inside and name not in ("scan", "while", "cond"):
                 (called,) = inside[:1]
@@ -98,10 +159,16 @@ def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
                 known |= dict(zip(equation.outvars, results, strict=False))
                 continue
             gives = [look(atom) for atom in equation.outvars]
-            lines.append(_Line(name, [r for r in reads if r], gives, inside))
+            carried = equation.params.get("num_carry", len(gives) if name == "while" else 0)
+            lines.append(_Line(name, [r for r in reads if r], gives, inside, carried))
         return [look(atom) for atom in jaxpr.outvars]
 
     return lines, walk(program, {})
+
+
+def _has(program: core.Jaxpr, name: str) -> bool:
+    each = program.eqns
+    return any(one.primitive.name == name or any(_has(inside, name) for inside in _inside(one)) for one in each)
 
 
 def _inside(equation: Any) -> list[core.Jaxpr]:
@@ -115,48 +182,46 @@ def _inside(equation: Any) -> list[core.Jaxpr]:
     return found
 
 
-def _peak(flat: tuple[list[_Line], list[Any]], given: set[Any], share: Any) -> float:
+def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
+    """Return the most bytes that are alive at one line, those inside its loops included."""
     lines, results = flat
-    # What a fused line is made of: the arrays that live in its place.
-    made: dict[Any, frozenset[Any]] = {}
-    uses: dict[Any, int] = {}
-    for line in lines:
-        for read in line.reads:
-            uses[read] = uses.get(read, 0) + 1
-    kept = {read for line in lines if line.name not in FUSED for read in line.reads} | {r for r in results if r}
-    born, dies, size = {}, {}, {}
+    made: dict[Any, frozenset[Any]] = {}  # what a fused result is made of: the arrays that live in its place
+    whole = {read for line in lines if line.name not in FUSED for read in line.reads} | {r for r in results if r}
+    born: dict[Any, int] = {}
+    dies: dict[Any, int] = {}
+    size: dict[Any, float] = {}
     for i, line in enumerate(lines):
-        sources = frozenset().union(*(made.get(read, frozenset([read])) for read in line.reads))
-        for source in sources:
-            dies[source] = i
-        for give in line.gives:
-            variable = give[0]
-            if line.name in FUSED and give not in kept:
+        sources = frozenset[Any]().union(*(made.get(read, frozenset([read])) for read in line.reads))
+        dies |= dict.fromkeys(sources, i)
+        for n, give in enumerate(line.gives):
+            if line.name in FUSED and give not in whole:
                 made[give] = sources
                 continue
-            born[give] = i
-            size[give] = math.prod(variable.aval.shape) * _itemsize(variable.aval) * share(variable.aval.shape)
-            dies.setdefault(give, i)
+            aval = give[0].aval
+            # What a loop carries is born when the loop has ended: it lies where what it began with lay.
+            born[give] = i + (n < line.kept)
+            size[give] = math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 4) * share(aval.shape)
+            dies[give] = max(i, born[give])
     for result in results:
         if result:
-            for source in made.get(result, frozenset([result])):
-                dies[source] = len(lines)
-    starts: dict[int, float] = {}
-    ends: dict[int, float] = {}
+            dies |= dict.fromkeys(made.get(result, frozenset([result])), len(lines))
+    for result in results[:kept]:
+        size[result] = 0.0
+    change = [0.0] * (len(lines) + 2)
     for give, at in born.items():
-        starts[at] = starts.get(at, 0) + size[give]
-        ends[dies[give]] = ends.get(dies[give], 0) + size[give]
+        change[at] += size[give]
+        change[dies[give] + 1] -= size[give]
     live = most = 0.0
     for i, line in enumerate(lines):
-        live += starts.get(i, 0)
-        inside = max((_peak(_flat(one), set(), share) for one in line.inside), default=0.0)
-        most = max(most, live + inside)
-        live -= ends.get(i, 0)
+        live += change[i]
+        most = max(most, live + max((_peak(_flat(one), line.kept, share) for one in line.inside), default=0.0))
     return most
 
 
-def _itemsize(aval: Any) -> int:
-    return getattr(aval.dtype, "itemsize", 4)
+def with_micro_batches(settings: config.Config) -> config.Config:
+    """Return a config with the number of micro-batches that suits the device, where it leaves that open."""
+    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
 
 
 def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None = None) -> tuple[Any, Any, Any]:
@@ -166,8 +231,7 @@ def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None 
         vocab: of its tokenizer.
         mesh: the devices; None for those of the config.
     """
-    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
+    settings = with_micro_batches(settings)
     model, mesh = build_model(settings, vocab), mesh or make_mesh(settings)
     objective = build_objective(settings, model)
     state = jax.eval_shape(lambda: initial_state(settings, model, memo=objective.memo()))

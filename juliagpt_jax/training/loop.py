@@ -25,7 +25,7 @@ from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import metrics, report, schedules
+from juliagpt_jax.training import footprint, metrics, report, schedules
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import WHOLE, at_home, batch_sharding, from_leader, make_mesh, put, shardings
 from juliagpt_jax.training.signals import StopRequest
@@ -192,12 +192,16 @@ class Trainer:
 
         def function(state: TrainState, batch: Batch) -> Any:
             """Return the program for a call of as many steps as the batch has."""
-            count = len(batch.inputs) if batch.inputs.ndim > 2 else 1
+            count = len(batch.targets) if batch.targets.ndim > 2 else 1
             if count not in functions:
                 self.events.say("compiling the training step")
                 begun = time.perf_counter()
                 given = self.settled, self.model, self.mesh, self.objective, self.state, self.frozen
-                functions[count] = make_train_step(*given, steps=count).lower(state, batch, self.frozen).compile()
+                traced = make_train_step(*given, steps=count).trace(state, batch, self.frozen)
+                if not functions:
+                    needs = footprint.of(traced.jaxpr.jaxpr, state, batch, self.frozen, self.mesh)
+                    self.events.say(footprint.says(needs, self.config, self.mesh, footprint.room()))
+                functions[count] = traced.lower().compile()
                 self.compiled(functions[count], time.perf_counter() - begun)
                 hosts.meet()
             return functions[count]

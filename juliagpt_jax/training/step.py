@@ -6,15 +6,15 @@ are all inside it, for any objective. All randomness is fold_in(key(seed), step)
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.ground import config, devices
+from juliagpt_jax.ground import config
 from juliagpt_jax.models import capture, roles
 from juliagpt_jax.models.build import phases
 from juliagpt_jax.models.interface import Model
@@ -22,43 +22,15 @@ from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.objective import Memo, Objective
 from juliagpt_jax.training import kfac, schedules
-from juliagpt_jax.training.mesh import WHOLE, batch_sharding, cuts, diffrax_loops, shardings
+from juliagpt_jax.training.mesh import WHOLE, batch_sharding, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
+from juliagpt_jax.training.parts import Fixed, Merge, Rows, Same, Sums, in_parts
 from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
 
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 
-Merge = Callable[[Any, Any], Any]  # merge(trained, base) -> all parameters of the model
 Metrics = dict[str, jax.Array]
-
-
-class Fixed(NamedTuple):
-    """Everything that a step is compiled for."""
-
-    config: config.Config
-    model: Model
-    mesh: jax.sharding.Mesh
-    objective: Objective
-    merge: Merge
-
-
-class Same(NamedTuple):
-    """Values that all rows of a batch share."""
-
-    trained: Any
-    frozen: Frozen
-    whole: Any  # of the memo
-    key: jax.Array
-    scale: jax.Array  # what sums are multiplied by before they are differentiated
-
-
-class Rows(NamedTuple):
-    """Arrays that are cut and spread by rows."""
-
-    batch: Batch
-    memo: Any  # its rows
-    draws: Any = ()  # (B, 2) uint32 a random key for each, where labels are drawn
 
 
 def all_trained(trained: Any, base: Any) -> Any:
@@ -206,14 +178,6 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
 # What is summed over the rows of a batch: functions (fixed, model, same, rows) -> Sums.
 
 
-class Sums(NamedTuple):
-    """Sums over rows."""
-
-    grads: Any  # a tree like the trained parameters, cut over devices as they are, or ()
-    whole: Any  # any other tree
-    rows: Any  # not summed: a tree by row
-
-
 def gradients(fixed: Fixed, model: Model, same: Same, rows: Rows) -> Sums:
     """Return the gradient of what is minimised, times the scale, with what is logged; and the new rows of the memo."""
     grads, (sums, kept) = jax.grad(_scaled_total, has_aux=True)(same.trained, fixed, model, same, rows)
@@ -262,7 +226,7 @@ def factors(fixed: Fixed, step: jax.Array, same: Same, rows: Rows, count: jax.Ar
 
 def over_batch(sums: Callable[..., Sums], fixed: Fixed, step: jax.Array, same: Same, rows: Rows) -> Sums:
     """Return sums(fixed, model, same, rows) over the whole batch, of the model as it is at a step."""
-    return at_this_step(fixed, step, functools.partial(in_parts, sums), same, rows)
+    return at_this_step(fixed, step, functools.partial(in_parts, sums, sums is gradients), same, rows)
 
 
 def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *given: Any) -> Any:
@@ -273,82 +237,6 @@ def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *g
     if len(functions) == 1:
         return functions[0](*given)
     return jax.lax.switch(jnp.sum(step >= jnp.array(begins[1:])), functions, *given)
-
-
-def in_parts(sums: Callable[..., Sums], fixed: Fixed, model: Model, same: Same, rows: Rows) -> Sums:
-    """Return the sums of one model, one micro-batch at a time.
-
-    Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
-    Left to the compiler they would meet after each micro-batch. Parameters that are cut over the "fsdp" axis come
-    together in each layer, and their gradients are added up there.
-    """
-    cut = cuts((same.trained, same.frozen.base), fixed.mesh)
-    if fixed.config.train.accumulate == 1 and cut is None:
-        return sums(fixed, model, same, rows)
-    if diffrax_loops(fixed.config.model):  # which fail inside shard_map; there is one device
-        return one_by_one(sums, fixed, model, same, rows)
-    if cut is not None:
-        own = tuple((path.partition("/")[2], axis) for path, axis in cut.axes)  # 0 trained, 1 frozen
-        model = model.clone(cuts=cut._replace(axes=own), parent=None)
-    by_row = batch_sharding(fixed.mesh).spec
-    like = lambda tree: jax.tree.map(lambda place: _over(place.spec, "fsdp"), shardings(tree, fixed.mesh))
-    trained = like(same.trained)
-    each = Same(trained, Frozen(like(same.frozen.base), WHOLE), WHOLE, WHOLE, WHOLE)
-    outcome = Sums(trained if sums is gradients else WHOLE, WHOLE, by_row)
-    on_each = functools.partial(on_device, sums, fixed, model, each)
-    axes = {*devices.BATCH} if fixed.mesh.shape["model"] > 1 else {*devices.AXES}  # the others are the compiler's
-    spread = jax.shard_map(on_each, mesh=fixed.mesh, in_specs=(each, by_row), out_specs=outcome, axis_names=axes)
-    return spread(same, rows)
-
-
-def _over(spec: PartitionSpec, axis: str) -> PartitionSpec:
-    """Return what a sharding says of one axis of the mesh."""
-    return PartitionSpec(*(name if name == axis else None for name in spec))
-
-
-def on_device(sums: Callable[..., Sums], fixed: Fixed, model: Model, specs: Same, same: Same, rows: Rows) -> Sums:
-    """Return the sums over all devices from what one of them sees, and its own rows.
-
-    Args:
-        specs: along which axes what it is given is cut; gradients by parts are added up over these already.
-    """
-    alone = lambda leaf, spec=WHOLE: jax.lax.pcast(leaf, _others(spec), to="varying")
-    base = jax.tree.map(alone, same.frozen.base, specs.frozen.base)
-    rest = jax.tree.map(alone, same._replace(trained=(), frozen=same.frozen._replace(base=())))
-    key = jax.random.fold_in(rest.key, jax.lax.axis_index(devices.BATCH))
-    frozen = rest.frozen._replace(base=base)
-    same = rest._replace(trained=jax.tree.map(alone, same.trained, specs.trained), frozen=frozen, key=key)
-    found = one_by_one(sums, fixed, model, same, rows)
-    add = lambda leaf, spec=WHOLE: jax.lax.psum(leaf, _others(spec))
-    grads = jax.tree.map(add, found.grads, specs.trained) if sums is gradients else ()
-    return Sums(grads, jax.tree.map(add, found.whole), found.rows)
-
-
-def _others(spec: PartitionSpec) -> tuple[str, ...]:
-    """Return the axes of BATCH over which an array is not cut."""
-    return tuple(axis for axis in devices.BATCH if axis not in spec)
-
-
-def one_by_one(sums: Callable[..., Sums], fixed: Fixed, model: Model, same: Same, rows: Rows) -> Sums:
-    """Return the sums over micro-batches, added up in turn, and their rows together again."""
-    parts = fixed.config.train.accumulate
-    micro = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows), jnp.arange(parts)
-    one = functools.partial(_one_part, sums, fixed, model, same)
-    shapes = jax.eval_shape(one, *jax.tree.map(lambda a: a[0], micro))
-    zeros = jax.tree.map(lambda s: jnp.zeros_like(same.scale, s.dtype, s.shape), shapes.whole)
-    # ... of gradients such as vary over devices as the parameters do
-    empty = jax.tree.map(jnp.zeros_like, same.trained) if sums is gradients else ()
-
-    def add(total: Any, micro: Any) -> tuple[Any, Any]:
-        found = one(*micro)
-        return jax.tree.map(jnp.add, total, (found.grads, found.whole)), found.rows
-
-    (grads, whole), kept = jax.lax.scan(add, (empty, zeros), micro)
-    return Sums(grads, whole, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept))
-
-
-def _one_part(sums: Callable[..., Sums], fixed: Fixed, model: Model, same: Same, rows: Rows, i: jax.Array) -> Sums:
-    return sums(fixed, model, same._replace(key=jax.random.fold_in(same.key, i)), rows)
 
 
 # The model and the objective.

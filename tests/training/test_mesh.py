@@ -19,7 +19,7 @@ from juliagpt_jax.models import roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store.checkpoint import Checkpoints
-from juliagpt_jax.training import step
+from juliagpt_jax.training import footprint, step
 from juliagpt_jax.training.footprint import nbytes
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh
 from juliagpt_jax.training.state import Frozen, initial_state, items, places
@@ -44,8 +44,9 @@ class Machine:
         self.places = places(self.shapes, self.mesh)
         self.first = jax.jit(make, out_shardings=self.places)
         rows = jax.device_put(batch(0), batch_sharding(self.mesh))
-        run = step.make_train_step(settings, self.model, self.mesh)
-        self.step = run.lower(self.first(), rows, Frozen()).compile()
+        traced = step.make_train_step(settings, self.model, self.mesh).trace(self.first(), rows, Frozen())
+        self.needs = footprint.of(traced.jaxpr.jaxpr, self.shapes, rows, Frozen(), self.mesh)
+        self.step = traced.lower().compile()
         self.text = self.step.as_text()
 
     def train(self, steps: int):
@@ -89,6 +90,18 @@ def test_each_device_has_its_part(alone, cut):
     assert given[1] < 0.27 * given[0]
     assert given[0] == pytest.approx(nbytes((alone.shapes, batch(0))), rel=0.01)
     assert cost.memory_bytes(cut.step) < 0.5 * cost.memory_bytes(alone.step)
+
+
+def test_what_a_run_needs_is_said_before_it_is_compiled(alone, cut, settings):
+    """Within 15% of what the compiler then says, or too much where it cuts matrices; and what helps where there is less
+    room."""
+    assert alone.needs.total == pytest.approx(cost.memory_bytes(alone.step), rel=0.15)
+    assert 0.85 < cut.needs.total / cost.memory_bytes(cut.step) < 2
+    says = lambda room: footprint.says(alone.needs, settings("train.accumulate=2"), alone.mesh, room)
+    assert says(0) == says(alone.needs.total + 1) and says(0).startswith("this run needs about 0.0")
+    short = says(alone.needs.total - 1)
+    for way in ("train.accumulate=4", "train.remat=true", "mesh.fsdp=4", "adapters"):
+        assert way in short
 
 
 def test_parameters_come_together_a_layer_at_a_time(cut):

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import generate
+from juliagpt_jax import evaluate, generate
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.examples import pairs
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import losses_of, mean_loss
 from juliagpt_jax.models.build import build_model
@@ -119,6 +120,15 @@ def test_a_run_goes_on_writes_and_is_measured(tiny, tmp_path, capsys):
         for own in lines
     ]
     assert told[0] == told[1]
+    evaluate.main(evaluate.parser().parse([f"--workdir={tmp_path / 'whole'}", "--every"]))
+    measured = sealed.read_rows(tmp_path / "whole" / "evaluations.jsonl")
+    assert [row["step"] for row in measured] == [3, 6]
+    for name in ("loss", "right", "answered", "scored_tokens"):
+        assert measured[-1][name] == pytest.approx(report[name], abs=1e-6)
+    seeds = {tmp_path / name: tiny(*RUN, f"seed={seed}") for name, seed in [("one", 42), ("two", 7)]}
+    both = run.run_together(seeds, 0.0)
+    assert both[tmp_path / "one"]["loss"] == pytest.approx(report["loss"], abs=1e-4)
+    assert abs(both[tmp_path / "two"]["loss"] - report["loss"]) > 1e-4
     first = report["answers"][0]
     capsys.readouterr()
     flags = [f"--workdir={tmp_path / 'whole'}", f"--prompt={first['prompt']}", "--greedy", "--max_new_tokens=13"]
