@@ -1,4 +1,4 @@
-"""Preferences after configs/sums_sft.py, by DPO: the right sum rather than the wrong one that is most like it.
+"""Preferences after configs/sums_sft.py, by DPO: the right sum rather than one of its own mistakes.
 
 Command:   python -m juliagpt_jax.main --config=configs/sums_dpo.py --workdir=runs/sums_dpo
 Hardware:  not measured yet
@@ -15,6 +15,7 @@ def get_config(init: str = "runs/sums_sft") -> ml_collections.ConfigDict:
     config = sums_sft()
     config.train.init = init
     config.train.objective = "dpo"
+    config.train.preference.samples = 4  # 0 rejects the likest wrong sums, which it would hardly write: far worse
     config.train.steps = 200
     config.train.batch_size = 32  # pairs: as many rows as 64 examples
     config.train.lr = 1e-4

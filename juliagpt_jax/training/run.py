@@ -104,7 +104,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
     if settings.data.task != "none":
-        return examples.load(settings, objectives.OBJECTIVES[settings.train.objective].paired)
+        return examples.load(settings, objectives.paired(settings))
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)
     return corpora.load(settings.data, settings.model.context)
