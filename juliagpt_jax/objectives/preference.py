@@ -30,6 +30,7 @@ from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
 from juliagpt_jax.objectives.samples import known_by, marked
+from juliagpt_jax.objectives.written import hold
 from juliagpt_jax.store.workdir import Found, find
 
 ROWS = 32  # that the reference scores at once
@@ -60,13 +61,7 @@ class Preference(Objective):
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
-        name = config.train.objective
-        if not isinstance(chosen, Examples):
-            raise UserError(f"config.train.objective={name}: it learns from examples: --config.data.task=...")
-        if chosen.pack:
-            raise UserError(f"config.data.examples.pack: {name} compares rows, which hold one answer each")
-        if config.train.ngram.weight:
-            raise UserError(f"config.train.ngram.weight: {name} has no next tokens that it could weigh")
+        chosen = hold(config, chosen)
         self.examples, self.penalties = chosen, penalties.make(config, model, chosen)
         wanted = self.refers or config.train.preference.samples
         self.found = _find_reference(config) if wanted else None

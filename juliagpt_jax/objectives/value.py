@@ -16,7 +16,6 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.batch import IGNORED, Batch
-from juliagpt_jax.data.examples.build import Examples
 from juliagpt_jax.data.examples.rows import MULTIPLE, Rows
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
@@ -25,6 +24,7 @@ from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
 from juliagpt_jax.objectives.samples import known_by, marked
+from juliagpt_jax.objectives.written import hold
 from juliagpt_jax.store.workdir import Found, find
 
 
@@ -65,12 +65,7 @@ class Value(Objective):
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
-        if not isinstance(chosen, Examples):
-            raise UserError("config.train.objective=value: it learns from examples: --config.data.task=...")
-        if chosen.pack:
-            raise UserError("config.data.examples.pack: value judges rows, which hold one answer each")
-        if config.train.ngram.weight:
-            raise UserError("config.train.ngram.weight: value has no next tokens that it could weigh")
+        chosen = hold(config, chosen)
         self.found = _find_generator(config)
         last, context = config.train.value.level == "solution", config.model.context
         sides = marked(chosen, self.found, config.train.value.samples, config.model.context)

@@ -1,6 +1,6 @@
 """The table of tasks."""
 
-from juliagpt_jax.data.tasks import arithmetic, last_words, lessons, problems, sentiment, summaries
+from juliagpt_jax.data.tasks import arithmetic, chains, last_words, lessons, problems, sentiment, summaries
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.ground import words
 from juliagpt_jax.ground.errors import UserError, about
@@ -47,6 +47,7 @@ TASKS: dict[str, Task] = {
     "addition_scratchpad": Task(
         arithmetic.scratchpad, "number", arithmetic.right, _OWN, "the same, step by step before the sum"
     ),
+    "chains": Task(chains.chains, "number", chains.right, _OWN, "chained sums, step by step for a calculator", most=64),
     "sst2": Task(sentiment.sentences, "accuracy", None, _NONE, "is a sentence of a film review positive?"),
     "sst2_phrases": Task(sentiment.phrases, "accuracy", None, _NONE, "the same with phrases, as in GLUE"),
     "samsum": Task(

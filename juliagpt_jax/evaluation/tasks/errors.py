@@ -55,6 +55,20 @@ def of_addition(example: Example, said: str) -> list[str]:
     return found
 
 
+def of_chains(example: Example, said: str) -> list[str]:
+    """Categories of chained sums: their length, and where the first mistake is."""
+    found = [f"{example.facts['steps']} steps"]
+    steps, wanted = calculator.annotations(said), calculator.annotations(example.answer)
+    for own, right in zip(steps, wanted, strict=False):
+        if own.expression != right.expression:
+            return [*found, "another step than the chain's"]
+        if not own.right:
+            return [*found, "slip: a reckoning is wrong"]
+    if len(steps) != len(wanted):
+        return [*found, "too few or too many steps"]
+    return found if said.strip() == example.answer else [*found, "right steps, another number at the end"]
+
+
 def of_sums(example: Example, said: str) -> list[str]:
     """Categories of the schoolroom's sums: the kind, and how far off the number is."""
     kind, wanted = example.facts["kind"], example.facts["number"]
@@ -210,6 +224,7 @@ CATEGORIES: dict[str, Callable[[Example, str], list[str]]] = {
     "addition": of_addition,
     "addition_reversed": of_addition,
     "addition_scratchpad": of_addition,
+    "chains": of_chains,
     "sums": of_sums,
     "syllogisms": of_syllogisms,
     "gsm8k": of_problems,

@@ -8,6 +8,7 @@ import numpy as np
 
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.search.choosing import pass_at
 
 RESAMPLES = 2_000  # of the bootstrap
 BINS = 15  # of the calibration (Guo et al. 2017, arXiv 1706.04599)
@@ -77,12 +78,6 @@ def interval(values: np.ndarray, of: Callable[..., Any] = np.mean, seed: int = 0
         drawn.append(of(values[rng.integers(n, size=(100, n))], axis=1))
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return Value(value, float(low), float(high))
-
-
-def pass_at(n: int, right: np.ndarray, k: int) -> np.ndarray:
-    """Return for each problem the chance that one of k samples is right, of which `right` (problems,) of n were:
-    1 - C(n - c, k) / C(n, k), without bias (Chen et al. 2021, arXiv 2107.03374, equation 1)."""
-    return np.array([1 - math.comb(n - int(c), k) / math.comb(n, k) for c in right])
 
 
 def macro_f1(pairs: np.ndarray, axis: int, classes: int) -> np.ndarray:
