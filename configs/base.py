@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 42  # of the initial weights, the order of the data, dropout and samples
 
     config.data = data = ml_collections.ConfigDict()
-    data.path = "schoolroom"  # embedded; or a folder with train.txt and val.txt; or .txt files, one or a folder
+    data.path = "schoolroom"  # embedded; a folder with train.txt and val.txt; .txt files; shards, or a mixture.toml
     data.tokenizer = "char"  # a token a character; bpe: learned from the training text; or a tokenizer.json of tokenize
     data.vocab = 2_048  # tokens that bpe learns: 256 bytes, three special ones, and pieces of words
     data.errors = "strict"  # bytes that are not UTF-8: strict refuses, replace counts and replaces them
@@ -22,12 +22,13 @@ def get_config() -> ml_collections.ConfigDict:
     data.on_bad = "error"  # a bad line of metadata: error refuses, skip leaves its passage out and counts
     data.max_bad = 0.01  # share of the lines that on_bad=skip may leave out: more is no accident
     data.max_leak = 0.05  # share of validation passages that may stand in the training text, word for word or nearly
+    data.snapshot = ""  # SHA-256 of the manifest.jsonl at the path: train on these bytes or not at all; "": any
     data.scores = ""  # an .npz of more fields, one value a passage, such as the command score writes
     data.filter = ""  # passages to train on: "phase in trivium, quadrivium; quality >= 0.6"; a passage is a line
     data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
-    data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
+    data.order = "random"  # a name of data/orders.py: random, easy_first, hard_first, interleaved
     data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
     data.task = "none"  # examples in place of a text: a name of data/tasks/build.py, or jsonl, those of data.path
@@ -44,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.after = 0.0  # epochs of random order before it: a warm-up
     curriculum.epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
     curriculum.parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
-    curriculum.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
+    curriculum.pacing = "linear"  # a name of data/orders.py: how the sorted windows become available in an epoch
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     data.puzzle = puzzle = ml_collections.ConfigDict()
@@ -144,17 +145,29 @@ def get_config() -> ml_collections.ConfigDict:
 
     model.recursive = recursive = ml_collections.ConfigDict()
     recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
-    recursive.inner = 6  # n: updates of the low state to one of the high state
+    # model.kind=recursive, and the first two also of model.depth=recursive, which evaluates a block n T + T times
+    recursive.inner = 6  # n: updates of the low state to one of the high state; 0: there is no low state
     recursive.outer = 3  # T: such cycles in a step, of which the last has a gradient
     recursive.slots = 16  # places before the puzzle; the first holds the embedding of its id
     recursive.ids = 1  # embeddings of puzzles: one for all, or one for each ARC task in each of its forms; 0: none
     recursive.multiple = 256  # hidden widths are rounded up to one of it
     recursive.both_ways = True  # kda reads forwards and backwards, each with weights of its own, and adds both up
+    recursive.gate = "silu"  # of the channel: silu(g) v; normalised: sigmoid(g) rms(g v), which Muon likes better
+    recursive.latents = 1  # answers worked out side by side from different beginnings, of which the best one learns
+
+    model.t5 = t5 = ml_collections.ConfigDict()
+    t5.encoder_layers = 0  # layers that read the source, with model.kind=t5; model.layers write; 0: as many
+    t5.head_width = 0  # channels of a head; 0: model.width / heads
+    t5.channel = "geglu"  # a name of models/t5.py: version 1.1 has geglu, 1.0 relu
+    t5.buckets = 32  # of distances between tokens, each with a bias of its own; the authors'
+    t5.distance = 128  # from which on all share the last bucket
+    t5.scale_head = False  # logits times 1 / sqrt(width), as 1.0 has them, whose head is tied
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
+    train.steps_per_call = 1  # steps that the device makes before it is spoken to again: for small models on a GPU
     train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, adam_atan2, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
@@ -163,6 +176,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.warmup = 100  # steps in which it rises
     train.warmup_tokens = 0  # the same in tokens, so that another batch size warms up on as much text; 0: warmup
     train.decay_share = 0.5  # of the steps: where the trapezoid comes down; published speed runs use 0.4 to 0.65
+    train.stages = ""  # of schedule=stages, "800:6e-4 200:6e-4>6e-5", steps and rates; a mixture.toml's own replace it
     train.beta1 = 0.9  # decay of the mean of the gradient
     train.beta2 = 0.99  # a small batch wants a longer memory than GPT-3's 0.95
     train.weight_decay = 0.1  # of matrices and the embedding; norm scales have none
@@ -253,8 +267,11 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
+    recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
 
     config.mesh = mesh = ml_collections.ConfigDict()
-    mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
-    mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
+    mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)
+    mesh.fsdp = 1  # devices that share the batch and the whole state; parameters come together a layer at a time
+    mesh.deterministic = False  # the same bits on any number of cores; slower; docs/determinism.md
     return config

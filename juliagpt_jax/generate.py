@@ -62,8 +62,9 @@ def main(options: argparse.Namespace) -> None:
     if form and options.stop:
         raise UserError("--stop does not go with --grammar: a form ends by itself")
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
-    context = found.config.model.context
+    kinds = "decoder" if options.chat or options.draft else "decoder t5"
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kind=kinds)
+    context, answers = found.config.model.context, found.config.model.kind == "t5"
     window = Window(context, *command.window_values(options))
     window.check()
     if window.evict and options.draft:
@@ -94,11 +95,16 @@ def main(options: argparse.Namespace) -> None:
     texts = [text for text in texts for _ in range(options.num_samples)]
     if options.chat:
         prompts = [conversation.prompt(opened, text, options) for text in texts]
+    elif answers:
+        prompts = [opened.tokenizer.source(text, options.unknown) for text in texts]
     else:
         prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
-    texts = [text or opened.tokenizer.decode(begin) for text in texts]
+    texts = [text or ("" if answers else opened.tokenizer.decode(begin)) for text in texts]
     longest = max(len(prompt) for prompt in prompts)
-    if longest + options.max_new_tokens > context:
+    if answers:
+        if options.strict and max(longest, options.max_new_tokens + 1) > context:
+            raise UserError(f"--strict: a prompt of {longest} tokens or its answer is beyond the context of {context}")
+    elif longest + options.max_new_tokens > context:
         says = f"{longest} of the prompt + {options.max_new_tokens} new tokens are more than the context of {context}"
         if options.strict:
             raise UserError(f"--strict: {says}")
@@ -115,7 +121,7 @@ def main(options: argparse.Namespace) -> None:
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
     told = (options.max_new_tokens, rule, options.seed, options.stop, ends, guided)
     stream = stream_texts(generator, opened.tokenizer, prompts, *told)
-    echo = asked and not options.chat
+    echo = asked and not options.chat and not answers
     if options.json or len(texts) > 1:
         pieces = list(stream)
         new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]

@@ -31,7 +31,7 @@ _NUMBERS = [  # flag, default, least, most, what it is
     ("jobs", 0, 0, 1_024, "processes; 0: one a core. The result is the same"),
 ]
 _OF_BOOKS = ("tier", "alphabet", "shortest", "longest", "min_quality", "similarity", "passage", "guard", "leak_limit")
-_OF_DOCUMENTS = ("min_tokens", "max_tokens", "tokenizer", "blocklist")
+_OF_DOCUMENTS = ("min_tokens", "max_tokens", "tokenizer", "blocklist", "kind")
 
 
 def parser() -> command.Parser:
@@ -56,6 +56,8 @@ def parser() -> command.Parser:
     add("--max_tokens", type=int, metavar="N", help=drop.format("more", "2,048"))
     add("--tokenizer", metavar="FILE", help="a tokenizer.json whose tokens are counted; default: words")
     add("--blocklist", metavar="FILE", help="words, one a line: a document that holds one is dropped")
+    kind = "documents that don't look like it are dropped; default any"
+    add("--kind", choices=["any", "prose", "code", "mathematics"], default="any", help=kind)
     errors = "files that are not text in UTF-8: refuse; replace such bytes and count; skip such files and name them"
     add("--errors", choices=["strict", "replace", "skip"], default="strict", help=errors)
     mirror = "where downloads come from"

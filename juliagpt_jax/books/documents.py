@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.books import cuts, datasets, parsers, sources
+from juliagpt_jax.books import cuts, datasets, kinds, parsers, sources
 from juliagpt_jax.books.archives import Budget
 from juliagpt_jax.books.cuts import Piece
 from juliagpt_jax.books.ledger import Ledger
@@ -31,6 +31,7 @@ FATES = {
     "short": "fewer tokens than --min_tokens",
     "long": "more tokens than --max_tokens",
     "blocked": "holds a word of --blocklist",
+    "kind": "not what --kind asks for",
     "exact": "word for word an earlier document",
 }
 KEPT = ("train", "val", "test")
@@ -63,6 +64,7 @@ class Options:
         clean: strip HTML and unprintable signs, drop what comes twice.
         min_tokens, max_tokens: documents outside are dropped; 0 is no limit.
         tokens: what is counted: "words", between white space, or the SHA-256 of a tokenizer's file.
+        kind: of text that is kept: a name of `kinds.KINDS`.
         blocklist: the SHA-256 of the list of words that no document may hold, "" for none.
         val_share: of the documents; nothing where the split is given.
         seed: of the split.
@@ -78,6 +80,7 @@ class Options:
     val_share: float = 0.1
     seed: int = 0
     errors: str = "strict"
+    kind: str = "any"
 
 
 @dataclasses.dataclass
@@ -257,18 +260,25 @@ def _drop(made: Collection, options: Options, count: Callable[[str], int], block
     for document in made.documents:
         if document.fate in ("", "train"):
             document.tokens = count(document.text)
+            document.fate = fate(document.text, document.tokens, options, blocked) or document.fate
             key = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest()
-            if not document.text.strip():
-                document.fate = "empty"
-            elif options.min_tokens and document.tokens < options.min_tokens:
-                document.fate = "short"
-            elif options.max_tokens and document.tokens > options.max_tokens:
-                document.fate = "long"
-            elif blocked and not blocked.isdisjoint(_WORD.findall(document.text.lower())):
-                document.fate = "blocked"
-            elif options.clean and key in seen:
+            if document.fate in ("", "train") and options.clean and key in seen:
                 document.fate = "exact"
             seen.add(key)
+
+
+def fate(text: str, tokens: int, options: Options, blocked: frozenset[str]) -> str:
+    """Return the name of the fate of a text that no set may have, judged by itself; "" where nothing speaks against
+    it."""
+    if not text.strip():
+        return "empty"
+    if options.min_tokens and tokens < options.min_tokens:
+        return "short"
+    if options.max_tokens and tokens > options.max_tokens:
+        return "long"
+    if blocked and not blocked.isdisjoint(_WORD.findall(text.lower())):
+        return "blocked"
+    return "kind" if kinds.KINDS[options.kind](text) else ""
 
 
 def _split(made: Collection, options: Options) -> None:
@@ -297,6 +307,7 @@ def options(flags: Any, known: datasets.DataSet | None, tokens: str, blocklist: 
         val_share=flags.val_share,
         seed=flags.seed,
         errors=flags.errors,
+        kind=flags.kind,
     )
 
 

@@ -142,8 +142,9 @@ def _write_set(folder: Path, name: str, corpus: pipeline.Corpus) -> None:
 
 
 def options_of(options: Any) -> dict[str, Any]:
-    """Return options as the manifest has them."""
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
+    """Return options as the manifest has them. `kind` is named where it chooses: older corpora have no such option."""
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    return {name: value for name, value in values.items() if (name, value) != ("kind", "any")}
 
 
 def _manifest(

@@ -22,7 +22,6 @@ LONGEST_TEMPLATE = 2**17  # characters
 MOST_STEPS = 200_000  # lines of a template that are run
 LONGEST = 2**22  # characters of any text on the way
 PRIVATE = range(0xE000, 0xF900)  # characters that mean nothing
-WRONG = (TypeError, ValueError, AttributeError)  # what an expression of a template may raise
 Message = Mapping[str, Any]  # {"role": "user", "content": "..."}
 UNMARKED = (
     "the chat template does not say where an answer begins and ends, by {% generation %} or by what it writes before "
@@ -204,10 +203,9 @@ def render(
     if len(template) > LONGEST_TEMPLATE:
         raise UserError(f"the chat template has {len(template):,} characters; {LONGEST_TEMPLATE:,} are the most")
     try:
-        import jinja2
+        from juliagpt_jax.data.sandbox import Refused, environment
     except ImportError as error:
         raise UserError("a conversation needs the library jinja2: pip install 'juliagpt-jax[chat]'") from error
-    from juliagpt_jax.data.sandbox import Refused, environment
 
     given = {"messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
     try:
@@ -220,7 +218,9 @@ def render(
                 if size > LONGEST:
                     raise Refused(f"it writes more than {LONGEST:,} characters")
         return "".join(parts)
-    except (_Said, jinja2.TemplateError, Refused, RecursionError, LookupError, ArithmeticError, *WRONG) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a stranger's program may raise anything
         says = next(iter(str(error).splitlines()), type(error).__name__)
         what = "refuses these messages" if isinstance(error, _Said) else "cannot be used"
         raise UserError(f"the chat template {what}: {says}"[:300]) from error

@@ -1,7 +1,8 @@
 """From a text to two token arrays, train and validation, and what is known of their passages; cached on disk.
 
 Token arrays are .npy files in the user's cache folder, under the fingerprint of the source's bytes, and are opened as
-memory maps. They are derived data: a damaged one is never used, it is reported and made again.
+memory maps. They are derived data: a damaged one is never used, it is reported and made again. Shards are read where
+they lie.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.data import bpe, counts, leaks, metadata, reading
+from juliagpt_jax.data import bpe, counts, leaks, metadata, reading, snapshots, streamed
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.metadata import Chunks, Words
@@ -25,6 +26,7 @@ from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import read_arrays
+from juliagpt_jax.ground.texts import path as source_path
 
 FORMAT = 7  # of the cache
 
@@ -43,9 +45,10 @@ class Corpus:
         leaks: validation passages that the training text has too.
         counts: of the training and of the validation text, without what was left out.
         documents: the passages are documents, not lines.
+        on_disk: the text is one of shards: the train tokens are `shards.Tokens`, and passages are token files.
     """
 
-    train: np.ndarray
+    train: Any
     val: np.ndarray
     train_chunks: Chunks
     val_chunks: Chunks
@@ -56,6 +59,7 @@ class Corpus:
     leaks: leaks.Leaks
     counts: tuple[TextCounts, TextCounts]
     documents: bool = False
+    on_disk: streamed.Streamed | None = None
 
     @property
     def characters_per_token(self) -> tuple[float, float]:
@@ -78,15 +82,9 @@ def load(data: config.Data, context: int) -> Corpus:
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
     _hold_text(data)
-    fingerprint, read, said = reading.source(data)
-    given = None if data.tokenizer in config.LEARNED else tokenizers.load(Path(data.tokenizer))
-    if data.tokenizer == "bpe":
-        fingerprint = hashlib.sha256(f"{fingerprint} bpe {data.vocab}".encode()).hexdigest()
-    if given is not None:
-        fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
-    folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
-    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data, given)
-    corpus = dataclasses.replace(corpus, notes=(*said, *corpus.notes))
+    if data.snapshot:
+        snapshots.hold(source_path(data.path), data.snapshot)
+    corpus = _streamed(data) if streamed.is_streamed(data.path) else _read(data)
     for name, tokens in [("training", corpus.train), ("validation", corpus.val)]:
         if len(tokens) < context + 1:
             raise UserError(
@@ -100,6 +98,28 @@ def load(data: config.Data, context: int) -> Corpus:
     return corpus
 
 
+def _streamed(data: config.Data) -> Corpus:
+    """The corpus at a path of shards."""
+    own = streamed.read(data)
+    return Corpus(
+        own.train, own.val, own.train_chunks, own.val_chunks, own.tokenizer, own.fingerprint, own.notes, float("nan"),
+        own.leaks, own.counts, True, own,
+    )  # fmt: skip
+
+
+def _read(data: config.Data) -> Corpus:
+    """The corpus at any other path, from the cache or read anew."""
+    fingerprint, read, said = reading.source(data)
+    given = None if data.tokenizer in config.LEARNED else tokenizers.load(Path(data.tokenizer))
+    if data.tokenizer == "bpe":
+        fingerprint = hashlib.sha256(f"{fingerprint} bpe {data.vocab}".encode()).hexdigest()
+    if given is not None:
+        fingerprint = hashlib.sha256(f"{fingerprint} {data.unknown} {json.dumps(given.to_dict())}".encode()).hexdigest()
+    folder = cache_folder() / "corpora" / f"{fingerprint[:32]}-{FORMAT}"
+    corpus = _read_cache(folder, fingerprint) or _write_cache(folder, fingerprint, read(), data, given)
+    return dataclasses.replace(corpus, notes=(*said, *corpus.notes))
+
+
 def check(data: config.Data) -> None:
     """Refuse at once a text or a tokenizer that is not there; nothing of the text is read.
 
@@ -108,7 +128,9 @@ def check(data: config.Data) -> None:
     """
     _hold_text(data)
     reading.check(data.path)
-    if data.tokenizer not in config.LEARNED:
+    if streamed.is_streamed(data.path):
+        streamed.check(data)
+    elif data.tokenizer not in config.LEARNED:
         tokenizers.load(Path(data.tokenizer))
 
 

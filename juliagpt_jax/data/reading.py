@@ -82,14 +82,14 @@ def read_passages(path: Path, data: config.Data) -> tuple[list[str], bool]:
         return [_decode(file, content, data.errors, [])], False
     found = metadata.read(file, content, data).texts
     try:
-        manifest = _manifest(file.parent)
+        manifest = read_manifest(file.parent)
     except UserError:  # another program's
         manifest = {}
     marked = file.name in manifest.get("files", {}) and _marked(manifest)
     return [*map(ended, found)], marked or any("\n" in text for text in found)
 
 
-def _manifest(folder: Path, flag: str = "config.data.path") -> Mapping[str, Any]:
+def read_manifest(folder: Path, flag: str = "config.data.path") -> Mapping[str, Any]:
     """Read the manifest.json of a folder that `prepare` wrote; {} where there is none.
 
     Raises:
@@ -194,7 +194,7 @@ def hold_to_manifest(folder: Path, hashes: Mapping[Path, str], flag: str = "conf
     Raises:
         UserError: the manifest is damaged, or a file has other bytes; the text names it.
     """
-    manifest = _manifest(folder, flag)
+    manifest = read_manifest(folder, flag)
     held = manifest.get("files", {})
     if manifest and (lacking := [file.name for file in hashes if file.name not in held]):
         raise UserError(f"{flag}: {folder / MANIFEST}: does not name {', '.join(lacking)}; {_AGAIN}")

@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.data import addressed
 from juliagpt_jax.data.batch import Batch, gather, gather_places, read_on
+from juliagpt_jax.data.orders import ORDERS
 
 MIXING, PACING = 2**31 - 1, 2**31 - 2  # streams of random numbers beside those of the rings, 0, 1, ...
 SHUFFLING = 2**30  # and of the orders of the rings' documents, from here
@@ -107,6 +109,8 @@ class Plan:
         curriculum: None for random order.
         fixed: cut each epoch at the same places.
         documents: put these into another order in each epoch, each within its ring; None: they stay as they lie.
+        stages: the text is too long to list its windows: they are computed as they are drawn (`addressed.py`), from
+            the rings by the weights of each stage, in place of `weights`; (): they are listed.
     """
 
     tokens: int
@@ -119,6 +123,7 @@ class Plan:
     curriculum: Curriculum | None = None
     fixed: bool = False
     documents: Documents | None = None
+    stages: tuple[addressed.Stage, ...] = ()
 
     @property
     def epoch_windows(self) -> int:
@@ -253,6 +258,8 @@ def _orders(plan: Plan, drawn: Drawn) -> Iterator[tuple[np.ndarray, Order, int]]
 @functools.lru_cache(maxsize=2)  # a step asks for its windows, and for where they lie
 def _drawn(plan: Plan, step: int) -> Drawn:
     """The draws of a step, `batch` of them. A batch may straddle two epochs."""
+    if plan.stages:
+        return _computed(plan, step * plan.batch, (step + 1) * plan.batch)
     size = plan.epoch_windows
     first, last = step * plan.batch, (step + 1) * plan.batch - 1
     parts = []
@@ -261,6 +268,20 @@ def _drawn(plan: Plan, step: int) -> Drawn:
         parts.append(_rows(_epoch(plan, epoch), slice(begin, end)))
     whole = Windows(*(np.concatenate(columns) for columns in zip(*(part.windows for part in parts), strict=True)))
     return Drawn(whole, *(np.concatenate([part[i] for part in parts]) for i in (1, 2)))
+
+
+def _computed(plan: Plan, first: int, last: int) -> Drawn:
+    """The draws first .. last - 1 of a text whose windows are not listed."""
+    rings = plan.rings or (plan.tokens,)
+    picks, order = addressed.picks(addressed.Mix(rings, plan.stages), plan.seed, first, last)
+    drawn, epochs = Windows(*np.zeros((4, len(picks)), np.int64)), np.zeros(len(picks), np.int64)
+    for ring in np.unique(picks).tolist():
+        own, begin = picks == ring, sum(rings[:ring])
+        starts, drawn.lengths[own], epochs[own], _ = addressed.window(
+            rings[ring], plan.context, plan.seed, ring, order[own], plan.fixed
+        )
+        drawn.starts[own], drawn.begins[own], drawn.sizes[own] = begin + starts, begin, rings[ring]
+    return Drawn(drawn, picks, epochs)
 
 
 def windows(plan: Plan, step: int) -> Windows:
@@ -288,61 +309,3 @@ def batch(tokens: np.ndarray, plan: Plan, step: int) -> Batch:
     if plan.documents is None:
         return gather(tokens, *drawn, plan.context)
     return gather_places(tokens, places(plan, step), drawn.lengths)
-
-
-def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mix an order as the pacing says. Draw k is one, at random, of the items not yet taken among the first
-    share(k / n) of `order`, or among the first k + 1 where the share is less."""
-    n = len(order)
-    progress = np.arange(n) / n
-    open_ = np.ceil(n * np.clip(PACINGS[curriculum.pacing](curriculum, progress), 0, 1) - 1e-9)
-    open_ = np.maximum(open_.astype(np.int64), np.arange(1, n + 1))
-    if (open_ == np.arange(1, n + 1)).all():
-        return order
-    pool: list[int] = []
-    taken, into, chances = [], 0, rng.random(n)
-    for limit, chance in zip(open_.tolist(), chances.tolist(), strict=True):
-        if into < limit:
-            pool.extend(order[into:limit].tolist())
-            into = limit
-        index = int(chance * len(pool))
-        pool[index], pool[-1] = pool[-1], pool[index]
-        taken.append(pool.pop())
-    return np.array(taken)
-
-
-def _linear(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    return curriculum.start + (1 - curriculum.start) * progress
-
-
-def _root(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    """The square-root competence of Platanios et al. 2019 (arXiv 1903.09848, equation 8)."""
-    return np.sqrt(curriculum.start**2 + (1 - curriculum.start**2) * progress)
-
-
-def _step(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    stage = np.floor(progress * curriculum.parts) + 1
-    return np.maximum(curriculum.start, stage / curriculum.parts)
-
-
-def _easy_first(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _paced(curriculum, np.argsort(values, kind="stable"), rng)
-
-
-def _hard_first(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _paced(curriculum, np.argsort(-values, kind="stable"), rng)
-
-
-def _interleaved(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Several rounds, each over the whole range from easy to hard (the interleaved form of arXiv 2506.11300)."""
-    order = np.argsort(values, kind="stable")
-    rounds = [order[i :: curriculum.parts] for i in range(curriculum.parts)]
-    return np.concatenate([_paced(curriculum, part, rng) for part in rounds if len(part)])
-
-
-def _as_drawn(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(len(values))
-
-
-PACINGS = {"linear": _linear, "root": _root, "step": _step}
-ORDERS = {"random": _as_drawn, "easy_first": _easy_first, "hard_first": _hard_first, "interleaved": _interleaved}

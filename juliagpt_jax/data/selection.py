@@ -9,13 +9,16 @@ import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from juliagpt_jax.data import addressed, mixture, streamed
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Column, Words
+from juliagpt_jax.data.orders import ORDERS, PACINGS
 from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_filter, parse_keep, parse_weights
-from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan, cut
+from juliagpt_jax.data.sampler import Curriculum, Plan, cut
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
@@ -38,9 +41,10 @@ class Selection:
         fingerprint: SHA-256 of what decides the batches beside the config: the corpus, scores and weights read.
         notes: for the reader of the numbers.
         tokenizer: that of the tokens.
+        stages: of a mixture of shards, which stay on the disk; rings are its sources. (): a text in memory.
     """
 
-    tokens: np.ndarray
+    tokens: Any
     chunks: Chunks
     ids: np.ndarray
     rings: tuple[str, ...]
@@ -49,6 +53,7 @@ class Selection:
     fingerprint: str
     notes: tuple[str, ...]
     tokenizer: Tokenizer
+    stages: tuple[mixture.Stage, ...] = ()
 
 
 def check(data: config.Data) -> None:
@@ -81,6 +86,8 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     Raises:
         UserError: a field or a word that no passage has, scores of another text, or too little left.
     """
+    if corpus.on_disk is not None:
+        return _streamed(corpus, corpus.on_disk, context)
     chunks, read, notes = corpus.train_chunks, [corpus.fingerprint], []
     if data.scores:
         scores, digest = _scores(Path(data.scores), corpus)
@@ -135,12 +142,40 @@ def select(corpus: Corpus, data: config.Data, seed: int, context: int) -> Select
     )  # fmt: skip
 
 
+def _streamed(corpus: Corpus, own: streamed.Streamed, context: int) -> Selection:
+    """All of a text of shards, its sources as rings."""
+    for name, size in zip(own.mix.sources, own.sizes, strict=True):
+        if size < context + 1:
+            raise UserError(f"config.data.path: {name} has {size} tokens, {context + 1} needed")
+    chunks, names = corpus.train_chunks, tuple(own.mix.sources)
+    ids, digest = np.arange(len(chunks)), _digest(corpus.fingerprint)
+    weights = own.mix.stages[0].weights
+    return Selection(corpus.train, chunks, ids, names, own.sizes, weights, digest, (), corpus.tokenizer, own.mix.stages)
+
+
+def _stages(chosen: Selection, batch: int, steps: int) -> tuple[addressed.Stage, ...]:
+    """The stages of a selection by draws.
+
+    Raises:
+        UserError: they are not as long as the run.
+    """
+    if len(chosen.stages) == 1 and not chosen.stages[0].steps:
+        return (addressed.Stage(steps * batch, chosen.stages[0].weights),)
+    ends = np.cumsum([stage.steps for stage in chosen.stages]).tolist()
+    if ends and ends[-1] != steps:
+        raise UserError(f"config.train.steps: {steps:,}, and the stages of the mixture have {ends[-1]:,} steps")
+    return tuple(addressed.Stage(end * batch, s.weights) for end, s in zip(ends, chosen.stages, strict=True))
+
+
 def plan(chosen: Selection, data: config.Data, context: int, batch: int, steps: int, seed: int) -> Plan:
     """Plan how a selection is cut into windows and drawn.
 
     Raises:
-        UserError: the order wants a field that no passage has, or one of words.
+        UserError: the order wants a field that no passage has, or one of words; stages are not as long as the run.
     """
+    if chosen.stages:
+        sizes, stages = chosen.sizes, _stages(chosen, batch, steps)
+        return Plan(len(chosen.tokens), context, batch, seed, sizes, fixed=data.windows == "fixed", stages=stages)
     curriculum = None
     if data.order != "random":
         curriculum = Curriculum(

@@ -32,7 +32,7 @@ class Part:
         """Yield its passages."""
         if reading.is_rows(self.file):
             return itertools.islice(_rows(self.file, self.errors), self.units)
-        return _lines(_first(texts.blocks(self.file, self.errors), self.units))
+        return lines(first(texts.blocks(self.file, self.errors), self.units))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _part(file: Path, errors: str, share: float) -> Part:
     return Part(file, units, sum(map(len, itertools.islice(_rows(file, errors), units))), errors)
 
 
-def _first(blocks: Iterable[str], characters: int) -> Iterator[str]:
+def first(blocks: Iterable[str], characters: int) -> Iterator[str]:
     for block in blocks:
         yield block[:characters]
         characters -= len(block)
@@ -123,7 +123,7 @@ def _first(blocks: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
-def _lines(blocks: Iterable[str]) -> Iterator[str]:
+def lines(blocks: Iterable[str]) -> Iterator[str]:
     """Cut characters into lines with their ends."""
     rest = ""
     for block in blocks:

@@ -68,6 +68,8 @@ _ARCHIVES = {  # what `prepare` reads, under such a name
     "an xz archive": ".xz",
 }
 
+SNAPSHOT = "manifest.jsonl"  # names the files of a frozen folder
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
@@ -100,7 +102,7 @@ def hidden(name: str) -> bool:
 def listed(folder: Path, suffixes: Sequence[str], deep: bool) -> tuple[list[Path], list[Path]]:
     """Return a folder's files whose names end in one of the suffixes, in capitals or not, and its other files.
 
-    Hidden files are in neither list. Both are in the order of their paths.
+    Hidden files, and the manifest.jsonl of a snapshot, are in neither list. Both are in the order of their paths.
 
     Args:
         suffixes: small letters, with their dot: ".txt", ".tar.gz".
@@ -108,11 +110,19 @@ def listed(folder: Path, suffixes: Sequence[str], deep: bool) -> tuple[list[Path
     """
     found = [f for f in (folder.rglob("*") if deep else folder.glob("*")) if f.is_file() or f.is_symlink()]
     found = sorted(
-        (f for f in found if not hidden(f.relative_to(folder).as_posix())),
+        (f for f in found if not hidden(f.relative_to(folder).as_posix()) and not _is_snapshot(f)),
         key=lambda f: f.relative_to(folder).as_posix(),
     )
     taken = [f for f in found if f.name.lower().endswith(tuple(suffixes))]
     return taken, [f for f in found if f not in set(taken)]
+
+
+def _is_snapshot(file: Path) -> bool:
+    """Tell whether a file lists what a folder holds (data/snapshots.py), and is no part of it."""
+    if file.name != SNAPSHOT or not file.is_file():
+        return False
+    with open(file, "rb") as stream:
+        return b'"snapshot": ' in stream.readline(2**16)
 
 
 def shown(name: str) -> str:

@@ -7,6 +7,9 @@ costs a token's share of one parallel pass for each token written, and in return
 over these tokens says, with every mixer and every kind of position. With `evict` the cache lets go of its oldest token
 at each step instead (`models/evicting.py`): a whole context is in sight at all times and nothing is read twice, but it
 wants plain attention with rotary positions, and what is kept still knows of what is gone.
+
+A model with an encoder (`models/t5.py`) reads a prompt with that, once, and its decoder writes behind START; it sees
+all of both, so prompt and answer each need as many slots as they are long.
 """
 
 import functools
@@ -19,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.model import ABSENT, START
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.evicting import PAD
@@ -61,7 +65,8 @@ class Generator:
         """Compile nothing yet. `slots`: 0 for the model's context.
 
         Raises:
-            UserError: the sinks leave no room for newer tokens, or the model cannot have a cache that evicts.
+            UserError: the sinks leave no room for newer tokens, or the model cannot have a cache that evicts, or that
+                rolls.
         """
         self.model, self.slots = model, slots or model.config.context
         self.window = Window(self.slots, sinks, evict)
@@ -69,6 +74,8 @@ class Generator:
         self.pad = PAD if evict else self.slots  # the position of what is not there
         if evict:
             jax.eval_shape(lambda: self.cache(1))
+        if model.encodes and sinks:
+            raise UserError("--sinks: a T5 sees all of the prompt and of its answer")
         self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
@@ -105,6 +112,10 @@ class Generator:
         slots = jnp.arange(P)[None, :]
         positions = jnp.where(slots < lengths[:, None], slots, self.pad)
         fresh = self.cache(B)
+        if self.model.encodes:
+            source = jnp.where(slots < lengths[:, None], tokens, ABSENT)
+            tokens, positions = {"source": source, "tokens": jnp.full((B, 1), START)}, jnp.zeros((B, 1), jnp.int32)
+            lengths = jnp.ones_like(lengths)  # of what the decoder has read
         logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh)
         last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
         new = (fresh, last, lengths)
@@ -146,10 +157,12 @@ class Generator:
             ENDED.
 
         Raises:
-            UserError: no prompt, or an empty one; or as `guided`.
+            UserError: no prompt, or an empty one, or one of a T5 that does not fit; or as `guided`.
         """
         if not prompts or any(len(p) == 0 for p in prompts):
             raise UserError("a prompt needs at least one character")
+        if self.model.encodes and max(1 + new_tokens, *map(len, prompts)) > self.slots:
+            raise UserError(f"prompt and answer of a T5 must each fit into the {self.slots} slots of its cache")
         B, window = len(prompts), self.window
         block = min(block, self.block)
         texts = [np.asarray(p, np.int32) for p in prompts]
@@ -157,7 +170,7 @@ class Generator:
         keys, guide = _row_keys(prompts, seed), guided(texts, new_tokens) if guided else None
         state = jax.device_put(self.empty(B), jax.devices()[0])
         state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), self.slots))
-        filled = np.array([len(read) for read in windows])
+        filled = np.array([1 if self.model.encodes else len(read) for read in windows])
         done = 0
         while done < new_tokens:
             needed = min(block, new_tokens - done)
@@ -229,14 +242,15 @@ def slots_for(model: Model, length: int, window: Window) -> int:
     window's.
 
     A model reads all slots for each token, so one that was made for long texts writes short ones faster with fewer. The
-    whole window is taken for texts that do not fit, a cache that evicts, and mixers that are made for one length.
+    whole window is taken for texts that do not fit, a cache that evicts, and mixers that are made for one length. A T5
+    has as many as it needs: it was made for no length.
     """
     if window.evict or set(model.config.mixer.split()) != {"attention"}:
         return window.slots
     slots = FEWEST_SLOTS
     while slots < length:
         slots *= 2
-    return min(slots, window.slots)
+    return slots if model.encodes else min(slots, window.slots)
 
 
 def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:

@@ -143,20 +143,19 @@ def compilations() -> int:
     return compiled_programs(window_losses)
 
 
-def losses_of(
-    model: Model, params: Any, inputs: np.ndarray, targets: np.ndarray, batch: int, place: Any = None
-) -> np.ndarray:
+def losses_of(model: Model, params: Any, inputs: Any, targets: np.ndarray, batch: int, place: Any = None) -> np.ndarray:
     """Losses (n, T), 0 where IGNORED, in batches of one size; the last is filled up with ignored rows.
 
     Args:
+        inputs: (n, T), or a tree of arrays with as many rows, as the model takes it.
         place: a sharding of the rows over devices; None leaves them where the parameters are.
     """
     parts = []
-    for i in range(0, len(inputs), batch):
-        x, y = inputs[i : i + batch], targets[i : i + batch]
-        missing = batch - len(x)
+    for i in range(0, len(targets), batch):
+        x, y = jax.tree.map(lambda array, i=i: array[i : i + batch], (inputs, targets))
+        missing = batch - len(y)
         if missing:
-            x = np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)])
+            x = jax.tree.map(lambda array, n=missing: np.concatenate([array, np.zeros_like(array[:1]).repeat(n, 0)]), x)
             y = np.concatenate([y, np.full((missing, y.shape[1]), IGNORED, y.dtype)])
         x, y = jax.device_put((x, y), place)
         parts.append(window_losses(model, params, x, y)[: batch - missing])

@@ -106,7 +106,8 @@ def stream_texts(
             ended[row] |= met
             yield own
 
-    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
+    before = [[] for _ in prompts] if generator.model.encodes else prompts  # an answer is a text of its own
+    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(before)]
     over = lambda row: ended[row] or cutters[row].stopped
     for fresh in zip(*texts, strict=True):
         yield [(cutter.push(text), over(row)) for row, (cutter, text) in enumerate(zip(cutters, fresh, strict=True))]

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
+from juliagpt_jax.models.gathered import Cuts
 from juliagpt_jax.models.layers import INITS, NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
@@ -72,6 +73,7 @@ class Decoder(nn.Module):
         energy: measure the kinetic energy of ODE layers.
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
         packed: rows hold several passages, PASSAGE positions apart, which do not see each other; without a cache.
+        cuts: where parameters are cut over devices; each layer puts its own together. None: they are whole.
     """
 
     config: knobs.Model
@@ -82,6 +84,8 @@ class Decoder(nn.Module):
     energy: bool = False
     int8: bool = False
     packed: bool = False
+    encodes: ClassVar[bool] = False
+    cuts: Cuts | None = None
 
     @nn.compact
     def __call__(
@@ -124,7 +128,7 @@ class Decoder(nn.Module):
                 own["caches"] = tuple(cache[at : at + layer.evaluations])
                 at += layer.evaluations
             given.append(own)
-            run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
+            run.append(functools.partial(self._layer, name, block, layer, start, starts, positions, outputs))
         x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else ())
         continued = [part for parts, _ in gives for part in parts]
         said: dict[str, Any] = {}
@@ -146,6 +150,7 @@ class Decoder(nn.Module):
     @nn.nowrap
     def _layer(
         self,
+        name: str,
         block: Block,
         layer: Stack,
         start: jax.Array,
@@ -165,8 +170,9 @@ class Decoder(nn.Module):
             x = kept * x + fed * start
         run: Any = lambda p, x, at, cache, keys, start: block.apply({"params": p}, x, at, cache, start, rngs=keys)
         run = jax.checkpoint(run) if self.remat else run
-        given = own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None
-        x, caches, aux = layer.run(run, *given)
+        solve: Any = functools.partial(layer.run, run)
+        solve = self.cuts.layer(solve, name) if self.cuts else solve
+        x, caches, aux = solve(own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None)
         if self.config.unet:
             outputs.append(x)
         return x, (caches, aux)
@@ -183,6 +189,8 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Flax's `apply`, of which a reader and a type checker know here what it takes and gives. With a sink token
         it reads that first, as id V at position 0; the caller's positions, slots and logits are those of the text."""
+        if self.cuts:
+            variables = {"params": self.cuts.beside_layers(variables["params"])}
         run: Any = functools.partial(super().apply, variables, rngs=rngs)
         if self.config.sink != "token":
             return run(tokens, positions, cache)

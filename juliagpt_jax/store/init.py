@@ -44,7 +44,7 @@ def look(settings: config.Config) -> Found:
     """
     key = f"config.train.init={settings.train.init}"
     try:
-        found = find(Path(settings.train.init))
+        found = find(Path(settings.train.init), kind=settings.model.kind)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     found.refuse_packed()

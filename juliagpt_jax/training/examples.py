@@ -9,9 +9,11 @@ import numpy as np
 from juliagpt_jax.data import tokenizer
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.examples.build import Examples, spread
+from juliagpt_jax.data.examples.pairs import Pairs
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation import examples as measured
 from juliagpt_jax.ground import devices
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.answering import answers
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models import mixers, parameters
@@ -20,6 +22,7 @@ from juliagpt_jax.objectives.objective import Objective
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.loop import Trainer
+from juliagpt_jax.training.mesh import batch_sharding, put
 from juliagpt_jax.training.state import TrainState
 
 SAMPLES = 3  # dev examples that a sample answers
@@ -90,6 +93,8 @@ class ExampleTrainer(Trainer):
         self.objective = build_objective(self.config, self.model, examples)
         self.rows = self.objective.laid()
         train = self.config.train
+        if self.objective.writes and train.steps_per_call > 1:
+            raise UserError(f"config.train.steps_per_call: {train.objective} writes answers before each step: 1")
         self._each = train.batch_size // (train.written.group if self.objective.writes else 1)
         self.epoch_steps = len(self.rows) / self._each
         scored = sum(int(own.learned[1:].sum()) for own in examples.encoded)
@@ -106,22 +111,33 @@ class ExampleTrainer(Trainer):
 
     def _watch(self) -> Events:
         model, params = self.config.model, self.state.params
-        flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
-        plain = self.model.clone(packed=False, parent=None)
+        if isinstance(self.rows, Pairs):
+            sizes = self.rows.source_length, self.rows.length - self.rows.source_length
+            flops = cost.train_flops_per_pair(model, params, self.model.vocab, *sizes) / self.rows.length
+        else:
+            flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
+        packed = self.config.data.examples.pack
+        plain = self.model.clone(packed=False, parent=None) if packed else self.model
         given = self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
         events = ExampleEvents(*given)  # pyright: ignore[reportArgumentType]
         events.objective, events.row_tokens = self.objective, self.row_tokens
         return events
 
     def batch(self, step: int) -> Batch:
-        """Return the rows of a step: a pure function of seed and step."""
+        """Return the rows of a step: a pure function of seed and step, and of the weights where these write them."""
+        return put(self._taken(step), self._batch_place)
+
+    def batches(self, first: int, count: int) -> Batch:
+        each = [self._taken(step) for step in range(first, first + count)]
+        together = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        return put(together, batch_sharding(self.mesh, steps=True))
+
+    def _taken(self, step: int) -> Batch:
         drawn = self.rows.drawn(self.config.seed, step, self._each)
         if self.objective.writes:
-            batch = self.objective.written(self._writer(step), drawn)  # pyright: ignore[reportAttributeAccessIssue]
-        else:
-            batch = self.rows.take(drawn)
-            batch = batch._replace(extra=self.objective.extra(drawn)) if batch.extra == () else batch
-        return jax.device_put(batch, self._batch_place)
+            return self.objective.written(self._writer(step), drawn)  # pyright: ignore[reportAttributeAccessIssue]
+        batch = self.rows.take(drawn)
+        return batch._replace(extra=self.objective.extra(drawn)) if batch.extra == () else batch
 
     def _writer(self, step: int) -> Any:
         """Return the function that writes answers with the weights of now, the state after so many steps."""

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from juliagpt_jax.data.puzzles import build as puzzles
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.evaluation.report import describe
-from juliagpt_jax.ground import command, config, devices, words
-from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.ground import command, config, devices, hosts, words
+from juliagpt_jax.ground.errors import NumericalError, StorageError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.models import build, roles
@@ -62,14 +62,17 @@ def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
     """
     with Lock(workdir):
         settings = init.settle(settings, workdir)
-        if _is_done(settings, workdir):
-            return _read_report(workdir / "report.json")
+        done = _is_done(settings, workdir)
+        if hosts.told(done):
+            return _read_report(workdir / "report.json") if done else {}
         try:
             print(f"reading {settings.data.path}", flush=True)
             corpus = _load(settings)
-            ready = _begin(settings, corpus, workdir)
-            ready.run()
-            return _end(ready, begun)
+            hosts.same(corpus.fingerprint, "text")
+            with _room(settings):
+                ready = _begin(settings, corpus, workdir)
+                ready.run()
+                return _end(ready, begun) if hosts.leads() else {}
         except NumericalError as error:
             write_text(workdir / "FAILED", f"{error}\n")
             raise
@@ -93,17 +96,39 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
             some = next(iter(left.values()))
             print(f"reading {some.data.path}", flush=True)
             corpus = _load(some)
-            trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
-            for trainer, error in zip(trainers, together.run(trainers), strict=True):
+            with _room(some, len(left)):
+                trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
+                ended = together.run(trainers)
+            for trainer, error in zip(trainers, ended, strict=True):
                 if isinstance(error, NumericalError):
                     write_text(trainer.workdir / "FAILED", f"{error}\n")
                 results[trainer.workdir] = error or _end(trainer, begun)
         return {workdir: results[workdir] for workdir in settings}
 
 
+@contextlib.contextmanager
+def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
+    """Say of what finds no room on a device what it was, and which knobs make it smaller.
+
+    Raises:
+        StorageError: in place of what JAX raises. The newest checkpoint stays.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        first = next(iter(str(error).splitlines()), "no more")
+        model, train = settings.model, settings.train
+        sizes = {"layers": model.layers, "width": model.width, "batch_size": train.batch_size, "context": model.context}
+        what = ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + f", {runs} seeds at once" * (runs > 1)
+        ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
+        raise StorageError(f"out of memory: {first.removesuffix('.')}, with {what}; try {ways}") from error
+
+
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
-    if settings.data.task != "none":
+    if settings.data.task != "none" or settings.model.kind == "t5":
         return examples.load(settings, objectives.OBJECTIVES[settings.train.objective].paired)
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)

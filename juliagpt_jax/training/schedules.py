@@ -1,24 +1,46 @@
 """Numbers that change with the step alone: the learning rate, the weight decay, the average of the weights."""
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from juliagpt_jax.data.mixture import Stage
 from juliagpt_jax.ground import config
+from juliagpt_jax.ground.errors import UserError
 
 
-def settled(settings: config.Config, epoch_steps: float) -> config.Config:
+def settled(settings: config.Config, epoch_steps: float, stages: Sequence[Stage] = ()) -> config.Config:
     """Return the config with what it gives in epochs as it is in steps: `train.weight_decay` as `decay_tau` asks, and
-    `train.ema` as `ema_half_life` does. A step is compiled for that.
+    `train.ema` as `ema_half_life` does; and with the rates of a mixture's stages as `train.stages`. A step is compiled
+    for that.
 
     Args:
         epoch_steps: steps in which the text is read once.
+        stages: of the mixture.
+
+    Raises:
+        UserError: the stages and the knobs of the schedule contradict each other.
     """
     train = settings.train
+    if stages and not math.isnan(stages[0].lr):
+        if train.schedule != "stages":
+            raise UserError("config.train.schedule: the mixture's stages have learning rates; stages follows them")
+        said = " ".join(f"{stage.steps}:{stage.lr!r}>{stage.min_lr!r}" for stage in stages)
+        train = dataclasses.replace(train, stages=said)
+    if train.schedule == "stages":
+        rates = parse_stages(train)
+        if not math.isclose(high := max(lr for _, lr, _ in rates), train.lr):
+            raise UserError(
+                f"config.train.lr: {train.lr:g}, and the highest rate of the stages is {high:g}; give the same, by "
+                "which weight decay and other rates are measured"
+            )
     if train.decay_tau:
         train = dataclasses.replace(train, weight_decay=1 / (train.lr * train.decay_tau * epoch_steps))
     if train.ema_half_life:
@@ -33,7 +55,8 @@ def learning_rate(settings: config.Config) -> optax.Schedule:
     after = SCHEDULES[train.schedule](train, train.steps - warmup)
     if warmup == 0:
         return after
-    return optax.join_schedules([optax.linear_schedule(train.lr / warmup, train.lr, warmup), after], [warmup])
+    first = parse_stages(train)[0][1] if train.schedule == "stages" else train.lr
+    return optax.join_schedules([optax.linear_schedule(first / warmup, first, warmup), after], [warmup])
 
 
 def _cosine(train: config.Train, steps: int) -> optax.Schedule:
@@ -61,6 +84,44 @@ def _cycles(train: config.Train, steps: int) -> optax.Schedule:
         i = jnp.clip(jnp.searchsorted(bounds, step, side="right") - 1, 0, train.cycles.count - 1)
         cycle = fall(peak, train.min_lr, (step - bounds[i]) / (bounds[i + 1] - bounds[i]))
         return jnp.where(step < bounds[0], fall(train.lr, peak, step / jnp.maximum(bounds[0], 1)), cycle)
+
+    return rate
+
+
+def parse_stages(train: config.Train) -> list[tuple[int, float, float]]:
+    """Return steps, rate at the begin and rate at the end of each stage of `train.stages`; "" is one from `train.lr` to
+    `train.min_lr`.
+
+    Raises:
+        UserError: the form is wrong, or the stages are not as long as the run.
+    """
+    stages = []
+    for part in (train.stages or f"{train.steps}:{train.lr!r}>{train.min_lr!r}").split():
+        found = re.fullmatch(r"(\d{1,9}):([0-9.e+-]+)(?:>([0-9.e+-]+))?", part)
+        try:
+            steps, lr = int(found[1]), float(found[2])  # pyright: ignore[reportOptionalSubscript]
+            low = float(found[3]) if found and found[3] else lr
+        except (TypeError, ValueError):
+            steps, lr, low = 0, 0.0, 0.0
+        if not (steps and 0 < lr < math.inf and 0 <= low <= lr):
+            raise UserError(f"config.train.stages: {part!r} is no stage; write STEPS:RATE or STEPS:RATE>LOWER")
+        stages.append((steps, lr, low))
+    if sum(steps for steps, _, _ in stages) != train.steps:
+        total = sum(steps for steps, _, _ in stages)
+        raise UserError(f"config.train.stages: {total:,} steps in all, and train.steps={train.steps:,}")
+    return stages
+
+
+def _stages(train: config.Train, steps: int) -> optax.Schedule:
+    """Stages of a run one after the other, each constant or a straight line; the warm-up lies inside the first."""
+    found = parse_stages(train)
+    begins = jnp.array([0, *itertools.accumulate(length for length, _, _ in found)][:-1])
+    lengths, high, low = (jnp.array(column) for column in zip(*found, strict=True))
+
+    def rate(step: Any) -> Any:
+        at = step + train.steps - steps
+        i = jnp.clip(jnp.searchsorted(begins, at, side="right") - 1, 0, len(found) - 1)
+        return high[i] + (low[i] - high[i]) * (at - begins[i]) / lengths[i]
 
     return rate
 
@@ -103,6 +164,7 @@ SCHEDULES = {
     "trapezoid": _trapezoid,
     "cycles": _cycles,
     "constant": _constant,
+    "stages": _stages,
 }
 
 # What a decay is multiplied with at a step, the learning rate itself being one of the factors or not: as in AdamW's

@@ -75,8 +75,8 @@ def test_lines(text, size, longest):
     """However a text comes in blocks, the passages are its lines, long ones cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "LONGEST", longest)
-        found = list(stream._lines(text[at : at + size] for at in range(0, len(text), size)))
-        whole = list(stream._lines([text]))
+        found = list(stream.lines(text[at : at + size] for at in range(0, len(text), size)))
+        whole = list(stream.lines([text]))
     assert found == whole and "".join(found) == text
     assert all(0 < len(passage) <= longest and "\n" not in passage[:-1] for passage in found)
 

@@ -424,6 +424,13 @@ def test_half_a_head_does_not_keep_a_connection(before, served, monkeypatch):
         assert ended and time.monotonic() - begun < 10
 
 
+def test_half_a_body_does_not_keep_a_connection(served, monkeypatch):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"prompt"')
+        assert sock.recv(10_000).startswith(b"HTTP/1.1 408 ")
+
+
 def test_who_reads_nothing_is_let_go(served, monkeypatch):
     monkeypatch.setattr(door, "READ_SECONDS", 0.5)
     body = json.dumps({"prompt": "abba", "n": 2, "max_tokens": 100_000, "stream": True, "logprobs": 20}).encode()

@@ -11,7 +11,7 @@ import numpy as np
 
 from juliagpt_jax.data import bpe, chat
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.data.examples import jsonl
+from juliagpt_jax.data.examples import jsonl, pairs
 from juliagpt_jax.data.examples.rows import Encoded, Form, Rows, fitted, lay, longest
 from juliagpt_jax.data.examples.wrong import rejected
 from juliagpt_jax.data.tasks import build as tasks
@@ -62,11 +62,15 @@ class Examples:
     @functools.cached_property
     def rows(self) -> Rows:
         """Those to train on."""
+        if isinstance(self.form, pairs.PairForm):
+            return pairs.pair(self.encoded, self.measured)
         return lay(self.encoded, self.length, self.pack)
 
     @functools.cached_property
     def dev_rows(self) -> Rows:
         """Those to measure with, one a row: the numbers do not depend on packing."""
+        if isinstance(self.form, pairs.PairForm):
+            return pairs.pair(self.measured, self.encoded)
         return lay(self.measured, self.length, False)
 
     @functools.cached_property
@@ -105,6 +109,8 @@ def check(data: config.Data) -> None:
     Raises:
         UserError: naming the key.
     """
+    if data.task == "none":
+        raise UserError("config.data.task: none; a T5 learns from examples: a name of data/tasks/build.py, or jsonl")
     if data.task == "jsonl":
         jsonl.check(data.path)
     elif data.task not in TASKS:
@@ -153,7 +159,7 @@ def load(settings: config.Config, paired: bool = False) -> Examples:
         if not own:
             raise UserError(f"config.data.path={data.path}: no {name} example in it")
     tokenizer = _tokenizer(data, train)
-    how = form(data, tokenizer)
+    how = pairs.form(tokenizer, data.unknown) if settings.model.kind == "t5" else form(data, tokenizer)
     if data.examples.chat or any("messages" in own.facts for own in (*train, *dev)):
         chat.check(tokenizer)
     notes = _lacking(data, tokenizer, "".join(_texts([*train, *dev])))
@@ -168,6 +174,8 @@ def load(settings: config.Config, paired: bool = False) -> Examples:
         kept.append([sides[name][i] for i in which])
         answers.append([*zip(*fit, strict=True), ()])
         notes += said
+    if isinstance(how, pairs.PairForm):
+        length = pairs.pair(answers[0][0], answers[1][0]).length
     told = [json.dumps([own.prompt, own.answer, dict(own.facts)], default=str) for own in (*train, *dev)]
     named = [data.task, str(len(train)), str(length), json.dumps(tokenizer.to_dict()), *told]
     digest = hashlib.sha256(json.dumps([named, others]).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""What models do with tasks: prompts, answers, metrics with intervals, and the errors behind them."""
+"""Tasks, asked of models: prompts, answers, metrics with intervals, and the errors behind them."""

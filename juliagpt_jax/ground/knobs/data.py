@@ -46,6 +46,7 @@ class Data:
     on_bad: str = limits.one_of("error", "skip")
     max_bad: float = limits.share()
     max_leak: float = limits.share()
+    snapshot: str = limits.knob(since="0.2", before="")
     scores: str = limits.knob()
     filter: str = limits.knob()
     keep: str = limits.knob()

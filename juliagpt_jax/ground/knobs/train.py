@@ -1,6 +1,7 @@
 """Knobs of training: `config.train`."""
 
 import dataclasses
+import re
 
 from juliagpt_jax.ground.knobs import limits
 
@@ -96,6 +97,12 @@ class Recursive:
     halt_weight: float = limits.at_least(0, since="0.2", before=0.5)
     ids_lr: float = limits.at_least(0, since="0.2", before=1e-4)
     ids_decay: float = limits.at_least(0, since="0.2", before=1.0)
+    growth: str = limits.knob(
+        lambda v: re.fullmatch(r"none|\d{1,4}x[1-9]\d{0,3}( \d{1,4}x[1-9]\d{0,3})*", v) is not None,
+        "must be none, or inner x outer of stages, such as 2x1 4x2",
+        since="0.2",
+        before="none",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +129,7 @@ class Train:
     steps: int = limits.at_least(1)
     batch_size: int = limits.at_least(1)
     accumulate: int = limits.at_least(0)
+    steps_per_call: int = limits.at_least(1, since="0.2", before=1)
     optimizer: str = limits.text()
     lr: float = limits.positive()
     adam_lr: float = limits.at_least(0)
@@ -130,6 +138,7 @@ class Train:
     warmup: int = limits.at_least(0)
     warmup_tokens: int = limits.at_least(0)
     decay_share: float = limits.share()
+    stages: str = limits.knob(since="0.2", before="")
     beta1: float = limits.below_one()
     beta2: float = limits.below_one()
     weight_decay: float = limits.at_least(0)

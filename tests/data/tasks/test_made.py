@@ -1,6 +1,8 @@
 """Made-up tasks: answers that their verifiers take, and no others; parts that share nothing."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +64,9 @@ def test_a_word_that_is_none():
         read("adition", "test")
     with pytest.raises(UserError, match="no part of a task is called 'val'"):
         read("sums", "val")
+
+
+def test_the_page_has_every_task():
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "tasks.md").read_text(encoding="utf-8")
+    printed = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| .* \| `(\w+)` \| (.*) \|$", page, re.MULTILINE)}
+    assert printed == {word: (task.metric, task.licence) for word, task in TASKS.items()}

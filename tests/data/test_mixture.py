@@ -1,0 +1,103 @@
+"""A mixture.toml says where ids lie and how they are drawn; what is wrong in it is named."""
+
+import random
+
+import numpy as np
+import pytest
+
+from juliagpt_jax.data import corpus, mixture, sampler, selection, sharding, snapshots
+from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.ground.errors import UserError
+
+STAGES = """
+[[stages]]
+steps = 30
+lr = 1e-3
+weights = {one = 50, other = 50}
+[[stages]]
+steps = 10
+lr = 1e-3
+min_lr = 1e-4
+weights = {one = 20, other = 80}
+"""
+SOURCES = '[sources]\none = "one"\nother = {path = "other"}\n'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Shards of two texts in one alphabet, and of one in another."""
+    folder = tmp_path_factory.mktemp("mixture")
+    for name, letters in (("one", "abc"), ("other", "xyz"), ("foreign", "pqr")):
+        rng = random.Random(name)
+        (folder / f"{name}.txt").write_text("".join("".join(rng.choices(letters, k=30)) + "\n" for _ in range(200)))
+        own = CharTokenizer.train("pqr\n" if name == "foreign" else "abcxyz\n")
+        sharding.make(str(folder / f"{name}.txt"), own, folder / name, 0.1)
+    return folder
+
+
+def write(folder, text):
+    (folder / "mixture.toml").write_text(text)
+    return folder / "mixture.toml"
+
+
+def test_batches_come_from_the_sources_as_stages_say(folder, tiny):
+    own = tiny(f"data.path={write(folder, SOURCES + STAGES)}", "data.weights_by=source", "train.steps=40")
+    found = corpus.load(own.data, 16)
+    chosen = selection.select(found, own.data, 0, 16)
+    plan = selection.plan(chosen, own.data, 16, 64, 40, 0)
+    assert plan.epoch_windows == sum(-(-size // 16) for size in chosen.sizes)
+    shares = []
+    for steps in (range(30), range(30, 40)):
+        of_one = 0
+        for step in steps:
+            window = sampler.batch(found.train, plan, step).inputs
+            letters = np.isin(window, found.tokenizer.encode("abc"))
+            assert ((letters.sum(1) == 0) | (np.isin(window, found.tokenizer.encode("xyz")).sum(1) == 0)).all()
+            of_one += int((letters.sum(1) > 0).sum())
+        shares.append((of_one, 64 * len(steps)))
+    for (of_one, count), share in zip(shares, (0.5, 0.2), strict=True):
+        assert abs(of_one - count * share) <= 3 * np.sqrt(count * share * (1 - share))
+    assert set(selection.parts(found.val_chunks, "source")) == {"one", "other"}
+    with pytest.raises(UserError, match=r"train.steps: 41, and the stages of the mixture have 40 steps"):
+        selection.plan(chosen, own.data, 16, 64, 41, 0)
+
+
+def test_what_the_stages_say_is_part_of_the_fingerprint(folder, tiny):
+    of = lambda text: corpus.load(tiny(f"data.path={write(folder, SOURCES + text)}").data, 16).fingerprint
+    assert len({of(STAGES), of(STAGES.replace("50", "40", 1).replace("50", "60", 1)), of(STAGES[:-1])}) == 2
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("[sources]", "[source]", "no key is called 'source'; did you mean sources|sources"),
+        ("steps = 30", "steps = 0", "stage 1: steps needs a whole number above 0"),
+        ("steps = 10\n", "", "stage 2: steps is missing"),
+        ("other = 50", "othr = 50", "stage 1: weights: no key is called 'othr'"),
+        (", other = 50", "", "stage 1: weights: other is missing; 0 leaves a source out"),
+        ("other = 80", "other = 81", "stage 2: weights add up to 101, not to 1 or 100"),
+        ("one = 20", "one = -20", "stage 2: weights.one: needs a number of at least 0"),
+        ("lr = 1e-3\nweights", "weights", "some stages have a learning rate and some have none"),
+        ("min_lr = 1e-4", "min_lr = 1e-2", "min_lr at most lr"),
+        ('"one"', '"nothing"', "one: .*nothing is no folder of shards"),
+        ('"other"}', '"foreign"}', "other was made with another tokenizer than one"),
+        ('"other"}', f'"other", snapshot = "{"0" * 64}"}}', "sources.other.snapshot: .* has no manifest.jsonl"),
+        ("[[stages]]", "[[stages]", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(folder, tiny, old, new, says):
+    assert old in SOURCES + STAGES
+    path = write(folder, (SOURCES + STAGES).replace(old, new, 1))
+    with pytest.raises(UserError, match=says) as error:
+        corpus.check(tiny(f"data.path={path}").data)
+    assert "\n" not in str(error.value)
+
+
+def test_a_source_is_held_to_its_snapshot(folder, tiny):
+    digest = snapshots.freeze(folder / "other", "CC0")["sha256"]
+    pinned = SOURCES.replace('"other"}', f'"other", snapshot = "{digest}"}}') + STAGES
+    assert mixture.read(write(folder, pinned)).sources["other"].snapshot == digest
+    corpus.check(tiny(f"data.path={folder / 'mixture.toml'}").data)
+    with pytest.raises(UserError, match="is the snapshot"):
+        corpus.check(tiny(f"data.path={write(folder, pinned.replace(digest[:8], '0' * 8))}").data)
+    (folder / "other" / snapshots.FILE).unlink()
