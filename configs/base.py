@@ -31,6 +31,15 @@ def get_config() -> ml_collections.ConfigDict:
     data.order = "random"  # a name of data/orders.py: random, easy_first, hard_first, interleaved
     data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
+    data.task = "none"  # examples in place of a text: a name of data/tasks/build.py, or jsonl, those of data.path
+
+    data.examples = examples = ml_collections.ConfigDict()
+    examples.chat = False  # prompt and answer are what user and model say, as the model's chat template writes it
+    examples.length = 0  # tokens of a row; 0: as the longest example has, or with pack the model's context
+    examples.too_long = "error"  # of an example longer than that: error refuses, cut shortens, skip drops; both count
+    examples.pack = False  # several examples a row, none of which sees another: fewer rows, the same loss
+    examples.written = 200  # dev examples that are answered at the end of a run, to see how many are right
+
     data.curriculum = curriculum = ml_collections.ConfigDict()
     curriculum.by = "difficulty"  # the field of numbers that says what is easy: low
     curriculum.after = 0.0  # epochs of random order before it: a warm-up
@@ -136,17 +145,29 @@ def get_config() -> ml_collections.ConfigDict:
 
     model.recursive = recursive = ml_collections.ConfigDict()
     recursive.core = "attention"  # names of models/recursive.py, repeated over the layers; also mlp_t, kda
-    recursive.inner = 6  # n: updates of the low state to one of the high state
+    # model.kind=recursive, and the first two also of model.depth=recursive, which evaluates a block n T + T times
+    recursive.inner = 6  # n: updates of the low state to one of the high state; 0: there is no low state
     recursive.outer = 3  # T: such cycles in a step, of which the last has a gradient
     recursive.slots = 16  # places before the puzzle; the first holds the embedding of its id
     recursive.ids = 1  # embeddings of puzzles: one for all, or one for each ARC task in each of its forms; 0: none
     recursive.multiple = 256  # hidden widths are rounded up to one of it
     recursive.both_ways = True  # kda reads forwards and backwards, each with weights of its own, and adds both up
+    recursive.gate = "silu"  # of the channel: silu(g) v; normalised: sigmoid(g) rms(g v), which Muon likes better
+    recursive.latents = 1  # answers worked out side by side from different beginnings, of which the best one learns
+
+    model.t5 = t5 = ml_collections.ConfigDict()
+    t5.encoder_layers = 0  # layers that read the source, with model.kind=t5; model.layers write; 0: as many
+    t5.head_width = 0  # channels of a head; 0: model.width / heads
+    t5.channel = "geglu"  # a name of models/t5.py: version 1.1 has geglu, 1.0 relu
+    t5.buckets = 32  # of distances between tokens, each with a bias of its own; the authors'
+    t5.distance = 128  # from which on all share the last bucket
+    t5.scale_head = False  # logits times 1 / sqrt(width), as 1.0 has them, whose head is tied
 
     config.train = train = ml_collections.ConfigDict()
     train.steps = 5_000  # updates of the parameters
     train.batch_size = 64  # windows an optimizer step, over all devices and micro-batches
     train.accumulate = 0  # micro-batches the batch is cut into, same gradient; 0: 1, or on a CPU what suits its caches
+    train.steps_per_call = 1  # steps that the device makes before it is spoken to again: for small models on a GPU
     train.optimizer = "adamw"  # a name of training/optimizers.py: adamw, adam_atan2, muon, soap, kfac
     train.lr = 6e-4  # the highest, after the warm-up; GPT-3's for a model of this size
     train.adam_lr = 0.0  # of what the optimizer leaves to AdamW, or AdamW's own for all but matrices; 0: as lr
@@ -170,7 +191,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
-    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
+    train.init = "none"  # workdir of the run whose weights and tokenizer this one begins with; none: from the seed
+    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; distil, dpo, ipo, orpo, ...
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -221,6 +243,20 @@ def get_config() -> ml_collections.ConfigDict:
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
 
+    train.preference = preference = ml_collections.ConfigDict()
+    preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
+    preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
+
+    train.written = written = ml_collections.ConfigDict()
+    written.group = 8  # answers to a question that grpo, expert_iteration and on_policy write, of train.batch_size
+    written.temperature = 1.0  # of what is written; 1 draws as the model says
+    written.most = 0  # tokens of such an answer at most; 0: a few more than the longest one of the examples
+
+    train.value = value = ml_collections.ConfigDict()
+    value.generator = "none"  # workdir of the model whose answers value learns to judge; none: that of train.init
+    value.samples = 4  # answers to each question that it writes for that, once
+    value.level = "token"  # judge behind every token of an answer; solution: behind the last alone
+
     train.moe = moe = ml_collections.ConfigDict()
     moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
     moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's
@@ -231,8 +267,11 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.halt_weight = 0.5  # of the halting loss beside that of the symbols
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
+    recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
 
     config.mesh = mesh = ml_collections.ConfigDict()
-    mesh.data = 0  # devices that share the batch; 0: all of them (on a CPU: two, if it has two cores)
-    mesh.model = 1  # devices that share each parameter (fully sharded data parallel)
+    mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
+    mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)
+    mesh.fsdp = 1  # devices that share the batch and the whole state; parameters come together a layer at a time
+    mesh.deterministic = False  # the same bits on any number of cores; slower; docs/determinism.md
     return config

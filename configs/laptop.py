@@ -17,7 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.context = 64  # tokens: longer than nearly all passages
     config.model.qk_norm = True
     config.model.zero_init = True
-    config.train.steps = 2_000
+    config.train.steps = 850
+    config.train.warmup = 50
     config.train.batch_size = 16
     config.train.optimizer = "muon"
     config.train.lr = 0.02  # of matrices, nanochat's

@@ -1,4 +1,4 @@
-"""A laptop's model, 3 x 192, context 128: what the README's first command trains.
+"""A laptop's model, 3 x 192, context 128, by characters with AdamW: the textbook's way, beside configs/laptop.py.
 
 Command:   python -m juliagpt_jax.main --config=configs/tiny.py --workdir=runs/tiny
 Hardware:  two cores of an Intel Xeon with AVX-512

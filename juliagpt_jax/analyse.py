@@ -2,14 +2,18 @@
 
 python -m juliagpt_jax.analyse --workdir=runs/tiny [--workdir=runs/other ...] --out=DIR [--seeds=4] [--prompt=TEXT ...]
 
+python -m juliagpt_jax.analyse --workdir=runs/tiny --out=DIR --task=WORD [--task_data=PATH] [--shots=N] [--limit=N]
+
 Writes analysis.md, analysis.json and plots: losses.png, and for each run with attention distances-NAME.png and
-maps-NAME.png; NAME is the run's folder. The search for copies needs pydivsufsort: pip install -e '.[study]'.
+maps-NAME.png; NAME is the run's folder. With --task it writes TASK.md, TASK.json and plots instead: the kinds of errors
+that the answers have. The search for copies needs pydivsufsort: pip install -e '.[study]'.
 """
 
 import argparse
 import itertools
 from pathlib import Path
 
+from juliagpt_jax.evaluation.tasks import asked
 from juliagpt_jax.ground import command, devices, files, sealed
 from juliagpt_jax.ground.errors import UserError
 
@@ -34,11 +38,17 @@ def parser() -> command.Parser:
     )
     says = "contexts in a stream that is read for the loss by position and by what stays in sight; 0: none"
     flags.add_argument("--by_position", type=int, default=0, metavar="N", help=says)
+    asked.add_flags(flags)
+    flags.add_precision_flag()
+    flags.add_argument("--seed", type=int, default=0, help="of a task: of the examples shown and of samples")
+    flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
+    if asked.wanted(options):
+        return asked.analyse(options)
     lows = {"seeds": 1, "new_tokens": 1, "windows": 0, "targets": 2, "attention_windows": 1, "by_position": 0}
     for name, low in lows.items():
         if not low <= getattr(options, name) < 2**31:

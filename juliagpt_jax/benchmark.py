@@ -41,6 +41,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     settings = config_file.load(options.config, [*options.overrides, *_shape_overrides(options)])
     config.refuse_puzzles(settings)
+    config.refuse_answers(settings)
     for name in ("batch", "new", "repeats", "vocab"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")

@@ -40,6 +40,7 @@ def main(options: argparse.Namespace) -> None:
     overrides = [*options.overrides, *([f"data.weights_by={options.by}"] if options.by else [])]
     settings = config_file.load(options.config, overrides)
     config.refuse_puzzles(settings)
+    config.refuse_answers(settings)
     for name, good in [("eta", 0 < options.eta < math.inf), ("smoothing", 0 < options.smoothing < 1)]:
         if not good:
             raise UserError(f"--{name}={getattr(options, name)} must be above 0{' and below 1' * (name != 'eta')}")

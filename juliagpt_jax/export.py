@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.store.workdir import find, open_run
 
-    found, report = find(workdir, options.checkpoint, options.averaged), _report(workdir)
+    found, report = find(workdir, options.checkpoint, options.averaged, kind="decoder t5"), _report(workdir)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out={out} is there already; remove it, or choose another name")
     devices.prepare(found.config.mesh)

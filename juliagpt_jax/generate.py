@@ -6,13 +6,9 @@ python -m juliagpt_jax.generate --workdir=runs/tiny --prompt="the nature of" --m
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from juliagpt_jax.ground import command, devices, piped
 from juliagpt_jax.ground.errors import UserError, about
-
-if TYPE_CHECKING:
-    from juliagpt_jax.inference.opened import Opened
 
 
 def parser() -> command.Parser:
@@ -30,6 +26,8 @@ def parser() -> command.Parser:
     flags.add_argument("--ignore_eos", action="store_true", help="write on behind the token that ends a text")
     flags.add_argument("--chat", action="store_true", help="answer: each prompt is what a user says; none: a dialogue")
     flags.add_argument("--system", metavar="TEXT", help="with --chat: what the model is told before all else")
+    flags.add_argument("--grammar", metavar="FORM", help="hold to a form: number, integer, labels:a,b or json:SCHEMA")
+    flags.add_argument("--calculator", action="store_true", help="fill in results: <<2+3= becomes <<2+3=5>>")
     flags.add_argument("--num_samples", type=int, default=1, metavar="N", help="texts for each prompt")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
@@ -55,11 +53,18 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.inference.rule import Rule
     from juliagpt_jax.inference.window import Window
+    from juliagpt_jax.search import forms
     from juliagpt_jax.store.workdir import find
 
+    form = forms.asked(options.grammar, options.calculator)
+    if options.draft and (form or options.calculator):
+        raise UserError("--draft guesses freely: it does not go with --grammar and --calculator")
+    if form and options.stop:
+        raise UserError("--stop does not go with --grammar: a form ends by itself")
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
-    context = found.config.model.context
+    kinds = "decoder" if options.chat or options.draft else "decoder t5"
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kind=kinds)
+    context, answers = found.config.model.context, found.config.model.kind == "t5"
     window = Window(context, *command.window_values(options))
     window.check()
     if window.evict and options.draft:
@@ -76,23 +81,30 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.inference import conversation
     from juliagpt_jax.inference.generate import Generator, slots_for
-    from juliagpt_jax.inference.speculative import SpeculativeGenerator
+    from juliagpt_jax.inference.speculative import SpeculativeGenerator, check_draft
     from juliagpt_jax.inference.stops import stream_texts
+    from juliagpt_jax.search import guides
 
     opened = open_model(found, options.precision)
     ends = () if options.ignore_eos else opened.stops
+    guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     if dialogue:
-        return conversation.hold(opened, rule, window, options, ends)
+        return conversation.hold(opened, rule, window, options, ends, guided)
     begin = opened.tokenizer.prompt("").ids
     texts = asked or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]
     if options.chat:
         prompts = [conversation.prompt(opened, text, options) for text in texts]
+    elif answers:
+        prompts = [opened.tokenizer.source(text, options.unknown) for text in texts]
     else:
         prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
-    texts = [text or opened.tokenizer.decode(begin) for text in texts]
+    texts = [text or ("" if answers else opened.tokenizer.decode(begin)) for text in texts]
     longest = max(len(prompt) for prompt in prompts)
-    if longest + options.max_new_tokens > context:
+    if answers:
+        if options.strict and max(longest, options.max_new_tokens + 1) > context:
+            raise UserError(f"--strict: a prompt of {longest} tokens or its answer is beyond the context of {context}")
+    elif longest + options.max_new_tokens > context:
         says = f"{longest} of the prompt + {options.max_new_tokens} new tokens are more than the context of {context}"
         if options.strict:
             raise UserError(f"--strict: {says}")
@@ -104,12 +116,12 @@ def main(options: argparse.Namespace) -> None:
         generator = Generator(model, params, window.sinks, slots, window.evict)
     else:
         draft = open_model(smaller, model.precision)
-        _check_draft(opened, draft)
+        check_draft(opened, draft)
         few = options.draft_tokens
         generator = SpeculativeGenerator(model, params, draft.model, draft.params, few, window.sinks)
-    told = (options.max_new_tokens, rule, options.seed, options.stop, ends)
+    told = (options.max_new_tokens, rule, options.seed, options.stop, ends, guided)
     stream = stream_texts(generator, opened.tokenizer, prompts, *told)
-    echo = asked and not options.chat
+    echo = asked and not options.chat and not answers
     if options.json or len(texts) > 1:
         pieces = list(stream)
         new = ["".join(piece[row][0] for piece in pieces) for row in range(len(texts))]
@@ -132,16 +144,6 @@ def main(options: argparse.Namespace) -> None:
     for ((text, _),) in stream:
         print(text, end="", flush=True)
     print()
-
-
-def _check_draft(opened: "Opened", draft: "Opened") -> None:
-    """Refuse a draft of other tokens; note one of a shorter context."""
-    name = f"--draft={draft.run.workdir}"
-    if draft.tokenizer.to_dict() != opened.tokenizer.to_dict():
-        raise UserError(f"{name}: its tokenizer is not the one of {opened.run.workdir}")
-    mine, own = opened.run.config.model.context, draft.run.config.model.context
-    if own < mine:
-        print(f"note: {name} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import command, config, config_file, devices
+from juliagpt_jax.ground import command, config, config_file, devices, hosts
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -24,35 +24,48 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--seeds", metavar="N,N,...", help="train these seeds as one, each in the workdir that {seed} of --workdir says"
     )
+    hosts.add_flags(flags)
+    says = "the same bits on any number of cores; --config.mesh.deterministic=true"
+    flags.add_argument("--deterministic", action="store_true", help=says)
     flags.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
     return flags
 
 
 def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
+    options.overrides += ["mesh.deterministic=true"] * options.deterministic
     settings = config_file.load(options.config, options.overrides)
     if options.seeds is not None:
         _together(options, begun)
         return
-    workdir = Path(options.workdir or f"runs/{config_file.run_name(options.config)}")
-    _check({workdir: settings})
     devices.prepare(settings.mesh)
+    hosts.begin(options)
+    workdir = hosts.workdir(Path(options.workdir or f"runs/{config_file.run_name(options.config)}"))
+    _check({workdir: settings})
 
     from juliagpt_jax.training import run
 
     run.check(settings)
     print(f"{options.config} -> {workdir}: {settings.train.steps:,} steps on {settings.data.path}", flush=True)
-    _show(run.run(settings, workdir, begun), options.json)
+    with hosts.together():
+        report = run.run(settings, workdir, begun)
+    if hosts.leads():
+        _show(report, options.json)
 
 
 def _check(settings: Mapping[Path, config.Config]) -> None:
     """Refuse before JAX is imported, which takes seconds: a text that is not there, a workdir that is not free."""
     from juliagpt_jax.data import corpus
+    from juliagpt_jax.data.examples import build as examples
     from juliagpt_jax.data.puzzles import build as puzzles
+    from juliagpt_jax.store import init
     from juliagpt_jax.store.workdir import check
 
     for workdir, own in settings.items():
-        if own.data.puzzle.kind != "none":
+        own = init.settle(own, workdir)
+        if own.data.task != "none" or own.model.kind == "t5":
+            examples.check(own.data)
+        elif own.data.puzzle.kind != "none":
             puzzles.build_puzzles(own)
         else:
             corpus.check(own.data)

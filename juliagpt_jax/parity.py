@@ -45,6 +45,7 @@ def main(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be at least 1")
     settings = config_file.load(options.config, options.overrides)
     config.refuse_puzzles(settings)
+    config.refuse_answers(settings)
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 

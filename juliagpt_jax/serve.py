@@ -37,6 +37,7 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--origin", action="append", default=[], metavar="URL", help="whose pages may ask too; *: everyone's"
     )
+    flags.add_argument("--verifier", metavar="DIR", help="workdir of a verifier, for requests that ask to `verify`")
     flags.add_argument("--rows", "--slots", type=int, default=8, metavar="B", help="requests that share a step")
     flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
     flags.add_argument("--block", type=int, default=8, metavar="N", help="tokens between two visits to the host")
@@ -81,7 +82,9 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
     from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.judging import open_judge
     from juliagpt_jax.models import parameters
+    from juliagpt_jax.search.verifying import Verifier
     from juliagpt_jax.serving.asked import Limits
     from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
@@ -102,10 +105,11 @@ def main(options: argparse.Namespace) -> None:
             says = next(iter(str(error).splitlines()), "no more")
             ways = "fewer --rows, a shorter --context or --precision=bf16"
             raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
+        verifier = Verifier(open_judge(Path(options.verifier))) if options.verifier else None
         texts = options.rows + options.queue
         limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
         names = [options.host, socket.gethostname(), *options.allow_host]
-        app = server.application(engine, name, limits, names, origins, options.unknown)
+        app = server.application(engine, name, limits, names, origins, options.unknown, verifier)
         listener.listen(1024)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host

@@ -1,5 +1,6 @@
 """Every test runs with four host devices, without implicit rank promotion, and with its own cache folder."""
 
+import hashlib
 import os
 import random
 import subprocess
@@ -196,3 +197,22 @@ def one_line(process: Any, *parts: str) -> str:
 @pytest.fixture(scope="session")
 def says():
     return one_line
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--part",
+        metavar="I/N",
+        help="the tests of part I of N, such as 1/2, drawn by name; of the long ones CI runs that of its commit",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of every N tests one part; each test is in the same part on every machine."""
+    if not (asked := config.getoption("--part")):
+        return
+    part, parts = map(int, asked.split("/"))
+    number = lambda item: int(hashlib.sha256(item.nodeid.encode()).hexdigest(), 16) % parts
+    left = [item for item in items if number(item) != part - 1]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if number(item) == part - 1]

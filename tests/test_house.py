@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "juliagpt_jax"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 COMMANDS = "commands"  # the files beside the rooms: below them all
-ROOMS = "ground schoolroom books data models store inference serving evaluation objectives training study"
+ROOMS = "ground schoolroom books data models store inference search serving evaluation objectives training study"
 ORDER = [*ROOMS.split(), COMMANDS]
 
 

@@ -151,3 +151,18 @@ def test_the_demo_from_tokens_to_heads(micro, tmp_path, monkeypatch):
     told = r"layer \d, head \d: +([\d.]+) tokens back on average, ([\d.]+)% on the first token"
     heads = re.findall(told, said["sinks"])
     assert len(heads) == 2 * 3 and all(0 < float(back) < 128 and 0 < float(share) < 30 for back, share in heads)
+
+
+@pytest.mark.slow
+@LOOSE_ENDS
+@pytest.mark.parametrize("name, said_last", [("kda_100m", "bits per byte"), ("trm_100m", "solved")])
+def test_a_route_to_100m_stops_and_goes_on(name, said_last, micro, tmp_path, monkeypatch):
+    """Prepared, tried, trained until it is stopped, gone on with, and evaluated; what lasts is a whole run."""
+    own = {"SMOKE": str(tmp_path), "HOME": str(tmp_path), "JULIAGPT_CACHE": str(micro.folder / "cache")}
+    said = execute(f"{name}.ipynb", monkeypatch, **own)
+    assert re.search(r"loss \d.* -> \d.* GB a device", said["sanity"])
+    assert "stopping after this step" in said["train"]
+    assert "going on after step 1" in said["resume"] and said_last in said["evaluate"]
+    kept = tmp_path / "kept" / name
+    assert os.listdir(kept / "checkpoints") == ["20"] and (kept / "DONE").exists()
+    assert "image/png" in said["plot"]

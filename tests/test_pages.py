@@ -38,7 +38,15 @@ ELSEWHERE = {
     "python -m juliagpt_jax.tokenize --from": "needs GPT-2's files: tests/data/test_vocabularies.py reads them",
     "python -m juliagpt_jax.main --config=configs/trm_": "learns puzzles: tests/training/test_puzzles.py does it",
     "python -m juliagpt_jax.solve": "solves them with what was learned, like the line before it",
+    "python -m juliagpt_jax.main --config=configs/t5_": "learns from examples: tests/training/test_t5.py does it",
+    "python -m juliagpt_jax.generate --workdir=runs/t5_": "answers with what was learned, like the line before it",
+    "python -m juliagpt_jax.export --workdir=runs/t5_": "takes it out: tests/store/test_t5.py does it",
+    "python -m juliagpt_jax.import_model --source=models/flan": "needs a folder: tests/store/test_t5.py makes two",
+    "python -m juliagpt_jax.generate --workdir=runs/flan": "writes with what was brought in, like the line before it",
     "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py does it",
+    "python -m juliagpt_jax.generate --workdir=runs/sums": "needs a model that knows figures: tests/search has one",
+    "python -m juliagpt_jax.answer": "needs a model of a task: tests/search/test_answer.py trains one",
+    "python -m juliagpt_jax.pipeline": "trains for long: tests/study/test_pipeline.py runs a small one",
     "python -m pytest -m slow tests/test_notebooks.py": "needs Jupyter: .ci/run does it",
 }
 CUT = """

@@ -7,7 +7,7 @@ python experiments/kda/recall.py \
 
 Every arm has each learning rate with each seed, all of them in one program, which stops early when all seeds of some
 rate answer everything. The rate that answers best on one test set, on average over the seeds and both lengths, is
-reported on another. What a folder of results holds already is not run again. Texts: juliagpt_jax/data/tasks.py.
+reported on another. What a folder of results holds already is not run again. Texts: juliagpt_jax/data/abilities.py.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from juliagpt_jax.data.abilities import ABILITIES
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.data.tasks import TASKS
 from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
@@ -69,7 +69,7 @@ def runs(task: str, arm: str, rates: list[float], seeds: list[int], steps: int) 
     """Train each seed at each rate, side by side; a row for each run."""
     length, vocab, told = SIZES[task]
     chosen, begun = settings(task, arm, steps), time.perf_counter()
-    model, make = build_model(chosen, vocab), functools.partial(TASKS[task], **told)
+    model, make = build_model(chosen, vocab), functools.partial(ABILITIES[task], **told)
     fixed = step.Fixed(chosen, model, make_mesh(chosen), build_objective(chosen, model), step.all_trained)
     each = [(rate, seed) for rate in rates for seed in seeds]
     by_rate, by_seed = jnp.array([rate for rate, _ in each]), jnp.array([seed for _, seed in each], jnp.uint32)

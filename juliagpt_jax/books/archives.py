@@ -154,6 +154,8 @@ def tarred(name: str, stream: Any, budget: Budget, wanted: Sequence[str]) -> Ite
             take = member.name.lower().endswith(tuple(wanted)) and not texts.hidden(member.name)
             content = budget.read(archive.extractfile(member), f"{name}!{member.name}") if take else b""
             found.append((posixpath.normpath(member.name), content))
+    while counted.read(1 << 20):  # to the end, where a packed stream has the check of its contents
+        pass
     for member, content in sorted(found):
         yield member, lambda content=content: content
 

@@ -18,17 +18,24 @@ class Batch(NamedTuple):
         targets: (B, T) int32 tokens to predict; IGNORED where nothing is.
         weights: float32 of each row (B, 1) or of each target (B, T), in the loss; () where all weigh the same.
         extra: what one objective needs beside these, by row; () for most.
+        positions: (B, T) int32 where the tokens stand, passages PASSAGE of them apart; () for 0 .. T - 1.
     """
 
     inputs: Any
     targets: Any
     weights: Any = ()
     extra: Any = ()
+    positions: Any = ()
 
     @property
     def rows(self) -> int:
         """B"""
         return jax.tree.leaves(self)[0].shape[0]
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The inputs, and their positions where these are not 0 .. T - 1: the arguments of a model."""
+        return (self.inputs,) if isinstance(self.positions, tuple) else (self.inputs, self.positions)
 
     @property
     def scored(self) -> jax.Array:
@@ -65,14 +72,21 @@ def gather_places(tokens: np.ndarray, places: np.ndarray, lengths: np.ndarray) -
 def gather_on_device(
     tokens: jax.Array, starts: jax.Array, lengths: jax.Array, begins: jax.Array, sizes: jax.Array, context: int
 ) -> Batch:
-    """`gather` for a token array that lives on the device; places are int32, so the text is below 2^31 tokens."""
+    """`gather` for a token array that lives on the device; places are int32, so the text is below 2^31 tokens. Columns
+    (n, B) are the windows of n batches, which come along a first axis."""
+    if starts.ndim == 2:
+        one = lambda *columns: gather_on_device(tokens, *columns, context)
+        return jax.vmap(one)(starts, lengths, begins, sizes)
     places = read_on(starts, lengths, begins, sizes, jnp.arange(context + 1)[None, :])
     return gather_places_on_device(tokens, places, lengths)
 
 
 @jax.jit
 def gather_places_on_device(tokens: jax.Array, places: jax.Array, lengths: jax.Array) -> Batch:
-    """`gather_places` for a token array that lives on the device; places are int32."""
+    """`gather_places` for a token array that lives on the device; places are int32; (n, B, context + 1) of n batches,
+    which come along a first axis."""
+    if places.ndim == 3:
+        return jax.vmap(lambda *one: gather_places_on_device(tokens, *one))(places, lengths)
     window = tokens[places].astype(jnp.int32)
     offsets = jnp.arange(window.shape[1] - 1)[None, :]
     return Batch(window[:, :-1], jnp.where(offsets < lengths[:, None], window[:, 1:], IGNORED))

@@ -81,6 +81,7 @@ def load(data: config.Data, context: int) -> Corpus:
         UserError: nothing readable at the path, bytes that are not UTF-8, metadata that are odd, validation characters
             that the training text lacks, too few tokens, or too many passages on both sides of the split.
     """
+    _hold_text(data)
     if data.snapshot:
         snapshots.hold(source_path(data.path), data.snapshot)
     corpus = _streamed(data) if streamed.is_streamed(data.path) else _read(data)
@@ -125,11 +126,18 @@ def check(data: config.Data) -> None:
     Raises:
         UserError: naming the path.
     """
+    _hold_text(data)
     reading.check(data.path)
     if streamed.is_streamed(data.path):
         streamed.check(data)
     elif data.tokenizer not in config.LEARNED:
         tokenizers.load(Path(data.tokenizer))
+
+
+def _hold_text(data: config.Data) -> None:
+    """Raise a UserError where a config is of a run that learns from examples."""
+    if data.task != "none":
+        raise UserError(f"config.data.task={data.task}: this run learned from examples, and what is asked is of a text")
 
 
 def recoded(corpus: Corpus, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:

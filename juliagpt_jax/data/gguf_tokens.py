@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
 
-NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # tokens by their type
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokens by their type
 KEY = "tokenizer.ggml."
+TEMPLATE = "tokenizer.chat_template"
 SPACE = "\u2581"  # SentencePiece's blank
 ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message
 
@@ -28,6 +30,11 @@ class Cut:
         last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": not _split(steps)}
         self.pre_tokenizer = {"type": "Sequence", "pretokenizers": [*steps, last]} if steps else last
         self.normalizer, self.whole = normalizer, whole
+
+    def said(self) -> tuple[Any, Any, bool]:
+        """Return what `_cut` finds in a tokenizer.json with this rule."""
+        model = {"ignore_merges": self.whole}
+        return _cut({"normalizer": self.normalizer, "pre_tokenizer": self.pre_tokenizer, "model": model})
 
 
 def _split(steps: Sequence[dict[str, Any]]) -> bool:
@@ -78,6 +85,69 @@ def special(values: Mapping[str, Any]) -> dict[str, Any]:
         found[task] = token
     ends = list(dict.fromkeys(found[task] for task in ENDS if found[task] is not None))
     return {"bos_token_id": found["bos"], "eos_token_id": ends or None, "pad_token_id": found["padding"]}
+
+
+def values(tokenizer: LibraryTokenizer) -> dict[str, Any]:
+    """Return the key-value pairs from which llama.cpp, and `content`, make the same tokenizer: byte-level BPE.
+
+    Raises:
+        UserError: it has what no such pair says, such as another rule to cut a text.
+    """
+    own = tokenizer.content
+    added = {token["id"]: bool(token.get("special")) for token in own.get("added_tokens") or ()}
+    names = {i: name for name, i in _vocab(own).items()}
+    kind = lambda i: (CONTROL if added[i] else USER) if i in added else NORMAL if i in names else UNUSED
+    ends = [*dict.fromkeys(i for i in (tokenizer.eos, *tokenizer.stops) if i is not None)]
+    tasks = {"bos": tokenizer.first, "padding": tokenizer.special.get("pad")} | dict(zip(ENDS, ends, strict=False))
+    made = {
+        f"{KEY}model": "gpt2",
+        f"{KEY}pre": next((name for name, cut in CUTS.items() if cut.said() == _cut(own)), ""),
+        f"{KEY}tokens": [names.get(i, f"[unused{i}]") for i in range(tokenizer.vocab_size)],
+        f"{KEY}token_type": [kind(i) for i in range(tokenizer.vocab_size)],
+        f"{KEY}merges": [" ".join(pair) for pair in _merges(own)],
+        f"{KEY}add_bos_token": bool(tokenizer.prefix),
+        **{f"{KEY}{task}_token_id": i for task, i in tasks.items() if i is not None},
+    }
+    if not made[f"{KEY}pre"] or len(ends) > len(ENDS) or _decisive(own) != _decisive(content(made)):
+        raise UserError(
+            "--format=gguf has characters, and byte-level BPE that cuts a text as GPT-2, SmolLM, Llama 3 or Qwen2 do; "
+            "llama.cpp's own converter may take this tokenizer from --format=hf"
+        )
+    return made | ({} if tokenizer.template is None else {TEMPLATE: tokenizer.template})
+
+
+def _decisive(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a tokenizer.json decides the ids of a text, in one form however it is written."""
+    model, after = own["model"], own.get("post_processor") or {}
+    begun = [step for step in (after, *after.get("processors", ())) if step.get("type") == "TemplateProcessing"]
+    rules = ("type", "unk_token", "byte_fallback", "continuing_subword_prefix", "end_of_word_suffix", "dropout")
+    flags = ("special", "lstrip", "rstrip", "single_word")
+    return {
+        "vocab": {name: i for name, i in _vocab(own).items() if name != f"[unused{i}]"},
+        "added": {t["content"]: [bool(t.get(flag)) for flag in flags] for t in own.get("added_tokens") or ()},
+        "merges": _merges(own),
+        "cut": _cut(own),
+        "begins": [step["single"] for step in begun],
+        "rules": {rule: model.get(rule) or None for rule in rules},
+    }
+
+
+def _vocab(own: Mapping[str, Any]) -> dict[str, int]:
+    return own["model"].get("vocab", {}) | {token["content"]: token["id"] for token in own.get("added_tokens") or ()}
+
+
+def _merges(own: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [tuple(m.split(" ") if isinstance(m, str) else m) for m in own["model"].get("merges", ())]
+
+
+def _cut(own: Mapping[str, Any]) -> tuple[Any, Any, bool]:
+    """Return how a tokenizer.json cuts a text; where in it a token lay (`trim_offsets`) changes no id."""
+    plain = lambda step: {
+        key: [plain(inner) for inner in value] if key == "pretokenizers" else value
+        for key, value in step.items()
+        if key != "trim_offsets"
+    }
+    return own.get("normalizer"), plain(own.get("pre_tokenizer") or {}), bool(own["model"].get("ignore_merges"))
 
 
 def _texts(values: Mapping[str, Any], name: str) -> list[str]:

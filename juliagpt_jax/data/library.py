@@ -84,6 +84,10 @@ class LibraryTokenizer(Prompting):
         self._returns: dict[str, bool] = {}  # whether a character comes back
         letters = sorted(token for token in self._library.get_vocab(with_added_tokens=False) if len(token) == 1)
         self._known = next(filter(self._gives_back, letters), "")
+        if self.prefix and self._known:  # some tokenizers put an id behind a text, too, or there alone
+            alone, whole = (self._library.encode(self._known, add_special_tokens=own).ids for own in (False, True))
+            at = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), len(self.prefix))
+            self.prefix = tuple(whole[:at])
         twice = [*self._library.encode(self._known, add_special_tokens=False).ids] * 2
         self.marks_start = self._library.decode(twice, skip_special_tokens=False) != self._known * 2
         self.lead = self.prefix[0] if self.prefix else first if first is not None else max(0, self.newline)

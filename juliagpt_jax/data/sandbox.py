@@ -18,22 +18,29 @@ class Refused(Exception):
 
 
 class Generation(Extension):
-    """`{% generation %}`, with which a template marks what the model writes: its contents, as they are."""
+    """`{% generation %}`, with which a template marks what the model writes: its contents, with `Sandbox.around` before
+    and behind them."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Return the nodes between the tag and its end."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        begin, end = (
+            nodes.Output([nodes.TemplateData(text, lineno=line)], lineno=line)
+            for text in self.environment.around  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        return [begin, *inside, end]
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """An environment whose texts and lists grow to `longest` at most."""
+    """An environment whose texts and lists grow to `longest` at most; `around` stands around what the model writes."""
 
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
-    def __init__(self, longest: int):
+    def __init__(self, longest: int, around: tuple[str, str] = ("", "")):
+        self.around = around
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
         self._longest = longest
         for name in WIDENING:
@@ -112,6 +119,6 @@ def _json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **m
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
 
 
-def environment(longest: int) -> Sandbox:
+def environment(longest: int, around: tuple[str, str] = ("", "")) -> Sandbox:
     """Return an environment to fill templates in."""
-    return Sandbox(longest)
+    return Sandbox(longest, around)

@@ -30,6 +30,7 @@ class CharTokenizer(Prompting):
     eos: int | None = None  # the special id that ends a text
     stops: tuple[int, ...] = ()  # ids with which a model ends what it writes
     template: str | None = None  # of a conversation
+    marks_start = False  # the ids of a text begin with a sign of its start
 
     def __init__(self, characters: str):
         if list(characters) != sorted(set(characters)) or not characters:

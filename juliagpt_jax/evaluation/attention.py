@@ -39,8 +39,9 @@ def seen(run: Callable[[], Any]) -> list[jax.Array]:
 
 
 def layers_with_heads(model: Model) -> list[int]:
-    """Return the layers whose mixer is attention; none where a layer is an ODE, whose heads look anew at each step."""
-    if model.config.has_ode:
+    """Return the layers whose mixer is attention; none where a layer is an ODE or recursive, whose heads look anew at
+    each evaluation."""
+    if set(model.config.depth.split()) != {"stack"}:
         return []
     return [i for i, kind in enumerate(of_layers(model.config)) if issubclass(kind, Attention)]
 

@@ -62,6 +62,19 @@ def train_flops_per_token(
     return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
 
 
+def train_flops_per_pair(model: config.Model, params: Any, vocab: int, source: int, answer: int) -> float:
+    """FLOPs of training a T5 on a source and an answer of so many tokens: 6 for each multiplication of the forward
+    pass, as in `train_flops_per_token`; keys and values of the decoder's look at the source are made of its tokens."""
+    met = vocab * model.width * answer  # the head
+    for path, leaf in paths(params).items():
+        if roles.of(path).matrix:
+            read = path.startswith("encoder/") or any(f"/cross/{name}/" in path for name in ("key", "value"))
+            met += leaf.size * (source if read else answer)
+    inner = model.heads * (model.t5.head_width or model.width // model.heads)
+    encoder = (model.t5.encoder_layers or model.layers) * source**2
+    return 6.0 * (met + 2 * inner * (encoder + model.layers * answer * (answer + source)))
+
+
 def compiled_flops(compiled: Any, repeats: int = 1, model: config.Model | None = None) -> float:
     """The compiler's own count for one call, nan where it keeps none. XLA counts the body of a loop once: with a loop
     of micro-batches pass their number as `repeats` (the optimizer's share is then counted that often too, well below

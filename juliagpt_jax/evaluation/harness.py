@@ -1,23 +1,19 @@
 """Answer what lm-evaluation-harness asks of a model: log-likelihoods and continuations of its own texts."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.generate import Generator, bucket_for
+from juliagpt_jax.inference import scoring
+from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.inference.scoring import score_text, token_losses
 from juliagpt_jax.inference.stops import cut, first_stop, until
 from juliagpt_jax.models.interface import Model
 
-ROWS = 32  # requests that share a forward pass
+ROWS = 32  # requests that are written together
 NEW_TOKENS = 256  # where a request says no max_gen_toks; the harness's own default
 
 
@@ -42,19 +38,8 @@ class Adapter:
             UserError: a continuation is empty, or has more tokens than the model's context.
         """
         pairs = [self._pair(*request.args) for request in requests]
-        found: list[tuple[float, bool]] = []
-        for at in range(0, len(pairs), ROWS):
-            part = pairs[at : at + ROWS]
-            length = bucket_for(max(len(ids) for ids, _ in part) - 1, self.model.config.context)
-            inputs = np.zeros((ROWS, length), np.int32)
-            targets = np.full((ROWS, length), IGNORED, np.int32)
-            for row, (ids, count) in enumerate(part):
-                inputs[row, : len(ids) - 1] = ids[:-1]
-                targets[row, len(ids) - 1 - count : len(ids) - 1] = ids[-count:]
-            losses, greedy = map(np.asarray, _scored(self.model, self.params, inputs, targets))
-            sums = losses.astype(np.float64).sum(axis=1)
-            found += [(-float(sums[row]), bool(greedy[row])) for row in range(len(part))]
-        return found
+        sums, greedy = scoring.continuations(self.model, self.params, pairs)
+        return list(zip(sums.tolist(), greedy.tolist(), strict=True))
 
     def _pair(self, context: str, continuation: str) -> tuple[np.ndarray, int]:
         """At most context + 1 ids whose last `count` are the continuation's."""
@@ -74,7 +59,7 @@ class Adapter:
         found = []
         for request in requests:
             tokens = self.decoder.encode(request.args[0], self.unknown)
-            score = score_text(self.model, self.params, tokens, self.decoder.lead) if len(tokens) else None
+            score = scoring.score_text(self.model, self.params, tokens, self.decoder.lead) if len(tokens) else None
             found.append(-score.loss * score.scored_tokens if score else 0.0)
         return found
 
@@ -115,14 +100,6 @@ class Adapter:
             if all(met or first_stop(text, own) for met, text, own in zip(ended, texts, stops, strict=True)):
                 break
         return [cut(text, own) for text, own in zip(texts, stops, strict=True)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _scored(model: Model, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
-    logits, *_ = model.apply({"params": params}, inputs)
-    likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)
-    return token_losses(logits, targets), jnp.all(likeliest, axis=1)
 
 
 def run_tasks(adapter: Adapter, tasks: list[str], folder: str | None, shots: int | None, limit: int | None) -> dict:

@@ -11,8 +11,11 @@ from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.puzzles import arc
 from juliagpt_jax.data.puzzles.arc import Arc
 from juliagpt_jax.data.puzzles.puzzles import Pairs, Puzzles
+from juliagpt_jax.ground import config
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.inference.solving import Solved
+from juliagpt_jax.models import build
+from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.models.recursive import CORES
 
@@ -130,7 +133,14 @@ def forward_flops(model: knobs.Model, params: Any) -> float:
 def train_flops(model: knobs.Model, params: Any) -> float:
     """Return the FLOPs of a training step on a place: T - 1 cycles forwards, and one of three times the cost."""
     own = model.recursive
-    return forward_flops(model, params) * (own.inner + 1) * (own.outer - 1 + 3)
+    return forward_flops(model, params) * own.latents * (own.inner + 1) * (own.outer - 1 + 3)
+
+
+def mean_train_flops(settings: config.Config, model: Model, params: Any) -> float:
+    """Return `train_flops` on average over the steps of a run, whose cycles may grow."""
+    begins, models = zip(*build.phases(settings, model), strict=True)
+    lasts = np.diff([*begins, settings.train.steps]) / settings.train.steps
+    return float(sum(train_flops(own.config, params) * share for own, share in zip(models, lasts, strict=True)))
 
 
 def id_parameters(params: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.evaluation import puzzles, routing
+from juliagpt_jax.evaluation import examples, puzzles, routing
 from juliagpt_jax.evaluation.diversity import diversity
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference import scoring
@@ -119,6 +119,8 @@ def describe(values: dict[str, Any], entropy: float) -> str:
     where it is not known."""
     if "solved_by_step" in values:
         return puzzles.describe(values)
+    if "answers" in values:
+        return examples.describe(values)
     known = entropy == entropy
     written = f"   (in {values['written']:,} characters written)" if "written" in values else ""
     rows = [

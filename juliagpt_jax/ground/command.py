@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from juliagpt_jax.ground import memory
+from juliagpt_jax.ground import hosts, memory
 from juliagpt_jax.ground.errors import CommandError, StorageError, UserError
 from juliagpt_jax.ground.words import near
 
@@ -139,10 +139,12 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], None], overrides: b
 
 
 def _leave(code: int) -> NoReturn:
-    """Leave with an exit code; at once where memory may have run out under a limit, since to tidy up can take more."""
-    if code == StorageError.exit_code and memory.limit()[0]:
+    """Leave with an exit code; at once where memory may have run out under a limit, since to tidy up can take more, and
+    where other hosts would be waited for."""
+    if hosts.several() or (code == StorageError.exit_code and memory.limit()[0]):
         sys.stdout.flush()
         sys.stderr.flush()
+        hosts.tidy()
         os._exit(code)
     sys.exit(code)
 

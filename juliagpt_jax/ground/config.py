@@ -82,6 +82,13 @@ def refuse_puzzles(config: Config, flag: str = "--config") -> None:
         raise UserError(f"{flag}: of a model that solves puzzles; this command is about models of texts")
 
 
+def refuse_answers(config: Config, flag: str = "--config") -> None:
+    """Raise a UserError where a config is of a model that reads a prompt apart from its answer, for commands about
+    models of one text."""
+    if config.model.kind == "t5":
+        raise UserError(f"{flag}: of a T5, which answers prompts; this command is about models that write texts")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain nested dict that `build` takes back."""
     return dataclasses.asdict(config)

@@ -18,7 +18,7 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
     m = config.model
     kv_heads = m.kv_heads or m.heads
     yield (
-        m.width % m.heads == 0,
+        m.width % m.heads == 0 or (m.kind == "t5" and m.t5.head_width > 0),
         "model.heads",
         f"{m.heads} heads do not divide model.width={m.width}",
     )
@@ -68,7 +68,7 @@ def _of_the_model(config: Config) -> Iterator[tuple[bool, str, str]]:
         f"{m.monarch.filter_fast} is above monarch.filter_slow={m.monarch.filter_slow}",
     )
     yield (
-        bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
+        m.kind == "t5" or bool(m.kda.head_width) or m.width % (m.kda.heads or m.heads) == 0,
         "model.kda.heads",
         f"{m.kda.heads} heads do not divide model.width={m.width}; model.kda.head_width says how wide they are",
     )
@@ -108,6 +108,17 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "kfac measures each matrix once a pass, and a recursive model uses it many times",
     )
     yield (
+        config.data.task == "none" or not puzzles,
+        "data.task",
+        "examples or puzzles, not both: data.puzzle.kind=none",
+    )
+    yield (
+        config.data.task == "none" or not t.warmup_tokens,
+        "train.warmup_tokens",
+        "counts windows of a text, and rows of examples are of another length; train.warmup counts steps",
+    )
+    yield from _of_t5(config)
+    yield (
         "none" not in m.mask.split(),
         "model.mask",
         "none shows a token the ones that it is to predict; causal, window and sinks do not",
@@ -117,10 +128,22 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "train.accumulate",
         f"{t.accumulate} does not divide batch_size={t.batch_size}",
     )
+    every = {"eval_every": t.eval_every, "checkpoint_every": t.checkpoint_every, "sample_every": t.sample_every}
+    for name, steps in every.items():
+        yield (
+            steps % t.steps_per_call == 0,
+            "train.steps_per_call",
+            f"{t.steps_per_call} does not divide train.{name}={steps}, and nothing can be done in the middle of a call",
+        )
     yield (
         not (t.optimizer == "kfac" and m.ode.adjoint == "backsolve" and m.has_ode),
         "train.optimizer",
         "kfac needs the gradients of an ODE's steps, which ode.adjoint=backsolve does not compute",
+    )
+    yield (
+        not (t.optimizer == "kfac" and "recursive" in m.depth.split()),
+        "train.optimizer",
+        "kfac measures each matrix once a pass, and a recursive layer uses it many times",
     )
     yield (
         t.min_lr <= t.lr,
@@ -173,6 +196,20 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "train.ternary_from",
         f"says when model.linear=ternary begins, and model.linear={m.linear}",
     )
+
+
+def _of_t5(config: Config) -> Iterator[tuple[bool, str, str]]:
+    t = config.train
+    if config.model.kind != "t5":
+        return
+    own, says = config.data.examples, "a T5 reads a prompt and writes its answer"
+    yield t.objective == "next_token", "train.objective", f"{t.objective} is of models of one text; {says}: next_token"
+    yield t.optimizer != "kfac", "train.optimizer", f"kfac has one text a row, and {says}"
+    yield t.precision != "f16", "train.precision", "f16: the activations of a T5 overflow it; bf16 and f32 hold them"
+    yield not t.remat, "train.remat", "a T5 keeps all activations of its layers"
+    yield not t.ngram.weight, "train.ngram.weight", f"n-grams are of one text, and {says}"
+    yield not own.pack, "data.examples.pack", f"{says}: there is one a row"
+    yield not own.chat, "data.examples.chat", f"{says}, and holds no conversation"
 
 
 def _cycles_fit(config: Config) -> bool:

@@ -60,18 +60,24 @@ def limit_threads(threads: int) -> None:
 def prepare(mesh: config.Mesh) -> None:
     """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
+    With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and nothing on a CPU is
+    cut by its number of threads.
+
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
     Raises:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    wanted = (mesh.data or min(2, cores())) * mesh.model
-    flags = os.environ.get("XLA_FLAGS", "")
-    for name, value in [("xla_force_host_platform_device_count", wanted), ("xla_gpu_deterministic_ops", "true")]:
-        if f"--{name}=" not in flags:
-            flags += f" --{name}={value}"
-    os.environ["XLA_FLAGS"] = flags.strip()
+    alone = mesh.deterministic or mesh.shared > 1
+    wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
+    ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if mesh.deterministic:  # whatever else was set
+        os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
+        given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]
+    missing = [f"--{name}={value}" for name, value in ours.items() if not any(f"--{name}=" in flag for flag in given)]
+    os.environ["XLA_FLAGS"] = " ".join([*given, *missing])
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter
@@ -87,8 +93,12 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
+AXES = ("data", "fsdp", "model")  # of a mesh; the rows of a batch are spread over the first two
+BATCH = AXES[:2]
+
+
 def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
-    """The ("data", "model") mesh. `batch` rows (of a micro-batch) are spread over all of its devices.
+    """The mesh of AXES. `batch` rows (of a micro-batch) are spread over its "data" and "fsdp" axes.
 
     With `mesh.data=0` the most devices that divide the batch are taken.
 
@@ -97,22 +107,24 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
     """
     import jax
 
-    devices = jax.devices()
+    devices, asked = jax.devices(), f"{mesh.data} x {mesh.fsdp} x {mesh.model}"
     if mesh.data:
         data = mesh.data
-        if data * mesh.model > len(devices):
-            raise UserError(
-                f"config.mesh: {data} x {mesh.model} devices asked for, {len(devices)} {devices[0].platform} there"
-            )
-        if batch % (data * mesh.model):
-            raise UserError(f"config.mesh: {data} x {mesh.model} devices do not divide a (micro-)batch of {batch} rows")
+        if data * mesh.shared > len(devices):
+            kind = devices[0].platform
+            raise UserError(f"config.mesh: {asked} devices asked for, {len(devices)} {kind} there")
+        if batch % (data * mesh.fsdp):
+            raise UserError(f"config.mesh: {data * mesh.fsdp} devices do not divide a (micro-)batch of {batch} rows")
     else:
-        fitting = [d for d in range(1, len(devices) // mesh.model + 1) if batch % (d * mesh.model) == 0]
+        most = 1 if mesh.deterministic else len(devices) // mesh.shared
+        fitting = [d for d in range(1, most + 1) if batch % (d * mesh.fsdp) == 0]
         if not fitting:
-            raise UserError(f"config.mesh.model={mesh.model}: {len(devices)} devices, a (micro-)batch of {batch} rows")
+            knobs = f"config.mesh.fsdp={mesh.fsdp}, .model={mesh.model}"
+            raise UserError(f"{knobs}: {len(devices)} devices, a (micro-)batch of {batch} rows")
         data = max(fitting)
-    auto = (jax.sharding.AxisType.Auto,) * 2
-    return jax.make_mesh((data, mesh.model), ("data", "model"), axis_types=auto, devices=devices[: data * mesh.model])
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    shape = (data, mesh.fsdp, mesh.model)
+    return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices[: data * mesh.shared])
 
 
 def peak_memory_bytes() -> int:

@@ -29,6 +29,12 @@ class StorageError(CommandError):
     exit_code = 4
 
 
+class HostError(CommandError):
+    """Another process of a run on several hosts is gone, or never came."""
+
+    exit_code = 4
+
+
 class Stopped(CommandError):
     """A signal asked for the end and everything was saved. `exit_code` is 128 + the signal's number."""
 

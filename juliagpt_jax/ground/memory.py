@@ -16,7 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground.errors import StorageError
+from juliagpt_jax.ground import hosts
+from juliagpt_jax.ground.errors import HostError, StorageError
 
 # Megabytes that JAX takes on one or two cores, measured with a model of 0.1M parameters: below the least of address
 # space, no run of 40 came to its end; `ADDRESSES` is what generate, evaluate, serve and main took where there was
@@ -45,6 +46,18 @@ def limit() -> tuple[int, str]:
     return min(((most >> 20, by) for most, by in given if most != resource.RLIM_INFINITY), default=(0, ""))
 
 
+def free() -> int:
+    """Return the bytes of memory that this process may still take; 0 where the system does not say."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) << 10)
+    for path in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found, default=0)
+
+
 def check() -> None:
     """Refuse to start JAX where it is known to find no room.
 
@@ -63,8 +76,9 @@ def check() -> None:
 
 
 def supervise(name: str) -> int:
-    """Under a limit, go on in a child process; its parent leaves with the child's exit code, or, where the child did
-    not end of its own will, with one line and exit code 4.
+    """Under a limit, or as one of several hosts, go on in a child process; its parent leaves with the child's exit
+    code, or, where the child did not end of its own will, with one line and exit code 4. (XLA aborts a process whose
+    coordinator is gone.)
 
     In the child, what libraries and Python itself write to file descriptor 2 is held back by the parent, which shows it
     unless memory ran out.
@@ -73,7 +87,7 @@ def supervise(name: str) -> int:
         The file descriptor of what the command has to say on stderr.
     """
     most, by = limit()
-    if not most:
+    if not most and not hosts.asked():
         return 2
     os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "16M")  # rensa's allocator would take a gigabyte of it at once
     reader, writer = os.pipe()
@@ -125,6 +139,11 @@ def _hold_tracebacks() -> None:
 def _tell(name: str, code: int, held: str, limited: str) -> int:
     """Say on stderr how a child ended; return the exit code for it."""
     debug = "--debug" in sys.argv
+    if hosts.asked() and code in (HostError.exit_code, *_ABORTS) and hosts.GONE.search(held):
+        says = "" if code == HostError.exit_code else f"{name}: {hosts.gone('its coordinator does not answer')}\n"
+        says = next((f"{line}\n" for line in held.splitlines() if hosts.LINE in line), says)
+        os.write(2, (held * debug + says).encode())
+        return HostError.exit_code
     short = next((line.strip() for line in held.splitlines() if SHORT.search(line)), "")
     if code in _ABORTS or (code == 1 and short):
         first = short or next(iter(held.splitlines()), f"it ended with {code}")

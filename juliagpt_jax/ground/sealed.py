@@ -79,10 +79,13 @@ def read_json(path: Path, checked: bool = True) -> Any:
         checked: false to look at a file that `Changed` was raised of, to say more about it.
 
     Raises:
-        OSError, ValueError, RecursionError: it is not there, or not JSON.
+        OSError, ValueError: it is not there, or not JSON.
         Changed: it holds something else.
     """
-    values = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
     if checked or not isinstance(values, dict):
         return unseal(values, path)
     return {key: value for key, value in values.items() if key != KEY}

@@ -9,7 +9,7 @@ import numpy as np
 
 from juliagpt_jax.data import chat
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.generate import Generator, slots_for
+from juliagpt_jax.inference.generate import Generator, Guided, slots_for
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import stream_texts
@@ -43,7 +43,14 @@ class Conversation:
         return chat.encode(self._opened.tokenizer, asked, unknown=self._unknown)
 
     def answer(
-        self, said: str, new_tokens: int, rule: Rule, seed: int, stops: Sequence[str] = (), ends: Sequence[int] = ()
+        self,
+        said: str,
+        new_tokens: int,
+        rule: Rule,
+        seed: int,
+        stops: Sequence[str] = (),
+        ends: Sequence[int] = (),
+        guided: Guided | None = None,
     ) -> Iterator[str]:
         """Yield the answer in pieces; see `stream_texts`.
 
@@ -51,9 +58,9 @@ class Conversation:
             UserError: as `ask`.
         """
         ids = self.ask(said)
-        generator = self._able(len(ids) + new_tokens)
-        parts = []
-        for ((text, _),) in stream_texts(generator, self._opened.tokenizer, [ids], new_tokens, rule, seed, stops, ends):
+        generator, parts = self._able(len(ids) + new_tokens), []
+        told = (new_tokens, rule, seed, stops, ends, guided)
+        for ((text, _),) in stream_texts(generator, self._opened.tokenizer, [ids], *told):
             parts.append(text)
             yield text
         self.messages += [{"role": "user", "content": said}, {"role": "assistant", "content": "".join(parts)}]
@@ -73,7 +80,14 @@ def prompt(opened: Opened, said: str, options: argparse.Namespace) -> np.ndarray
     return Conversation(opened, window, options.system, options.unknown).ask(said)
 
 
-def hold(opened: Opened, rule: Rule, window: Window, options: argparse.Namespace, ends: Sequence[int]) -> None:
+def hold(
+    opened: Opened,
+    rule: Rule,
+    window: Window,
+    options: argparse.Namespace,
+    ends: Sequence[int],
+    guided: Guided | None = None,
+) -> None:
     """Answer each line of stdin, as those of one conversation, until it ends.
 
     Raises:
@@ -83,7 +97,10 @@ def hold(opened: Opened, rule: Rule, window: Window, options: argparse.Namespace
         if getattr(options, flag):
             raise UserError(f"--{flag} is not of a dialogue; give what the user says by --prompt")
     held = Conversation(opened, window, options.system, options.unknown)
-    context, told = opened.model.config.context, (options.max_new_tokens, rule, options.seed, options.stop, ends)
+    context, told = (
+        opened.model.config.context,
+        (options.max_new_tokens, rule, options.seed, options.stop, ends, guided),
+    )
     for said in _said():
         if len(held.ask(said)) + options.max_new_tokens > context:
             print(f"note: the model sees {window.says} of what was said", file=sys.stderr)

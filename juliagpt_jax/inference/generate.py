@@ -7,18 +7,22 @@ costs a token's share of one parallel pass for each token written, and in return
 over these tokens says, with every mixer and every kind of position. With `evict` the cache lets go of its oldest token
 at each step instead (`models/evicting.py`): a whole context is in sight at all times and nothing is read twice, but it
 wants plain attention with rotary positions, and what is kept still knows of what is gone.
+
+A model with an encoder (`models/t5.py`) reads a prompt with that, once, and its decoder writes behind START; it sees
+all of both, so prompt and answer each need as many slots as they are long.
 """
 
 import functools
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.knobs.model import ABSENT, START
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.evicting import PAD
@@ -28,6 +32,23 @@ from juliagpt_jax.models.precision import cast
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
 FEWEST_SLOTS = 512
+ENDED = -1  # stands for every token behind the end of a row
+
+
+class Guide(Protocol):
+    """A say in what B rows write, before and after each token (`search/`: answers of a given form, a calculator)."""
+
+    def allowed(self) -> np.ndarray:
+        """Return which tokens each row may take next, (B, V) bool, at least one a row."""
+        ...
+
+    def take(self, tokens: np.ndarray) -> np.ndarray:
+        """Note the tokens (B,) that the rows took and return them, with ENDED for a row that had come to its end."""
+        ...
+
+
+# `guided(prompts, new_tokens)` is the guide of rows that begin now.
+Guided = Callable[[Sequence[np.ndarray], int], Guide]
 
 
 class Generator:
@@ -44,7 +65,8 @@ class Generator:
         """Compile nothing yet. `slots`: 0 for the model's context.
 
         Raises:
-            UserError: the sinks leave no room for newer tokens, or the model cannot have a cache that evicts.
+            UserError: the sinks leave no room for newer tokens, or the model cannot have a cache that evicts, or that
+                rolls.
         """
         self.model, self.slots = model, slots or model.config.context
         self.window = Window(self.slots, sinks, evict)
@@ -52,6 +74,8 @@ class Generator:
         self.pad = PAD if evict else self.slots  # the position of what is not there
         if evict:
             jax.eval_shape(lambda: self.cache(1))
+        if model.encodes and sinks:
+            raise UserError("--sinks: a T5 sees all of the prompt and of its answer")
         self.block = min(BLOCK, self.slots - self.window.half)  # so that a block fits behind a prefilled half
         self.load(params)
         self._prefill = jax.jit(self._prefill_rows, donate_argnums=(3,))
@@ -88,24 +112,37 @@ class Generator:
         slots = jnp.arange(P)[None, :]
         positions = jnp.where(slots < lengths[:, None], slots, self.pad)
         fresh = self.cache(B)
+        if self.model.encodes:
+            source = jnp.where(slots < lengths[:, None], tokens, ABSENT)
+            tokens, positions = {"source": source, "tokens": jnp.full((B, 1), START)}, jnp.zeros((B, 1), jnp.int32)
+            lengths = jnp.ones_like(lengths)  # of what the decoder has read
         logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh)
         last = jnp.take_along_axis(logits, lengths[:, None, None] - 1, axis=1)[:, 0]
         new = (fresh, last, lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
-    def decode_block(self, rule: Rule, params: Any, state: Any, uniforms: jax.Array) -> tuple[Any, jax.Array]:
-        """Draw one token for each row of uniforms (N, B) -> the continued state and the tokens (N, B)."""
+    def decode_block(
+        self, rule: Rule, params: Any, state: Any, uniforms: jax.Array, allowed: jax.Array | None = None
+    ) -> tuple[Any, jax.Array]:
+        """Draw one token for each row of uniforms (N, B), of those `allowed` (B, V) -> the continued state and the
+        tokens (N, B)."""
 
         def one(state, uniform):
             cache, logits, positions = state
-            token = draw(rule, logits, uniform)
+            token = draw(rule, logits if allowed is None else jnp.where(allowed, logits, -jnp.inf), uniform)
             logits, cache, _ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], positions + 1), token
 
         return jax.lax.scan(one, state, uniforms)
 
     def stream(
-        self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0, block: int = BLOCK
+        self,
+        prompts: Sequence[np.ndarray],
+        new_tokens: int,
+        rule: Rule,
+        seed: int = 0,
+        block: int = BLOCK,
+        guided: Guided | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield arrays (B, n) of new tokens until each of the B prompts has `new_tokens` of them. Who needs no more
         stops asking: nothing is computed ahead.
@@ -116,20 +153,24 @@ class Generator:
             evicts does not roll.
             seed: draws depend on it, on the prompt and on how many equal prompts stand before it; not on the other
             rows.
+            guided: has a say before each token, which then costs a visit to the host; behind the end of a row stands
+            ENDED.
 
         Raises:
-            UserError: no prompt, or an empty one.
+            UserError: no prompt, or an empty one, or one of a T5 that does not fit; or as `guided`.
         """
         if not prompts or any(len(p) == 0 for p in prompts):
             raise UserError("a prompt needs at least one character")
+        if self.model.encodes and max(1 + new_tokens, *map(len, prompts)) > self.slots:
+            raise UserError(f"prompt and answer of a T5 must each fit into the {self.slots} slots of its cache")
         B, window = len(prompts), self.window
         block = min(block, self.block)
         texts = [np.asarray(p, np.int32) for p in prompts]
         windows = [window.begin(text) for text in texts]
-        keys = _row_keys(prompts, seed)
+        keys, guide = _row_keys(prompts, seed), guided(texts, new_tokens) if guided else None
         state = jax.device_put(self.empty(B), jax.devices()[0])
         state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), self.slots))
-        filled = np.array([len(read) for read in windows])
+        filled = np.array([1 if self.model.encodes else len(read) for read in windows])
         done = 0
         while done < new_tokens:
             needed = min(block, new_tokens - done)
@@ -138,9 +179,12 @@ class Generator:
                 windows = [window.in_sight(text) if f else text[:1] for text, f in zip(texts, full, strict=True)]
                 state = self._start(state, windows, full, window.half)
                 filled = np.where(full, window.half, filled)
-            state, tokens = self._advance(rule, state, texts, keys, done, block)
+            if guide is None:
+                state, tokens = self._advance(rule, state, texts, keys, done, block)
+            else:
+                state, tokens = self._advance_guided(guide, rule, state, uniforms(keys, done, block)[:needed])
             fresh = np.asarray(tokens).T[:, :needed]
-            texts = [np.concatenate(row) for row in zip(texts, fresh, strict=True)]
+            texts = [np.concatenate(row) for row in zip(texts, np.maximum(fresh, 0), strict=True)]
             filled = filled + needed
             done += needed
             yield fresh
@@ -161,6 +205,14 @@ class Generator:
     def _advance(self, rule, state, texts, keys, done, count):
         """Write `count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""
         return self._decode(rule, self.params, state, uniforms(keys, done, count))
+
+    def _advance_guided(self, guide: Guide, rule: Rule, state: Any, numbers: jax.Array) -> tuple[Any, np.ndarray]:
+        """Write a token for each row of numbers (N, B), one at a time -> the state and (N, B)."""
+        taken = []
+        for number in np.asarray(numbers):
+            state, drawn = self._decode(rule, self.params, state, number[None], guide.allowed())
+            taken.append(guide.take(np.asarray(drawn)[0]))
+        return state, np.stack(taken)
 
     def generate(self, prompts: Sequence[np.ndarray], new_tokens: int, rule: Rule, seed: int = 0) -> np.ndarray:
         """Return all new tokens at once, (B, new_tokens) int32. See `stream`."""
@@ -190,14 +242,15 @@ def slots_for(model: Model, length: int, window: Window) -> int:
     window's.
 
     A model reads all slots for each token, so one that was made for long texts writes short ones faster with fewer. The
-    whole window is taken for texts that do not fit, a cache that evicts, and mixers that are made for one length.
+    whole window is taken for texts that do not fit, a cache that evicts, and mixers that are made for one length. A T5
+    has as many as it needs: it was made for no length.
     """
     if window.evict or set(model.config.mixer.split()) != {"attention"}:
         return window.slots
     slots = FEWEST_SLOTS
     while slots < length:
         slots *= 2
-    return min(slots, window.slots)
+    return slots if model.encodes else min(slots, window.slots)
 
 
 def _row_keys(prompts: Sequence[np.ndarray], seed: int) -> jax.Array:

@@ -39,7 +39,8 @@ class Opened:
     @property
     def stops(self) -> tuple[int, ...]:
         """The ids with which the model ends what it writes: a text, or its turn in a conversation."""
-        return self.tokenizer.stops
+        stops = self.tokenizer.stops
+        return tuple(sorted({self.tokenizer.ending, *stops})) if self.model.encodes else stops
 
 
 def open_model(found: Found, precision: str | None = None) -> Opened:

@@ -5,6 +5,7 @@ What is written has exactly the distribution of the large model under the same r
 far as reading several tokens at once rounds as reading one does.
 """
 
+import sys
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator, compiled_programs, uniforms
+from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule, distribution, pick
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.mixers import rewindable
@@ -80,6 +82,9 @@ class SpeculativeGenerator(Generator):
         self.proposed += int(proposed)
         self.accepted += int(accepted)
         return state, tokens
+
+    def _advance_guided(self, guide, rule, state, numbers):
+        raise UserError("speculative decoding: guesses are not held to a form, nor filled in by a calculator")
 
     def _decode_rounds(self, rule: Rule, params: Any, state: Any, tail: jax.Array, numbers: jax.Array):
         """Rounds until each row has N more tokens: numbers (N, B, 2 g + 1), g guesses a round, and tail (B, 2), the
@@ -161,3 +166,17 @@ def accept(p: jax.Array, q: jax.Array, guesses: jax.Array, number: jax.Array) ->
     rest = jnp.maximum(rest, 0)
     rest = jnp.where(jnp.any(rest > 0, axis=1, keepdims=True), rest, whole)  # equal but for rounding
     return kept, pick(rest, number[:, g])
+
+
+def check_draft(opened: Opened, draft: Opened) -> None:
+    """Refuse a draft of other tokens, and note one of a shorter context.
+
+    Raises:
+        UserError: naming the draft.
+    """
+    name = f"--draft={draft.run.workdir}"
+    if draft.tokenizer.to_dict() != opened.tokenizer.to_dict():
+        raise UserError(f"{name}: its tokenizer is not the one of {opened.run.workdir}")
+    mine, own = opened.run.config.model.context, draft.run.config.model.context
+    if own < mine:
+        print(f"note: {name} was trained on {own} tokens: beyond, it guesses badly", file=sys.stderr)

@@ -8,7 +8,7 @@ import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer, stream_text
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.generate import ENDED, Generator, Guided
 from juliagpt_jax.inference.sampling import Rule
 
 
@@ -82,6 +82,7 @@ def stream_texts(
     seed: int,
     stops: Sequence[str] = (),
     ends: Sequence[int] = (),
+    guided: Guided | None = None,
 ) -> Iterator[list[tuple[str, bool]]]:
     """Yield for each prompt the text that follows in pieces, and whether it has ended by now; until all have their
     tokens or have ended. A row that has ended says nothing more, and the others are what they would be alone.
@@ -89,13 +90,15 @@ def stream_texts(
     Args:
         stops: strings that end a text, and are no part of it.
         ends: ids that end a text, and are no part of it (`Opened.stops`).
+        guided: as of `Generator.stream`.
 
     Raises:
         UserError: a stop is empty, or as `Generator.stream`.
     """
     cutters = [Cutter(stops) for _ in prompts]
     ended, finished = [False] * len(prompts), False
-    copies = itertools.tee(generator.stream(prompts, new_tokens, rule, seed), len(prompts))
+    stream = generator.stream(prompts, new_tokens, rule, seed, guided=guided)
+    copies, ends = itertools.tee(stream, len(prompts)), (*ends, ENDED)
 
     def pieces(row: int) -> Iterator[np.ndarray]:
         while not finished and (piece := next(copies[row], None)) is not None:
@@ -103,7 +106,8 @@ def stream_texts(
             ended[row] |= met
             yield own
 
-    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(prompts)]
+    before = [[] for _ in prompts] if generator.model.encodes else prompts  # an answer is a text of its own
+    texts = [stream_text(tokenizer, prompt, pieces(row)) for row, prompt in enumerate(before)]
     over = lambda row: ended[row] or cutters[row].stopped
     for fresh in zip(*texts, strict=True):
         yield [(cutter.push(text), over(row)) for row, (cutter, text) in enumerate(zip(cutters, fresh, strict=True))]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import evicting, windowed
 from juliagpt_jax.models.layers import RMSNorm, biased, rotary, split_heads
 from juliagpt_jax.models.masks import MASKS
@@ -26,11 +27,13 @@ class Attention(nn.Module):
     gain: float
     linear: Callable[..., nn.Module]
     mask: str = "causal"
+    packed: bool = False
     rewindable: ClassVar[bool] = True
     masks: ClassVar[tuple[str, ...]] = tuple(MASKS)
     takes_start: ClassVar[bool] = True
     sinks: ClassVar[tuple[str, ...]] = ("logit", "token")
     evicts: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(
@@ -54,7 +57,8 @@ class Attention(nn.Module):
         if self.model.sink == "logit":
             self.param("sink_logit", nn.initializers.zeros, (H,))
         if self.model.positions == "rotary" and not evicting.is_of(cache):
-            q, k = rotary(q, positions, self.model.rope_base), rotary(k, positions, self.model.rope_base)
+            at = positions % PASSAGE if self.packed else positions
+            q, k = rotary(q, at, self.model.rope_base), rotary(k, at, self.model.rope_base)
         drop = nn.Dropout(self.model.inner_dropout, deterministic=not self.has_rng("dropout"))
         y, cache = self.attend(q, k, v, positions, cache, drop)
         if self.model.head_gate:
@@ -94,8 +98,12 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def visible(self, slots: jax.Array, positions: jax.Array) -> jax.Array:
-        """Return which keys in `slots` the queries at `positions` see."""
-        return MASKS[self.mask].visible(self.model, slots, positions)
+        """Return which keys in `slots` the queries at `positions` see; where rows are packed, none of another
+        passage."""
+        visible = MASKS[self.mask].visible(self.model, slots, positions)
+        if not self.packed:
+            return visible
+        return visible & (slots[:, None, :] // PASSAGE == positions[:, :, None] // PASSAGE)
 
     @nn.nowrap
     def choose(self, scores: jax.Array, visible: jax.Array) -> jax.Array:

@@ -16,6 +16,8 @@ from juliagpt_jax.models.masks import MASKS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.moe import GATES
 from juliagpt_jax.models.recursive import CORES, Recursive
+from juliagpt_jax.models.t5 import CHANNELS as T5_CHANNELS
+from juliagpt_jax.models.t5 import T5
 
 
 def build_model(config: config.Config, vocab: int) -> Model:
@@ -43,6 +45,21 @@ def at_step(config: config.Config, model: Model, step: int) -> Model:
     return model.clone(config=dataclasses.replace(model.config, linear="subln"), parent=None)
 
 
+def phases(config: config.Config, model: Model) -> list[tuple[int, Model]]:
+    """Return the models that a run trains one after the other, all with the same parameters, each with the step that it
+    begins at: the first one at 0, the last one `model`. A recursive model may grow its cycles
+    (`train.recursive.growth`; CGAR: 2025, arXiv 2511.08653)."""
+    if config.ternary_step:
+        return [(0, at_step(config, model, 0)), (config.ternary_step, model)]
+    stages = [] if config.train.recursive.growth == "none" else config.train.recursive.growth.split()
+    grown = []
+    for i, (inner, outer) in enumerate(map(int, stage.split("x")) for stage in stages):
+        own = dataclasses.replace(model.config.recursive, inner=inner, outer=outer)
+        stage = model.clone(config=dataclasses.replace(model.config, recursive=own), parent=None)
+        grown.append((config.train.steps * i // (len(stages) + 1), stage))
+    return [*grown, (config.train.steps * len(stages) // (len(stages) + 1), model)]
+
+
 def check(config: config.Config) -> None:
     """Refuse a word that is in no table, and a width that its parts cannot be built for.
 
@@ -53,7 +70,7 @@ def check(config: config.Config) -> None:
     make(config.model, 2).check()
 
 
-MODELS = {"decoder": Decoder, "recursive": Recursive}
+MODELS = {"decoder": Decoder, "recursive": Recursive, "t5": T5}
 WORDS = {
     "model.kind": MODELS,
     "model.mixer": MIXERS,
@@ -67,6 +84,7 @@ WORDS = {
     "model.value_embedding": VALUE_EMBEDDINGS,
     "model.norm": NORMS,
     "model.recursive.core": CORES,
+    "model.t5.channel": T5_CHANNELS,
     "model.ode.solver": ode.SOLVERS,
     "model.ode.time": fields.TIMES,
     "model.ode.adjoint": ode.ADJOINTS,

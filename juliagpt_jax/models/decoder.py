@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,11 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
+from juliagpt_jax.models.gathered import Cuts
 from juliagpt_jax.models.layers import INITS, NORMS, linears
 from juliagpt_jax.models.parameters import paths
 
@@ -41,7 +43,7 @@ class Block(nn.Module):
         """x (B, T, D), positions (B or 1, T) -> (B, T, D), the continued cache, and what the channel has to say.
         `start` (B, T, D), what the first layer was given, is for a mixer that asks for it."""
         drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
-        real = positions < self._end(x, cache)
+        real = (positions if cache is not None else positions % PASSAGE) < self._end(x, cache)
         more = {} if start is None else {"start": start}
         y, cache = self.mixer(self.norm(name="mixer_norm")(x), positions, cache, **more)
         y = drop(y)
@@ -70,6 +72,8 @@ class Decoder(nn.Module):
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
+        packed: rows hold several passages, PASSAGE positions apart, which do not see each other; without a cache.
+        cuts: where parameters are cut over devices; each layer puts its own together. None: they are whole.
     """
 
     config: knobs.Model
@@ -79,6 +83,9 @@ class Decoder(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    packed: bool = False
+    encodes: ClassVar[bool] = False
+    cuts: Cuts | None = None
 
     @nn.compact
     def __call__(
@@ -97,7 +104,7 @@ class Decoder(nn.Module):
             sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
             x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)
         if self.config.positions == "learned":
-            x = x + self._learned(positions).astype(dtype)
+            x = x + self._learned(positions % PASSAGE if self.packed else positions).astype(dtype)
         x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
         kinds = layers(self.config, self.schedule, self.energy)
@@ -121,7 +128,7 @@ class Decoder(nn.Module):
                 own["caches"] = tuple(cache[at : at + layer.evaluations])
                 at += layer.evaluations
             given.append(own)
-            run.append(functools.partial(self._layer, block, layer, start, starts, positions, outputs))
+            run.append(functools.partial(self._layer, name, block, layer, start, starts, positions, outputs))
         x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else ())
         continued = [part for parts, _ in gives for part in parts]
         said: dict[str, Any] = {}
@@ -143,6 +150,7 @@ class Decoder(nn.Module):
     @nn.nowrap
     def _layer(
         self,
+        name: str,
         block: Block,
         layer: Stack,
         start: jax.Array,
@@ -162,8 +170,9 @@ class Decoder(nn.Module):
             x = kept * x + fed * start
         run: Any = lambda p, x, at, cache, keys, start: block.apply({"params": p}, x, at, cache, start, rngs=keys)
         run = jax.checkpoint(run) if self.remat else run
-        given = own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None
-        x, caches, aux = layer.run(run, *given)
+        solve: Any = functools.partial(layer.run, run)
+        solve = self.cuts.layer(solve, name) if self.cuts else solve
+        x, caches, aux = solve(own["params"], x, positions, own.get("caches"), own["keys"], start if starts else None)
         if self.config.unet:
             outputs.append(x)
         return x, (caches, aux)
@@ -180,6 +189,8 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Flax's `apply`, of which a reader and a type checker know here what it takes and gives. With a sink token
         it reads that first, as id V at position 0; the caller's positions, slots and logits are those of the text."""
+        if self.cuts:
+            variables = {"params": self.cuts.beside_layers(variables["params"])}
         run: Any = functools.partial(super().apply, variables, rngs=rngs)
         if self.config.sink != "token":
             return run(tokens, positions, cache)
@@ -219,6 +230,7 @@ class Decoder(nn.Module):
             UserError: a mixer does not take its mask.
         """
         kinds, channels = layers(self.config), self.config.by_layer(self.config.channel)
+        made = mixers.makers(self.config, self.packed)
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
@@ -232,7 +244,7 @@ class Decoder(nn.Module):
                 kind.residual,
                 parent=None,
             )
-            for kind, channel, (mixer, mask) in zip(kinds, channels, mixers.makers(self.config), strict=True)
+            for kind, channel, (mixer, mask) in zip(kinds, channels, made, strict=True)
         ]
 
     @nn.nowrap

@@ -1,8 +1,9 @@
 """Depths: the ways in which a layer uses its block.
 
 `model.depth` names a kind for each layer, repeated like the mixers: "stack" is a transformer, "ode" a model whose every
-layer is an ODE, "stack ode stack" one ODE between two plain blocks. A kind says what parameters a layer has, how often
-it evaluates its block (each evaluation has a cache of its own), and runs it.
+layer is an ODE, "stack ode stack" one ODE between two plain blocks, "recursive" uses a block on two states in turn. A
+kind says what parameters a layer has, how often it evaluates its block (each evaluation has a cache of its own), and
+runs it.
 
 The block comes detached, a pure function (params, x, positions, cache, keys, start) -> (x, cache, aux), so
 `jax.checkpoint`, `jax.lax.scan`, `jax.vmap` and diffrax take it as it is. `keys` are Flax's random keys, {} without
@@ -67,6 +68,58 @@ class Stack:
         """Return x after the layer, the continued caches, () without any, and what there is to say of it."""
         x, cache, aux = block(params, x, positions, caches[0] if caches else None, keys, start)
         return x, (cache,) if caches else (), aux
+
+
+@dataclasses.dataclass(frozen=True)
+class Recursive(Stack):
+    """The block g again and again on two states of each token, as a tiny recursive model does (`recursive.py`): a low
+    one, which is thrown away, and a high one, which is added to x. Both begin at 0. T times:
+
+        n times:  low = low + g(x + high + low);    then once:  high = high + g(high + low)
+
+    n is `recursive.inner` and T `recursive.outer`. With n = 0, where the last reads g(x + high), T = 1 is a plain block
+    and a larger T the same block T times. The gradient goes through all of it; there is one dropout mask for all
+    evaluations. What a whole puzzle has besides, supervision at each step and halting, has no place in a text that is
+    written token by token: every token would need its own number of steps, and the keys of all of them.
+    """
+
+    residual: ClassVar[bool] = False
+
+    @property
+    def blocks_worth(self) -> float:
+        return float(self.model.recursive.outer)
+
+    @property
+    def evaluations(self) -> int:
+        return self.model.recursive.outer * (self.model.recursive.inner + 1)
+
+    def run(
+        self,
+        block: Block,
+        params: Any,
+        x: jax.Array,
+        positions: jax.Array,
+        caches: Sequence[Any] | None,
+        keys: dict[str, jax.Array],
+        start: jax.Array | None = None,
+    ) -> tuple[jax.Array, Sequence[Any], Aux]:
+        own, continued, said = self.model.recursive, [], []
+
+        def g(given: jax.Array) -> jax.Array:
+            change, cache, aux = block(
+                params, given, positions, caches[len(continued)] if caches else None, keys, start
+            )
+            continued.append(cache)
+            said.append(aux)
+            return change
+
+        high = low = jnp.zeros_like(x)
+        for _ in range(own.outer):
+            for _ in range(own.inner):
+                low = low + g(x + high + low)
+            high = high + g(high + (low if own.inner else x))
+        aux = jax.tree.map(lambda *values: sum(values[1:], values[0]), *said)
+        return x + high, tuple(continued) if caches else (), aux
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,4 +260,4 @@ def adaptive(model: knobs.Model, schedule: Sequence[Sequence[float]] = ()) -> bo
     return model.ode.rtol > 0 and not schedule and model.has_ode
 
 
-DEPTHS = {"stack": Stack, "ode": ODE}
+DEPTHS = {"stack": Stack, "ode": ODE, "recursive": Recursive}

@@ -1,7 +1,7 @@
 """The interface of a model, of whichever kind in MODELS (`models/build.py`) it is: all that other rooms ask of
 it."""
 
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import jax
 
@@ -17,7 +17,10 @@ class Model(Protocol):
         precision: of activations and matrix products; parameters, norms, softmax and logits are float32.
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         int8: the kernels of Linears are kept as int8; for inference.
+        encodes: it reads a text apart from the answer that it writes (`t5.py`).
     """
+
+    encodes: ClassVar[bool]
 
     @property
     def config(self) -> knobs.Model: ...
@@ -37,14 +40,15 @@ class Model(Protocol):
     def apply(
         self,
         variables: Any,
-        tokens: jax.Array,
+        tokens: Any,
         positions: jax.Array | None = None,
         cache: Any = None,
         *,
         rngs: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Return float32 logits (B, T, V), the continued cache, None without one, and what else there is to say of the
-        pass, by name. {"params": ...} and tokens (B, T); for positions see `gpt.py`."""
+        pass, by name. {"params": ...} and tokens (B, T), or with a source that a model reads apart (`t5.py`); for
+        positions see `gpt.py`."""
         ...
 
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:

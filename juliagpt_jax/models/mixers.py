@@ -22,6 +22,8 @@ its last projection and the maker of its Linears, with
                                      it is not said
     evicts                           `init_cache` takes a fourth, `first`, for a cache that evicts (`evicting.py`).
                                      False where it is not said
+    packs                            it has a field `packed`, with which a token sees none of another passage of a row.
+                                     False where it is not said
 """
 
 from typing import Any
@@ -39,19 +41,20 @@ def of_layers(model: knobs.Model) -> list[Any]:
     return [MIXERS[word] for word in model.by_layer(model.mixer)]
 
 
-def makers(model: knobs.Model) -> list[tuple[Any, dict[str, str]]]:
-    """Return the mixer of each layer and what it is told beside its usual parts: its mask, where that is not causal.
+def makers(model: knobs.Model, packed: bool = False) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the mixer of each layer and what it is told beside its usual parts: its mask, where that is not causal,
+    and that rows are packed, where they are.
 
     Raises:
         UserError: a layer's mixer does not take its mask.
     """
-    made = []
+    made, more = [], {"packed": True} if packed else {}
     for i, (word, mask) in enumerate(zip(model.by_layer(model.mixer), model.by_layer(model.mask), strict=True)):
         mixer = MIXERS[word]
         takes = getattr(mixer, "masks", ("causal",))
         if mask not in takes:
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
-        made.append((mixer, {} if mask == "causal" else {"mask": mask}))
+        made.append((mixer, more if mask == "causal" else more | {"mask": mask}))
     return made
 
 
@@ -106,6 +109,20 @@ def check_evicting(model: knobs.Model) -> None:
     for word in model.mixer.split():
         if not getattr(MIXERS[word], "evicts", False):
             raise UserError(f"a cache that evicts drops keys one by one, which model.mixer={word} does not do")
+
+
+def check_packed(model: knobs.Model, flag: str) -> None:
+    """Raise a UserError when the passages of a row would not be apart in a model; `flag` asks for such rows."""
+    why = f"{flag}: the passages of a row see nothing of each other, and"
+    for word in model.mixer.split():
+        if not getattr(MIXERS[word], "packs", False):
+            raise UserError(f"{why} model.mixer={word} carries on from one to the next")
+    if set(model.mask.split()) != {"causal"}:
+        raise UserError(f"{why} model.mask={model.mask} goes by the places in the row")
+    if model.sink == "token":
+        raise UserError(f"{why} model.sink=token stands before the first alone")
+    if model.has_experts and model.moe.capacity:
+        raise UserError(f"{why} with model.moe.capacity={model.moe.capacity:g} they take places from each other")
 
 
 def rewindable(model: knobs.Model) -> bool:

@@ -97,7 +97,7 @@ def sort(experts: jax.Array, count: int) -> Places:
     ends = jnp.cumsum(-(-chosen // size))  # behind the last block of each expert
     first = ends - -(-chosen // size)
     block = jnp.arange(number)
-    owner = jnp.minimum(jnp.searchsorted(ends, block, side="right", method="compare_all"), count - 1)
+    owner = jnp.minimum(jnp.sum(ends[None] <= block[:, None], axis=1, dtype=jnp.int32), count - 1)
     rank = ((block - first[owner]) * size)[:, None] + jnp.arange(size)[None]  # among the expert's pairs
     at = jnp.minimum(starts[owner][:, None] + rank, pairs - 1)
     filled = jnp.where(rank < chosen[owner][:, None], order[at], pairs)

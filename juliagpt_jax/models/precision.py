@@ -42,7 +42,12 @@ def cast(params: Any, precision: str) -> Any:
 
 
 def _floating(word: str) -> Callable[[Model, Any], tuple[Model, Any]]:
-    return lambda model, params: (model.clone(precision=word, parent=None), cast(params, word))
+    def change(model: Model, params: Any) -> tuple[Model, Any]:
+        if model.encodes and word == "f16":
+            raise UserError("f16: the activations of a T5 overflow it; bf16 and f32 hold them")
+        return model.clone(precision=word, parent=None), cast(params, word)
+
+    return change
 
 
 def _int8(model: Model, params: Any) -> tuple[Model, Any]:

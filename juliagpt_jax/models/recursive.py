@@ -6,14 +6,19 @@ once from the low one; a call makes T cycles, of which only the last has a gradi
 
     n times:  low = f(low + (high + question));    then once:  high = f(high + low)
 
+Where n = 0 there is no low state, and high = f(high + question): with T = 1 and one step a plain stack of layers.
 f is post-norm: h = rms(h + mix(h)), then h = rms(h + swiglu(h)), with an RMS norm that has no weights. Every token sees
 every other: the model fills in a whole puzzle at once. Slots stand before the puzzle; the first one holds the embedding
 of the puzzle's id, and the halting head reads the high state there.
+
+With several `latents` as many answers are worked out side by side, from other beginnings of the low state; the best
+one of a puzzle learns, and where no solution is known the one counts that the halting head trusts most (Speed is
+Confidence: 2026, arXiv 2601.19085).
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,7 +36,8 @@ HALT_BIAS = -5.0  # the halting head begins by never halting
 
 
 class Carry(NamedTuple):
-    """The states (B, slots + T, D) that one call hands to the next, without their gradient."""
+    """The states (B, slots + T, D) that one call hands to the next, without their gradient; (B, K, slots + T, D) of K
+    latents."""
 
     high: jax.Array
     low: jax.Array
@@ -44,7 +50,8 @@ def rms(x: jax.Array, eps: float) -> jax.Array:
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) on the last axis; the hidden width is rounded up to a multiple."""
+    """down(silu(gate(x)) * up(x)) on the last axis; the hidden width is rounded up to a multiple. A normalised one is
+    down(sigmoid(gate(x)) * rms(gate(x) * up(x))) (arXiv 2601.19085)."""
 
     model: knobs.Model
     linear: Callable[..., nn.Module]
@@ -53,7 +60,11 @@ class SwiGLU(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         multiple = self.model.recursive.multiple
         hidden = -(-round(self.model.ffn_mult * x.shape[-1]) // multiple) * multiple
-        y = jax.nn.silu(self.linear(hidden, name="gate")(x)) * self.linear(hidden, name="up")(x)
+        gate, up = self.linear(hidden, name="gate")(x), self.linear(hidden, name="up")(x)
+        if self.model.recursive.gate == "normalised":
+            y = jax.nn.sigmoid(gate) * rms(gate * up, self.model.norm_eps)
+        else:
+            y = jax.nn.silu(gate) * up
         return self.linear(x.shape[-1], name="down")(y)
 
 
@@ -136,6 +147,7 @@ class Recursive(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    encodes: ClassVar[bool] = False
 
     @nn.compact
     def __call__(
@@ -155,10 +167,11 @@ class Recursive(nn.Module):
 
         Returns:
             Float32 logits (B, T, V), the new carry, and {"halt": (B,) float32, above 0 where the model takes its answer
-            for the solution}.
+            for the solution}; of several latents also {"each": (B, K, T, V), "halts": (B, K)}, of which these two are
+            the most trusted.
         """
         own, width, dtype = self.config.recursive, self.config.width, DTYPES[self.precision]
-        B, T = tokens.shape
+        (B, T), K = tokens.shape, own.latents
         init = INITS[self.config.init](width, self.vocab, 1.0)
         embedding = self.param("embedding", init, (self.vocab, width))
         places = jnp.zeros((B, own.slots, width), embedding.dtype)
@@ -169,14 +182,16 @@ class Recursive(nn.Module):
             places = places.at[:, 0].set(jnp.where(known[:, None], table[jnp.clip(ids, 0, own.ids - 1)], 0))
         question = (width**0.5 * jnp.concatenate([places, embedding[tokens]], axis=1)).astype(dtype)
 
-        begin = []
-        for name in ("start_high", "start_low"):  # not trained: no gradient reaches them
-            start = self.param(name, INITS["truncated"](1, 1, 1.0), (width,))
-            start = jax.lax.stop_gradient(start).astype(dtype).reshape(1, 1, width)
-            begin.append(jnp.broadcast_to(start, question.shape))
-        carry = Carry(*begin) if carry is None else carry
+        begin, shape = [], (B, K, *question.shape[1:])  # latents are rows of their own, those of a puzzle together
+        question = jnp.repeat(question, K, axis=0)
+        for name, count in (("start_high", 1), ("start_low", K)):  # not trained: no gradient reaches them
+            start = self.param(name, INITS["truncated"](1, 1, 1.0), (width,) if count == 1 else (count, width))
+            start = jax.lax.stop_gradient(start).astype(dtype).reshape(1, count, 1, width)
+            begin.append(jnp.broadcast_to(start, shape).reshape(question.shape))
+        carry = Carry(*(begin if carry is None else (part.reshape(question.shape) for part in carry)))
         if fresh is not None:
-            carry = Carry(*(jnp.where(fresh[:, None, None], b, c) for b, c in zip(begin, carry, strict=True)))
+            fresh = jnp.repeat(fresh, K)[:, None, None]
+            carry = Carry(*(jnp.where(fresh, b, c) for b, c in zip(begin, carry, strict=True)))
 
         f = self._network(question)
 
@@ -184,7 +199,7 @@ class Recursive(nn.Module):
             high, low = carry
             for _ in range(own.inner):
                 low = f(low + (high + question))
-            return Carry(f(high + low), low)
+            return Carry(f(high + (low if own.inner else question)), low)
 
         if own.outer > 1:
             step = lambda carry, _: (cycle(carry), None)
@@ -194,11 +209,17 @@ class Recursive(nn.Module):
 
         head = embedding.T if self.config.tie else self.param("head", init, (width, self.vocab))
         answer = carry.high[:, own.slots :].reshape(-1, width)
-        logits = jnp.matmul(answer, head.astype(dtype), preferred_element_type=jnp.float32).reshape(B, T, -1)
+        logits = jnp.matmul(answer, head.astype(dtype), preferred_element_type=jnp.float32).reshape(B * K, T, -1)
         halt = self.param("halt", nn.initializers.zeros, (width,))
         bias = self.param("halt_bias", nn.initializers.constant(HALT_BIAS), ())
-        halt = carry.high[:, 0].astype(jnp.float32) @ halt + bias
-        return logits, jax.lax.stop_gradient(carry), {"halt": halt}
+        halt, aux = carry.high[:, 0].astype(jnp.float32) @ halt + bias, {}
+        carry = jax.lax.stop_gradient(carry)
+        if K > 1:
+            carry = Carry(*(part.reshape(shape) for part in carry))
+            aux = {"each": logits.reshape(B, K, T, -1), "halts": halt.reshape(B, K)}
+            rows, best = jnp.arange(B), jnp.argmax(aux["halts"], axis=1)
+            logits, halt = aux["each"][rows, best], aux["halts"][rows, best]
+        return logits, carry, {"halt": halt} | aux
 
     @nn.nowrap
     def _network(self, x: jax.Array) -> Callable[[jax.Array], jax.Array]:
@@ -228,7 +249,9 @@ class Recursive(nn.Module):
     @nn.nowrap
     def begin(self, batch: int) -> Carry:
         """Return a carry of zeros, for rows that are all fresh."""
-        shape = (batch, self.config.recursive.slots + self.config.context, self.config.width)
+        own = self.config.recursive
+        latents = (own.latents,) if own.latents > 1 else ()
+        shape = (batch, *latents, own.slots + self.config.context, self.config.width)
         return Carry(*(jnp.zeros(shape, DTYPES[self.precision]) for _ in range(2)))
 
     @nn.nowrap

@@ -28,8 +28,6 @@ class Role(NamedTuple):
         counted: it is one of the model's parameters.
         stored: how a packed file may keep it: "table" in a word of `packed.EMBEDDINGS`, "half" in float16, "levels" in
             bytes or less, "exact" as it is.
-        shard: the axis that is cut over the devices of the mesh's "model" axis where it can be; "longest" for the
-            longest that can.
     """
 
     kind: str
@@ -41,7 +39,6 @@ class Role(NamedTuple):
     trained: bool
     counted: bool
     stored: str
-    shard: str
 
     @property
     def each(self) -> bool:
@@ -71,7 +68,7 @@ def of(path: str) -> Role:
     before, experts, inside = path.partition("experts/")
     if experts:  # a parameter of a channel, of each expert; taps see rows of padding among its inputs
         one = of(before + inside)
-        return one._replace(axes=("expert", *one.axes), tapped=False, shard="expert")
+        return one._replace(axes=("expert", *one.axes), tapped=False)
     if "channel/shared/" in path:  # what lies beside experts is a channel, too
         return of(path.replace("channel/shared/", "channel/"))
     found = [(row, match) for row in ROLES if (match := _pattern(row[0]).fullmatch(path))]
@@ -98,7 +95,6 @@ def of(path: str) -> Role:
         trained="fixed" not in flags,
         counted="uncounted" not in flags,
         stored=stored,
-        shard=next((word.removeprefix("by-") for word in flags if word.startswith("by-")), "longest"),
     )
 
 
@@ -129,34 +125,53 @@ def layer(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def cut(path: str, shape: tuple[int, ...], parts: int) -> int | None:
-    """Return the axis along which an array of a training state is cut into as many parts, None for one that stays
-    whole.
+def cut(path: str, shape: tuple[int, ...], parts: int, taken: int | None = None) -> int | None:
+    """Return the axis along which an array of a training state is cut into as many parts that come together before
+    they are used, None for one that stays whole: the longest that can be, of matrices and larger arrays alone.
 
     Args:
-        path: of the array in the state. It may be a parameter or what an optimizer keeps of one under its path; what
-            is neither is cut along its longest axis that can be.
+        path: of the array in the state. It may be a parameter or what an optimizer keeps of one under its path.
+        taken: the axis that is cut for another reason.
+    """
+    fitting = [axis for axis, size in enumerate(shape) if size % parts == 0 and axis != taken]
+    if parts == 1 or len(shape) < 2 or not fitting:
+        return None
+    return max(fitting, key=lambda axis: shape[axis])
+
+
+def tensor_cut(path: str, shape: tuple[int, ...], parts: int) -> int | None:
+    """Return the axis along which an array of a training state is cut into as many parts that compute each for itself,
+    None for one that stays whole (Megatron-LM: Shoeybi et al. 2019, arXiv 1909.08053, section 3): experts one by one;
+    the first matrices of a branch by the outputs, its last by the inputs, so that what lies between them lies on one
+    device; tables by tokens; blocks of a Monarch matrix one by one; and what an optimizer keeps of a parameter under
+    its path like the parameter, or, where it has another form, along its longest axis.
     """
     fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
-    if parts == 1 or not fitting:
+    if parts == 1 or len(shape) < 2 or not fitting:
         return None
+    longest = max(fitting, key=lambda axis: shape[axis])
     names = path.split("/")
     for start in range(len(names)):
         try:
             role = of("/".join(names[start:]))
         except UserError:
             continue
-        if len(role.axes) == len(shape) and role.shard in role.axes and role.axes.index(role.shard) in fitting:
-            return role.axes.index(role.shard)
-        break
-    return max(fitting, key=lambda axis: shape[axis])
+        if len(role.axes) != len(shape):
+            break
+        last = len(names) > 1 and names[-2] in LAST
+        wanted = ("expert", "token", "blocks", "in" if last else "out")
+        axes = [role.axes.index(name) for name in wanted if name in role.axes]
+        return next((axis for axis in axes if axis in fitting), longest)
+    return longest
 
+
+LAST = ("out", "down")  # the Linears in which a mixer or a channel ends
 
 # fmt: off
 # A path: `**/` is any names before it, `*` one name, `#` a number, {a,b} one of several, <weight> the path of another
 # parameter with dots, on which the time of an ODE acts. Its axes. What is true of it: `decay`, `matrix`, `tapped`,
-# `cast`, `fixed` (not trained), `uncounted`; `table`, `half` or `levels` as it is stored; `by-AXIS` as it is cut. A
-# matrix of time is one if its weight is; ALL, ROWS, BATCH and LAST are axes of that.
+# `cast`, `fixed` (not trained), `uncounted`; `table`, `half` or `levels` as it is stored. A matrix of time
+# is one if its weight is; ALL, ROWS, BATCH and LAST are axes of that.
 ROLES = (
     # path                               kind           axes                       what is true of it
     ("embedding",                        "embedding",   "token width",             "decay cast table"),
@@ -169,12 +184,14 @@ ROLES = (
     ("ids",                              "ids",         "id width",                ""),
     ("halt",                             "halt",        "width",                   ""),
     ("halt_bias",                        "halt",        "",                        ""),
+    # of a T5: what is added to products of queries and keys, by their distance
+    ("**/bias/buckets",                  "biases",      "bucket head",             ""),
     # Linears of any kind, wherever they are, and norms
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
-    ("**/{mixer,channel}/*/{left,right}", "factor",     "blocks out in",           "decay matrix tapped cast half"),
-    ("**/{mixer,channel}/*/core_#",      "core",        "in out",                  "decay matrix tapped cast half"),
+    ("**/{mixer,cross,channel}/*/{left,right}", "factor", "blocks out in",         "decay matrix tapped cast half"),
+    ("**/{mixer,cross,channel}/*/core_#", "core",       "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
     ("**/scale",                         "scale",       "width",                   ""),
     # what mixers have beside them

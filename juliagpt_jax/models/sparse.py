@@ -69,6 +69,7 @@ class BlockSparse(Attention):
 
     masks: ClassVar[tuple[str, ...]] = ("causal",)
     evicts: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
 
     def attend(self, q, k, v, positions, cache, drop):
         B, T, size = q.shape[0], q.shape[2], self.model.sparse.block

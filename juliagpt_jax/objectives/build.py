@@ -1,21 +1,35 @@
 """From a config to the objective that it names."""
 
-from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import ngrams
-from juliagpt_jax.objectives.distil import Distil
+from juliagpt_jax.objectives.distil import Distil, OnPolicy
 from juliagpt_jax.objectives.doremi import DoReMi
 from juliagpt_jax.objectives.next_token import NextToken
-from juliagpt_jax.objectives.objective import Objective
+from juliagpt_jax.objectives.objective import Chosen, Objective
+from juliagpt_jax.objectives.preference import DPO, IPO, ORPO
 from juliagpt_jax.objectives.recursive import DeepSupervision
+from juliagpt_jax.objectives.value import Value
+from juliagpt_jax.objectives.written import GRPO, ExpertIteration
 
-OBJECTIVES = {"next_token": NextToken, "doremi": DoReMi, "distil": Distil, "recursive": DeepSupervision}
+OBJECTIVES = {
+    "next_token": NextToken,
+    "doremi": DoReMi,
+    "distil": Distil,
+    "on_policy": OnPolicy,
+    "recursive": DeepSupervision,
+    "dpo": DPO,
+    "ipo": IPO,
+    "orpo": ORPO,
+    "grpo": GRPO,
+    "expert_iteration": ExpertIteration,
+    "value": Value,
+}
 WORDS = {"train.objective": OBJECTIVES, "train.ngram.kind": ngrams.PENALTIES}
 
 
-def build_objective(config: config.Config, model: Model, chosen: Selection | None = None) -> Objective:
+def build_objective(config: config.Config, model: Model, chosen: Chosen | None = None) -> Objective:
     """Return the objective of a run.
 
     Args:
@@ -35,6 +49,11 @@ def check(config: config.Config) -> None:
     """
     words.check(config, WORDS)
     train = config.train
+    if train.optimizer == "kfac" and not OBJECTIVES[train.objective].curved:
+        raise UserError(
+            f"config.train.optimizer: kfac measures the curvature of a sum over targets, and train.objective="
+            f"{train.objective} is none"
+        )
     if train.optimizer == "kfac" and train.kfac.fisher == "sampled" and OBJECTIVES[train.objective].sampled is None:
         raise UserError(
             f"config.train.optimizer: kfac measures on targets drawn from the model, for which "

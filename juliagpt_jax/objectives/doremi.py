@@ -21,7 +21,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives.next_token import NextToken
-from juliagpt_jax.objectives.objective import Apply, Memo
+from juliagpt_jax.objectives.objective import Apply, Chosen, Memo
 from juliagpt_jax.store.workdir import FREE, Run, open_run
 
 # The weights of the domains, the last excess loss of each, and the sum of the weights over the steps: (D,) float32.
@@ -85,11 +85,11 @@ class DoReMi(NextToken):
     The plan draws by the shares in `data.phase_weights`, one domain a ring; `train.doremi` says the rest.
     """
 
-    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
         if config.ternary_step:
             raise UserError("config.train.ternary_from: DoReMi's proxy is of one kind from the first step to the last")
-        if chosen is None or len(chosen.rings) < 2:
+        if not isinstance(chosen, Selection) or len(chosen.rings) < 2:
             raise UserError(
                 "config.train.objective: doremi weighs the domains that config.data.phase_weights gives shares to, and "
                 "here are not two; python -m juliagpt_jax.doremi sets all that it needs"
@@ -114,7 +114,7 @@ class DoReMi(NextToken):
     def before(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch) -> tuple[Batch, Memo]:
         """Move the weights of domains, and give each row its own: a forward pass over the whole batch, since in the
         backward pass of micro-batches the weights would lag behind, or differ from one to the next."""
-        losses = lambda params: token_losses(apply(params, batch.inputs)[0], batch.targets)
+        losses = lambda params: token_losses(apply(params, *batch.given)[0], batch.targets)
         own = self.config.train.doremi
         excess = losses(trained) - losses(frozen)
         fresh = update(memo.whole, excess, batch.scored, batch.extra, own.eta, own.smoothing)

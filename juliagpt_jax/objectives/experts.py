@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.models.interface import Model
+from juliagpt_jax.objectives.objective import Chosen
 
 Penalty = Callable[[jax.Array, dict[str, Any], Batch], jax.Array]
 
 
-def balance(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
+def balance(config: config.Config, model: Model, chosen: Chosen | None) -> Penalty | None:
     """Return `train.moe.balance` times the loss of unequal shares: at least 1 a layer, where all experts have the same
     share."""
     return _of_rows("balance", config.train.moe.balance, config)
 
 
-def router_z(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
+def router_z(config: config.Config, model: Model, chosen: Chosen | None) -> Penalty | None:
     """Return `train.moe.router_z` times the squared logsumexp of the routers' logits."""
     return _of_rows("router_z", config.train.moe.router_z, config)
 

@@ -7,13 +7,13 @@ beside it. What does depend on the whole batch belongs into `before`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.data.batch import Batch
-from juliagpt_jax.data.sampler import Windows
+from juliagpt_jax.data.examples.build import Examples
 from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import config
 from juliagpt_jax.models.interface import Model
@@ -21,6 +21,7 @@ from juliagpt_jax.models.interface import Model
 # apply(trained, *inputs, key=None) -> what the model gives: logits, cache, aux. `trained` are the parameters that are
 # trained; those that are not are added by the step. With a key there is dropout, and random steps of ODE layers.
 Apply = Callable[..., Any]
+Chosen = Selection | Examples  # what a run trains on
 
 
 class Memo(NamedTuple):
@@ -65,12 +66,21 @@ class Objective:
         sampled: `sampled(apply, trained, frozen, memo, batch, key, draws) -> ()`: the sum over the rows that `loss`
             would have for targets drawn from the model, by a random key for each row, `draws` (B, 2) uint32, as K-FAC
             needs it for the Fisher matrix. None: there is no such loss, and K-FAC has only kfac.fisher=empirical.
+        paired: it learns from pairs of answers, a chosen and a rejected one.
+        writes: its rows are written by the model before each step; then it has `length`, the inputs of a row, and
+            `written(write, drawn) -> Batch`, which see `objectives/written.py`.
+        answers: the model learns to answer, so that its answers are measured at the end.
+        curved: its loss is a sum over the targets of a batch's rows, as K-FAC takes it.
     """
 
     before: Any = None
     sampled: Any = None
+    paired: ClassVar[bool] = False
+    curved: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    answers: ClassVar[bool] = True
 
-    def __init__(self, config: config.Config, model: Model, chosen: Selection | None = None):
+    def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         self.config, self.model, self.chosen = config, model, chosen
 
     def frozen(self) -> Any:
@@ -85,18 +95,31 @@ class Objective:
         """Return the memo before the first step. Pure: may be jitted or only shaped."""
         return Memo()
 
-    def extra(self, drawn: Windows) -> Any:
-        """Return `Batch.extra` of the windows drawn for a step, as NumPy arrays."""
+    def extra(self, drawn: Any) -> Any:
+        """Return `Batch.extra` of what is drawn for a step, as NumPy arrays: `sampler.Windows` of a text, or the
+        numbers (B,) of rows of examples."""
         return ()
 
     def count(self, batch: Batch) -> jax.Array:
         """Return () float32, what sums over the whole batch are divided by. It is known before the gradient is taken,
-        because the loss is scaled by it: float16 has no room for a sum over a batch."""
-        return jnp.sum(batch.weighed(batch.scored)).astype(jnp.float32)
+        because the loss is scaled by it: float16 has no room for a sum over a batch. 1 where nothing is scored, so
+        that such a batch has the gradient 0."""
+        total = jnp.sum(batch.weighed(batch.scored)).astype(jnp.float32)
+        return jnp.where(total > 0, total, 1.0)
 
     def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
         """Return sums over the rows of a (micro-)batch. `key` is of these rows alone."""
         raise NotImplementedError
+
+    def laid(self) -> Any:
+        """Return the rows that a run on examples draws from: `data.examples.rows.Rows`."""
+        assert isinstance(self.chosen, Examples)
+        return self.chosen.rows
+
+    def on_dev(self, model: Model, params: Any, which: Any, batch: int, place: Any) -> dict[str, Any]:
+        """Return what is measured of it on the dev examples `which`, in batches of so many rows at a `place`, where it
+        learns from examples; "loss" then takes the place of the loss of their answers."""
+        return {}
 
     def metrics(self, memo: Memo) -> dict[str, jax.Array]:
         """Return scalars to log of the memo after a step."""

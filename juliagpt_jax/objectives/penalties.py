@@ -17,9 +17,10 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, ngrams
 from juliagpt_jax.objectives.experts import Penalty
+from juliagpt_jax.objectives.objective import Chosen
 
 
-def ngram(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
+def ngram(config: config.Config, model: Model, chosen: Chosen | None) -> Penalty | None:
     """Return `train.ngram.kind`, from n-grams of the training text, times `train.ngram.weight`.
 
     Raises:
@@ -28,13 +29,13 @@ def ngram(config: config.Config, model: Model, chosen: Selection | None) -> Pena
     own = config.train.ngram
     if not own.weight:
         return None
-    if chosen is None:
+    if not isinstance(chosen, Selection):
         raise UserError(f"config.train.ngram.weight={own.weight}: n-grams are counted in a corpus, and here is none")
     of = ngrams.PENALTIES[own.kind](np.asarray(chosen.tokens), model.vocab)
     return lambda logits, aux, batch: own.weight * of(logits, batch.inputs, batch.targets)
 
 
-def ode_energy(config: config.Config, model: Model, chosen: Selection | None) -> Penalty | None:
+def ode_energy(config: config.Config, model: Model, chosen: Chosen | None) -> Penalty | None:
     """Return the kinetic energy of ODE layers times `train.ode_energy`: fields that move little need few steps (Finlay
     et al. 2020, arXiv 2002.02798). It is a mean over the rows at hand, so that a batch may be cut into parts with
     unequal numbers of scored targets only nearly without a change."""
@@ -57,7 +58,7 @@ PENALTIES = {  # by the knob that weighs it
 }
 
 
-def make(config: config.Config, model: Model, chosen: Selection | None) -> list[Penalty]:
+def make(config: config.Config, model: Model, chosen: Chosen | None) -> list[Penalty]:
     """Return the penalties that a config asks for.
 
     Raises:

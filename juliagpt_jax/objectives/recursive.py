@@ -81,8 +81,11 @@ class DeepSupervision(Objective):
         labelled = jnp.maximum(jnp.sum(scored, axis=1), 1)
         right = scored & (jnp.argmax(logits, axis=-1) == targets)
         solved = jnp.sum(right, axis=1) == labelled
-        losses = jnp.sum(stablemax_losses(logits, targets), axis=1) / labelled
-        halt = optax.sigmoid_binary_cross_entropy(aux["halt"], solved.astype(jnp.float32))
+        if "each" in aux:
+            losses, halt = self._of_the_best(aux["each"], aux["halts"], targets, labelled)
+        else:
+            losses = jnp.sum(stablemax_losses(logits, targets), axis=1) / labelled
+            halt = optax.sigmoid_binary_cross_entropy(aux["halt"], solved.astype(jnp.float32))
 
         steps = jnp.where(fresh, 0, row.steps) + 1
         halted = ((aux["halt"] > 0) & (steps >= offer.least)) | (steps >= own.steps)
@@ -97,3 +100,18 @@ class DeepSupervision(Objective):
         total = jnp.sum(losses) + own.halt_weight * jnp.sum(halt)
         sums = {name: jnp.sum(values.astype(jnp.float32)) for name, values in said.items()}
         return Terms(total, sums, Row(carry, steps, halted, inputs, targets, ids))
+
+    def _of_the_best(
+        self, each: jax.Array, halts: jax.Array, targets: jax.Array, labelled: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the loss (B,) of the latent whose answer has the lowest, and the mean loss of the halting head, which
+        is to know of all which are right: by it one is chosen where the solution is not known.
+
+        Args:
+            each: (B, K, T, V) logits; `halts` (B, K).
+        """
+        scored, wanted = (targets != IGNORED)[:, None], targets[:, None]
+        losses = jnp.sum(jax.vmap(stablemax_losses, (1, None), 1)(each, targets), axis=2) / labelled[:, None]
+        right = jnp.all((jnp.argmax(each, axis=-1) == wanted) | ~scored, axis=2)
+        halt = optax.sigmoid_binary_cross_entropy(halts, right.astype(jnp.float32))
+        return jnp.min(losses, axis=1), jnp.mean(halt, axis=1)

@@ -2,15 +2,17 @@
 
 import dataclasses
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from juliagpt_jax.data.tokenizer import Tokenizer
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.search import guides
 from juliagpt_jax.serving.job import Request
 
 MOST_STOPS, LONGEST_STOP = 16, 256
@@ -85,6 +87,9 @@ class Asked(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None  # write on behind the token that ends a text
+    response_format: Any = None  # the form that texts are held to; see `guides.answering`
+    calculator: bool | None = None  # fill in results: <<2+3= becomes <<2+3=5>>
+    verify: bool | None = None  # give each text the verifier's score
     user: str | None = None  # of no use here
     presence_penalty: Any = None
     frequency_penalty: Any = None
@@ -137,11 +142,16 @@ class Asked(BaseModel):
 
         Args:
             more: of `Request`.
+
+        Raises:
+            Refused: the form that is asked for is none, or has no text of so few tokens.
         """
         greedy = self.temperature == 0
         temperature = 1.0 if self.temperature is None or greedy else self.temperature
         rule = Rule(temperature, max(0, self.top_k or 0), 1.0 if self.top_p is None else self.top_p, greedy)
         seed = secrets.randbits(32) if self.seed in (None, -1) else self.seed
+        prompts = list(prompts)
+        more["guided"] = self._guided(prompts, max_tokens, tokenizer)
         more |= {"stops": self.stops(), "ends": () if self.ignore_eos else tokenizer.stops}
         seen: dict[bytes, int] = {}
         requests = []
@@ -150,6 +160,18 @@ class Asked(BaseModel):
                 nth = seen[ids.tobytes()] = seen.get(ids.tobytes(), -1) + 1
                 requests.append(Request(ids, max_tokens, rule, seed, nth, hidden=hidden, **more))
         return requests
+
+    def _guided(self, prompts: Sequence[tuple[np.ndarray, int]], max_tokens: int, tokenizer: Tokenizer) -> Any:
+        field = "response_format" if self.response_format is not None else "calculator"
+        if field == "response_format" and self.stops() and self.response_format != {"type": "text"}:
+            raise Refused(400, "stop does not go with response_format: a form ends by itself", "stop")
+        try:
+            guided = guides.answering(tokenizer, self.response_format, bool(self.calculator))
+            if guided and max_tokens:
+                guided([ids for ids, _ in prompts], max_tokens)
+        except UserError as error:
+            raise Refused(400, f"{field}: {error}", field) from error
+        return guided if max_tokens else None
 
     @property
     def include_usage(self) -> bool:

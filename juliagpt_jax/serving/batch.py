@@ -114,6 +114,7 @@ class Batch:
         self.block = max(n for n in range(1, min(block, self.stride) + 1) if self.stride % n == 0)
         self._start = jax.jit(self._start_row, donate_argnums=(1,))
         self._advance = jax.jit(self._advance_block, donate_argnums=(1,))
+        self._guided = jax.jit(self._advance_block, donate_argnums=(1,))  # apart, to be counted apart
         self.reset()
 
     def reset(self) -> None:
@@ -131,11 +132,14 @@ class Batch:
         for bucket in sorted({bucket_for(length, self.slots) for length in range(1, self.slots + 1)}):
             self.start(0, np.zeros(bucket, np.int32), row, scored=False)
         self.advance(cut=False, scored=False)
+        self.advance(cut=False, scored=False, allowed=np.ones((self.rows, self.model.vocab), bool))
         self.reset()
 
     @property
     def compilations(self) -> dict[str, int]:
-        return {"prefill": compiled_programs(self._start), "decode": compiled_programs(self._advance)}
+        return {"prefill": compiled_programs(self._start), "decode": compiled_programs(self._advance)} | {
+            "guided": compiled_programs(self._guided)
+        }
 
     def start(self, index: int, tokens: np.ndarray, row: Row, scored: bool) -> Scores | None:
         """Begin the row at `index` anew with 1 .. S tokens; with `scored`, return the scores of all but the first."""
@@ -145,9 +149,11 @@ class Batch:
         self._state, scores = self._start(self.params, self._state, at, padded, length, row, np.bool_(scored))
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(tokens) - 1], scores) if scored else None
 
-    def advance(self, cut: bool, scored: bool) -> tuple[np.ndarray, Scores | None]:
-        """Write a block of tokens (N, B), and with `scored` their scores (N, B), (N, B, TOP): see `draw_rows`."""
-        self._state, tokens, scores = self._advance(self.params, self._state, np.bool_(cut), np.bool_(scored))
+    def advance(self, cut: bool, scored: bool, allowed: np.ndarray | None = None) -> tuple[np.ndarray, Scores | None]:
+        """Write a block of tokens (N, B), or one for each row, of those `allowed` (B, V); and with `scored` their
+        scores (N, B), (N, B, TOP): see `draw_rows`."""
+        how = self._advance if allowed is None else self._guided
+        self._state, tokens, scores = how(self.params, self._state, np.bool_(cut), np.bool_(scored), allowed)
         return np.asarray(tokens), jax.tree.map(np.asarray, scores) if scored else None
 
     def _start_row(self, params, state, index, tokens, length, row, scored):
@@ -161,17 +167,18 @@ class Batch:
         put = lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new.astype(all_.dtype), index, axis=0)
         return jax.tree.map(put, state, one), scores
 
-    def _advance_block(self, params, state, cut, scored):
-        rows = state.rows
-        numbers = uniforms(jax.vmap(row_key)(rows.seed, rows.prompt, rows.nth), rows.drawn, self.block)
+    def _advance_block(self, params, state, cut, scored, allowed=None):
+        rows, count = state.rows, self.block if allowed is None else 1
+        numbers = uniforms(jax.vmap(row_key)(rows.seed, rows.prompt, rows.nth), rows.drawn, count)
 
         def one(carry, uniform):
             cache, logits, positions = carry
-            token = draw_rows(rows, logits, uniform, cut)
+            held = logits if allowed is None else jnp.where(allowed, logits, -jnp.inf)
+            token = draw_rows(rows, held, uniform, cut)
             scores = score(scored, logits, token)
             logits, cache, *_ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], jnp.minimum(positions + 1, self.pad)), (token, scores)
 
         (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)
-        rows = rows._replace(drawn=rows.drawn + jnp.uint32(self.block))
+        rows = rows._replace(drawn=rows.drawn + jnp.uint32(count))
         return State(cache, logits, positions, rows), tokens, scores

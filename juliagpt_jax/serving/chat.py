@@ -1,7 +1,7 @@
 """Requests and answers of `/v1/chat/completions`, in the shape of OpenAI's API of that name.
 
 The API is described at https://platform.openai.com/docs/api-reference/chat. Conversations are written by the model's
-own template; what a message says is text, and no special token. Tools, images and answers of a given form are refused.
+own template; what a message says is text, and no special token. Tools and images are refused.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from juliagpt_jax.serving.completions import Answer
 from juliagpt_jax.serving.job import Piece, Request, Token
 
 # What clients send without meaning it; see `asked.NEUTRAL`.
-NEUTRAL = {"tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "functions": [], "store": False}
+NEUTRAL = {"tools": [], "tool_choice": "none", "functions": [], "store": False}
 
 
 class Part(BaseModel):
@@ -48,7 +48,6 @@ class ChatCompletion(Asked):
     top_logprobs: Annotated[int, Field(ge=0, le=TOP)] | None = None
     tools: Any = None
     tool_choice: Any = None
-    response_format: Any = None
     functions: Any = None
     store: Any = None
     metadata: Any = None  # of no use here

@@ -186,13 +186,32 @@ class Engine:
             rules = [job.request.rule for _, job in live]
             cut = any((rule.top_k or rule.top_p < 1) and not rule.greedy for rule in rules)
             scored = any(job.request.logprobs is not None for _, job in live)
-            tokens, scores = self.batch.advance(cut, scored)
+            tokens, scores = self._write(live, cut, scored)
             for index, job in live:
                 own = Scores(*(leaf[:, index] for leaf in scores)) if scores else None
                 if not job.cancelled and job.add(tokens[:, index].tolist(), own):
                     self._leave(index, job)
         with self._changed:
             self._changed.notify_all()
+
+    def _write(self, live: Sequence[tuple[int, Job]], cut: bool, scored: bool) -> tuple[np.ndarray, Scores | None]:
+        """Write a block; token by token where a guide has a say in a row."""
+        guides = [(index, job.guide) for index, job in live if job.guide]
+        if not guides:
+            return self.batch.advance(cut, scored)
+        tokens, scores = [], []
+        for _ in range(self.batch.block):
+            allowed = np.ones((self.rows, self.batch.model.vocab), bool)
+            for index, guide in guides:
+                allowed[index] = guide.allowed()[0]
+            drawn, found = self.batch.advance(cut, scored, allowed)
+            drawn = np.array(drawn)
+            for index, guide in guides:
+                drawn[:, index] = guide.take(drawn[0, index : index + 1])
+            tokens.append(drawn)
+            scores.append(found)
+        joined = Scores(*(np.concatenate(leaves) for leaves in zip(*scores, strict=True))) if scored else None
+        return np.concatenate(tokens), joined
 
     def _joining(self) -> list[tuple[int, Job]]:
         """Take the rows of those who left, and give free rows to those who wait longest."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
+from juliagpt_jax.inference.generate import ENDED, Guide, Guided
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import until
 from juliagpt_jax.serving.batch import Scores
@@ -25,6 +26,7 @@ class Request:
         ends: ids that end it, and are no part of it.
         logprobs: scores of each token with so many alternatives, at most batch.TOP; None for none.
         echo: begin the text with the prompt. With `logprobs` it is scored, too, and must fit into the context.
+        guided: begins what has a say before each token; None: nothing has.
     """
 
     prompt: np.ndarray
@@ -37,6 +39,7 @@ class Request:
     ends: tuple[int, ...] = ()
     logprobs: int | None = None
     echo: bool = False
+    guided: Guided | None = None
 
     @property
     def scores_prompt(self) -> bool:
@@ -77,6 +80,7 @@ class Job:
         done: tokens that were drawn.
         cancelled: nobody waits for it any more.
         joined: when it got a row, a time of `time.monotonic`.
+        guide: has a say before each token.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Job:
         prompt, hidden = request.prompt.tolist(), request.hidden
         before, self._ids = (prompt[:hidden], prompt[hidden:]) if request.echo else (prompt, [])
         self.transcript = Transcript(tokenizer, before, self._ids, request.stops)
+        self.guide: Guide | None = request.guided([request.prompt], request.max_tokens) if request.guided else None
         self._scores: list[tuple[float | None, dict[str, float] | None]] = []
         self._shown = self._shown_tokens = 0
 
@@ -102,7 +107,7 @@ class Job:
         """Continue by drawn tokens, of which those past max_tokens or the end of the text are dropped, with their
         scores; deliver what there is to show. Returns whether the text ends."""
         new = ids[: self.request.max_tokens - self.done]
-        said, ended = until(np.array(new, np.int64), self.request.ends)
+        said, ended = until(np.array(new, np.int64), (*self.request.ends, ENDED))
         new = said.tolist()
         self.done += len(new) + ended
         self.window += new

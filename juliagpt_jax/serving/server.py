@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.search.verifying import Verify
 from juliagpt_jax.serving.asked import Limits, Refused, error_body
 from juliagpt_jax.serving.chat import ChatAnswer, ChatCompletion
 from juliagpt_jax.serving.completions import Answer, Completion
@@ -42,6 +43,7 @@ def application(
     names: Iterable[str] = (),
     origins: Iterable[str] = (),
     unknown: str = "error",
+    verifier: Verify | None = None,
 ) -> Door:
     """Return the routes behind their door, for an engine whose thread runs.
 
@@ -49,6 +51,7 @@ def application(
         name: of the model, as clients ask for it.
         names, origins: who may ask; see `Door`.
         unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
+        verifier: scores whole texts for who asks to `verify` them.
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -61,6 +64,8 @@ def application(
         "context": limits.context,
         "max_tokens": limits.max_tokens,
         "max_prompt": limits.max_prompt,
+        "max_texts": limits.texts,
+        "verifier": verifier is not None,
     }
 
     @app.get("/")
@@ -94,6 +99,8 @@ def application(
         _check_kind(request.headers.get("content-type", ""))
         asked = kind.read(await _body(request, limits.max_body))
         _check_name(asked.model, name)
+        if asked.verify:
+            _check_verifiable(asked, verifier)
         texts = asked.requests(engine.tokenizer, limits, unknown)
         delivery = Delivery(engine, texts)
         answer = shape(name, texts, asked.include_usage)
@@ -104,7 +111,17 @@ def application(
                 if piece.error:
                     raise Refused(500, piece.error)
                 answer.add(number, piece)
-        return JSONResponse(finite(answer.whole())) if delivery.complete else Response(status_code=CLIENT_LEFT)
+        if not delivery.complete:
+            return Response(status_code=CLIENT_LEFT)
+        whole = answer.whole()
+        if asked.verify and verifier:
+            try:
+                scores = await asyncio.to_thread(verifier, *answer.read(engine.tokenizer))
+            except UserError as error:
+                raise Refused(400, f"verify: {error}", "verify") from error
+            for choice, score in zip(whole["choices"], scores, strict=True):
+                choice["verifier"] = float(score)
+        return JSONResponse(finite(whole))
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
@@ -136,6 +153,13 @@ def _check_kind(content_type: str) -> None:
 def _check_name(asked: str | None, name: str) -> None:
     if asked is not None and asked != name:
         raise Refused(404, f"no model is called {asked[:80]!r}; there is: {name}", "model", "model_not_found")
+
+
+def _check_verifiable(asked: Completion | ChatCompletion, verifier: Verify | None) -> None:
+    if verifier is None:
+        raise Refused(400, "verify: this server has no verifier (--verifier=DIR)", "verify", "unsupported_parameter")
+    if asked.stream:
+        raise Refused(400, "verify does not go with stream: whole texts are scored", "verify")
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -47,7 +47,10 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
     if facts.get("imported"):
         rows.append(("imported from", f"{facts['imported']}, before step 0"))
     rows.append(("by", f"juliagpt_jax, commit {facts.get('commit', 'unknown')}, on {facts.get('device', 'unknown')}"))
-    return _PAGE.format(
+    page = _PAGE.replace("{use}", _ANSWERS if model.kind == "t5" else _WRITES)
+    task = "text2text-generation" if model.kind == "t5" else "text-generation"
+    return page.format(
+        task=task,
         name=run.workdir.resolve().name,
         facts="\n".join(f"| {name} | {value} |" for name, value in rows),
         measured=_measured(run, report),
@@ -56,6 +59,11 @@ def text(run: Run, report: dict[str, Any], precision: str) -> str:
 
 def _measured(run: Run, report: dict[str, Any]) -> str:
     measured = report.get("averaged") if run.averaged else report
+    if measured and report.get("step") == run.step and "exact" in measured:
+        return (
+            f"On {measured['examples']:,} examples that it was not trained on: {measured['exact']:.1%} of its greedy "
+            f"answers are right to the letter; loss {measured['loss']:.4f} nats a token of the right ones."
+        )
     if measured and report.get("step") == run.step:
         characters, tokens = measured["characters"], measured.get("scored_tokens", measured["characters"])
         inside = f" in {tokens:,} tokens" if tokens != characters else ""
@@ -90,7 +98,7 @@ def _measured(run: Run, report: dict[str, Any]) -> str:
 
 _PAGE = """---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {task}
 ---
 
 # {name}
@@ -108,10 +116,16 @@ A small language model, trained with juliagpt_jax.
 ## Use
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{use}
+```
+"""
+_WRITES = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
 inputs = tokenizer("the nature of", return_tensors="pt", return_token_type_ids=False)
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100, do_sample=False)[0]))
-```
-"""
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100, do_sample=False)[0]))"""
+_ANSWERS = """from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+model, tokenizer = T5ForConditionalGeneration.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("PROMPT", return_tensors="pt", return_token_type_ids=False)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100, do_sample=False)[0], skip_special_tokens=True))"""

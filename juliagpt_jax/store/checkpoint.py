@@ -16,6 +16,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Checkpoints:
         self.wait()
         copy = jax.tree.map(jnp.copy, items)  # the state itself is donated to the next step
         jax.block_until_ready(copy)
+        if jax.process_count() > 1:  # of which one writes: to Orbax arrays are those of all processes
+            copy = jax.device_get(copy)
         self._job = self._pool.submit(self._write, step, copy, meta)
 
     def poll(self) -> None:
@@ -113,7 +116,7 @@ class Checkpoints:
         partial, final = self.folder / f"{step}.partial", self.folder / str(step)
         try:
             each = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            with _checkpointer(items) as checkpointer:
                 checkpointer.save(partial.absolute(), args=ocp.args.Composite(**each))
             meta = meta | {"format": FORMAT, "step": step, "tree": _shapes(items)}
             write_json(partial / "meta.json", meta)
@@ -189,6 +192,23 @@ class Checkpoints:
         return None
 
 
+def _checkpointer(names: Iterable[str]) -> Any:
+    """Return Orbax's writer and reader for this process alone: of several that train together one writes."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix="own"
+    )
+    each = {name: ocp.StandardCheckpointHandler(multiprocessing_options=alone) for name in names}
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone), **each
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _shapes(items: Items) -> dict[str, str]:
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(items).items()}
 
@@ -208,7 +228,7 @@ def _load(folder: Path, wanted: Items) -> Items:
 
     try:
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()})
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer(wanted) as checkpointer:
             items = checkpointer.restore(folder.absolute(), args=args)
     except Exception as error:
         raise _unreadable(folder, error) from error
@@ -246,7 +266,7 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
         changed = tree_differences(shapes, wanted)
         if changed:
             raise UserError(f"{folder}: does not fit the workdir's config: {'; '.join(changed)}")
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer([item]) as checkpointer:
             args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})
             return checkpointer.restore(folder.absolute(), args=args)[item]
     except Damaged as damage:

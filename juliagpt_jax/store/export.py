@@ -148,7 +148,7 @@ def read(source: Path) -> Given:
         family, fields = families.read_fields(contents.facts)
         if contents.metadata:
             model, tokenizer, kept = _settled(contents.metadata)
-            arrays = families.from_tensors(family, contents.tensors, model.layers, model.tie)
+            arrays = families.from_tensors(family, contents.tensors, dataclasses.asdict(model))
             return _own(model, arrays, tokenizer, kept, hashes)
         params = hf.model_of(family, fields, contents.facts, contents.tensors)
         content, special, template = gguf.tokens(contents)

@@ -5,7 +5,7 @@ our parameters lies. transformers' Linear is (out, in), ours (in, out); its GPT-
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,144 +13,16 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.names import BEFORE
 from juliagpt_jax.ground.words import near
+from juliagpt_jax.store.llama import PLAIN, Llama, Mistral, Qwen2, Qwen3
+from juliagpt_jax.store.places import Place, hold, whole
+from juliagpt_jax.store.t5 import T5
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "dropout", "dropout_on", "init", "zero_init")
-UNUSED += ("window", "sink_tokens", "scan_layers")
-# What all families have in common. A knob that stands neither here nor in `fields` keeps a model from being exported,
-# unless it has the value that every model had before the knob existed.
-PLAIN = {
-    "kind": "decoder",
-    "mixer": "attention",
-    "mask": "causal",
-    "sink": "none",
-    "depth": "stack",
-    "linear": "dense",
-    "qk_norm": False,
-    "x0_skip": False,
-    "unet": False,
-    "value_embedding": "none",
-    "qkv_bias": False,
-    "head_gate": False,
-    "softcap": 0.0,
-}
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "t5", "dropout", "dropout_on", "init")
+UNUSED += ("zero_init", "window", "sink_tokens", "scan_layers")
 # Buffers, not weights: tables of the rotary embedding, causal masks.
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
-
-
-class Place(NamedTuple):
-    """The place of one of our parameters: in which tensor, turned or not, and which of how many parts of its last
-    axis."""
-
-    ours: str
-    name: str
-    turned: bool = False
-    part: int = 0
-    parts: int = 1
-
-
-class Llama:
-    """LlamaForCausalLM (Touvron et al. 2023, arXiv 2302.13971), with grouped key/value heads."""
-
-    architecture = "LlamaForCausalLM"
-    prefix = ""  # that a file may leave out
-    # Settings that change what is computed, with the one value that is known here; it is also the default.
-    only: Mapping[str, Any] = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "rope_scaling": None}
-
-    @staticmethod
-    def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
-        rope = facts.get("rope_parameters") or {"rope_theta": facts.get("rope_theta", 10_000.0)}  # transformers 5, or 4
-        plain = {"rope_type": "default", "partial_rotary_factor": 1.0}
-        _hold(rope, plain)
-        width, heads = _whole(facts, "hidden_size"), _whole(facts, "num_attention_heads")
-        kv_heads = _whole(facts, "num_key_value_heads", heads)
-        _hold(facts, {"head_dim": width // heads})
-        return PLAIN | {
-            "width": width,
-            "layers": _whole(facts, "num_hidden_layers"),
-            "heads": heads,
-            "kv_heads": 0 if kv_heads == heads else kv_heads,
-            "context": _whole(facts, "max_position_embeddings"),
-            "ffn_mult": _whole(facts, "intermediate_size") / width,
-            "tie": facts.get("tie_word_embeddings", False),
-            "rope_base": rope.get("rope_theta", 10_000.0),
-            "norm_eps": facts.get("rms_norm_eps", 1e-6),
-            "norm": "rms",
-            "positions": "rotary",
-            "bias": False,
-            "channel": "swiglu",
-        }
-
-    @staticmethod
-    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
-        return {
-            "model_type": "llama",
-            "vocab_size": vocab,
-            "hidden_size": model.width,
-            "intermediate_size": model.hidden,
-            "num_hidden_layers": model.layers,
-            "num_attention_heads": model.heads,
-            "num_key_value_heads": model.kv_heads or model.heads,
-            "head_dim": model.width // model.heads,
-            "hidden_act": "silu",
-            "max_position_embeddings": model.context,
-            "rms_norm_eps": model.norm_eps,
-            "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_base},
-            "attention_bias": False,
-            "mlp_bias": False,
-            "tie_word_embeddings": model.tie,
-        }
-
-    @staticmethod
-    def places(layers: int, tie: bool) -> Iterator[Place]:
-        yield Place("embedding", "model.embed_tokens.weight")
-        yield Place("norm/scale", "model.norm.weight")
-        if not tie:
-            yield Place("head", "lm_head.weight", turned=True)
-        for i in range(layers):
-            ours, theirs = f"block_{i}", f"model.layers.{i}"
-            yield Place(f"{ours}/mixer_norm/scale", f"{theirs}.input_layernorm.weight")
-            yield Place(f"{ours}/channel_norm/scale", f"{theirs}.post_attention_layernorm.weight")
-            for linear, name in [("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")]:
-                yield Place(f"{ours}/mixer/{linear}/kernel", f"{theirs}.self_attn.{name}_proj.weight", turned=True)
-            for linear in ("gate", "up", "down"):
-                yield Place(f"{ours}/channel/{linear}/kernel", f"{theirs}.mlp.{linear}_proj.weight", turned=True)
-
-
-class Mistral(Llama):
-    """MistralForCausalLM (Jiang et al. 2023, arXiv 2310.06825), without its sliding window."""
-
-    architecture = "MistralForCausalLM"
-    only: Mapping[str, Any] = {**Llama.only, "sliding_window": None}
-
-    @staticmethod
-    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
-        return Llama.facts(model, vocab) | {"model_type": "mistral", "sliding_window": None}
-
-
-class Qwen2(Llama):
-    """Qwen2ForCausalLM (Yang et al. 2024, arXiv 2407.10671): Llama with biases of queries, keys and values."""
-
-    architecture = "Qwen2ForCausalLM"
-    only: Mapping[str, Any] = {"hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False}
-
-    @staticmethod
-    def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
-        return Llama.fields(facts) | {"qkv_bias": True}
-
-    @staticmethod
-    def facts(model: config.Model, vocab: int) -> dict[str, Any]:
-        llama = Llama.facts(model, vocab)
-        kept = {key: own for key, own in llama.items() if key not in ("attention_bias", "mlp_bias", "head_dim")}
-        return kept | {"model_type": "qwen2", "use_sliding_window": False}
-
-    @staticmethod
-    def places(layers: int, tie: bool) -> Iterator[Place]:
-        yield from Llama.places(layers, tie)
-        for i in range(layers):
-            for linear, name in [("query", "q"), ("key", "k"), ("value", "v")]:
-                yield Place(f"block_{i}/mixer/{linear}/bias", f"model.layers.{i}.self_attn.{name}_proj.bias")
 
 
 class GPT2:
@@ -167,14 +39,14 @@ class GPT2:
 
     @staticmethod
     def fields(facts: Mapping[str, Any]) -> dict[str, Any]:
-        width = _whole(facts, "n_embd")
+        width = whole(facts, "n_embd")
         return PLAIN | {
             "width": width,
-            "layers": _whole(facts, "n_layer"),
-            "heads": _whole(facts, "n_head"),
+            "layers": whole(facts, "n_layer"),
+            "heads": whole(facts, "n_head"),
             "kv_heads": 0,
-            "context": _whole(facts, "n_positions"),
-            "ffn_mult": _whole(facts, "n_inner", 4 * width) / width,
+            "context": whole(facts, "n_positions"),
+            "ffn_mult": whole(facts, "n_inner", 4 * width) / width,
             "tie": facts.get("tie_word_embeddings", True),
             "norm_eps": facts.get("layer_norm_epsilon", 1e-5),
             "norm": "layer",
@@ -225,21 +97,6 @@ def _pair(weight: str, bias: str, name: str, part: int = 0, parts: int = 1) -> I
     yield Place(bias, f"{name}.bias", False, part, parts)
 
 
-def _whole(facts: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = facts.get(key)
-    value = default if value is None else value
-    if type(value) is not int or not 0 < value < 2**31:
-        raise UserError(f"{key} must be a whole number above 0, not {value!r}")
-    return value
-
-
-def _hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise a UserError where a setting is there and is none that is known."""
-    for key, value in known.items():
-        if facts.get(key, value) not in (value, None):
-            raise UserError(f"{key}={facts[key]!r} is not known here, only {value!r}")
-
-
 def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the family of a config.json and our knobs.
 
@@ -251,7 +108,7 @@ def read_fields(facts: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"model_type {kind!r} is not known here{near(str(kind), FAMILIES)}")
     family = FAMILIES[kind]
     try:
-        _hold(facts, family.only)
+        hold(facts, family.only)
         return family, family.fields(facts)
     except (TypeError, ValueError, AttributeError) as error:  # a group where a number belongs, and the like
         raise UserError(f"not a config of a {kind} model: {error}") from error
@@ -263,7 +120,10 @@ def family_of(model: config.Model) -> Any:
     Raises:
         UserError: none; names what stands against the nearest.
     """
-    against = {name: _against(family, model) for name, family in FAMILIES.items()}
+    if model.kind == "t5":
+        T5.check(model)
+        return T5
+    against = {name: _against(family, model) for name, family in FAMILIES.items() if family is not T5}
     name = min(against, key=lambda name: len(against[name]))
     if against[name]:
         raise UserError(
@@ -291,14 +151,30 @@ def _against(family: Any, model: config.Model) -> list[str]:
 def to_tensors(family: Any, params: Arrays, model: config.Model) -> dict[str, np.ndarray]:
     """Return our parameters as the family's tensors."""
     parts: dict[str, list[np.ndarray]] = {}
-    for place in family.places(model.layers, model.tie):
+    for place in _places(family, config.to_dict(model)):
         array = params[place.ours]
         parts.setdefault(place.name, []).append(array.T if place.turned else array)
     return {name: np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0] for name, arrays in parts.items()}
 
 
-def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[str, np.ndarray]:
+def settled(family: Any, fields: dict[str, Any], tensors: Arrays) -> tuple[dict[str, Any], Arrays]:
+    """Return the knobs that config.json gives, with what the tensors alone decide, and the tensors that are read.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    return T5.settled(fields, tensors) if family is T5 else (fields, tensors)
+
+
+def _places(family: Any, model: Mapping[str, Any]) -> Iterator[Place]:
+    return T5.places(model) if family is T5 else family.places(model["layers"], model["tie"])
+
+
+def from_tensors(family: Any, tensors: Arrays, model: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the family's tensors as our parameters, by path. Their shapes are for the caller to check.
+
+    Args:
+        model: our knobs of it.
 
     Raises:
         UserError: a tensor is missing, left over, or not to be divided.
@@ -308,7 +184,9 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
             name if name.startswith("lm_head") else family.prefix + name: array for name, array in tensors.items()
         }
     params, used = {}, set()
-    for place in family.places(layers, tie):
+    for place in _places(family, model):
+        if place.ours in params:  # in a second place, of which `settled` knows that it has the same
+            continue
         if place.name not in tensors:  # also what ends the loop where config.json has too many layers
             raise UserError(f"there is no tensor {place.name}, as config.json has it")
         array = tensors[place.name]
@@ -318,11 +196,11 @@ def from_tensors(family: Any, tensors: Arrays, layers: int, tie: bool) -> dict[s
         params[place.ours] = array.T if place.turned else array
         used.add(place.name)
     left = [name for name in tensors if name not in used]
-    if tie and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
+    if model["tie"] and "lm_head.weight" in left and np.array_equal(tensors["lm_head.weight"], params["embedding"]):
         left.remove("lm_head.weight")
     if left:
         raise UserError(f"{len(left)} tensors have no place in such a model: {', '.join(sorted(left)[:3])}"[:300])
     return params
 
 
-FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2}
+FAMILIES = {"llama": Llama, "gpt2": GPT2, "mistral": Mistral, "qwen2": Qwen2, "qwen3": Qwen3, "t5": T5}

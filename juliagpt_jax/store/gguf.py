@@ -38,13 +38,15 @@ BLOCK = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
 # An architecture's name in transformers, and whether its file has the query and key matrices turned.
-ARCHITECTURES = {"llama": ("llama", True), "qwen2": ("qwen2", False)}
+ARCHITECTURES = {"llama": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False)}
 SETTINGS = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
@@ -84,28 +86,30 @@ def write(
     name: str,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write params (by path) as a GGUF file of the architecture "llama".
+    """Write params (by path) as a GGUF file of one of ARCHITECTURES.
 
     Args:
         metadata: texts under our own keys, for `read`.
 
     Raises:
-        UserError: a model of another form, another tokenizer than the character one, or a number that has no place in
-            the precision.
+        UserError: a model of another form, a tokenizer that llama.cpp has no rule for, or a number that has no place
+            in the precision.
     """
     gguf = _library("--format=gguf")
-    if families.family_of(model) is not families.Llama:
+    family = families.family_of(model)
+    architecture = family.facts(model, tokenizer.vocab_size)["model_type"]
+    if architecture not in ARCHITECTURES:
         raise UserError(
             "--format=gguf takes models of Llama's form; --format=hf and llama.cpp's own converter take others"
         )
-    if not isinstance(tokenizer, CharTokenizer):
-        raise UserError("--format=gguf has the character tokenizer only; llama.cpp's own converter takes --format=hf")
+    turned = ARCHITECTURES[architecture][1]
+    words = {} if isinstance(tokenizer, CharTokenizer) else gguf_tokens.values(tokenizer)
     kinds = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16}
     kinds["bf16"] = gguf.GGMLQuantizationType.BF16
     files = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}
     files["bf16"] = gguf.LlamaFileType.MOSTLY_BF16
     with replacing(path) as temporary:
-        out = gguf.GGUFWriter(temporary, "llama")
+        out = gguf.GGUFWriter(temporary, architecture)
         out.add_name(name)
         out.add_file_type(files[precision])
         out.add_context_length(model.context)
@@ -115,20 +119,27 @@ def write(
         out.add_head_count(model.heads)
         out.add_head_count_kv(model.kv_heads or model.heads)
         out.add_layer_norm_rms_eps(model.norm_eps)
-        out.add_rope_dimension_count(model.width // model.heads)
+        head = model.width // model.heads
+        out.add_key_length(head)
+        out.add_value_length(head)
+        out.add_rope_dimension_count(head)
         out.add_rope_freq_base(model.rope_base)
         out.add_vocab_size(tokenizer.vocab_size)
-        # llama.cpp's RWKV tokenizer takes the longest token that fits and has no special ones: with tokens of one
-        # character it is ours. Its tokens are Python's bytes literals without the quotes.
-        out.add_tokenizer_model("rwkv")
-        out.add_token_list([_escaped(character) for character in tokenizer.characters])
-        out.add_token_types([gguf.TokenType.NORMAL] * tokenizer.vocab_size)
+        if isinstance(tokenizer, CharTokenizer):
+            # llama.cpp's RWKV tokenizer takes the longest token that fits and has no special ones: with tokens of one
+            # character it is ours. Its tokens are Python's bytes literals without the quotes.
+            out.add_tokenizer_model("rwkv")
+            out.add_token_list([_escaped(character) for character in tokenizer.characters])
+            out.add_token_types([gguf.TokenType.NORMAL] * tokenizer.vocab_size)
+        for key, own in words.items():
+            add = {bool: out.add_bool, int: out.add_uint32, str: out.add_string}.get(type(own), out.add_array)
+            add(key, own)
         for key, text in metadata.items():
             out.add_string(f"{PREFIX}{key}", text)
         out.add_string(f"{PREFIX}{KEY}", "0" * 64)
-        for theirs, array in families.to_tensors(families.Llama, params, model).items():
+        for theirs, array in families.to_tensors(family, params, model).items():
             kind = precision if array.ndim > 1 else "f32"  # llama.cpp wants norms in f32
-            stored = cast(theirs, _paired(theirs, array, model), kind)
+            stored = cast(theirs, _paired(theirs, array, model) if turned else array, kind)
             raw = stored.view(np.uint8) if kind == "bf16" else stored
             out.add_tensor(_named(theirs), raw, raw_dtype=kinds[kind])
         out.write_header_to_file()
@@ -175,9 +186,9 @@ def tokens(contents: Contents) -> tuple[dict[str, Any], dict[str, Any], str | No
     Raises:
         UserError: it has none that is known.
     """
-    template = contents.values.get("tokenizer.chat_template")
+    template = contents.values.get(gguf_tokens.TEMPLATE)
     if not isinstance(template, str | None):
-        raise UserError("tokenizer.chat_template is no text")
+        raise UserError(f"{gguf_tokens.TEMPLATE} is no text")
     return gguf_tokens.content(contents.values), gguf_tokens.special(contents.values), template
 
 
@@ -265,7 +276,8 @@ def _named(theirs: str) -> str:
     if theirs in OUTSIDE:
         return OUTSIDE[theirs]
     layer, rest = theirs.removeprefix("model.layers.").split(".", 1)
-    return f"blk.{layer}.{BLOCK[rest.removesuffix('.weight')]}.weight"
+    part, kind = rest.rsplit(".", 1)
+    return f"blk.{layer}.{BLOCK[part]}.{kind}"
 
 
 def _paired(theirs: str, array: np.ndarray, model: Any) -> np.ndarray:

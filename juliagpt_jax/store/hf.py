@@ -17,7 +17,9 @@ from juliagpt_jax.data.library import tasks
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import write_json, write_text
+from juliagpt_jax.ground.knobs.model import START
 from juliagpt_jax.store import families, offered, tensors
+from juliagpt_jax.store.t5 import T5
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -38,15 +40,30 @@ def write(
     named = families.to_tensors(family, params, model)
     tensors.write(folder / WEIGHTS, named, precision, {"format": "pt"})  # the tag that transformers asks for
     settings = {"architectures": [family.architecture], "dtype": DTYPES[precision]}
-    settings |= {"bos_token_id": tokenizer.first, "eos_token_id": tokenizer.eos}
+    settings |= {"eos_token_id": tokenizer.eos} | ({} if family is T5 else {"bos_token_id": tokenizer.first})
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
     ends = {"eos_token_id": list(tokenizer.stops)} if tokenizer.stops else {}
-    write_json(folder / GENERATION, {"max_length": model.context} | ends)  # else a pipeline writes past it
-    write_json(folder / "tokenizer.json", tokenizer.to_huggingface())
+    begins = {"decoder_start_token_id": START, "pad_token_id": START} if family is T5 else {}
+    write_json(folder / GENERATION, {"max_length": model.context} | ends | begins)  # else a pipeline writes past it
+    content = tokenizer.to_huggingface()
+    write_json(folder / "tokenizer.json", ended(content, tokenizer) if family is T5 else content)
     takes = {"model_max_length": model.context, "model_input_names": ["input_ids", "attention_mask"]}  # no token types
     write_json(folder / SETTINGS, vocabularies.settings(tokenizer) | takes)
     write_text(folder / "README.md", card)
     offered.write_sums(folder)
+
+
+def ended(content: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Return the content of a tokenizer.json that puts the id of its end behind a text, as an encoder wants it."""
+    if content.get("post_processor") is not None:  # it has come from elsewhere
+        return content
+    name = tokenizer.name(tokenizer.eos)
+    end = {"SpecialToken": {"id": name, "type_id": 0}}
+    text = lambda number: {"Sequence": {"id": "AB"[number], "type_id": 0}}
+    single, pair = [text(0), end], [text(0), end, text(1), end]
+    special = {name: {"id": name, "ids": [tokenizer.eos], "tokens": [name]}}
+    own = {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
+    return content | {"post_processor": own}
 
 
 def files(folder: Path) -> list[Path]:
@@ -68,6 +85,11 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], Any]:
     pair = any(all((folder / name).is_file() for name in names) for names in vocabularies.PAIRS)
     if pair and not (folder / "tokenizer.json").is_file():
         content = vocabularies.read(folder).content
+    elif (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            f"{folder / 'spiece.model'} is read where a tokenizer.json lies beside it, which transformers writes: "
+            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        )
     else:
         content = read_json(folder / "tokenizer.json")
     template = _template(folder)
@@ -152,7 +174,8 @@ def read_model(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dic
     with about(folder / "config.json"):
         family, fields = families.read_fields(facts)
     with about(folder):
-        return fields, model_of(family, fields, facts, _tensors(folder))
+        fields, named = families.settled(family, fields, _tensors(folder))
+        return fields, model_of(family, fields, facts, named)
 
 
 def model_of(
@@ -163,7 +186,7 @@ def model_of(
     Raises:
         UserError: a tensor is missing or left over, or there are not as many embeddings as the config.json says.
     """
-    params = families.from_tensors(family, named, fields["layers"], fields["tie"])
+    params = families.from_tensors(family, named, fields)
     vocab = params["embedding"].shape[0]
     if facts.get("vocab_size", vocab) != vocab:
         raise UserError(f"vocab_size={facts['vocab_size']}, and there are {vocab} embeddings")

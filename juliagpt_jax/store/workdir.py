@@ -32,6 +32,7 @@ FREE = {
     "data.path",  # where it lies; its hash is held to the checkpoint
     "data.tokenizer",  # where it lies; what it says is held to the checkpoint
     "data.max_leak",
+    "data.examples.written",
     "train.log_every",
     "train.eval_every",
     "train.eval_windows",
@@ -46,9 +47,16 @@ FREE = {
     "train.distil.teacher",  # the same
     "train.wandb",
     "train.remat",
+    "train.steps_per_call",
+}
+# What a model is, by its kind, and where it can be used, for a command that cannot use it.
+READS = {
+    "recursive": "a model that solves puzzles: the command solve reads it",
+    "decoder": "a model of texts",
+    "t5": "a T5, which answers prompts: generate (without --chat and --draft), evaluate --every and export read it",
 }
 # These change how the masks of dropout are drawn, so they are free only without it.
-FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model"}
+FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}
 
 
 def free(wanted: config.Config) -> set[str]:
@@ -201,7 +209,7 @@ def find(
         checkpoint: "newest", "best" (lowest validation loss) or a step.
         averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
-        kind: of the models that the caller can use, `model.kind`.
+        kind: of the models that the caller can use, words of `model.kind`.
 
     Raises:
         UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its
@@ -209,9 +217,8 @@ def find(
     """
     check_name(workdir, "--workdir")
     settings = _settings(workdir)
-    if settings.model.kind != kind:
-        reads = {"recursive": "a model that solves puzzles: the command solve reads it", "decoder": "a model of texts"}
-        raise UserError(f"--workdir={workdir}: {reads[settings.model.kind]}")
+    if settings.model.kind not in kind.split():
+        raise UserError(f"--workdir={workdir}: {READS[settings.model.kind]}")
     if ode and not settings.model.has_ode:
         flag, depth = f"--ode_{next(iter(ode))}", settings.model.depth
         raise UserError(f"{flag}: no layer of this model is an ODE (model.depth={depth})")

@@ -18,7 +18,7 @@ from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.config import Config
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.training.mesh import shardings
+from juliagpt_jax.training.mesh import one_device, shardings
 from juliagpt_jax.training.state import Frozen, TrainState, initial_state
 from juliagpt_jax.training.step import make_train_step
 
@@ -48,9 +48,7 @@ class Retrainer:
             )
         self.config, self.lead = config, lead
         self.model = build_model(config, vocab)
-        mesh = jax.make_mesh(
-            (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
-        )
+        mesh = one_device()
         self._step = make_train_step(config, self.model, mesh)
         sharding = shardings(jax.eval_shape(self._start, jax.random.key(0)), mesh)
         self._fresh = jax.jit(self._start, out_shardings=sharding)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from juliagpt_jax.data import counts
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import hosts
 from juliagpt_jax.ground.command import duration
 from juliagpt_jax.ground.config import Config
 from juliagpt_jax.ground.errors import NumericalError
@@ -28,7 +29,7 @@ from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.training import metrics as log
-from juliagpt_jax.training.mesh import batch_sharding
+from juliagpt_jax.training.mesh import batch_sharding, own
 from juliagpt_jax.training.state import TrainState, items
 from juliagpt_jax.training.tracking import Tracker
 
@@ -43,6 +44,7 @@ class Events:
     Attributes:
         eval_batch: rows of a batch that is scored.
         place: the sharding of these rows over the devices.
+        row_tokens: of a row of a training step.
 
     Args:
         token_flops: FLOPs of training on a token, by formula.
@@ -62,9 +64,11 @@ class Events:
     ):
         self.config, self.model, self.corpus, self.workdir = config, model, corpus, workdir
         self.checkpoints = checkpoints
-        self.eval_batch = -(-EVAL_BATCH // mesh.size) * mesh.size
-        self.place = batch_sharding(mesh)
+        here = own(mesh)
+        self.eval_batch = -(-EVAL_BATCH // here.size) * here.size
+        self.place = batch_sharding(here)
         self.lead = corpus.tokenizer.lead
+        self.row_tokens = config.model.context
         self._prepare()
         self.token_flops, self._names = token_flops, list(parameters.paths(params))
         self._peak_flops = cost.peak_flops(jax.devices()[0].device_kind, config.train.precision) * mesh.size
@@ -80,7 +84,7 @@ class Events:
     @contextlib.contextmanager
     def opened(self, first: int) -> Iterator[None]:
         """Hold metrics.jsonl, the checkpoints and the progress bar open for the steps after step `first`."""
-        tracker = Tracker(self.workdir, self.config) if self.config.train.wandb else None
+        tracker = Tracker(self.workdir, self.config) if self.config.train.wandb and hosts.leads() else None
         metrics = log.Metrics(self.workdir, first, tracker)
         tqdm.monitor_interval = 0  # a thread that a bar which moves at every step has no use for
         bar = tqdm(
@@ -103,30 +107,40 @@ class Events:
     def begin(self, step: int) -> None:
         """Take the time from here: the first step after step `step` begins."""
         self._mark = self._begun = (time.perf_counter(), step)
-        self._next_word = self._mark[0] + SILENCE
+        self._read = self._mark[0]  # when metrics were read last
+        self._next_word = self._read + SILENCE
 
     def note(self, step: int, fresh: dict[str, jax.Array]) -> None:
-        """Read a step's metrics (this waits for the step), log them if they are due, and give up when they are bad.
+        """Read the metrics of a step, or of those up to it that one call made, along a first axis (this waits for
+        them), log them where they are due, and give up when they are bad.
 
         Raises:
             NumericalError: `train.max_bad_steps` steps in a row were not finite.
         """
+        host = {name: values.reshape(-1) for name, values in jax.device_get(fresh).items()}
+        count, before, now = len(host["loss"]), self._read, time.perf_counter()
+        self._read = now
+        for i in range(count):
+            values = {name: column[i].item() for name, column in host.items()}
+            self._note(step - count + 1 + i, values, now - (now - before) * (count - 1 - i) / count)
+
+    def _note(self, step: int, values: dict[str, float], now: float) -> None:
+        """Log a step that ended at a time by the clock."""
         train = self.config.train
-        values = {k: v.item() for k, v in jax.device_get(fresh).items()}
-        bad_leaf = values.pop("bad_leaf")
+        bad_leaf = int(values.pop("bad_leaf"))
         self._bar.update(1)
         if step % train.log_every == 0 or step == train.steps:
-            now, (then, since) = time.perf_counter(), self._mark
+            then, since = self._mark
             step_s = (now - then) / max(1, step - since)
             self._mark = (now, step)
-            tokens_per_s = train.batch_size * self.config.model.context / step_s
+            tokens_per_s = train.batch_size * self.row_tokens / step_s
             mfu = tokens_per_s * self.token_flops / self._peak_flops
             timing = {"tokens_per_s": tokens_per_s, "step_s": step_s, "mfu": mfu}
             self._metrics.write({"step": step} | values | self._read_off(values) | timing)
             self._bar.set_postfix_str(f"{self._now(values)}, {tokens_per_s:,.0f} tokens/s")
         self._progress(step, values)
         if values["bad_in_row"] >= train.max_bad_steps:
-            raise NumericalError(self._why_bad(step, values["bad_in_row"], bad_leaf))
+            raise NumericalError(self._why_bad(step, int(values["bad_in_row"]), bad_leaf))
 
     def _read_off(self, values: dict[str, float]) -> dict[str, float]:
         """Return what follows from a step's metrics and is logged with them."""
@@ -151,6 +165,12 @@ class Events:
     def due(self, step: int) -> bool:
         """Return true where `act` has something to do after a step."""
         return self._evaluates(step) or self._samples(step) or self._saves(step)
+
+    def next_due(self, step: int) -> int:
+        """Return the first step after one after which `act` has something to do."""
+        train = self.config.train
+        every = [n for n in (train.checkpoint_every, train.eval_every, train.sample_every) if n]
+        return min(train.steps, *((step // n + 1) * n for n in every))
 
     def _saves(self, step: int) -> bool:
         return step == self.config.train.steps or step % self.config.train.checkpoint_every == 0
@@ -184,7 +204,8 @@ class Events:
         if self._saves(step) or stopping:  # comes last: a run that resumes here writes nothing of this step again
             own = {"val_loss": val_loss, "metrics": self._metrics.fingerprint()}
             self.checkpoints.save(step, items(state), meta | own | self._schedule_of(state))
-        self._mark = (time.perf_counter(), step)
+        self._read = time.perf_counter()
+        self._mark = (self._read, step)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged
@@ -222,9 +243,12 @@ class Events:
         model = at_step(self.config, self.model, step)
         if not adaptive(model.config):
             return model
-        windows, _ = scoring.spread(self.corpus.train, model.config.context, schedule.WINDOWS, self.lead)
-        times = schedule.calibrate(model, params, windows)
+        times = schedule.calibrate(model, params, self._typical(schedule.WINDOWS))
         return schedule.with_ode(model, rtol=0.0).clone(schedule=times, parent=None)
+
+    def _typical(self, count: int) -> np.ndarray:
+        """Return so many windows of what the run trains on, (n, T), on which the steps of an ODE are chosen."""
+        return scoring.spread(self.corpus.train, self.config.model.context, count, self.lead)[0]
 
     def _schedule_of(self, state: TrainState) -> dict[str, Any]:
         """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
@@ -244,7 +268,10 @@ class Events:
         tokens = self.generator(state).generate(
             [prompt], self.config.train.sample_tokens, SAMPLE_RULE, self.config.seed
         )
-        text = self.corpus.tokenizer.decode(tokens[0])
+        return self._keep(step, self.corpus.tokenizer.decode(tokens[0]))
+
+    def _keep(self, step: int, text: str) -> str:
+        """Write what the model wrote to `samples/STEP.txt`, and return it for the terminal."""
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{step}.txt", text + "\n")

@@ -1,6 +1,7 @@
 """The training loop: dispatch step n, then read the metrics of step n - 1; what else is due lies in events.py."""
 
 import contextlib
+import signal
 import time
 from collections import abc
 from pathlib import Path
@@ -16,15 +17,17 @@ from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.mixture import Stage
 from juliagpt_jax.data.prefetch import Prefetch
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import hosts
 from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
 from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import metrics, report, schedules
+from juliagpt_jax.training import footprint, metrics, report, schedules
 from juliagpt_jax.training.events import Events
-from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
+from juliagpt_jax.training.mesh import WHOLE, at_home, batch_sharding, from_leader, make_mesh, put, shardings
 from juliagpt_jax.training.signals import StopRequest
 from juliagpt_jax.training.state import Frozen, TrainState, from_items, initial_state, items, places
 from juliagpt_jax.training.step import make_train_step
@@ -67,7 +70,7 @@ class Trainer:
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
         self.state = self._restore_or_start()
         frozen = Frozen(own=self.objective.frozen())
-        self.frozen = jax.device_put(frozen, shardings(frozen, self.mesh))
+        self.frozen = put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
         self._ahead = Prefetch(lambda step: sampler.batch(self.chosen.tokens, self.plan, step))
         self.events = self._watch()
@@ -89,26 +92,42 @@ class Trainer:
         config, model = self.config, self.config.model
         self._tokens = None
         if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
-            whole = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-            self._tokens = jax.device_put(np.asarray(self.chosen.tokens), whole)
+            self._tokens = put(np.asarray(self.chosen.tokens), jax.sharding.NamedSharding(self.mesh, WHOLE))
         multiplied = cost.multiplied(model, self.state.params)
         flops = cost.train_flops_per_token(model, multiplied, self.model.vocab)
         return Events(
             config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
         )
 
-    def _first_state(self) -> TrainState:
-        return initial_state(self.config, self.model, memo=self.objective.memo())
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row of a step."""
+        return self.config.model.context
+
+    def _first_state(self, params: Any = None) -> TrainState:
+        return initial_state(self.config, self.model, params, self.objective.memo())
+
+    def _start(self, placed: TrainState) -> TrainState:
+        """Begin with weights from the seed, or with those of the run that `train.init` names."""
+        if self.config.train.init == "none":
+            return jax.jit(self._first_state, out_shardings=placed)()
+        params, self.meta["init"] = init.weights(self.config)
+        return jax.jit(self._first_state, out_shardings=placed)(put(params, placed.params))
 
     def _restore_or_start(self) -> TrainState:
-        make = self._first_state
-        shapes = jax.eval_shape(make)
+        shapes = jax.eval_shape(self._first_state)
         placed = places(shapes, self.mesh)
-        target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
+        if hosts.several():
+            target = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+        else:
+            target = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placed)
         restored = self.checkpoints.restore(items(target))
+        if not hosts.told(restored is not None):
+            return self._start(placed)
         if restored is None:
-            return jax.jit(make, out_shardings=placed)()
+            return from_leader(shapes, placed)
         trees, meta = restored
+        self.meta |= {"init": meta["init"]} if "init" in meta else {}
         trained = meta["data"] is not None  # else it is a model from outside
         changed = held(meta["config"], self.config, trained)
         if changed:
@@ -121,21 +140,45 @@ class Trainer:
                     f"({_short(was)} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
-        return from_items(target, trees)
+        state = from_items(target, trees)
+        return from_leader(state, placed) if hosts.several() else state
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, on the devices."""
         drawn = sampler.windows(self.plan, step)
-        extra = jax.device_put(self.objective.extra(drawn), self._batch_place)
+        extra = put(self.objective.extra(drawn), self._batch_place)
         if self._tokens is None:
-            whole = self._ahead(step)
-            return jax.device_put(whole, self._batch_place)._replace(extra=extra)
-        put = lambda columns: jax.device_put(tuple(c.astype(np.int32) for c in columns), self._batch_place)
-        if self.plan.documents is None:
-            whole = gather_on_device(self._tokens, *put(drawn), self.plan.context)
-        else:
-            whole = gather_places_on_device(self._tokens, *put((sampler.places(self.plan, step), drawn.lengths)))
-        return whole._replace(extra=extra)
+            return put(self._ahead(step), self._batch_place)._replace(extra=extra)
+        where = None if self.plan.documents is None else sampler.places(self.plan, step)
+        return self._gathered(drawn, where, self._batch_place)._replace(extra=extra)
+
+    def batches(self, first: int, count: int) -> Batch:
+        """The batches of the `count` steps from one on, along a first axis, on the devices."""
+        place, steps = batch_sharding(self.mesh, steps=True), range(first, first + count)
+        together = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+        drawn = [sampler.windows(self.plan, step) for step in steps]
+        extra = put(together([self.objective.extra(one) for one in drawn]), place)
+        if self._tokens is None:
+            whole = together([sampler.batch(self.chosen.tokens, self.plan, step) for step in steps])
+            return put(whole, place)._replace(extra=extra)
+        where = None
+        if self.plan.documents is not None:
+            where = np.stack([sampler.places(self.plan, step) for step in steps])
+        return self._gathered(together(drawn), where, place)._replace(extra=extra)
+
+    def _gathered(self, drawn: sampler.Windows, where: np.ndarray | None, place: Any) -> Batch:
+        """Gather windows from the text on the devices; `where` their tokens lie if not one behind the other."""
+        columns = tuple(drawn) if where is None else (where, drawn.lengths)
+        columns = put(tuple(column.astype(np.int32) for column in columns), place)
+        if where is None:
+            return gather_on_device(self._tokens, *columns, self.plan.context)
+        return gather_places_on_device(self._tokens, *columns)
+
+    def call(self, done: int) -> int:
+        """Return how many steps the call after step `done` makes: `train.steps_per_call`, but one at a time where
+        less are left before something is due."""
+        count = self.config.train.steps_per_call
+        return count if done >= self.config.train.steps or done + count <= self.events.next_due(done) else 1
 
     def run(self) -> None:
         """Train to the last step.
@@ -145,65 +188,92 @@ class Trainer:
             NumericalError: too many non-finite steps in a row.
             StorageError: the last checkpoint could not be written.
         """
+        functions: dict[int, Any] = {}
+
+        def function(state: TrainState, batch: Batch) -> Any:
+            """Return the program for a call of as many steps as the batch has."""
+            count = len(batch.targets) if batch.targets.ndim > 2 else 1
+            if count not in functions:
+                self.events.say("compiling the training step")
+                begun = time.perf_counter()
+                given = self.settled, self.model, self.mesh, self.objective, self.state, self.frozen
+                traced = make_train_step(*given, steps=count).trace(state, batch, self.frozen)
+                if not functions:
+                    needs = footprint.of(traced.jaxpr.jaxpr, state, batch, self.frozen, self.mesh)
+                    self.events.say(footprint.says(needs, self.config, self.mesh, footprint.room()))
+                functions[count] = traced.lower().compile()
+                self.compiled(functions[count], time.perf_counter() - begun)
+                hosts.meet()
+            return functions[count]
+
         with StopRequest() as stop, contextlib.closing(self.steps(stop)) as steps:
-            self.events.say("compiling the training step")
-            begun = time.perf_counter()
             # Also where no step is left to do: the report gives the compiler's count, and the cache has the program.
-            train_step = make_train_step(self.settled, self.model, self.mesh, self.objective, self.state, self.frozen)
-            step_function = train_step.lower(*next(steps), self.frozen).compile()
-            self.compiled(step_function, time.perf_counter() - begun)
+            function(*next(steps))
             asked = next(steps, None)
             while asked is not None:
                 try:
-                    asked = steps.send(step_function(*asked, self.frozen))
+                    asked = steps.send(function(*asked)(*asked, self.frozen))
                 except StopIteration:
                     asked = None
 
     def compiled(self, step_function: Any, seconds: float, replicas: int = 1) -> None:
         """Note what compiling the step took, its FLOPs and memory: of `replicas` that it computes at once, one's
         share."""
-        self.compile_s = seconds
+        self.compile_s += seconds
         flops = cost.compiled_flops(step_function, self.config.train.accumulate, self.model.config)
         self.train_flops_step = flops * self.mesh.size / replicas
-        self.step_memory_bytes = cost.memory_bytes(step_function) / replicas
+        self.step_memory_bytes = float(np.fmax(self.step_memory_bytes, cost.memory_bytes(step_function) / replicas))
 
     def steps(self, stop: StopRequest) -> abc.Generator[tuple[TrainState, Any], Any, None]:
-        """The run as a generator: it yields (state, batch) for each step to do and is sent (new state, metrics). A
-        first pair, to compile for, is answered with None. Raises as `run`.
+        """The run as a generator: it yields (state, batch) for each step to do and is sent (new state, metrics); with
+        `train.steps_per_call`, for as many steps, with their batches and metrics along a first axis. A first pair, to
+        compile for, is answered with None. Raises as `run`.
 
         So whoever drives it decides how a step is computed: for one run (`run`) or for several (`together.py`).
         """
         train, events, first = self.config.train, self.events, int(self.state.step)
         with events.opened(first), contextlib.closing(self._ahead):
-            batch = self.batch(first)
+            done, calls, (count, batch) = first, 0, self._next(first)
             yield self.state, batch
             events.begin(first)
             begun, self.batches_s = time.perf_counter(), 0.0
             pending: tuple[int, dict[str, jax.Array]] | None = None
-            for done in range(first + 1, train.steps + 1):
+            stopping = False
+            while done < train.steps:
                 self.state, fresh = yield self.state, batch
                 asked = time.perf_counter()
-                batch = self.batch(done)  # of the next step, while this one runs
+                done += count
+                count, batch = self._next(done)  # of the next call, while this one runs
                 self.batches_s += time.perf_counter() - asked
                 if pending is not None:
                     events.note(*pending)
                 pending = (done, fresh)
-                stopping = bool(stop.signal)
+                calls += 1
+                stopping = hosts.stops(bool(stop.signal), calls)
                 if events.due(done) or stopping:
                     events.note(*pending)
                     pending = None
-                    events.act(done, self.state, self.meta, stopping)
+                    state = at_home(self.state, self.mesh)
+                    if hosts.leads():
+                        events.act(done, state, self.meta, stopping)
+                    hosts.meet()
                 self.checkpoints.poll()
                 if stopping:
                     break
             self.steps_s = time.perf_counter() - begun
+            self.state = at_home(self.state, self.mesh)
             if not self.checkpoints.wait():
                 raise StorageError(f"the last checkpoint could not be written: {self.checkpoints.failed}")
-            if stop.signal:
+            if stopping or stop.signal:
                 raise Stopped(
                     f"stopped after step {int(self.state.step)} of {train.steps}; the same command goes on",
-                    128 + stop.signal,
+                    128 + (stop.signal or signal.SIGTERM),
                 )
+
+    def _next(self, done: int) -> tuple[int, Batch]:
+        """Return how many steps the call after a step makes, and their batch."""
+        count = self.call(done)
+        return count, self.batch(done) if count == 1 else self.batches(done, count)
 
     def plot(self, report: dict[str, Any]) -> None:
         """Draw the course of training."""

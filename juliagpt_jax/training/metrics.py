@@ -5,13 +5,12 @@ import hashlib
 import json
 import math
 import os
-import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from juliagpt_jax.ground.board import Board
 from juliagpt_jax.ground.errors import StorageError
 from juliagpt_jax.ground.files import replacing
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps
@@ -36,7 +35,7 @@ class Metrics:
         with replacing(self.path) as temporary:
             temporary.write_bytes(kept)
         self._file = open(self.path, "a", encoding="utf-8")
-        self._events = _Events(workdir, step)
+        self._events = Board(workdir, step)
 
     def _kept(self, step: int) -> bytes:
         """Return what there is of the first `step` steps, held to the checkpoint of that step."""
@@ -80,62 +79,6 @@ class Metrics:
         if self._tracker:
             self._tracker.close()
         self._file.close()
-
-
-class _Events:
-    """A TensorBoard event file; one that cannot be written is given up with a warning.
-
-    It is written from the calling thread: the thread of tensorboardX's SummaryWriter dies on a full disk, and then its
-    queue fills up and holds the caller for ever.
-    """
-
-    def __init__(self, workdir: Path, step: int):
-        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-        from tensorboardX.record_writer import RecordWriter  # pulls in protobuf: only where it is used
-        from tensorboardX.summary import scalar
-
-        self._event, self._scalar = Event, scalar
-        self._writer: RecordWriter | None = None
-        try:
-            self._writer = RecordWriter(str(workdir / self._name(workdir)))
-            self._add(file_version="brain.Event:2")
-            if step:  # TensorBoard then leaves out what earlier files say of later steps
-                self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-        except OSError as error:
-            self._give_up(error)
-
-    @staticmethod
-    def _name(workdir: Path) -> str:
-        """Return the name of a new file, which TensorBoard reads after those that are there: it goes by the number in
-        it, a time. A clock that was put back has no say in that, and no file takes the place of another."""
-        there = (path.name.split(".")[3] for path in workdir.glob("events.out.tfevents.*.*"))
-        begun = max([int(time.time()), *(int(number) + 1 for number in there if number.isdecimal())])
-        return f"events.out.tfevents.{begun:010d}.{socket.gethostname()}"
-
-    def _add(self, **values: Any) -> None:
-        assert self._writer is not None
-        self._writer.write(self._event(wall_time=time.time(), **values).SerializeToString())
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        if self._writer is None:
-            return
-        try:
-            for key, value in values.items():
-                self._add(step=step, summary=self._scalar(key, value))
-            self._writer.flush()
-        except OSError as error:
-            self._give_up(error)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _give_up(self, error: OSError) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(OSError):
-                self._writer.close()
-        self._writer = None
-        print(f"warning: no more TensorBoard events: {error.strerror}; metrics.jsonl has all numbers", file=sys.stderr)
 
 
 def read(path: Path, checked: bool = True) -> list[dict[str, Any]]:
@@ -191,7 +134,12 @@ def _rows(raw: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     return rows, bad
 
 
-def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] = (1.0, 1.0)) -> Path:
+def plot(
+    workdir: Path,
+    floor: float,
+    characters_per_token: tuple[float, float] = (1.0, 1.0),
+    unit: str = "bits per character",
+) -> Path:
     """Draw `plots/loss.png`: training and validation loss in bits per character, and the corpus's entropy if it is
     known.
 
@@ -204,7 +152,7 @@ def plot(workdir: Path, floor: float, characters_per_token: tuple[float, float] 
         ("val_loss", "validation", validation),
         ("averaged_val_loss", "validation, averaged weights", validation),
     ]
-    return _draw(workdir, "loss", lines, floor, ylabel="bits per character")
+    return _draw(workdir, "loss", lines, floor, ylabel=unit)
 
 
 def plot_solved(workdir: Path) -> Path:

@@ -17,6 +17,7 @@ from juliagpt_jax.objectives.recursive import Offer
 from juliagpt_jax.training import metrics
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.loop import Trainer
+from juliagpt_jax.training.mesh import batch_sharding, put
 from juliagpt_jax.training.state import TrainState
 
 
@@ -75,7 +76,7 @@ class PuzzleTrainer(Trainer):
 
     def _watch(self) -> Events:
         params = self.state.params
-        flops = measured.train_flops(self.config.model, params)
+        flops = measured.mean_train_flops(self.config, self.model, params)
         return PuzzleEvents(
             self.config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
         )
@@ -83,12 +84,20 @@ class PuzzleTrainer(Trainer):
     def batch(self, step: int) -> Batch:
         """Return the puzzles that a step offers to its rows, and before how many supervision steps each may not halt:
         all a pure function of seed, step and row."""
+        return put(self._offered(step), self._batch_place)
+
+    def batches(self, first: int, count: int) -> Batch:
+        each = [self._offered(step) for step in range(first, first + count)]
+        together = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        return put(together, batch_sharding(self.mesh, steps=True))
+
+    def _offered(self, step: int) -> Batch:
         rows, own = self.config.train.batch_size, self.config.train.recursive
         drawn = self.puzzles.offer(self.config.seed, step, rows)
         rng = np.random.default_rng([FIRST + 1, self.config.seed, step])
         waits = rng.random(rows) < own.explore
         least = np.where(waits, rng.integers(2, max(own.steps, 2) + 1, size=rows), 0).astype(np.int32)
-        return jax.device_put(Batch(drawn.inputs, drawn.targets, extra=Offer(drawn.ids, least)), self._batch_place)
+        return Batch(drawn.inputs, drawn.targets, extra=Offer(drawn.ids, least))
 
     def plot(self, report: dict[str, Any]) -> None:
         metrics.plot_solved(self.workdir)

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,25 @@ import jax
 
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import selection, tokenizer
+from juliagpt_jax.data.examples import build as examples
+from juliagpt_jax.data.examples.build import Examples
 from juliagpt_jax.data.puzzles import build as puzzles
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.evaluation.report import describe
-from juliagpt_jax.ground import command, config, devices, words
-from juliagpt_jax.ground.errors import NumericalError, UserError
+from juliagpt_jax.ground import command, config, devices, hosts, words
+from juliagpt_jax.ground.errors import NumericalError, StorageError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
 from juliagpt_jax.models import build, roles
 from juliagpt_jax.models.parameters import active, count, paths
 from juliagpt_jax.objectives import build as objectives
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
 from juliagpt_jax.store.machine import describe_run
 from juliagpt_jax.store.workdir import Lock, settle_config
 from juliagpt_jax.training import optimizers, schedules, together, tracking
+from juliagpt_jax.training.examples import ExampleTrainer
 from juliagpt_jax.training.loop import Trainer
 from juliagpt_jax.training.puzzles import PuzzleTrainer
 
@@ -57,14 +61,18 @@ def run(settings: config.Config, workdir: Path, begun: float) -> dict[str, Any]:
         UserError, NumericalError, StorageError, Stopped: as the trainer.
     """
     with Lock(workdir):
-        if _is_done(settings, workdir):
-            return _read_report(workdir / "report.json")
+        settings = init.settle(settings, workdir)
+        done = _is_done(settings, workdir)
+        if hosts.told(done):
+            return _read_report(workdir / "report.json") if done else {}
         try:
             print(f"reading {settings.data.path}", flush=True)
             corpus = _load(settings)
-            ready = _begin(settings, corpus, workdir)
-            ready.run()
-            return _end(ready, begun)
+            hosts.same(corpus.fingerprint, "text")
+            with _room(settings):
+                ready = _begin(settings, corpus, workdir)
+                ready.run()
+                return _end(ready, begun) if hosts.leads() else {}
         except NumericalError as error:
             write_text(workdir / "FAILED", f"{error}\n")
             raise
@@ -80,6 +88,7 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
     with contextlib.ExitStack() as locks:
         for workdir in settings:
             locks.enter_context(Lock(workdir))
+        settings = {workdir: init.settle(own, workdir) for workdir, own in settings.items()}
         done = [workdir for workdir, own in settings.items() if _is_done(own, workdir)]
         results: dict[Path, Any] = {workdir: _read_report(workdir / "report.json") for workdir in done}
         left = {workdir: own for workdir, own in settings.items() if workdir not in results}
@@ -87,16 +96,40 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
             some = next(iter(left.values()))
             print(f"reading {some.data.path}", flush=True)
             corpus = _load(some)
-            trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
-            for trainer, error in zip(trainers, together.run(trainers), strict=True):
+            with _room(some, len(left)):
+                trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
+                ended = together.run(trainers)
+            for trainer, error in zip(trainers, ended, strict=True):
                 if isinstance(error, NumericalError):
                     write_text(trainer.workdir / "FAILED", f"{error}\n")
                 results[trainer.workdir] = error or _end(trainer, begun)
         return {workdir: results[workdir] for workdir in settings}
 
 
+@contextlib.contextmanager
+def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
+    """Say of what finds no room on a device what it was, and which knobs make it smaller.
+
+    Raises:
+        StorageError: in place of what JAX raises. The newest checkpoint stays.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        first = next(iter(str(error).splitlines()), "no more")
+        model, train = settings.model, settings.train
+        sizes = {"layers": model.layers, "width": model.width, "batch_size": train.batch_size, "context": model.context}
+        what = ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + f", {runs} seeds at once" * (runs > 1)
+        ways = "a larger --config.train.accumulate, --config.train.remat=true or a smaller --config.train.batch_size"
+        raise StorageError(f"out of memory: {first.removesuffix('.')}, with {what}; try {ways}") from error
+
+
 def _load(settings: config.Config) -> Any:
-    """Return the text that a config names, or its puzzles."""
+    """Return the text that a config names, or its puzzles, or its examples."""
+    if settings.data.task != "none" or settings.model.kind == "t5":
+        return examples.load(settings, objectives.OBJECTIVES[settings.train.objective].paired)
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)
     return corpora.load(settings.data, settings.model.context)
@@ -135,12 +168,15 @@ def _is_done(settings: config.Config, workdir: Path) -> bool:
 
 def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     """Make the trainer of a run, and announce it."""
-    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
+    of_examples, of_puzzles = isinstance(corpus, Examples), isinstance(corpus, Puzzles)
+    tokens = corpus.length if of_examples else settings.model.context
+    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, tokens)
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
     facts = describe_run(settings.seed, jax.devices()) | {"tokenizer_sha256": tokenizer.digest(corpus.tokenizer)}
     write_json(workdir / "run.json", facts)
-    of_puzzles = isinstance(corpus, Puzzles)
-    if of_puzzles:
+    if of_examples:
+        print(f"data: {settings.data.task}: {len(corpus.train):,} + {len(corpus.dev):,} examples")
+    elif of_puzzles:
         print(f"data: {len(corpus.train.inputs):,} + {len(corpus.test.inputs):,} puzzles of {corpus.places} symbols")
     else:
         print(
@@ -150,7 +186,8 @@ def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     for note in corpus.notes:
         print(f"      {note}")
     print("making the parameters, or reading the newest checkpoint", flush=True)
-    trainer = (PuzzleTrainer if of_puzzles else Trainer)(settings, corpus, workdir, facts)
+    kind = ExampleTrainer if of_examples else PuzzleTrainer if of_puzzles else Trainer
+    trainer = kind(settings, corpus, workdir, facts)
     tokenizer.save(corpus.tokenizer, workdir / "tokenizer.json")
 
     done = int(trainer.state.step)
@@ -159,11 +196,11 @@ def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(trainer.settled.train, trainer.state.params), "\n")
     flops = trainer.events.token_flops
-    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps), "\n")
+    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps, trainer.row_tokens), "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
-        print(_estimate(flops * settings.train.steps * settings.train.batch_size * settings.model.context))
+        print(_estimate(flops * settings.train.steps * settings.train.batch_size * trainer.row_tokens))
     sys.stdout.flush()
     return trainer
 
@@ -178,16 +215,17 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
     return report
 
 
-def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float) -> str:
+def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float, row_tokens: int = 0) -> str:
     """Return what the run is going to do, as a small table.
 
     Args:
         settings: the config with what it gives in epochs as it is in steps.
         flops: of training on a token, by formula.
         epoch_steps: steps in which the text is read once.
+        row_tokens: of a row of a step; 0: a window of `model.context`.
     """
-    train, context = settings.train, settings.model.context
-    batch, leaves = train.batch_size * context, paths(params)
+    train, row_tokens = settings.train, row_tokens or settings.model.context
+    batch, leaves = train.batch_size * row_tokens, paths(params)
     head = "embedding" if settings.model.tie else "head"
     scaling = sum(leaf.size for path, leaf in leaves.items() if roles.of(path).matrix or path == head)
     used = active(params, settings.model)
@@ -197,7 +235,7 @@ def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float)
     rows = [
         ("parameters", f"{count(params):,}, of these {scaling:,} in matrices and the head{through}"),
         ("tokens", f"{tokens:,}, {tokens / scaling:.3g} for each of these"),
-        ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {context:,}: {batch:,} tokens"),
+        ("steps", f"{train.steps:,} of {train.batch_size:,} windows of {row_tokens:,}: {batch:,} tokens"),
         ("epochs", f"{train.steps / epoch_steps:.3g} of {epoch_steps:,.4g} steps"),
         ("learning rate", ", ".join(f"{rate:.3g} ({rule})" for rule, rate in rates)),
         ("schedule", f"{train.schedule}, {settings.warmup_steps:,} steps of warm-up"),

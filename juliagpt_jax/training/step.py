@@ -6,59 +6,31 @@ are all inside it, for any objective. All randomness is fold_in(key(seed), step)
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
 from juliagpt_jax.models import capture, roles
-from juliagpt_jax.models.build import at_step
+from juliagpt_jax.models.build import phases
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.objectives.objective import Memo, Objective
 from juliagpt_jax.training import kfac, schedules
-from juliagpt_jax.training.mesh import batch_sharding, diffrax_loops, shardings
+from juliagpt_jax.training.mesh import WHOLE, batch_sharding, shardings
 from juliagpt_jax.training.optimizers import OPTIMIZERS, descend
+from juliagpt_jax.training.parts import Fixed, Merge, Rows, Same, Sums, in_parts
 from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
 
 DRAWS = 2**32 - 1  # folded into a step's key for what K-FAC draws; micro-batches and devices fold in small numbers
 GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 
-Merge = Callable[[Any, Any], Any]  # merge(trained, base) -> all parameters of the model
 Metrics = dict[str, jax.Array]
-
-
-class Fixed(NamedTuple):
-    """Everything that a step is compiled for."""
-
-    config: config.Config
-    model: Model
-    mesh: jax.sharding.Mesh
-    objective: Objective
-    merge: Merge
-
-
-class Same(NamedTuple):
-    """Values that all rows of a batch share."""
-
-    trained: Any
-    frozen: Frozen
-    whole: Any  # of the memo
-    key: jax.Array
-    scale: jax.Array  # what sums are multiplied by before they are differentiated
-
-
-class Rows(NamedTuple):
-    """Arrays that are cut and spread by rows."""
-
-    batch: Batch
-    memo: Any  # its rows
-    draws: Any = ()  # (B, 2) uint32 a random key for each, where labels are drawn
 
 
 def all_trained(trained: Any, base: Any) -> Any:
@@ -74,6 +46,7 @@ def make_train_step(
     state: TrainState | None = None,
     frozen: Frozen | None = None,
     merge: Merge = all_trained,
+    steps: int = 1,
 ) -> Any:
     """Return the jitted `step(state, batch, frozen) -> (state, metrics)`.
 
@@ -85,15 +58,23 @@ def make_train_step(
         objective: None for the config's, without a corpus.
         state: the first one, or its shapes; None for one whose parameters are all of the model's.
         frozen: what the step will be given, or its shapes; None for what the objective has.
+        steps: above 1, the function does so many steps: it takes their batches along a first axis, and gives metrics
+            along one.
         merge: makes the model's parameters of the trained ones and of `frozen.base`.
     """
     objective = objective or build_objective(config, model)
     abstract = state or jax.eval_shape(lambda: initial_state(config, model, memo=objective.memo()))
-    placed, whole = places(abstract, mesh), NamedSharding(mesh, PartitionSpec())
+    frozen = frozen or Frozen(own=objective.frozen())
+    placed, whole = places(abstract, mesh), NamedSharding(mesh, WHOLE)
+    one = functools.partial(train_step, Fixed(config, model, mesh, objective, merge), config.seed)
+
+    def several(state: TrainState, batches: Batch, frozen: Frozen) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda state, batch: one(state, batch, frozen), state, batches)
+
     return jax.jit(
-        functools.partial(train_step, Fixed(config, model, mesh, objective, merge), config.seed),
+        one if steps == 1 else several,
         donate_argnums=0,
-        in_shardings=(placed, batch_sharding(mesh), shardings(frozen or Frozen(own=objective.frozen()), mesh)),
+        in_shardings=(placed, batch_sharding(mesh, steps > 1), shardings(frozen, mesh)),
         out_shardings=(placed, whole),
     )
 
@@ -136,7 +117,7 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
     count = objective.count(batch)
     same = Same(state.params, frozen, memo.whole, key, state.scale / count)
     parts = Rows(batch, memo.rows)
-    (grads, sums), rows = over_batch(gradients, fixed, state.step, same, parts)
+    grads, sums, rows = over_batch(gradients, fixed, state.step, same, parts)
     memo = Memo(rows, memo.whole)
     means = {name: total / count for name, total in sums.items()}
     grads = jax.tree.map(lambda g: g / state.scale, grads)
@@ -194,13 +175,13 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
     return state, metrics | {"skipped": state.skipped, "bad_in_row": state.bad_in_row}
 
 
-# What is summed over the rows of a batch: functions (fixed, model, same, rows) -> (a tree of sums, a tree by row).
+# What is summed over the rows of a batch: functions (fixed, model, same, rows) -> Sums.
 
 
-def gradients(fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
+def gradients(fixed: Fixed, model: Model, same: Same, rows: Rows) -> Sums:
     """Return the gradient of what is minimised, times the scale, with what is logged; and the new rows of the memo."""
     grads, (sums, kept) = jax.grad(_scaled_total, has_aux=True)(same.trained, fixed, model, same, rows)
-    return (grads, sums), kept
+    return Sums(grads, sums, kept)
 
 
 def _scaled_total(trained: Any, fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[jax.Array, Any]:
@@ -210,15 +191,19 @@ def _scaled_total(trained: Any, fixed: Fixed, model: Model, same: Same, rows: Ro
     return terms.total * same.scale, (terms.sums, terms.rows)
 
 
-def curvature(fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
+def curvature(fixed: Fixed, model: Model, same: Same, rows: Rows) -> Sums:
     """Return what K-FAC's factors are made of."""
     own = fixed.config.train.kfac
+    if model_cuts := getattr(model, "cuts", None):  # what a factor is measured of is the whole matrix
+        same = same._replace(trained=model_cuts.whole(same.trained, ""))
+        model = model.clone(cuts=None, parent=None)
     if own.fisher == "sampled":
         loss = functools.partial(_scaled_sampled, fixed=fixed, model=model, same=same, rows=rows)
     else:
         loss = lambda trained: _scaled_total(trained, fixed, model, same, rows)[0]
     linears = [path for path in paths(same.trained) if roles.of(path).tapped]
-    return capture.moments(loss, same.trained, linears, rows.batch.rows, own.sharing == "reduce"), ()
+    found = capture.moments(loss, same.trained, linears, rows.batch.rows, own.sharing == "reduce")
+    return Sums((), found, ())
 
 
 def _scaled_sampled(trained: Any, fixed: Fixed, model: Model, same: Same, rows: Rows) -> jax.Array:
@@ -232,70 +217,26 @@ def factors(fixed: Fixed, step: jax.Array, same: Same, rows: Rows, count: jax.Ar
     the batch is cut."""
     each = lambda row: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(same.key, DRAWS), row))
     rows = rows._replace(draws=jax.vmap(each)(jnp.arange(rows.batch.rows)))
-    sums, _ = over_batch(curvature, fixed, step, same, rows)
-    return kfac.measured(sums, count, same.scale)
+    sums = over_batch(curvature, fixed, step, same, rows)
+    return kfac.measured(sums.whole, count, same.scale)
 
 
 # How they are summed.
 
 
-def over_batch(sums: Callable[..., Any], fixed: Fixed, step: jax.Array, same: Same, rows: Rows) -> tuple[Any, Any]:
+def over_batch(sums: Callable[..., Sums], fixed: Fixed, step: jax.Array, same: Same, rows: Rows) -> Sums:
     """Return sums(fixed, model, same, rows) over the whole batch, of the model as it is at a step."""
-    return at_this_step(fixed, step, functools.partial(in_parts, sums), same, rows)
+    return at_this_step(fixed, step, functools.partial(in_parts, sums, sums is gradients), same, rows)
 
 
 def at_this_step(fixed: Fixed, step: jax.Array, function: Callable[..., Any], *given: Any) -> Any:
-    """Return function(fixed, model, *given) of the model as it is at a step: both that a run has are in the one
+    """Return function(fixed, model, *given) of the model as it is at a step: all that a run has are in the one
     program."""
-    now = functools.partial(function, fixed, fixed.model)
-    if not fixed.config.ternary_step:
-        return now(*given)
-    before = functools.partial(function, fixed, at_step(fixed.config, fixed.model, 0))
-    return jax.lax.cond(step < fixed.config.ternary_step, before, now, *given)
-
-
-def in_parts(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
-    """Return the sums of one model, one micro-batch at a time.
-
-    Every device runs its own rows through its own micro-batches, and the devices add up their sums once, at the end.
-    Left to the compiler they would meet after each micro-batch.
-    """
-    if fixed.config.train.accumulate == 1:
-        return sums(fixed, model, same, rows)
-    if diffrax_loops(fixed.config.model):  # which fail inside shard_map; there is one device
-        return one_by_one(sums, fixed, model, same, rows)
-    whole, cut = PartitionSpec(), batch_sharding(fixed.mesh).spec
-    on_each = functools.partial(on_device, sums, fixed, model)
-    return jax.shard_map(on_each, mesh=fixed.mesh, in_specs=(whole, cut), out_specs=(whole, cut))(same, rows)
-
-
-def on_device(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
-    """Return the sums over all devices from what one of them sees, and its own rows."""
-    axes = tuple(fixed.mesh.axis_names)
-    same = jax.lax.pcast(same, axes, to="varying")
-    same = same._replace(key=jax.random.fold_in(same.key, jax.lax.axis_index(axes)))
-    total, kept = one_by_one(sums, fixed, model, same, rows)
-    return jax.lax.psum(total, axes), kept
-
-
-def one_by_one(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows) -> tuple[Any, Any]:
-    """Return the sums over micro-batches, added up in turn, and their rows together again."""
-    parts = fixed.config.train.accumulate
-    micro = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows), jnp.arange(parts)
-    one = functools.partial(_one_part, sums, fixed, model, same)
-    shapes, _ = jax.eval_shape(one, *jax.tree.map(lambda a: a[0], micro))
-    zeros = jax.tree.map(lambda s: jnp.zeros_like(same.scale, s.dtype, s.shape), shapes)
-
-    def add(total: Any, micro: Any) -> tuple[Any, Any]:
-        found, kept = one(*micro)
-        return jax.tree.map(jnp.add, total, found), kept
-
-    total, kept = jax.lax.scan(add, zeros, micro)
-    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept)
-
-
-def _one_part(sums: Callable[..., Any], fixed: Fixed, model: Model, same: Same, rows: Rows, i: jax.Array) -> Any:
-    return sums(fixed, model, same._replace(key=jax.random.fold_in(same.key, i)), rows)
+    begins, models = zip(*phases(fixed.config, fixed.model), strict=True)
+    functions = [functools.partial(function, fixed, model) for model in models]
+    if len(functions) == 1:
+        return functions[0](*given)
+    return jax.lax.switch(jnp.sum(step >= jnp.array(begins[1:])), functions, *given)
 
 
 # The model and the objective.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from juliagpt_jax.ground import hosts
 from juliagpt_jax.ground.config import differences, to_dict
 from juliagpt_jax.ground.errors import NumericalError, Stopped, StorageError, UserError
 from juliagpt_jax.training.loop import Trainer
@@ -77,6 +78,10 @@ def check(trainers: Sequence[Trainer]) -> None:
         differ = differences(one, to_dict(trainer.config), {"seed"})
         if differ:
             raise UserError(f"runs that train together differ in more than the seed: {'; '.join(differ)}")
+        if hosts.several():
+            raise UserError("--seeds: runs train together in one process, not on several hosts")
+        if trainer.config.train.steps_per_call > 1:
+            raise UserError("config.train.steps_per_call: runs that train together do one step a call")
         if trainer.mesh.size > 1:
             raise UserError(f"runs train together on one device, not on {trainer.mesh.size}: --config.mesh.data=1")
         if trainer.config.train.ngram.weight and not np.array_equal(trainer.chosen.tokens, trainers[0].chosen.tokens):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from juliagpt_jax.data import chat
 from juliagpt_jax.data.library import LibraryTokenizer
@@ -41,6 +43,26 @@ def test_what_a_message_says_is_text():
     private = "".join(map(chr, chat.PRIVATE))
     with pytest.raises(UserError, match="a character that is a special token"):
         chat.encode(own, [{"role": "user", "content": private}])
+
+
+SAID = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs", "Co"]), max_size=20),
+    st.lists(st.sampled_from([*CONTENT["model"]["vocab"], "<|im_end|>", "<|im_start|>", " ", "\n", "é"])).map("".join),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from(chat.ROLES[:3]), SAID), min_size=1, max_size=4), st.booleans())
+def test_any_conversation_is_its_text_and_nothing_in_it_is_special(turns, answer):
+    """The ids are those of what the template writes, with two special tokens for each turn and no other."""
+    own, messages = tokenizer(), [{"role": role, "content": said} for role, said in turns]
+    ids = chat.encode(own, messages, answer).tolist()
+    text = chat.render(GOLDEN["template"], messages, answer, {})
+    assert own.decode(ids) == text
+    plain = chat.render(GOLDEN["template"], [m | {"content": "x"} for m in messages], answer, {})
+    marks = [i for i in ids if i <= END]
+    assert marks == [i for i in chat.encode(own, [m | {"content": "x"} for m in messages], answer).tolist() if i <= END]
+    assert len(marks) == plain.count("<|im_start|>") + plain.count("<|im_end|>")
 
 
 def test_an_answer_is_begun_or_not():
@@ -132,3 +154,53 @@ def test_a_template_is_kept_with_the_tokenizer():
     assert again.to_dict() == own.to_dict()
     assert "template" not in tokenizer(None).to_dict()
     np.testing.assert_array_equal(chat.encode(again, USER), chat.encode(own, USER))
+
+
+# The answers of a conversation, which alone are learned.
+
+TALK = [
+    *[{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}],
+    *[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Count <|im_end|>."}],
+]
+
+
+def answered(own, messages=TALK):
+    pieces = chat.pieces(own, messages)
+    assert np.concatenate([ids for ids, _ in pieces]).tolist() == chat.encode(own, messages, False).tolist()
+    return [own.decode(ids) for ids, answer in pieces if answer]
+
+
+def test_answers_are_found_and_end():
+    """By what the template writes before one; or by its marks, which say the same."""
+    assert answered(tokenizer()) == ["5<|im_end|>", "Count <|im_end|>.<|im_end|>"]
+    marked = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}"
+    )
+    assert answered(tokenizer(marked)) == ["5<|im_end|>", "Count <|im_end|>.<|im_end|>"]
+    (before, _), (answer, _), *_ = chat.pieces(tokenizer(), TALK)
+    asked = chat.encode(tokenizer(), TALK[:1])
+    assert before.tolist() == asked.tolist(), "what stands before an answer in training and when it is written"
+    assert answer[-1] == END
+
+
+@pytest.mark.parametrize(
+    "template, says",
+    [
+        ("{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% endfor %}", "does not say where an answer"),
+        ("{{ messages[-1].content }}{% if add_generation_prompt %}:{% endif %}<|im_end|>", "does not say where an ans"),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}{{ '>' }}{% endif %}",
+            "does not say where an answer",
+        ),
+        (
+            "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+            "ends an answer with no token",
+        ),
+    ],
+)
+def test_a_template_without_marks_is_refused(template, says):
+    """Never silently all of a conversation."""
+    with pytest.raises(UserError, match=says):
+        chat.pieces(tokenizer(template), TALK)

@@ -25,11 +25,14 @@ from juliagpt_jax.training.state import initial_state
 
 VOCAB, CONTEXT, LEAD = 11, 16, 0
 LENGTHS = [21, 7, 16, 8]  # two windows; padded; a whole context; a whole bucket
-# Every mixer at every depth; each channel mixer and Linear in some of these rows.
+# Every mixer in a stack and as an ODE, one recursive layer; each channel mixer and Linear in some of these rows.
 ROWS = [
     (mixer, channel, depth, linear)
     for (mixer, depth), channel, linear in zip(
-        itertools.product(MIXERS, DEPTHS), itertools.cycle(CHANNELS), itertools.cycle(LINEARS), strict=False
+        [*itertools.product(MIXERS, ("stack", "ode")), ("attention", "recursive")],
+        itertools.cycle(CHANNELS),
+        itertools.cycle(LINEARS),
+        strict=False,
     )
 ]
 # Those of ternary Linears compile for a minute: by hand.

@@ -10,8 +10,9 @@ import pytest
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import build
+from juliagpt_jax.models.layers import linears
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.models.recursive import CORES, Recursive
+from juliagpt_jax.models.recursive import CORES, Carry, Recursive, SwiGLU
 
 OWN = ["model.kind=recursive", "train.objective=recursive", "data.puzzle.kind=sudoku", "model.tie=False"]
 SMALL = ["model.recursive.inner=2", "model.recursive.outer=2", "model.recursive.slots=2", "model.recursive.multiple=8"]
@@ -122,3 +123,58 @@ def test_kinds_that_do_not_go_together_are_refused(tiny):
             tiny(*some)
     with pytest.raises(UserError, match="kfac"):
         tiny(*OWN, "train.optimizer=kfac")
+
+
+def test_without_a_low_state_it_is_a_plain_stack(tiny):
+    model, weights = made(tiny, "model.recursive.inner=0", "model.recursive.outer=1", "model.layers=1")
+    drawn = np.random.default_rng(2).normal
+    carry = Carry(*(jnp.asarray(drawn(size=part.shape), jnp.float32) for part in model.begin(3)))
+    run = jax.jit(lambda carry: model.apply(weights, TOKENS, None, carry)[0])
+    np.testing.assert_array_equal(run(carry), run(carry._replace(low=-carry.low)))
+    assert np.abs(run(carry) - run(carry._replace(high=-carry.high))).max() > 1e-3
+    question = jax.jit(lambda tokens: model.apply(weights, tokens, None, carry)[0])
+    assert np.abs(question(TOKENS) - question(4 - TOKENS)).max() > 1e-3
+
+
+def test_latents_are_models_that_begin_otherwise(tiny):
+    """Each gives the logits of a model with its beginning alone, over two calls; the most trusted one is returned."""
+    model, weights = made(tiny, "model.recursive.latents=2", "model.layers=1", "model.recursive.inner=1")
+    single, _ = made(tiny, "model.layers=1", "model.recursive.inner=1")
+    run, alone = jax.jit(model.apply), jax.jit(single.apply)
+    logits, carry, aux = run(weights, TOKENS)
+    fresh = jnp.array([True, False, False])
+    more = run(weights, TOKENS, None, carry, fresh)[2]
+    for k in range(2):
+        own = {"params": weights["params"] | {"start_low": weights["params"]["start_low"][k]}}
+        mine, held, halt = alone(own, TOKENS)
+        np.testing.assert_allclose(aux["each"][:, k], mine, atol=1e-5)
+        np.testing.assert_allclose(aux["halts"][:, k], halt["halt"], atol=1e-5)
+        np.testing.assert_allclose(more["each"][:, k], alone(own, TOKENS, None, held, fresh)[0], atol=1e-5)
+    assert np.abs(aux["each"][:, 0] - aux["each"][:, 1]).max() > 1e-3
+    best = np.argmax(aux["halts"], axis=1)
+    np.testing.assert_array_equal(
+        logits, np.take_along_axis(np.asarray(aux["each"]), best[:, None, None, None], 1)[:, 0]
+    )
+    np.testing.assert_array_equal(aux["halt"], np.max(aux["halts"], axis=1))
+
+
+def test_a_normalised_gate(tiny):
+    model, _ = made(tiny, "model.recursive.gate=normalised")
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 32)), jnp.float32)
+    layer = SwiGLU(model.config, linears(model.config))
+    params = layer.init(jax.random.key(1), x)["params"]
+    gate, up, down = (np.asarray(params[name]["kernel"], np.float64) for name in ("gate", "up", "down"))
+    product = (x @ gate) * (x @ up)
+    product = product / np.sqrt((product**2).mean(-1, keepdims=True) + model.config.norm_eps)
+    wanted = product / (1 + np.exp(-(x @ gate))) @ down
+    np.testing.assert_allclose(layer.apply({"params": params}, x), wanted, atol=1e-5)
+
+
+def test_phases_grow_and_end_with_the_model(tiny):
+    settings = tiny(*OWN, *SMALL, "train.recursive.growth=0x1 2x1", "train.steps=10")
+    model = build.build_model(settings, 5)
+    phases = build.phases(settings, model)
+    assert [begin for begin, _ in phases] == [0, 3, 6] and phases[-1][1] is model
+    assert [(own.config.recursive.inner, own.config.recursive.outer) for _, own in phases] == [(0, 1), (2, 1), (2, 2)]
+    with pytest.raises(UserError, match="growth"):
+        tiny(*OWN, "train.recursive.growth=2x0")

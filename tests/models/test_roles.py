@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.ground import config_file
+from juliagpt_jax.ground import config_file, devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import precision, roles
 from juliagpt_jax.models.build import build_model
@@ -171,7 +171,7 @@ def test_each_parameter_has_the_one_role_that_it_had():
             assert described(path) == EXPECTED[general(path)], path
             role = roles.of(path)
             assert role.trained == jnp.issubdtype(leaf.dtype, jnp.floating) or role.kind == "unit", path
-            assert role.shard == ("expert" if "/experts/" in path else "longest"), path
+            assert ("expert" in role.axes) == ("/experts/" in path or path.endswith("router")), path
             assert len(role.axes) == leaf.ndim or role.kind == "unit", path
     assert seen == {*EXPECTED}, "the lists name what there is"
     assert {row[0] for row in roles.ROLES} - rows == TO_COME
@@ -208,20 +208,16 @@ def test_layers():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "soap", "kfac"])
 def test_a_state_is_cut_along_longest_axes(optimizer, tiny):
-    """Over two devices, every array of it: the longest axis that two divides, the first of equals; experts by
-    expert."""
+    """Over two devices that share it, every matrix of it and every larger array: the longest axis that two divides, the
+    first of equals."""
     settings = tiny(f"train.optimizer={optimizer}", "train.ema=0.9", "model.mixer=monarch attention")
     model = build_model(settings, 19)
     state = jax.eval_shape(lambda: initial_state(settings, model))
-    mesh = jax.make_mesh((1, 2), ("data", "model"), devices=jax.devices()[:2])
+    mesh = jax.make_mesh((1, 2, 1), devices.AXES, devices=jax.devices()[:2])
     found = paths(jax.tree.map(lambda s: s.spec, shardings(state, mesh), is_leaf=lambda s: hasattr(s, "spec")))
     for path, leaf in paths(state).items():
         even = [size if size % 2 == 0 else 0 for size in leaf.shape]
         wanted = [None] * leaf.ndim
-        if any(even):
-            wanted[even.index(max(even))] = "model"
+        if any(even) and leaf.ndim > 1:
+            wanted[even.index(max(even))] = "fsdp"
         assert tuple(found[path]) == tuple(wanted), path
-    assert roles.cut("params/block_0/channel/experts/gate/kernel", (4, 8, 32), 2) == 0
-    assert roles.cut("opt_state/0/mu/block_0/channel/experts/gate/kernel", (4, 8, 32), 2) == 0
-    assert roles.cut("params/block_0/channel/experts/gate/kernel", (3, 8, 32), 2) == 2, "where experts do not divide"
-    assert roles.cut("params/block_0/channel/experts/gate/kernel", (4, 8, 32), 1) is None

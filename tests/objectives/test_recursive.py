@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.inference.stablemax import stablemax_losses
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.models.recursive import Recursive
 from juliagpt_jax.objectives.objective import Memo
@@ -156,3 +157,24 @@ def test_evaluation_makes_all_steps(given):
         logits, carry, _ = run(carry)
     np.testing.assert_allclose(logits, io["eval/logits"], atol=2e-5, rtol=0)
     np.testing.assert_array_equal(np.argmax(logits, -1), io["eval/preds"])
+
+
+def test_the_best_latent_learns_and_all_halting_heads(tiny):
+    own = ("model.kind=recursive", "train.objective=recursive", "data.puzzle.kind=sudoku", "model.tie=False")
+    small = ("model.recursive.inner=1", "model.recursive.outer=1", "model.recursive.slots=1", "model.layers=1")
+    settings = tiny(*own, *small, "model.recursive.latents=3", "train.batch_size=2")
+    model = build_model(settings, 5)
+    objective = DeepSupervision(settings, model)
+    rng = np.random.default_rng(0)
+    each, halts = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3))
+    targets = np.array([[0, 1, IGNORED, 3], [4, 4, 4, 4]])
+    each[0, 1] = 9 * np.eye(5)[targets[0]]  # the one that is right
+    given = (jnp.asarray(targets), jnp.array([3, 4]))
+    losses, halt = objective._of_the_best(jnp.asarray(each), jnp.asarray(halts), *given)
+    one = lambda k: np.sum(stablemax_losses(jnp.asarray(each[:, k]), given[0]), axis=1) / np.array([3, 4])
+    np.testing.assert_allclose(losses, np.min([one(k) for k in range(3)], axis=0), rtol=1e-5)
+    signs = np.where([[False, True, False], [False] * 3], -1, 1)
+    np.testing.assert_allclose(halt, np.log1p(np.exp(signs * halts)).mean(1), rtol=1e-5)
+    grad = jax.grad(lambda e: jnp.sum(objective._of_the_best(e, jnp.asarray(halts), *given)[0]))(jnp.asarray(each))
+    moved = np.abs(np.asarray(grad)).max((2, 3)) > 0
+    assert moved.sum() == 2 and moved[0, 1]

@@ -10,7 +10,11 @@ import pytest
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule, draw
+from juliagpt_jax.inference.stops import stream_texts
 from juliagpt_jax.models.build import build_model
+from juliagpt_jax.search import forms
+from juliagpt_jax.search.held import Form
+from juliagpt_jax.search.vocabulary import Vocabulary
 from juliagpt_jax.serving import batch
 from juliagpt_jax.serving.engine import MOST_FAILURES, Busy, Closed, Engine
 from juliagpt_jax.serving.job import Request
@@ -122,9 +126,25 @@ def test_equal_prompts_get_different_samples(together):
     assert together.texts()[7] != together.texts()[8]
 
 
+def test_a_row_with_a_guide_is_what_it_is_alone(engine, generator):
+    """And the rows beside it are what they are without it, token for token."""
+    tokenizer = CharTokenizer(LETTERS)
+    form = Form(forms.form("labels:abba,abbadac,bed,a deed"), Vocabulary(tokenizer))
+    held = [Request(prompt(n), 20, SAMPLED, 3, guided=form, logprobs=2) for n in (1, 5, 9)]
+    free = [Request(prompt(n), 40, SAMPLED, 3) for n in (4, 30)]
+    reader = serve(engine, *held, *free)
+    for request, text in zip(held, reader.texts(), strict=False):
+        stream = stream_texts(generator, tokenizer, [request.prompt], 20, SAMPLED, 3, guided=form)
+        assert text == "".join(piece for ((piece, _),) in stream)
+        assert text.strip() in ("abba", "abbadac", "bed", "a deed")
+    assert all(pieces[-1].finish == "stop" for pieces in reader.pieces[:3])
+    assert [len(reader.tokens(n)) for n in range(3)] == [len(text) for text in reader.texts()[:3]]
+    assert reader.texts()[3:] == [generated(generator, request) for request in free]
+
+
 def test_nothing_is_compiled_for_a_request(shared, together, generator):
     """One program for each bucket of prompts, 16 and 32, and one for the block, whatever the rules and who asks."""
-    assert shared.batch.compilations == {"prefill": 2, "decode": 1}
+    assert shared.batch.compilations == {"prefill": 2, "decode": 1, "guided": 1}
 
 
 def test_all_is_compiled_beforehand(tiny):
@@ -134,7 +154,7 @@ def test_all_is_compiled_beforehand(tiny):
     here.batch.compile()
     counted = here.batch.compilations
     serve(here, Request(prompt(1), 40, SAMPLED, 0), Request(prompt(20), 5, GREEDY, 0, logprobs=3, echo=True))
-    assert here.batch.compilations == counted == {"prefill": 2, "decode": 1}
+    assert here.batch.compilations == counted == {"prefill": 2, "decode": 1, "guided": 1}
 
 
 @pytest.mark.long

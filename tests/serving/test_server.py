@@ -40,7 +40,9 @@ class Served:
         self.tokenizer = CharTokenizer(LETTERS)
         self.engine = Engine(generator, self.tokenizer, rows=2, queue=6, block=4)
         self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
-        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND])
+        share = lambda text: text.count("a") / len(text)
+        verifier = lambda prompts, texts: list(map(share, map(str.__add__, prompts, texts)))
+        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], verifier=verifier)
         listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         self.port = listener.getsockname()[1]
@@ -422,6 +424,13 @@ def test_half_a_head_does_not_keep_a_connection(before, served, monkeypatch):
         assert ended and time.monotonic() - begun < 10
 
 
+def test_half_a_body_does_not_keep_a_connection(served, monkeypatch):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"prompt"')
+        assert sock.recv(10_000).startswith(b"HTTP/1.1 408 ")
+
+
 def test_who_reads_nothing_is_let_go(served, monkeypatch):
     monkeypatch.setattr(door, "READ_SECONDS", 0.5)
     body = json.dumps({"prompt": "abba", "n": 2, "max_tokens": 100_000, "stream": True, "logprobs": 20}).encode()
@@ -692,7 +701,10 @@ def test_chances_of_a_chat(talked_to):
         ({"messages": [{"role": "god", "content": "a"}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
         ({"messages": says("a"), "tools": [{"type": "function"}]}, "tools is not supported"),
-        ({"messages": says("a"), "response_format": {"type": "json_object"}}, "response_format is not supported"),
+        (
+            {"messages": says("a"), "response_format": {"type": "json_object"}},
+            "response_format: json_object is JSON without end",
+        ),
         ({"messages": says("a"), "presence_penalty": 1}, "presence_penalty is not supported"),
         ({"messages": says("a" * 40)}, "the conversation has 42 tokens; this server reads 1 .. 31"),
         ({"messages": says("xyz")}, "characters the tokenizer lacks"),
@@ -711,3 +723,39 @@ def test_parts_of_a_message_and_a_model_without_a_template(talked_to, served):
     assert talked_to.complete(messages=parts, **fields)["choices"] == whole
     status, _, answer = served.ask(messages=says("bad"), **fields)
     assert status == 400 and "this model has no chat template" in answer["error"]["message"]
+
+
+def test_a_text_of_a_given_form(served):
+    """The same in one piece and streamed; what is asked for wrongly is refused."""
+    asked = {"prompt": "ab", "max_tokens": 9, "n": 3, "seed": 1}
+    labels = {"type": "grammar", "grammar": "labels:abba,bed"}
+    texts = [choice["text"] for choice in served.complete(**asked, response_format=labels)["choices"]]
+    assert {text.strip() for text in texts} <= {"abba", "bed"}
+    streamed = ["", "", ""]
+    for event in served.stream(**asked, response_format=labels):
+        streamed[event["choices"][0]["index"]] += event["choices"][0]["text"]
+    assert streamed == texts
+    schema = {"enum": ["abba"]}
+    for field, says in [
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}, "lacks characters"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}}, "no type is called"),
+        ({"response_format": {"type": "grammar", "grammar": "json:/etc/passwd"}}, "json_schema"),
+        ({"response_format": labels, "stop": "a"}, "stop does not go with"),
+        ({"response_format": labels, "max_tokens": 2}, "3 tokens at the least"),
+        ({"response_format": {"type": "xml"}}, "type must be text"),
+        ({"response_format": 3}, "type must be text"),
+        ({"calculator": True}, "needs the signs"),
+    ]:
+        status, _, answer = served.ask(**asked | field)
+        assert status == 400 and says in answer["error"]["message"], answer
+
+
+def test_texts_with_the_verifiers_scores(served):
+    answer = served.complete(prompt="ab", max_tokens=9, n=4, verify=True)
+    for choice in answer["choices"]:
+        text = "ab" + choice["text"]
+        assert choice["verifier"] == text.count("a") / len(text)
+    assert "verifier" not in served.complete(prompt="ab", max_tokens=2)["choices"][0]
+    assert served.ask("GET", "/v1/models")[2]["data"][0]["verifier"] is True
+    status, _, answer = served.ask(prompt="ab", verify=True, stream=True)
+    assert status == 400 and "whole texts are scored" in answer["error"]["message"]

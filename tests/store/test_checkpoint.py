@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from juliagpt_jax.ground import config
+from juliagpt_jax.ground import board, config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.store import checkpoint, workdir
@@ -366,7 +366,7 @@ def test_tensorboard_reads_files_in_the_order_that_they_were_begun(tmp_path, mon
     """By the time in their names: also where the clock was put back, or stands still."""
     names = []
     for now in (2_000_000_000, 5, 5, 2_000_000_000):
-        monkeypatch.setattr(metrics.time, "time", lambda now=now: float(now))
+        monkeypatch.setattr(board.time, "time", lambda now=now: float(now))
         metrics.Metrics(tmp_path, 0).close()
         names.append(next(p.name for p in tmp_path.glob("events.*") if p.name not in names))
     assert names == sorted(names) and len(names) == 4

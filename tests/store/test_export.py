@@ -6,7 +6,6 @@ import json
 import string
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import gguf
 import jax
@@ -25,6 +24,7 @@ from juliagpt_jax.ground import config, files
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.store import export, families, hf, tensors
+from juliagpt_jax.store import gguf as store_gguf
 from juliagpt_jax.store.workdir import Run
 from juliagpt_jax.training import start
 
@@ -37,13 +37,14 @@ FORMS = {
         *("model.norm=layer", "model.positions=learned", "model.bias=true", "model.channel=gelu", "model.kv_heads=0"),
         *("model.ffn_mult=4", "model.heads=2", "model.tie=false"),
     ),
+    "qwen3": ("model.qk_norm=true",),
 }
-GGUF = [("gguf", form) for form in ("llama", "llama, other numbers")]
+GGUF = [("gguf", form) for form in ("llama", "llama, other numbers", "qwen3")]
 OURS = {  # forms that only our own file holds
     "experts": ("model.channel=moe", "model.moe.experts=3"),
     "monarch": ("model.mixer=monarch attention", "model.channel=monarch", "model.monarch.blocks=2", "model.ffn_mult=2"),
     "ode": ("model.depth=ode", "model.ode.time=generated"),
-    "switches": ("model.qk_norm=true", "model.x0_skip=true", "model.softcap=4"),
+    "switches": ("model.x0_skip=true", "model.softcap=4"),
     "newer switches": ("model.head_gate=true", "model.unet=true", "model.value_embedding=x0"),
 }
 
@@ -184,13 +185,40 @@ def test_the_folder_says_which_inputs_and_how_long(tiny, tmp_path):
     assert read("generation_config.json") == {"max_length": read("config.json")["max_position_embeddings"]}
 
 
-def test_gguf_has_no_form_for_gpt2_and_no_other_tokenizer(tiny, tmp_path):
+def test_gguf_has_no_form_for_gpt2_and_no_rule_for_every_tokenizer(tiny, tmp_path):
     with pytest.raises(UserError, match="models of Llama's form"):
         written(random_run(tiny(*SHAPE, *FORMS["gpt2"])), "gguf", tmp_path / "m")
-    run = random_run(tiny(*SHAPE))
-    object.__setattr__(run, "tokenizer", SimpleNamespace(vocab_size=5, to_dict=dict))
-    with pytest.raises(UserError, match="character tokenizer only"):
-        written(run, "gguf", tmp_path / "m")
+    own = bpe.train(WORDS, 300)
+    for step in (
+        {"type": "Whitespace"},
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+    ):
+        other = LibraryTokenizer(own.content | {"pre_tokenizer": step}, own.vocab_size, None, own.special)
+        with pytest.raises(UserError, match="own converter may take this tokenizer"):
+            written(random_run(tiny(*SHAPE), other), "gguf", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+WORDS = ["the sea, the sea! 10 ships & <unk>\n", "no sea, no ships\n"] * 3
+
+
+@pytest.mark.parametrize("unk", [False, True])
+@pytest.mark.parametrize("more", [0, 3])  # a model may have more embeddings than there are tokens
+def test_gguf_takes_words(unk, more, tiny, tmp_path):
+    """What a stranger's reader makes of the file cuts and numbers any text as the tokenizer that was written."""
+    made = bpe.train(WORDS, 300, unk)
+    tokenizer = LibraryTokenizer(made.content, made.vocab_size + more, None, made.special)
+    run = random_run(tiny(*SHAPE, "model.qk_norm=true"), tokenizer)
+    contents = store_gguf.read(written(run, "gguf", tmp_path / "m.gguf"))
+    assert contents.values["general.architecture"] == "qwen3" and contents.facts["model_type"] == "qwen3"
+    assert contents.values["tokenizer.ggml.pre"] == "gpt-2" and contents.values["tokenizer.ggml.eos_token_id"] == 1
+    content, special, _ = store_gguf.tokens(contents)
+    theirs = hf.tokenizer_of(content, run.model.vocab, special, None)
+    assert (theirs.eos, theirs.stops, theirs.prefix) == (tokenizer.eos, tokenizer.stops, ())
+    for text in ("the sea of 1984 <unk> <eos>\n", "  Ünd 'tis\r\n\tno\u3000日本 😀"):
+        np.testing.assert_array_equal(theirs.encode(text), tokenizer.encode(text))
+    with pytest.raises(AssertionError):  # the comparison sees another rule
+        np.testing.assert_array_equal(theirs.encode("see 10"), tokenizer.encode("see  10"))
 
 
 @pytest.mark.parametrize("kind", export.FORMATS)

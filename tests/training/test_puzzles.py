@@ -71,6 +71,25 @@ def test_how_a_batch_is_cut_changes_rounding_alone(whole, tmp_path):
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
+def test_growth_of_the_same_cycles_changes_nothing_and_of_others_does(whole, tmp_path):
+    """The stages are in one program: that of a stage with the model's own cycles computes as the model."""
+    one, stage = final(whole[0], settings()), "2x2"
+    assert (settings().model.recursive.inner, settings().model.recursive.outer) == (2, 2)
+    for growth, same in ((stage, True), ("1x1", False)):
+        own = settings(f"train.recursive.growth={growth}")
+        report = run.run(own, tmp_path / growth, 0.0)
+        other = final(tmp_path / growth, own)
+        pairs = zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True)
+        assert all(np.allclose(a, b, atol=2e-3) for a, b in pairs) == same
+        assert (report["flops"] == pytest.approx(whole[1]["flops"])) == same
+
+
+def test_several_latents_train(whole, tmp_path):
+    own = settings("model.recursive.latents=2", "model.recursive.gate=normalised", "train.steps=3")
+    report = run.run(own, tmp_path / "run", 0.0)
+    assert np.isfinite(report["loss"]) and report["flops"] * 7 == pytest.approx(whole[1]["flops"] * 3 * 2)
+
+
 def test_a_batch_is_a_function_of_its_step(tmp_path):
     trainer = PuzzleTrainer(settings(), build.load(settings()), tmp_path, {})
     first, second, again = (jax.device_get(trainer.batch(step)) for step in (0, 3, 0))

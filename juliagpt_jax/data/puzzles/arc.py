@@ -253,7 +253,7 @@ def read_tasks(path: Path) -> list[Task]:
         if not isinstance(several, dict):
             raise UserError(f"{path}: no tasks of ARC: {{name: task}}, or a task")
         return [_task(values, str(name), f"{path}: task {name}") for name, values in several.items()]
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # lines
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -261,7 +261,7 @@ def read_tasks(path: Path) -> list[Task]:
             try:
                 values = json.loads(line)
                 found.append(_task(values, str(values["id"]), where))
-            except (ValueError, LookupError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
                 raise UserError(f'{where}: no task of ARC: JSON with "id", "train" and "test"') from error
     if not found:
         raise UserError(f"{path}: no task in it")

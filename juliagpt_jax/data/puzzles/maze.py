@@ -93,7 +93,7 @@ class Maze(Puzzles):
         side = self.settings.puzzle.side
         try:
             rows = [*map(str, json.loads(line)["grid"])]
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f'{where}: no maze: a line of JSON with "grid", a list of rows') from error
         if len(rows) != side or {*map(len, rows)} != {side}:
             raise UserError(f"{where}: not {side} rows of {side} characters")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
+from juliagpt_jax.ground.knobs.examples import Examples
 
 LEARNED = ("char", "bpe")  # tokenizers that are made of the training text; any other is a file
 
@@ -53,5 +54,7 @@ class Data:
     weights_by: str = limits.text()
     order: str = limits.text()
     windows: str = limits.one_of("ring", "documents", "fixed", since="0.2", before="ring")
+    task: str = limits.text(since="0.2", before="none")
+    examples: Examples = limits.group()
     curriculum: Curriculum = limits.group()
     puzzle: Puzzle = limits.group()

@@ -6,6 +6,10 @@ from juliagpt_jax.ground.knobs import limits
 
 OF_TRAINING = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: no finished model has them
 
+PASSAGE = 2**20  # positions from a passage of a packed row to the next one
+START = 0  # the id that an answer of a T5 begins behind: its padding, <bos> of the tokenizers that are learned here
+ABSENT = -1  # in what a T5 reads: nothing is there
+
 
 @dataclasses.dataclass(frozen=True)
 class ODE:
@@ -93,12 +97,26 @@ class Recursive:
     """Tiny recursive models: model.kind=recursive."""
 
     core: str = limits.text(since="0.2", before="attention")
-    inner: int = limits.at_least(1, since="0.2", before=6)
+    inner: int = limits.at_least(0, since="0.2", before=6)
     outer: int = limits.at_least(1, since="0.2", before=3)
     slots: int = limits.at_least(0, since="0.2", before=16)
     ids: int = limits.at_least(0, since="0.2", before=1)
     multiple: int = limits.at_least(1, since="0.2", before=256)
     both_ways: bool = limits.knob(since="0.2", before=True)
+    gate: str = limits.one_of("silu", "normalised", since="0.2", before="silu")
+    latents: int = limits.at_least(1, since="0.2", before=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class T5:
+    """An encoder and a decoder: model.kind=t5."""
+
+    encoder_layers: int = limits.at_least(0, since="0.2", before=0)
+    head_width: int = limits.at_least(0, since="0.2", before=0)
+    channel: str = limits.text(since="0.2", before="geglu")
+    buckets: int = limits.within(4, 1024, since="0.2", before=32)
+    distance: int = limits.within(2, 2**20, since="0.2", before=128)
+    scale_head: bool = limits.knob(since="0.2", before=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +163,7 @@ class Model:
     sparse: Sparse = limits.group()
     tt: TT = limits.group()
     recursive: Recursive = limits.group()
+    t5: T5 = limits.group()
 
     def by_layer(self, words: str) -> list[str]:
         """Return the word of each layer: one word or several, repeated over the layers."""

@@ -1,6 +1,7 @@
 """Knobs of training: `config.train`."""
 
 import dataclasses
+import re
 
 from juliagpt_jax.ground.knobs import limits
 
@@ -62,6 +63,32 @@ class Distil:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preference:
+    """Knobs of train.objective=dpo, ipo and orpo: `config.train.preference`."""
+
+    beta: float = limits.positive(since="0.2", before=0.1)
+    reference: str = limits.text(since="0.2", before="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """Answers that a model writes while it learns from them: `config.train.written`."""
+
+    group: int = limits.at_least(1, since="0.2", before=8)
+    temperature: float = limits.positive(since="0.2", before=1.0)
+    most: int = limits.at_least(0, since="0.2", before=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """Knobs of train.objective=value: `config.train.value`."""
+
+    generator: str = limits.text(since="0.2", before="none")
+    samples: int = limits.at_least(1, since="0.2", before=4)
+    level: str = limits.one_of("token", "solution", since="0.2", before="token")
+
+
+@dataclasses.dataclass(frozen=True)
 class Recursive:
     """Knobs of train.objective=recursive: `config.train.recursive`."""
 
@@ -70,6 +97,12 @@ class Recursive:
     halt_weight: float = limits.at_least(0, since="0.2", before=0.5)
     ids_lr: float = limits.at_least(0, since="0.2", before=1e-4)
     ids_decay: float = limits.at_least(0, since="0.2", before=1.0)
+    growth: str = limits.knob(
+        lambda v: re.fullmatch(r"none|\d{1,4}x[1-9]\d{0,3}( \d{1,4}x[1-9]\d{0,3})*", v) is not None,
+        "must be none, or inner x outer of stages, such as 2x1 4x2",
+        since="0.2",
+        before="none",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +129,7 @@ class Train:
     steps: int = limits.at_least(1)
     batch_size: int = limits.at_least(1)
     accumulate: int = limits.at_least(0)
+    steps_per_call: int = limits.at_least(1, since="0.2", before=1)
     optimizer: str = limits.text()
     lr: float = limits.positive()
     adam_lr: float = limits.at_least(0)
@@ -119,6 +153,7 @@ class Train:
     ema: float = limits.below_one()
     ema_half_life: float = limits.at_least(0, since="0.2", before=0.0)
     tail: float = limits.share()
+    init: str = limits.text(since="0.2", before="none")
     objective: str = limits.text(since="0.2", before="next_token")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
@@ -139,6 +174,9 @@ class Train:
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
+    preference: Preference = limits.group()
+    written: Written = limits.group()
+    value: Value = limits.group()
     moe: MoE = limits.group()
     recursive: Recursive = limits.group()
 

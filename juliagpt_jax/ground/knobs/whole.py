@@ -14,6 +14,13 @@ class Mesh:
 
     data: int = limits.at_least(0)
     model: int = limits.at_least(1)
+    fsdp: int = limits.at_least(1, since="0.2", before=1)
+    deterministic: bool = limits.knob(since="0.2", before=False)
+
+    @property
+    def shared(self) -> int:
+        """Devices that hold one copy of the parameters together."""
+        return self.model * self.fsdp
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Made-up texts that ask for one ability each: recall of pairs, copying backwards, counting modulo 2.
 
-A task gives the rows of a training step, or of a test, as a pure function of a seed and a step: no row is met twice,
-so there is nothing to learn by heart. Only what the ability decides is scored; every other target is IGNORED.
+An ability gives the rows of a training step, or of a test, as a pure function of a seed and a step: no row is met
+twice, so there is nothing to learn by heart. Only what the ability decides is scored; every other target is IGNORED.
 """
 
 from collections.abc import Callable
@@ -56,5 +56,5 @@ def _empty(rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((rows, length), np.int32), np.full((rows, length), IGNORED, np.int32)
 
 
-# `TASKS[word](seed, step, rows, length, ...)` makes a batch.
-TASKS: dict[str, Callable[..., Batch]] = {"recall": recall, "palindrome": palindrome, "parity": parity}
+# `ABILITIES[word](seed, step, rows, length, ...)` makes a batch.
+ABILITIES: dict[str, Callable[..., Batch]] = {"recall": recall, "palindrome": palindrome, "parity": parity}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.abilities import ABILITIES
 from juliagpt_jax.data.batch import IGNORED
-from juliagpt_jax.data.tasks import TASKS
 
 SIZES = {
     "recall": {"length": 40, "pairs": 6, "vocab": 32},
@@ -14,10 +14,10 @@ SIZES = {
 
 
 def made(word, step=0, seed=3, rows=50):
-    return TASKS[word](seed, step, rows, **SIZES[word])
+    return ABILITIES[word](seed, step, rows, **SIZES[word])
 
 
-@pytest.mark.parametrize("word", TASKS)
+@pytest.mark.parametrize("word", ABILITIES)
 def test_a_function_of_seed_and_step(word):
     once, again = made(word), made(word)
     np.testing.assert_array_equal(once.inputs, again.inputs)
@@ -42,7 +42,7 @@ def test_recall():
         gaps.append(at[0] - 12)
     assert np.median(gaps) < 4, "most of the first queries follow soon"
     with pytest.raises(ValueError, match="7 pairs do not fit into 20 tokens of 32"):
-        TASKS["recall"](0, 0, 1, length=20, pairs=7, vocab=32)
+        ABILITIES["recall"](0, 0, 1, length=20, pairs=7, vocab=32)
 
 
 def test_palindrome():

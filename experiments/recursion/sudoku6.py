@@ -1,0 +1,131 @@
+"""Does recursion help? 6x6 sudoku, 1,000 puzzles to learn from and 1,000 others to solve: a recursive model beside the
+same network used once, a plain stack of as many layers at equal FLOPs of training, and one supervision step.
+
+python experiments/recursion/sudoku6.py --out=experiments/recursion/results/sudoku6 [--steps=3000] [--seeds=1,2,3] \
+    [--arms=recursive,once] [--minutes=60]
+
+Each cell is a reader's command, `python -m juliagpt_jax.main`, which resumes; then `solve` makes 1 to 32 steps with
+what it learned. Rows that are there already are not made again, and --minutes limits what is begun. The steps of an arm
+are what the FLOPs of the recursive model's pay for.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from juliagpt_jax.evaluation import puzzles as measured
+from juliagpt_jax.ground import config_file
+from juliagpt_jax.models import build
+from juliagpt_jax.study import statistics as intervals
+
+CONFIG = "configs/trm_sudoku6.py"
+PLAIN = ["model.recursive.inner=0", "model.recursive.outer=1", "train.recursive.steps=1"]
+ARMS = {
+    "recursive": [],  # 2 layers, n = 2, T = 2, 8 supervision steps
+    "once": PLAIN,  # the same network, used once
+    "stack": [*PLAIN, "model.layers=12"],  # as many layers as a supervision step uses, each with weights of its own
+    "one step": ["train.recursive.steps=1"],
+    "attention": ["model.recursive.core=attention"],
+    "kda 3:1": ["model.recursive.core=kda kda kda attention", "model.layers=4"],
+    "normalised gate": ["model.recursive.gate=normalised"],
+    "growth": ["train.recursive.growth=0x1 1x2"],
+    "4 latents": ["model.recursive.latents=4"],
+    "adamw": ["train.optimizer=adamw", "train.lr=1e-3"],
+}
+SHOWN = (1, 2, 4, 8, 16, 32)  # steps at the test
+
+
+def flops(overrides: list[str]) -> float:
+    """Return the FLOPs of a training step on one place, on average over the run."""
+    settings = config_file.load(CONFIG, overrides)
+    model = build.build_model(settings, 7)
+    tokens = jax.ShapeDtypeStruct((1, settings.model.context), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    return measured.mean_train_flops(settings, model, params)
+
+
+def cell(arm: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Train one arm with one seed, and solve with it; go on where it stopped."""
+    own = ARMS[arm]
+    steps = round(steps * flops([]) / flops(own))
+    workdir, begun = folder / arm.replace(" ", "_").replace(":", "_") / str(seed), time.perf_counter()
+    knobs = [*own, f"seed={seed}", f"train.steps={steps}", f"train.warmup={min(100, steps // 10)}"]
+    command = [sys.executable, "-m", "juliagpt_jax.main", f"--config={CONFIG}", f"--workdir={workdir}"]
+    command += [f"--config.{knob}" for knob in [*knobs, "train.sample_every=0", f"train.eval_every={steps}"]]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    report = json.loads((workdir / "report.json").read_text())
+    weights = ["--averaged"] if "averaged" in report else []
+    solve = [sys.executable, "-m", "juliagpt_jax.solve", f"--workdir={workdir}", *weights, "--json", "--show=0"]
+    found = subprocess.run([*solve, f"--steps={max(SHOWN)}"], check=True, stdout=subprocess.PIPE, text=True)
+    values = json.loads(found.stdout.splitlines()[-1])
+    best = report.get("averaged", report)
+    facts = json.loads((workdir / "run.json").read_text())
+    return {
+        "arm": arm,
+        "seed": seed,
+        "steps": steps,
+        "flops": report["flops"],
+        "parameters": report["params"],
+        "solved": best["solved"],
+        "symbols": best["symbols"],
+        "solved_by_step": {str(step): values["solved_by_step"][step - 1] for step in SHOWN},
+        "seconds": time.perf_counter() - begun,
+        "device": facts["device"],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the arms beside each other, and against the recursive one by seed, as Markdown."""
+    lines = ["| arm | solved, by seed | mean | recursive minus this, points [95%] | at 1, 2, 4, 8, 16, 32 steps | "]
+    lines = [lines[0] + "parameters | FLOPs | steps | seconds |", "|---" * 9 + "|"]
+    of = lambda arm: {row["seed"]: row for row in rows if row["arm"] == arm}
+    first = of("recursive")
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = of(arm)
+        apart = intervals.paired(*({seed: 100 * row["solved"] for seed, row in some.items()} for some in (mine, first)))
+        interval = f" [{apart.low:+.1f}, {apart.high:+.1f}]" if apart.n > 1 else ""
+        beside = "" if arm == "recursive" or not apart.n else f"{apart.mean:+.1f}{interval}"
+        by = [statistics.mean(row["solved_by_step"][str(step)] for row in mine.values()) for step in SHOWN]
+        some, each = next(iter(mine.values())), ", ".join(f"{mine[seed]['solved']:.1%}" for seed in sorted(mine))
+        lines.append(
+            f"| {arm} | {each} | "
+            f"{statistics.mean(row['solved'] for row in mine.values()):.1%} | {beside} | "
+            f"{' '.join(f'{share:.1%}' for share in by)} | {some['parameters']:,} | {some['flops']:.2g} | "
+            f"{some['steps']:,} | {statistics.mean(row['seconds'] for row in mine.values()):.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description="Does recursion help?")
+    flags.add_argument("--out", type=Path, required=True, metavar="DIR")
+    flags.add_argument("--steps", type=int, default=3_000, metavar="N", help="of the recursive arm")
+    flags.add_argument("--seeds", default="1,2,3", metavar="N,N,...")
+    flags.add_argument("--arms", default=",".join(ARMS), metavar="NAME,...")
+    flags.add_argument("--runs", type=Path, metavar="DIR", help="of the workdirs; default: OUT/runs")
+    flags.add_argument("--minutes", type=float, default=float("inf"), help="after which no cell is begun")
+    options = flags.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path, begun = options.out / "rows.jsonl", time.perf_counter()
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for seed in map(int, options.seeds.split(",")):
+        for arm in options.arms.split(","):
+            done = any((row["arm"], row["seed"]) == (arm, seed) for row in rows)
+            if done or time.perf_counter() - begun > 60 * options.minutes:
+                continue
+            rows.append(cell(arm, seed, options.steps, options.runs or options.out / "runs"))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            (options.out / "table.md").write_text(table(rows), encoding="utf-8")
+            print(table(rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()

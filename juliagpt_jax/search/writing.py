@@ -1,0 +1,136 @@
+"""Answers to many prompts, several to each, written in batches of one size."""
+
+import bisect
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference import scoring
+from juliagpt_jax.inference.generate import ENDED, Generator, Guided, slots_for
+from juliagpt_jax.inference.opened import Opened
+from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.stops import first_stop, until
+from juliagpt_jax.inference.window import Window
+
+
+class Answer(NamedTuple):
+    """A text that a model wrote behind a prompt.
+
+    Attributes:
+        prompt: its ids (n,).
+        ids: (m,) those of the answer and of what ended it.
+        text: without what ended it.
+        ended: whether it came to an end, and was not cut off.
+    """
+
+    prompt: np.ndarray
+    ids: np.ndarray
+    text: str
+    ended: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were read and written for it."""
+        return len(self.prompt) + len(self.ids)
+
+
+class Writer:
+    """A model that answers.
+
+    Args:
+        most: tokens of an answer.
+        stops: texts that end an answer, and are no part of it.
+        rows: answers that are written at the same time.
+        guided: see `Generator.stream`.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        rule: Rule,
+        most: int,
+        stops: Sequence[str] = (),
+        rows: int = 64,
+        guided: Guided | None = None,
+    ):
+        self.opened, self.rule, self.most, self.stops = opened, rule, most, tuple(stops)
+        self.rows, self.guided = rows, guided
+        self._generator: Generator | None = None
+
+    def prompt(self, text: str) -> np.ndarray:
+        """Return the ids of a prompt that begins a text."""
+        return self.opened.tokenizer.prompt(text, begins=True).ids
+
+    def write(self, prompts: Sequence[str], samples: int, seed: int, continued: bool = False) -> list[list[Answer]]:
+        """Return so many answers to each prompt, each drawn for itself. All depend on the prompt, the seed and their
+        number alone, as far as products of other batches round alike.
+
+        Args:
+            continued: the prompts have part of the answer already, so that where the context has not room for a whole
+                one more, what is left of it must do.
+
+        Raises:
+            UserError: a prompt has characters that the tokenizer lacks, or is too long to be answered in the context.
+        """
+        ids = [self.prompt(prompt) for prompt in prompts]
+        longest = max(map(len, ids), default=0)
+        context = self.opened.model.config.context
+        most = min(self.most, context - longest) if continued else self.most
+        if longest + most > context or most < 1:
+            says = f"a prompt of {longest} tokens and {self.most} of an answer"
+            raise UserError(f"{says} are more than the model's context of {context}")
+        if self._generator is None or self._generator.slots < longest + most:
+            slots = slots_for(self.opened.model, longest + most, Window(context))
+            self._generator = Generator(self.opened.model, self.opened.params, slots=slots)
+        width = min(samples, self.rows)  # of one prompt's answers in a batch: together, so that their draws differ
+        parts = [(which, begin) for which in range(len(ids)) for begin in range(0, samples, width)]
+        each = self.rows // width
+        answers: list[list[Answer]] = [[] for _ in ids]
+        for begin in sorted({begin for _, begin in parts}):
+            of = [which for which, at in parts if at == begin]
+            for i in range(0, len(of), each):
+                own = of[i : i + each]
+                filled = [*own, *own[-1:] * (each - len(own))]  # one size, one program
+                batch = [ids[which] for which in filled for _ in range(width)]
+                written = self._batch(batch, most, (seed + begin) % 2**32)
+                for n, which in enumerate(own):
+                    answers[which] += written[n * width : (n + 1) * width]
+        return [found[:samples] for found in answers]
+
+    def _batch(self, prompts: list[np.ndarray], most: int, seed: int) -> list[Answer]:
+        assert self._generator is not None
+        decode = self.opened.tokenizer.decode
+        ends = (*self.opened.stops, ENDED)
+        parts, over = [np.zeros(0, np.int64) for _ in prompts], [False] * len(prompts)
+        for fresh in self._generator.stream(prompts, most, self.rule, seed, guided=self.guided):
+            for row, ids in enumerate(fresh):
+                if not over[row]:
+                    parts[row] = np.concatenate([parts[row], ids])
+                    own, met = until(parts[row], ends)
+                    over[row] = met or first_stop(decode(own), self.stops) is not None
+            if all(over):
+                break
+        return [self._answer(*row) for row in zip(prompts, parts, over, strict=True)]
+
+    def _answer(self, prompt: np.ndarray, ids: np.ndarray, ended: bool) -> Answer:
+        decode, ends = self.opened.tokenizer.decode, (*self.opened.stops, ENDED)
+        own, met = until(ids, ends)
+        text = decode(own)
+        found = first_stop(text, self.stops)
+        if found:
+            complete = lambda n: first_stop(decode(own[:n]), self.stops) is not None
+            return Answer(
+                prompt, own[: bisect.bisect_left(range(len(own)), True, key=complete)], text[: found[0]], True
+            )
+        kept = ids[: len(own) + (met and ids[len(own)] != ENDED)]
+        return Answer(prompt, kept, text, ended)
+
+    def log_likelihoods(self, answers: Sequence[Answer]) -> np.ndarray:
+        """Return the log-probability of each answer behind its prompt, with what ended it, in nats, (N,) float64."""
+        found, some = np.zeros(len(answers)), [n for n, answer in enumerate(answers) if len(answer.ids)]
+        joined = lambda answer: np.concatenate([answer.prompt, answer.ids]).astype(np.int32)
+        pairs = [(joined(answers[n]), len(answers[n].ids)) for n in some]
+        found[some] = scoring.continuations(self.opened.model, self.opened.params, pairs)[0]
+        return found

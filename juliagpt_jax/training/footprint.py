@@ -1,0 +1,243 @@
+"""The memory that a training step needs on a device, told from its program before it is compiled.
+
+What a step is given is known exactly. What it computes in between is told by going through the traced program in its
+order and keeping, as a compiler does, each result until its last use: those of matrix products, sums, loops and the
+like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from juliagpt_jax.data.batch import Batch
+from juliagpt_jax.ground import config, devices, memory
+from juliagpt_jax.models.build import build_model
+from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.objectives.recursive import Offer
+from juliagpt_jax.training.mesh import make_mesh, shardings
+from juliagpt_jax.training.state import Frozen, TrainState, initial_state, places
+from juliagpt_jax.training.step import make_train_step
+
+# Computed element by element, or only another view: no array of its own where every use can take it in.
+FUSED = frozenset(
+    """add sub mul div neg sign abs max min exp exp2 log log1p expm1 tanh logistic sqrt rsqrt pow integer_pow square erf
+    sin cos floor ceil round is_finite and or not xor eq ne lt le gt ge select_n convert_element_type
+    bitcast_convert_type
+    broadcast_in_dim reshape squeeze expand_dims iota stop_gradient clamp nextafter rem atan2 transpose slice rev pad
+    shift_left shift_right_logical shift_right_arithmetic copy pvary pcast optimization_barrier name
+    dynamic_slice mul_add cbrt population_count real imag reduce_precision copy_p""".split()
+)
+CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where a call that is no loop has its program
+
+
+class Footprint(NamedTuple):
+    """Bytes on one device.
+
+    Attributes:
+        params: the trained parameters and what is frozen beside them.
+        optimizer: all else that a checkpoint keeps.
+        batch: tokens.
+        working: gradients, activations and what else is computed in a step.
+    """
+
+    params: int
+    optimizer: int
+    batch: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """Return the bytes in all."""
+        return sum(self)
+
+
+def of(program: core.Jaxpr, state: TrainState, batch: Batch, frozen: Frozen, mesh: jax.sharding.Mesh) -> Footprint:
+    """Return what a traced train step needs on a device.
+
+    Args:
+        program: that of `make_train_step(...).trace(state, batch, frozen)`.
+        state, batch, frozen: these, or their shapes.
+    """
+    placed, rows = places(state, mesh), math.prod(mesh.shape[axis] for axis in devices.BATCH)
+    params = nbytes(state.params, placed.params) + nbytes(frozen, shardings(frozen, mesh))
+    kept = nbytes(state, placed) - nbytes(state.params, placed.params)
+    trained = {leaf.shape: nbytes(leaf, place) / nbytes(leaf) for leaf, place in _pairs(state.params, placed.params)}
+    # Where devices run their own rows, the program has what one of them sees; else the compiler cuts it by rows.
+    alone = _has(program, "shard_map")
+    share = lambda shape: trained.get(shape, 1.0 if alone else 1 / rows)
+    found = working(program, len(jax.tree.leaves(state)), share)
+    if mesh.size == 1 and not _has(program, "scan"):
+        found += params + kept  # of a program without a loop the compiler lays the new state beside the old one
+    return Footprint(params, kept, nbytes(batch) // rows, found)
+
+
+def nbytes(tree: Any, places: Any = None) -> int:
+    """Return the bytes of arrays, or of the part of each that one device has."""
+    if places is None:
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, place in _pairs(tree, places))
+
+
+def _pairs(tree: Any, places: Any) -> Any:
+    return zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
+
+
+def says(found: Footprint, settings: config.Config, mesh: jax.sharding.Mesh, room: int) -> str:
+    """Say what a run needs, and what helps where that is more than there is.
+
+    Args:
+        room: bytes that a device has for it; 0: nobody knows.
+    """
+    size = lambda count: f"{count / 1e9:.2f}" if count > 1e7 else f"{count / 1e9:.4f}"
+    parts = f"parameters {size(found.params)}, optimizer {size(found.optimizer)}"
+    each = " on each device" if mesh.size > 1 else ""
+    text = (
+        f"this run needs about {size(found.total)} GB{each}: {parts}, gradients and activations {size(found.working)}"
+    )
+    if not room or found.total < room:
+        return text
+    train, rows = settings.train, math.prod(mesh.shape[axis] for axis in devices.BATCH)
+    ways = []
+    if train.batch_size // train.accumulate > rows:
+        ways.append(f"--config.train.accumulate={2 * train.accumulate} halves the activations")
+    if not train.remat:
+        ways.append("--config.train.remat=true keeps few of them")
+    if len(jax.devices()) > mesh.shape["model"] * mesh.shape["fsdp"]:
+        ways.append(f"--config.mesh.fsdp={len(jax.devices()) // mesh.shape['model']} cuts the state over the devices")
+    ways.append("adapters train few parameters of a model that is there")
+    return f"{text}; there is room for {size(room)}. {'; '.join(ways)}"
+
+
+def room() -> int:
+    """Return the bytes that a device has for a run: what an accelerator says, or the free memory of this machine, which
+    its devices share; 0 where neither is known."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if stats:
+        return int(stats.get("bytes_limit", 0))
+    return memory.free() // len(jax.local_devices())
+
+
+def working(program: core.Jaxpr, kept: int, share: Any = lambda shape: 1.0) -> int:
+    """Return the most bytes that results of a program take at one time, beside what it is given.
+
+    Args:
+        kept: so many of its first results take the places of what it is given.
+        share: share(shape) of an array that one device computes.
+    """
+    return round(_peak(_flat(program), kept, share))
+
+
+class _Line(NamedTuple):
+    """A computation: its name, what it reads and gives, and the programs inside it."""
+
+    name: str
+    reads: list[Any]
+    gives: list[Any]
+    inside: Sequence[core.Jaxpr] = ()
+    kept: int = 0  # of a loop: what it carries round, in the places of what it begins with
+
+
+def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
+    """Return the lines of a program with those of plain calls among them, and its results."""
+    lines: list[_Line] = []
+
+    def walk(jaxpr: core.Jaxpr, known: dict[Any, Any]) -> list[Any]:
+        look = lambda atom: None if isinstance(atom, core.Literal) else known.setdefault(atom, (atom, object()))
+        for equation in jaxpr.eqns:
+            name, inside = equation.primitive.name, _inside(equation)
+            name = "reshape" if name == "concatenate" and len(equation.invars) == 1 else name
+            reads = [look(atom) for atom in equation.invars]
+            if inside and name not in ("scan", "while", "cond"):
+                (called,) = inside[:1]
+                own = dict(zip(called.invars, reads[len(reads) - len(called.invars) :], strict=True))
+                results = walk(called, own)
+                known |= dict(zip(equation.outvars, results, strict=False))
+                continue
+            gives = [look(atom) for atom in equation.outvars]
+            carried = equation.params.get("num_carry", len(gives) if name == "while" else 0)
+            lines.append(_Line(name, [r for r in reads if r], gives, inside, carried))
+        return [look(atom) for atom in jaxpr.outvars]
+
+    return lines, walk(program, {})
+
+
+def _has(program: core.Jaxpr, name: str) -> bool:
+    each = program.eqns
+    return any(one.primitive.name == name or any(_has(inside, name) for inside in _inside(one)) for one in each)
+
+
+def _inside(equation: Any) -> list[core.Jaxpr]:
+    found = []
+    for key, value in equation.params.items():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(one, core.ClosedJaxpr):
+                found.append(one.jaxpr)
+            elif isinstance(one, core.Jaxpr) and key in CALLS:
+                found.append(one)
+    return found
+
+
+def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
+    """Return the most bytes that are alive at one line, those inside its loops included."""
+    lines, results = flat
+    made: dict[Any, frozenset[Any]] = {}  # what a fused result is made of: the arrays that live in its place
+    whole = {read for line in lines if line.name not in FUSED for read in line.reads} | {r for r in results if r}
+    born: dict[Any, int] = {}
+    dies: dict[Any, int] = {}
+    size: dict[Any, float] = {}
+    for i, line in enumerate(lines):
+        sources = frozenset[Any]().union(*(made.get(read, frozenset([read])) for read in line.reads))
+        dies |= dict.fromkeys(sources, i)
+        for n, give in enumerate(line.gives):
+            if line.name in FUSED and give not in whole:
+                made[give] = sources
+                continue
+            aval = give[0].aval
+            # What a loop carries is born when the loop has ended: it lies where what it began with lay.
+            born[give] = i + (n < line.kept)
+            size[give] = math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 4) * share(aval.shape)
+            dies[give] = max(i, born[give])
+    for result in results:
+        if result:
+            dies |= dict.fromkeys(made.get(result, frozenset([result])), len(lines))
+    for result in results[:kept]:
+        size[result] = 0.0
+    change = [0.0] * (len(lines) + 2)
+    for give, at in born.items():
+        change[at] += size[give]
+        change[dies[give] + 1] -= size[give]
+    live = most = 0.0
+    for i, line in enumerate(lines):
+        live += change[i]
+        most = max(most, live + max((_peak(_flat(one), line.kept, share) for one in line.inside), default=0.0))
+    return most
+
+
+def with_micro_batches(settings: config.Config) -> config.Config:
+    """Return a config with the number of micro-batches that suits the device, where it leaves that open."""
+    micro = devices.micro_batches(settings.train.accumulate, settings.train.batch_size, settings.model.context)
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, accumulate=micro))
+
+
+def stepped(settings: config.Config, vocab: int, mesh: jax.sharding.Mesh | None = None) -> tuple[Any, Any, Any]:
+    """Return the jitted train step of a config that has no files, its first state and its batch, as shapes.
+
+    Args:
+        vocab: of its tokenizer.
+        mesh: the devices; None for those of the config.
+    """
+    settings = with_micro_batches(settings)
+    model, mesh = build_model(settings, vocab), mesh or make_mesh(settings)
+    objective = build_objective(settings, model)
+    state = jax.eval_shape(lambda: initial_state(settings, model, memo=objective.memo()))
+    rows = jax.ShapeDtypeStruct((settings.train.batch_size, settings.model.context), np.int32)
+    batch = Batch(rows, rows)
+    if settings.model.kind == "recursive":
+        one = jax.ShapeDtypeStruct(rows.shape[:1], np.int32)
+        batch = Batch(rows, rows, extra=Offer(one, one))
+    return make_train_step(settings, model, mesh, objective, state, Frozen(own=objective.frozen())), state, batch
