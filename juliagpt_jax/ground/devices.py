@@ -9,14 +9,12 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.ground import config, memory
 from juliagpt_jax.ground.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import jax
 
 MICRO_TOKENS = 512
@@ -128,7 +126,7 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
     return grid((data, mesh.fsdp, mesh.model), devices)
 
 
-def grid(sizes: tuple[int, int, int], devices: "Sequence[jax.Device]") -> "jax.sharding.Mesh":
+def grid(sizes: tuple[int, int, int], devices: Any) -> "jax.sharding.Mesh":
     """The first of some devices as a mesh of AXES with these sizes."""
     import jax
 
