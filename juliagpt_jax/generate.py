@@ -91,7 +91,6 @@ def main(options: argparse.Namespace) -> None:
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     if dialogue:
         return conversation.hold(opened, rule, window, options, ends, guided)
-    begin = opened.tokenizer.prompt("").ids
     texts = asked or [""]
     texts = [text for text in texts for _ in range(options.num_samples)]
     if options.chat:
@@ -100,7 +99,7 @@ def main(options: argparse.Namespace) -> None:
         prompts = [opened.tokenizer.source(text, options.unknown) for text in texts]
     else:
         prompts = [opened.tokenizer.prompt(text, options.unknown).ids for text in texts]
-    texts = [text or ("" if answers else opened.tokenizer.decode(begin)) for text in texts]
+    texts = [text or ("" if answers else opened.tokenizer.decode(opened.tokenizer.prompt("").ids)) for text in texts]
     longest = max(len(prompt) for prompt in prompts)
     if answers:
         if options.strict and max(longest, options.max_new_tokens + 1) > context:
