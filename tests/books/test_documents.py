@@ -57,7 +57,16 @@ def test_each_document_ends_in_one_fate(tmp_path):
     bad = ["too short", "long " * 21, "a word that Damn well counts", *usual(2), "<p></p>"]
     found = made(tmp_path, [*usual(40), *bad], blocked=frozenset({"damn"}))
     counts = {fate: len(found.of(fate)) for fate in FATES}
-    assert counts == {"train": 36, "val": 4, "test": 0, "empty": 1, "unfinished": 0, "short": 1, "long": 1} | {
+    assert counts == {
+        "train": 36,
+        "val": 4,
+        "test": 0,
+        "empty": 1,
+        "unfinished": 0,
+        "short": 1,
+        "long": 1,
+        "kind": 0,
+    } | {
         "blocked": 1,
         "exact": 2,
     }
@@ -70,6 +79,8 @@ def test_limits_include_their_ends_and_nought_is_none(tmp_path):
     fates = lambda **more: [d.fate for d in made(tmp_path, texts, dataclasses.replace(PLAIN, **more)).documents]
     assert [fate in ("train", "val") for fate in fates()] == [False, True, True, False]
     assert {"short", "long"}.isdisjoint(fates(min_tokens=0, max_tokens=0))
+    of_kind = lambda text: documents.fate(text, 9, dataclasses.replace(PLAIN, kind="code"), frozenset())
+    assert [of_kind("one two three\n" * 9), of_kind("x = f(y)\nreturn x\n")] == ["kind", ""]
 
 
 def test_a_word_of_the_list_is_a_whole_word(tmp_path):
