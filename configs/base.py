@@ -246,6 +246,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.preference = preference = ml_collections.ConfigDict()
     preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
     preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
+    preference.samples = 0  # answers of the reference to each question: a wrong one is rejected; 0: as stated
+    preference.sft = 0.0  # weight of the chosen answer's loss a token beside dpo and ipo, under which it may else fall
 
     train.written = written = ml_collections.ConfigDict()
     written.group = 8  # answers to a question that grpo, expert_iteration and on_policy write, of train.batch_size

@@ -4,6 +4,7 @@ around an engine."""
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
@@ -26,7 +28,7 @@ from juliagpt_jax.search.verifying import Verify
 from juliagpt_jax.serving.asked import Limits, Refused, error_body
 from juliagpt_jax.serving.chat import ChatAnswer, ChatCompletion
 from juliagpt_jax.serving.completions import Answer, Completion
-from juliagpt_jax.serving.door import Connection, Door
+from juliagpt_jax.serving.door import MOST_NOTES, Connection, Door
 from juliagpt_jax.serving.engine import Busy, Closed, Engine
 from juliagpt_jax.serving.job import Job, Piece
 from juliagpt_jax.serving.job import Request as Text
@@ -58,7 +60,7 @@ def application(
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    begun = int(time.time())
+    begun, failures = int(time.time()), itertools.count()
     known = [name, *adapters]
     card = {
         "object": "model",
@@ -131,6 +133,10 @@ def application(
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
         return JSONResponse(error.body, error.status, headers)
 
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, __: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)  # in the middle of a body: nobody reads this, and it is no fault
+
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException) -> Response:
         there = "there is POST /v1/completions, and /v1/chat/completions for a model with a chat template"
@@ -139,7 +145,8 @@ def application(
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
-        traceback.print_exception(error)  # uvicorn's own log would also tell of every request that a stop cuts off
+        if next(failures) < MOST_NOTES:  # uvicorn's own log would also tell of every request that a stop cuts off
+            traceback.print_exception(error)
         return JSONResponse(error_body(500, f"{type(error).__name__} in the server"), 500)
 
     return Door(app, names, origins)

@@ -170,7 +170,7 @@ class Trainer:
         drawn = [sampler.windows(self.plan, step) for step in steps]
         extra = put(together([self.objective.extra(one) for one in drawn]), place)
         if self._tokens is None:
-            whole = together([sampler.batch(self.chosen.tokens, self.plan, step) for step in steps])
+            whole = together([self._ahead(step) for step in steps])
             return put(whole, place)._replace(extra=extra)
         where = None
         if self.plan.documents is not None:

@@ -133,7 +133,7 @@ def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
     if settings.data.task != "none" or settings.model.kind == "t5":
-        return examples.load(settings, objectives.OBJECTIVES[settings.train.objective].paired)
+        return examples.load(settings, objectives.paired(settings))
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)
     return corpora.load(settings.data, settings.model.context)

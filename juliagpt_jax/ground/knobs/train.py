@@ -68,6 +68,8 @@ class Preference:
 
     beta: float = limits.positive(since="0.2", before=0.1)
     reference: str = limits.text(since="0.2", before="none")
+    samples: int = limits.at_least(0, since="0.2", before=0)
+    sft: float = limits.at_least(0, since="0.2", before=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
