@@ -19,7 +19,7 @@ KINDS = "decoder recursive t5"  # of models whose checkpoints are measured by --
 
 def parser() -> command.Parser:
     flags = command.Parser("evaluate", "Perplexity, bits per byte, diversity, FLOPs and size of a trained model.")
-    flags.add_run_flags()
+    flags.add_run_flags(adapter=True)
     flags.add_argument(
         "--data",
         metavar="PATH",
@@ -33,7 +33,6 @@ def parser() -> command.Parser:
     says = "more runs: what they predict together with --workdir's, on average"
     flags.add_argument("--ensemble", metavar="DIR,DIR,...", help=says)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
-    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()

@@ -17,7 +17,7 @@ PACKED = ("ternary", "int8")
 
 def parser() -> command.Parser:
     flags = command.Parser("export", "Write a trained model in a format that other programs read.")
-    flags.add_run_flags()
+    flags.add_run_flags(adapter=True)
     flags.add_argument(
         "--format",
         required=True,
@@ -27,7 +27,6 @@ def parser() -> command.Parser:
         "peft: the adapters alone; all others have them folded in",
     )
     flags.add_argument("--out", required=True, metavar="PATH", help="the folder or file; it must not exist yet")
-    flags.add_adapter_flag()
     flags.add_argument("--precision", choices=["f32", "f16", "bf16"], help="of the stored matrices; default: f32")
     flags.add_argument("--packing", choices=["2bit", "base3"], help="of ternary: 2 (default) or 1.6 bits a weight")
     flags.add_argument("--embedding", choices=["f16", "int8", "f32"], help="of ternary and int8; default: f16")

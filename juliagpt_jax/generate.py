@@ -15,7 +15,7 @@ def parser() -> command.Parser:
     flags = command.Parser(
         "generate", "Write text with a trained model. Without --prompt, each line of stdin is a prompt."
     )
-    flags.add_run_flags()
+    flags.add_run_flags(adapter=True)
     flags.add_argument("--prompt", action="append", metavar="TEXT", help="may be given several times")
     flags.add_argument("--max_new_tokens", type=int, default=200, metavar="N")
     flags.add_argument("--temperature", type=float, default=0.8)
@@ -37,7 +37,6 @@ def parser() -> command.Parser:
         "--draft", metavar="DIR", help="smaller model that guesses ahead: same distribution, fewer steps"
     )
     flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
-    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")

@@ -28,18 +28,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
-    def add_run_flags(self) -> None:
-        """Add what says which weights of which run a command reads: the arguments of `store.workdir.find`."""
+    def add_run_flags(self, adapter: bool = False) -> None:
+        """Add what says which weights of which run a command reads: the arguments of `store.workdir.find`.
+
+        Args:
+            adapter: adapters can be laid on it.
+        """
         self.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
         self.add_argument("--checkpoint", default="newest", help="newest, best, or a step")
         self.add_argument(
             "--averaged", action="store_true", help="use the averaged weights, if training kept an average"
         )
-
-    def add_adapter_flag(self) -> None:
-        """Add --adapter, of `store.workdir.find`."""
-        says = "adapters to lay on the model: the workdir of a run that trained them, or a folder in peft's form"
-        self.add_argument("--adapter", metavar="DIR", help=says)
+        if adapter:
+            says = "adapters to lay on the model: the workdir of a run that trained them, or a folder in peft's form"
+            self.add_argument("--adapter", metavar="DIR", help=says)
 
     def add_precision_flag(self) -> None:
         """Add --precision, a word of models/precision.py."""

@@ -6,7 +6,9 @@ LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1) lays two thin matrices besi
 begins as the one below; `fold` makes W + scale a b of all three.
 """
 
+import functools
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.ground.words import near
 from juliagpt_jax.models import roles
+from juliagpt_jax.models.parameters import by_path
 from juliagpt_jax.models.roles import Role
 
 # The knobs of a model whose Linears take the adapters that they are given, of any rank and anywhere, and begin none.
@@ -57,10 +60,22 @@ class LoRA(nn.Module):
         return y + ((rows @ a) @ b * self.scale).reshape(y.shape).astype(y.dtype)
 
     def _begin(self, key: jax.Array, width: int) -> dict[str, jax.Array]:
-        """Uniform within 1 / sqrt(D), and zeros, as PEFT begins."""
-        bound = width**-0.5
-        a = jax.random.uniform(key, (width, self.rank), jnp.float32, -bound, bound)
-        return {"a": a, "b": jnp.zeros((self.rank, self.features))}
+        return {"a": _uniform(key, (width, self.rank)), "b": jnp.zeros((self.rank, self.features))}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draw an `a` (..., D, rank), uniform within 1 / sqrt(D), as PEFT does."""
+    bound = shape[-2] ** -0.5
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def begin(shapes: Any, seed: int) -> Any:
+    """Return the adapters that training begins with, of a tree of their shapes: each of its path and the seed. Not to
+    be jitted: one program for each shape is compiled in a moment, one for all of them in minutes."""
+    draw = lambda path: jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
+    one = lambda path, leaf: _uniform(draw(path), leaf.shape) if path.endswith("/a") else jnp.zeros(leaf.shape)
+    return by_path(shapes, one)
 
 
 def beside(linear: Callable[..., nn.Module], adapter: Adapter, room: str, layer: int, layers: int) -> Any:

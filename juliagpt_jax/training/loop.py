@@ -20,6 +20,7 @@ from juliagpt_jax.evaluation import cost
 from juliagpt_jax.ground import hosts
 from juliagpt_jax.ground.config import Config, to_dict
 from juliagpt_jax.ground.errors import Stopped, StorageError, UserError
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store import init
@@ -111,9 +112,12 @@ class Trainer:
 
     def _start(self, placed: TrainState) -> TrainState:
         """Begin with weights from the seed, or with those of the run that `train.init` names."""
-        if self.config.train.init == "none" or self.config.adapter.rank:
+        if self.config.train.init == "none":
             return jax.jit(self._first_state, out_shardings=placed)()
-        params, self.meta["init"] = init.weights(self.config)
+        if self.config.adapter.rank:
+            params = adapters.begin(jax.eval_shape(self._first_state).params, self.config.seed)
+        else:
+            params, self.meta["init"] = init.weights(self.config)
         return jax.jit(self._first_state, out_shardings=placed)(put(params, placed.params))
 
     def _restore_or_start(self) -> TrainState:

@@ -135,6 +135,24 @@ def test_beside_a_bias_and_one_for_each_row(beside, tiny):
     np.testing.assert_allclose(got[2], inside.apply({"params": plain}, x)[2] + jnp.arange(4.0)[None], atol=1e-5)
 
 
+def test_what_training_begins_with(adapted):
+    """Each `a` by its path and the seed, within the bound that peft has; each `b` zeros."""
+    _, _, params, _ = adapted
+    shapes = jax.eval_shape(lambda: adapters.split(params, adapters.adapters)[0])
+    first, again, other = (paths(adapters.begin(shapes, seed)) for seed in (0, 0, 1))
+    assert {path: leaf.shape for path, leaf in first.items()} == {p: leaf.shape for p, leaf in paths(shapes).items()}
+    seen = set()
+    for path, leaf in first.items():
+        np.testing.assert_array_equal(leaf, again[path])
+        if path.endswith("/b"):
+            assert not np.any(leaf)
+            continue
+        seen.add(np.asarray(leaf).tobytes())
+        assert not np.array_equal(leaf, other[path])
+        assert 0.7 < np.abs(leaf).max() * leaf.shape[0] ** 0.5 <= 1
+    assert len(seen) == len(first) // 2
+
+
 def test_adapters_side_by_side():
     """Of other ranks and other Linears: the first is none, and what is missing is zeros."""
     one = {"block_0/mixer/query/lora/a": np.ones((3, 1)), "block_0/mixer/query/lora/b": np.full((1, 2), 5.0)}
