@@ -246,6 +246,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.preference = preference = ml_collections.ConfigDict()
     preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
     preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
+    preference.samples = 0  # answers of the reference to each question: a wrong one is rejected; 0: as stated
+    preference.sft = 0.0  # weight of the chosen answer's loss a token beside dpo and ipo, under which it may else fall
 
     train.written = written = ml_collections.ConfigDict()
     written.group = 8  # answers to a question that grpo, expert_iteration and on_policy write, of train.batch_size
@@ -268,6 +270,14 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
     recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
+
+    config.adapter = adapter = ml_collections.ConfigDict()
+    adapter.rank = 0  # LoRA: of two thin matrices beside a Linear, which alone are trained; 0: everything is
+    adapter.alpha = 16.0  # their product is multiplied with alpha / rank
+    adapter.dropout = 0.0  # of what they are given
+    adapter.targets = "all"  # Linears that have them: all, mixer, channel, or names as query value gate
+    adapter.layers = "all"  # layers that have them, such as 0 2 4-7
+    adapter.base = "float"  # the frozen kernels: float, or int8, nf4, q4_1 (QLoRA), made float again for each product
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)

@@ -41,6 +41,11 @@ def build_objective(config: config.Config, model: Model, chosen: Chosen | None =
     return OBJECTIVES[config.train.objective](config, model, chosen)
 
 
+def paired(config: config.Config) -> bool:
+    """Tell whether a config's examples need a rejected answer beside each."""
+    return OBJECTIVES[config.train.objective].paired and not config.train.preference.samples
+
+
 def check(config: config.Config) -> None:
     """Refuse a word that is in no table, and an optimizer that asks an objective for what it does not have.
 

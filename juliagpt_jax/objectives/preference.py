@@ -5,10 +5,12 @@
 the odds ratio beside next tokens (Hong et al. 2024, arXiv 2403.07691, equations 6 and 7), which has no reference.
 
 An answer's reward is beta times how much likelier it has become than under the reference. What the reference says of
-all answers is computed once, and kept in the cache by the hash of the examples and of the reference.
+all answers is computed once, and kept in the cache by the hash of the examples and of the reference. With
+`train.preference.samples` the rejected answers are mistakes that the reference itself makes.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.examples.build import Examples
-from juliagpt_jax.data.examples.rows import Rows
+from juliagpt_jax.data.examples.rows import Rows, lay
 from juliagpt_jax.ground import config, files, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import UserError
@@ -27,7 +29,8 @@ from juliagpt_jax.inference.scoring import losses_of, token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
-from juliagpt_jax.store.manifest import MANIFEST
+from juliagpt_jax.objectives.samples import known_by, marked
+from juliagpt_jax.objectives.written import hold
 from juliagpt_jax.store.workdir import Found, find
 
 ROWS = 32  # that the reference scores at once
@@ -58,25 +61,26 @@ class Preference(Objective):
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
-        name = config.train.objective
-        if not isinstance(chosen, Examples):
-            raise UserError(f"config.train.objective={name}: it learns from examples: --config.data.task=...")
-        if chosen.pack:
-            raise UserError(f"config.data.examples.pack: {name} compares rows, which hold one answer each")
-        if config.train.ngram.weight:
-            raise UserError(f"config.train.ngram.weight: {name} has no next tokens that it could weigh")
+        chosen = hold(config, chosen)
         self.examples, self.penalties = chosen, penalties.make(config, model, chosen)
-        self.found = _find_reference(config) if self.refers else None
-        if self.found is None:
-            self.reference = np.zeros((len(chosen.train), 2), np.float32), np.zeros((len(chosen.dev), 2), np.float32)
+        wanted = self.refers or config.train.preference.samples
+        self.found = _find_reference(config) if wanted else None
+        self.pairs, self.dev = chosen.pairs, np.arange(len(chosen.dev))
+        if self.found is not None and config.train.preference.samples:
+            self.pairs, self.dev = _own_mistakes(config, chosen, self.found)
+        if self.found is None or not self.refers:
+            self.reference = tuple(np.zeros((len(own), 2), np.float32) for own in self.pairs[::2])
         else:
-            self.reference = _reference(config, chosen, self.found)
+            self.reference = _reference(config, chosen, self.found, self.pairs)
 
     def facts(self) -> dict[str, Any] | None:
-        return None if self.found is None else {"reference": _hash(self.found)}
+        return None if self.found is None else {"reference": known_by(self.found)}
+
+    def laid(self) -> Rows:
+        return self.pairs[0]
 
     def extra(self, drawn: Any) -> Pair:
-        other = self.examples.rejected_rows.take(drawn)
+        other = self.pairs[1].take(drawn)
         return Pair(other.inputs, other.targets, self.reference[0][drawn])
 
     def count(self, batch: Batch) -> jax.Array:
@@ -90,7 +94,7 @@ class Preference(Objective):
         logs = jnp.stack(jnp.split(-jnp.sum(token_losses(logits, targets), axis=1), 2), axis=1)  # (B, 2)
         both = Batch(inputs, targets)
         lengths = jnp.sum(both.scored, axis=1)
-        losses, rewards = self.of(logs, other.reference, jnp.stack(jnp.split(lengths, 2), axis=1))
+        losses, rewards = self.both(logs, other.reference, jnp.stack(jnp.split(lengths, 2), axis=1))
         # A pair counts once, so both its answers' targets together weigh 1 in what is said by target.
         weighed = both._replace(weights=(0.5 / jnp.maximum(lengths, 1))[:, None])
         total = jnp.sum(losses)
@@ -99,6 +103,12 @@ class Preference(Objective):
         sums = {name: jnp.sum(values) for name, values in _told(losses, rewards, logs).items()}
         return Terms(total, sums | experts.told(self.config.model, aux, weighed))
 
+    def both(self, logs: Any, reference: Any, lengths: Any) -> tuple[Any, Any]:
+        """Return the losses and rewards of pairs, with `train.preference.sft` times the chosen answer's loss a token
+        (Pang et al. 2024, arXiv 2404.19733, equation 1)."""
+        losses, rewards = self.of(logs, reference, lengths)
+        return losses - self.config.train.preference.sft * logs[:, 0] / jnp.maximum(lengths[:, 0], 1), rewards
+
     def of(self, logs: Any, reference: Any, lengths: Any) -> tuple[Any, Any]:
         """Return the losses (B,) and rewards (B, 2) of pairs, each array (B, 2): log-probabilities under the model and
         under the reference, and the numbers of learned tokens."""
@@ -106,10 +116,12 @@ class Preference(Objective):
 
     def on_dev(self, model: Model, params: Any, which: Any, batch: int, place: Any) -> dict[str, Any]:
         """Return the loss of dev pairs, and their mean rewards and log-probabilities."""
-        rows = self.examples.dev_rows, self.examples.dev_rejected_rows
-        logs = np.stack([_logs(model, params, own, which, batch, place) for own in rows], axis=1)
-        lengths = np.stack([(own.take(which).targets >= 0).sum(1) for own in rows], axis=1)
-        losses, rewards = self.of(logs, self.reference[1][np.asarray(which)], lengths)
+        rows, own = self.pairs[2:], np.flatnonzero(np.isin(self.dev, which))
+        if not len(own):
+            return {}
+        logs = np.stack([_logs(model, params, each, own, batch, place) for each in rows], axis=1)
+        lengths = np.stack([(each.take(own).targets >= 0).sum(1) for each in rows], axis=1)
+        losses, rewards = self.both(logs, self.reference[1][own], lengths)
         return {name: float(np.mean(values)) for name, values in _told(losses, rewards, logs).items()}
 
 
@@ -171,11 +183,31 @@ def _find_reference(settings: config.Config) -> Found:
     return found
 
 
-def _hash(found: Found) -> str:
-    return files.sha256(found.folders[0] / MANIFEST if found.folders else found.workdir)
+def _own_mistakes(
+    settings: config.Config, examples: Examples, found: Found
+) -> tuple[tuple[Rows, Rows, Rows, Rows], np.ndarray]:
+    """Return pairs whose rejected answer is one that the reference wrote and that is wrong, and which dev examples have
+    one; questions to which it wrote none are left out.
+
+    Raises:
+        UserError: it makes no mistakes, or as `samples.marked`.
+    """
+    count, pairs, dev = settings.train.preference.samples, [], np.zeros(0, int)
+    sides = zip((examples.encoded, examples.measured), marked(examples, found, count, examples.length), strict=True)
+    for encoded, (written, right) in sides:
+        wrong = ~right.reshape(-1, count)
+        dev = np.flatnonzero(wrong.any(axis=1))
+        if not len(dev):
+            raise UserError(f"config.train.preference.samples={count}: {found.workdir} makes no mistakes to learn from")
+        first = dev * count + wrong[dev].argmax(axis=1)
+        for own in ([encoded[i] for i in dev.tolist()], [written[i] for i in first.tolist()]):
+            pairs.append(lay(own, examples.length, False))
+    return tuple(pairs), dev  # pyright: ignore[reportReturnType]
 
 
-def _reference(settings: config.Config, examples: Examples, found: Found) -> tuple[np.ndarray, np.ndarray]:
+def _reference(
+    settings: config.Config, examples: Examples, found: Found, pairs: Sequence[Rows]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the log-probabilities (N, 2) of the answers to train on, and of those to measure with, under the
     reference: those of the cache, if it has them."""
     if found.tokenizer is not None and found.tokenizer.to_dict() != examples.tokenizer.to_dict():
@@ -188,9 +220,10 @@ def _reference(settings: config.Config, examples: Examples, found: Found) -> tup
             f"config.train.preference.reference={found.workdir}: it reads {found.config.model.context} tokens at most, "
             f"and a row of these examples has {examples.length}"
         )
-    named = [_hash(found), examples.fingerprint, settings.train.precision, str(examples.length)]
+    sampled = settings.train.preference.samples
+    named = [known_by(found), examples.fingerprint, settings.train.precision, str(examples.length), str(sampled)]
     path = cache_folder() / "references" / f"{sealed.digest(named)[:32]}.npz"
-    shapes = (len(examples.train), 2), (len(examples.dev), 2)
+    shapes = (len(pairs[0]), 2), (len(pairs[2]), 2)
     kept = _kept(path, shapes)
     if kept is not None:
         return kept
@@ -198,7 +231,7 @@ def _reference(settings: config.Config, examples: Examples, found: Found) -> tup
     opened = open_model(found, settings.train.precision)
     if opened.tokenizer.to_dict() != examples.tokenizer.to_dict():  # of a packed file it is known only now
         raise UserError(f"config.train.preference.reference={found.workdir}: its tokenizer is not this run's")
-    scored = [_logs(opened.model, opened.params, rows) for rows in examples.pairs]
+    scored = [_logs(opened.model, opened.params, rows) for rows in pairs]
     train, dev = np.stack(scored[:2], axis=1), np.stack(scored[2:], axis=1)
     _keep(path, train, dev)
     return train, dev

@@ -7,7 +7,6 @@ answer, or behind the last (`inference/judging.py` says what its verdict is).
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,26 +16,16 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.batch import IGNORED, Batch
-from juliagpt_jax.data.examples.build import Examples
-from juliagpt_jax.data.examples.rows import MULTIPLE, Encoded, Rows
-from juliagpt_jax.data.tasks.task import Example
-from juliagpt_jax.ground import config, files, sealed
-from juliagpt_jax.ground.devices import cache_folder
+from juliagpt_jax.data.examples.rows import MULTIPLE, Rows
+from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.answering import answers
-from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.judging import ends, reliability, verdicts
-from juliagpt_jax.inference.opened import open_model
-from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
-from juliagpt_jax.objectives.written import SPARE
-from juliagpt_jax.store.manifest import MANIFEST
+from juliagpt_jax.objectives.samples import known_by, marked
+from juliagpt_jax.objectives.written import hold
 from juliagpt_jax.store.workdir import Found, find
-
-SEED = 0  # of the answers that are judged
-ROWS = 256  # answers that are written at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,15 +65,10 @@ class Value(Objective):
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
-        if not isinstance(chosen, Examples):
-            raise UserError("config.train.objective=value: it learns from examples: --config.data.task=...")
-        if chosen.pack:
-            raise UserError("config.data.examples.pack: value judges rows, which hold one answer each")
-        if config.train.ngram.weight:
-            raise UserError("config.train.ngram.weight: value has no next tokens that it could weigh")
+        chosen = hold(config, chosen)
         self.found = _find_generator(config)
         last, context = config.train.value.level == "solution", config.model.context
-        sides = _samples(config, chosen, self.found)
+        sides = marked(chosen, self.found, config.train.value.samples, config.model.context)
         size = max(len(own.ids) for encoded, _ in sides for own in encoded)  # what ends an answer is read, too
         self.length = min(-(-size // MULTIPLE) * MULTIPLE, context)
         laid = [
@@ -95,7 +79,7 @@ class Value(Objective):
         self.penalties = penalties.make(config, model, chosen)
 
     def facts(self) -> dict[str, Any]:
-        return {"generator": _hash(self.found)}
+        return {"generator": known_by(self.found)}
 
     def laid(self) -> Marked:
         return self.rows
@@ -141,67 +125,3 @@ def _find_generator(settings: config.Config) -> Found:
         return find(Path(name))
     except UserError as error:
         raise UserError(f"{key}={name}: {error}") from error
-
-
-def _hash(found: Found) -> str:
-    return files.sha256(found.folders[0] / MANIFEST if found.folders else found.workdir)
-
-
-def _samples(settings: config.Config, examples: Examples, found: Found) -> list[tuple[list[Encoded], np.ndarray]]:
-    """Return the generator's answers to the examples to train on, and to those to measure with: their ids, and which
-    are right."""
-    count = settings.train.value.samples
-    named = [_hash(found), examples.fingerprint, str(count), str(settings.model.context)]
-    path = cache_folder() / "samples" / f"{sealed.digest(named)[:32]}.npz"
-    kept = _kept(path)
-    if kept is None:
-        opened = open_model(found)
-        if opened.tokenizer.to_dict() != examples.tokenizer.to_dict():
-            raise UserError(f"config.train.value.generator={found.workdir}: its tokenizer is not this run's")
-        total = count * (len(examples.train) + len(examples.dev))
-        print(f"{found.workdir} writes {total:,} answers to be judged", flush=True)
-        generator = Generator(opened.model, opened.params)
-        kept = {}
-        for side, asked in (("train", examples.train), ("dev", examples.dev)):
-            kept |= _written(side, generator, examples, asked, count, settings.model.context)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_arrays(path, kept)
-        except OSError as error:
-            print(f"note: the answers are not cached: {error}", file=sys.stderr)
-    return [_unpacked(kept, side) for side in ("train", "dev")]
-
-
-def _written(
-    side: str, generator: Generator, examples: Examples, asked: Any, count: int, context: int
-) -> dict[str, np.ndarray]:
-    form = examples.form
-    prompts = [form.asked(example) for example in asked for _ in range(count)]
-    most = min(examples.longest_answer + SPARE, min(context, generator.slots) - max(map(len, prompts)))
-    if most < 1:
-        raise UserError(f"config.model.context={context}: no room for an answer to the longest question")
-    found = answers(generator, prompts, most, form.ended, Rule(temperature=1.0), SEED, ROWS - ROWS % count)
-    each: list[Example] = [example for example in asked for _ in range(count)]
-    right = [
-        form.ended(ids) is not None and examples.verify(example, form.answered(ids))
-        for example, ids in zip(each, found, strict=True)
-    ]
-    whole = np.concatenate([np.concatenate(pair) for pair in zip(prompts, found, strict=True)]).astype(np.int32)
-    sizes = np.array([[len(prompt), len(ids)] for prompt, ids in zip(prompts, found, strict=True)], np.int64)
-    return {f"{side}/ids": whole, f"{side}/sizes": sizes, f"{side}/right": np.array(right)}
-
-
-def _unpacked(arrays: dict[str, np.ndarray], side: str) -> tuple[list[Encoded], np.ndarray]:
-    sizes = arrays[f"{side}/sizes"]
-    parts = np.split(arrays[f"{side}/ids"], np.cumsum(sizes.sum(axis=1))[:-1])
-    learned = [np.arange(a + b) >= a for a, b in sizes.tolist()]
-    return [Encoded(ids, own) for ids, own in zip(parts, learned, strict=True)], arrays[f"{side}/right"]
-
-
-def _kept(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        arrays = files.read_arrays(path)
-    except (OSError, ValueError):
-        return None
-    wanted = {f"{side}/{name}" for side in ("train", "dev") for name in ("ids", "sizes", "right")}
-    return arrays if set(arrays) == wanted else None

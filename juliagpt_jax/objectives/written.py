@@ -44,15 +44,11 @@ class Group:
         length: inputs of a row, which holds the longest question with an answer of `most` tokens.
 
     Raises:
-        UserError: the rows of a batch are no whole groups, or are packed, or no answer has room.
+        UserError: as `hold`; the rows of a batch are no whole groups, or no answer has room.
     """
 
     def __init__(self, settings: config.Config, examples: Any):
-        name, own = settings.train.objective, settings.train.written
-        if not isinstance(examples, Examples):
-            raise UserError(f"config.train.objective={name}: it learns from examples: --config.data.task=...")
-        if examples.pack:
-            raise UserError(f"config.data.examples.pack: {name} writes its rows itself, one answer each")
+        own, examples = settings.train.written, hold(settings, examples)
         if settings.train.batch_size % own.group:
             raise UserError(
                 f"config.train.written.group={own.group} does not divide train.batch_size={settings.train.batch_size}"
@@ -79,6 +75,24 @@ class Group:
         return lay(rows, self.length, False).take(range(len(rows))), [self.examples.train[i] for i in chosen], answers
 
 
+def hold(settings: config.Config, chosen: Any) -> Examples:
+    """Return the examples of a run whose rows hold one answer each, behind its question.
+
+    Raises:
+        UserError: it trains on a text, packs its rows, or weighs n-grams; or its model reads questions apart.
+    """
+    name = settings.train.objective
+    if not isinstance(chosen, Examples):
+        raise UserError(f"config.train.objective={name}: it learns from examples: --config.data.task=...")
+    if chosen.pack:
+        raise UserError(f"config.data.examples.pack: a row of {name} holds one answer")
+    if settings.model.kind != "decoder":
+        raise UserError(f"config.model.kind={settings.model.kind}: {name} is for models that go on from a question")
+    if settings.train.ngram.weight:
+        raise UserError(f"config.train.ngram.weight: {name} learns no text that n-grams could be counted in")
+    return chosen
+
+
 class Graded(NamedTuple):
     """`Batch.extra` of answers: what each row's mean log-probability is multiplied by, and its reward; (B,) float32."""
 
@@ -100,8 +114,6 @@ class GRPO(Objective):
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
         self.group = Group(config, chosen)
-        if config.train.ngram.weight:
-            raise UserError(f"config.train.ngram.weight: {config.train.objective} has no text that it could weigh")
         self.length, self.penalties = self.group.length, penalties.make(config, model, chosen)
 
     def written(self, write: Write, drawn: np.ndarray) -> Batch:

@@ -11,6 +11,8 @@ import pytest
 
 from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.examples import build as examples
+from juliagpt_jax.data.tasks.build import TASKS
+from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives import build, preference
@@ -69,7 +71,7 @@ def rows(workdir):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name, first", [("dpo", math.log(2)), ("ipo", 25.0)])
+@pytest.mark.parametrize("name, first", [("dpo", math.log(2))])
 def test_a_run(base, tiny, tmp_path, name, first):
     """ln 2 at the first step to the rounding, since model and reference are one; the report has dev rewards; and a run
     that was cut ends the same."""
@@ -121,6 +123,26 @@ def test_what_is_refused(tiny, tmp_path):
     with pytest.raises(UserError, match=r"config\.train\.init=.*is not the workdir of a run"):
         named = dataclasses.replace(own, train=dataclasses.replace(own.train, init=str(tmp_path)))
         DPO(named, build_model(own, 13), found)
-    with pytest.raises(UserError, match="dpo compares rows, which hold one answer each"):
+    with pytest.raises(UserError, match="a row of dpo holds one answer"):
         DPO(own, build_model(own, 13), dataclasses.replace(found, pack=True))
     ORPO(own, build_model(own, 13), found)  # has no reference
+
+
+@pytest.mark.long
+def test_own_mistakes(base, tiny, tmp_path):
+    """The rejected answer is one that the reference wrote and the verifier finds wrong; a question without one is left
+    out; the run measures the dev questions that have one."""
+    flags = "train.objective=dpo", "train.preference.samples=1", "train.preference.sft=1", f"train.init={base}"
+    own = tiny(*RUN, *flags, f"data.tokenizer={base / 'tokenizer.json'}")
+    found = examples.load(own)
+    objective, task = DPO(own, build_model(own, 13), found), TASKS["addition"]
+    chosen, rejected, *_ = objective.pairs
+    assert len(chosen) == len(rejected) == len(objective.reference[0]) and not build.paired(own)
+    for i in range(0, len(chosen), 500):
+        right, wrong = (own.examples[i] for own in (chosen, rejected))
+        prompt, answer = (found.tokenizer.decode(right.ids[right.learned == side]) for side in (False, True))
+        question = Example(prompt.strip(), answer, facts={"number": int(answer), "operands": (0, 0)})
+        assert found.tokenizer.decode(wrong.ids[~wrong.learned]) == prompt
+        assert not task.verify(question, found.form.answered(wrong.ids[wrong.learned]))
+    report = run.run(tiny(*RUN, *flags), tmp_path / "run", 0.0)
+    assert report["dpo"]["loss"] > math.log(2), "with the chosen answer's own loss beside"

@@ -68,6 +68,8 @@ class Preference:
 
     beta: float = limits.positive(since="0.2", before=0.1)
     reference: str = limits.text(since="0.2", before="none")
+    samples: int = limits.at_least(0, since="0.2", before=0)
+    sft: float = limits.at_least(0, since="0.2", before=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Train:
     tail: float = limits.share()
     init: str = limits.text(since="0.2", before="none")
     objective: str = limits.text(since="0.2", before="next_token")
+    init: str = limits.text(since="0.2", before="none")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
     log_every: int = limits.at_least(1)
