@@ -130,8 +130,8 @@ def answer(options: argparse.Namespace, questions: Questions) -> Answered:
     from juliagpt_jax.store.workdir import find
 
     ode = command.ode_values(options) if hasattr(options, "ode_steps") else {}
-    more = {"adapter": options.adapter} if getattr(options, "adapter", None) else {}
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", **more)
+    laid = getattr(options, "adapter", None)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", laid)
     encodes, metric = found.config.model.kind == "t5", questions.task.metric
     if encodes and (options.chat or metric == "last_word"):
         raise UserError(f"{options.workdir} is a T5, which answers questions: neither --chat nor {options.task} is so")
