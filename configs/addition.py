@@ -6,8 +6,8 @@ Hardware:  two cores
 Time:      171 s of processor time in all; on an idle machine not measured yet
 Result:    1,000 of 1,000 unseen sums right (seed 42)
 
---config.data.task=addition is the same with the first digit first, which asks for all carries at once: 97.4% after 350
-steps, when its loss on unseen sums falls no more.
+--config.data.task=addition is the same with the first digit first, which asks for all carries at once: 97.4% with
+train.steps=350.
 """
 
 import ml_collections
