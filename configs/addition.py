@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.width = 64
     config.model.layers = 4
     config.model.heads = 4
-    config.model.context = 40  # of a scratchpad
+    config.model.context = 56  # of a scratchpad
     config.model.dropout = 0.0
     config.train.steps = 600
     config.train.batch_size = 256

@@ -22,7 +22,7 @@ class Arm(NamedTuple):
 
     Attributes:
         config: of `main`; "" for a model that is only prompted, in the workdir of --prompted.
-        changes: overrides of it; DATA is the folder of data sets.
+        changes: overrides of it; DATA is the folder of data sets, PROMPTED the workdir of an imported model.
         asked: flags of `evaluate`, a set for each line of results.
     """
 
@@ -48,6 +48,15 @@ ARMS |= {
         "configs/mawps.py",
         ("data.path=DATA/svamp", "data.task=svamp", "train.steps=2_400"),
         (("--task=svamp", "--task_data=DATA/svamp", "--split=test", "--averaged"),),
+    ),
+    "sst2_lora": Arm(  # an epoch; 1.8% of the weights are trained
+        "PROMPTED/config.json",
+        (
+            *("train.init=PROMPTED", "adapter.rank=8", "adapter.alpha=16", "data.path=DATA/sst2", "data.task=sst2"),
+            *("data.examples.pack=true", "data.examples.too_long=cut", "data.examples.written=0", "model.context=128"),
+            *("train.steps=450", "train.batch_size=4", "train.lr=5e-4", "train.warmup=30", "train.weight_decay=0"),
+        ),
+        (SST2, (*SST2[:2], "--split=test")),
     ),
     "prompted": Arm(
         "",
@@ -86,7 +95,7 @@ def main() -> None:
 
 def one(name: str, arm: Arm, seed: int, options: argparse.Namespace, results: Path) -> None:
     """Train and ask what is not among the results yet."""
-    fill = lambda flag: flag.replace("DATA", str(options.data))
+    fill = lambda flag: flag.replace("DATA", str(options.data)).replace("PROMPTED", str(options.prompted))
     workdir = options.runs / f"{name}-{seed}" if arm.config else options.prompted
     done = {(row["arm"], row["seed"], tuple(row["asked"])) for row in read(results)}
     missing = [asked for asked in arm.asked if (name, seed, asked) not in done]
@@ -94,7 +103,7 @@ def one(name: str, arm: Arm, seed: int, options: argparse.Namespace, results: Pa
         return
     if arm.config:
         changes = [f"--config.{fill(change)}" for change in (*arm.changes, f"seed={seed}")]
-        call("main", f"--config={arm.config}", f"--workdir={workdir}", *changes, shown=True)
+        call("main", f"--config={fill(arm.config)}", f"--workdir={workdir}", *changes, shown=True)
     for asked in missing:
         said = call("evaluate", f"--workdir={workdir}", f"--seed={seed}", *map(fill, asked), "--json")
         row = {"arm": name, "seed": seed, "asked": asked} | json.loads(said.splitlines()[-1])

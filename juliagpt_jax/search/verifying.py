@@ -20,7 +20,7 @@ class Verify(Protocol):
 
 class Verifier:
     """A judge (`train.objective=value`): of a whole answer it is asked behind what ends the answer, of one that is
-    begun behind its last token."""
+    begun behind its last token. What is too long for it, as an answer that never ended, gets 0."""
 
     def __init__(self, judge: judging.Judge):
         self.judge, self.opened = judge, judge.opened
@@ -29,12 +29,13 @@ class Verifier:
         """See `Verify`.
 
         Raises:
-            UserError: as `judging.Judge.score`.
+            UserError: characters that its tokenizer lacks.
         """
-        if not prompts:
-            return np.zeros(0)
-        if whole:
-            return self.judge.score(prompts, answers)
         form = self.judge.form
-        pairs = zip(prompts, answers, strict=True)
-        return self.judge.score_ids([form.encode(Example(*pair)).ids[: -len(form.end)] for pair in pairs])
+        ids = [form.encode(Example(*pair)).ids for pair in zip(prompts, answers, strict=True)]
+        ids = ids if whole else [own[: -len(form.end)] for own in ids]
+        found, context = np.zeros(len(ids)), self.opened.model.config.context
+        fitting = [n for n, own in enumerate(ids) if len(own) <= context]
+        if fitting:
+            found[fitting] = self.judge.score_ids([ids[n] for n in fitting])
+        return found

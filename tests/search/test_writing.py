@@ -171,3 +171,5 @@ def test_a_verifier_is_asked_behind_the_end_of_what_is_whole(opened):
         logits = odds(read)
         np.testing.assert_allclose(score, 1 / (1 + np.exp(logits[0] - logits[1])), rtol=1e-3)
     assert len(verify([], [])) == 0
+    fits, long = verify(["1=", "1="], ["2", "2" * SLOTS])
+    assert fits == verify(["1="], ["2"]) and long == 0.0

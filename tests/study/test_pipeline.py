@@ -158,9 +158,10 @@ def get_pipeline(scale):
               "data.task": "addition", "train.steps": 12, "train.warmup": 2, "train.eval_every": 6,
               "train.eval_windows": 4, "train.sample_every": 0,
               "train.checkpoint_every": 4, "data.examples.written": 4}}
-    arms = {{"base": Arm(), "sft": Arm({{"train.init": "{{run[base]}}"}})}}
+    value = {{"train.init": "{{run[base]}}", "train.objective": "value", "train.value.samples": 1}}
+    arms = {{"base": Arm(), "verifier": Arm(value)}}
     suite = Suite("{root}/configs/micro.py", arms, (0,), "base", common=common)
-    return Pipeline(suite, "addition", ("base", "sft"), examples=6, samples=2)
+    return Pipeline(suite, "addition", ("base",), "verifier", examples=6, samples=2)
 """
 
 
@@ -180,10 +181,12 @@ def test_a_real_pipeline_goes_on_where_it_was_stopped(micro, tmp_path):
     first = micro.run("pipeline", *flags, timeout=180)
     assert first.returncode == 0, first.err
     table = (tmp_path / "out" / "table.md").read_text()
-    assert "| sft |" in table and "+ vote of 2" in table
+    assert "| base |" in table and "+ revised" in table
     again = micro.run("pipeline", *flags, "--json")
     assert "0 to run" in again.out and "measuring" not in again.out
     assert (tmp_path / "out" / "table.md").read_text() == table
-    assert [row["stage"] for row in json.loads(again.out.splitlines()[-1])["rows"]] == ["base", "sft", "+ vote of 2"]
+    assert [row["stage"] for row in json.loads(again.out.splitlines()[-1])["rows"]] == [
+        *("base", "+ vote of 2", "+ verifier's best of 2", "+ revised"),
+    ]
     whole = micro.run("pipeline", flags[0], "--out=" + str(tmp_path / "whole"), timeout=180)
     assert whole.returncode == 0 and (tmp_path / "whole" / "table.md").read_text() == table
