@@ -271,6 +271,14 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
     recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
 
+    config.adapter = adapter = ml_collections.ConfigDict()
+    adapter.rank = 0  # LoRA: of two thin matrices beside a Linear, which alone are trained; 0: everything is
+    adapter.alpha = 16.0  # their product is multiplied with alpha / rank
+    adapter.dropout = 0.0  # of what they are given
+    adapter.targets = "all"  # Linears that have them: all, mixer, channel, or names as query value gate
+    adapter.layers = "all"  # layers that have them, such as 0 2 4-7
+    adapter.base = "float"  # the frozen kernels: float, or int8, nf4, q4_1 (QLoRA), made float again for each product
+
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)
     mesh.model = 1  # devices that share each matrix by its columns or rows, experts one by one (tensor parallel)

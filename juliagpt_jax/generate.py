@@ -34,9 +34,10 @@ def parser() -> command.Parser:
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_window_flags()
     flags.add_argument(
-        "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
+        "--draft", metavar="DIR", help="smaller model that guesses ahead: same distribution, fewer steps"
     )
     flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
+    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -63,7 +64,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--stop does not go with --grammar: a form ends by itself")
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     kinds = "decoder" if options.chat or options.draft else "decoder t5"
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kind=kinds)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kinds, options.adapter)
     context, answers = found.config.model.context, found.config.model.kind == "t5"
     window = Window(context, *command.window_values(options))
     window.check()

@@ -16,10 +16,10 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backen
 
 
 from juliagpt_jax.evaluation import cost
-from juliagpt_jax.ground import config_file, devices
-from juliagpt_jax.ground.knobs.whole import Mesh
+from juliagpt_jax.ground import config_file
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.training import footprint
+from juliagpt_jax.training.mesh import one_device
 from juliagpt_jax.training.state import Frozen
 
 ROOT = Path(__file__).parents[2]
@@ -72,8 +72,7 @@ def main() -> None:
             settings = load(own)
             function, state, rows_of = footprint.stepped(settings, VOCAB)
             traced = function.trace(state, rows_of, Frozen())
-            alone = devices.make_mesh(Mesh(1, 1, 1), own)
-            needs = footprint.of(traced.jaxpr.jaxpr, state, rows_of, Frozen(), alone)
+            needs = footprint.of(traced.jaxpr.jaxpr, state, rows_of, Frozen(), one_device())
             params, model = count(state.params), settings.model
             tokens = 20 * params
             flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), VOCAB)

@@ -60,7 +60,7 @@ def main() -> None:
     if not (options.workdir and options.draft) and not (options.config and options.draft_config):
         flags.error("--workdir and --draft, or --config and --draft_config")
     devices.limit_threads(options.threads)
-    devices.prepare(config.Mesh(1, 1))
+    devices.prepare(config.Mesh(data=1, model=1, fsdp=1, deterministic=False))
 
     import jax
     import numpy as np

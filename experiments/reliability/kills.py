@@ -37,7 +37,7 @@ def trained(kind: runs.Kind, folder: Path, text: Path, cache: Path) -> tuple[int
 
 def killed(kind: runs.Kind, folder: Path, text: Path, cache: Path, how: str, rng: random.Random, life: float) -> bool:
     """Begin to train, kill the process; false where it was done before."""
-    process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL)
+    process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL, subprocess.DEVNULL)
     if how == "at random":
         time.sleep(rng.uniform(0, life))
     else:

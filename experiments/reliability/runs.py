@@ -103,14 +103,17 @@ def write_text(path: Path) -> Path:
     return path
 
 
-def start(module: str, flags: list[str], cache: Path, out: Any = subprocess.PIPE) -> subprocess.Popen:
-    """Start a command of the package as a user does; compiled programs are kept in `cache`."""
+def start(
+    module: str, flags: list[str], cache: Path, out: Any = subprocess.PIPE, err: Any = subprocess.PIPE
+) -> subprocess.Popen:
+    """Start a command of the package as a user does; compiled programs are kept in `cache`. A pipe that nobody reads
+    stops who writes to it once it is full: what runs for long writes to files."""
     return subprocess.Popen(
         [sys.executable, "-m", f"juliagpt_jax.{module}", *flags],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=out,
-        stderr=subprocess.PIPE if out is subprocess.PIPE else out,
+        stderr=err,
         text=True,
         env=os.environ | {"JULIAGPT_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
     )

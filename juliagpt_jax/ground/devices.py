@@ -5,10 +5,11 @@
 
 import contextlib
 import logging
+import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.ground import config, memory
 from juliagpt_jax.ground.errors import UserError
@@ -122,9 +123,15 @@ def make_mesh(mesh: config.Mesh, batch: int) -> "jax.sharding.Mesh":
             knobs = f"config.mesh.fsdp={mesh.fsdp}, .model={mesh.model}"
             raise UserError(f"{knobs}: {len(devices)} devices, a (micro-)batch of {batch} rows")
         data = max(fitting)
+    return grid((data, mesh.fsdp, mesh.model), devices)
+
+
+def grid(sizes: tuple[int, int, int], devices: Any) -> "jax.sharding.Mesh":
+    """The first of some devices as a mesh of AXES with these sizes."""
+    import jax
+
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-    shape = (data, mesh.fsdp, mesh.model)
-    return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices[: data * mesh.shared])
+    return jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices[: math.prod(sizes)])
 
 
 def peak_memory_bytes() -> int:

@@ -37,7 +37,7 @@ GONE = re.compile(
 class Place(NamedTuple):
     """The place of this process among those of a run."""
 
-    count: int = 1
+    hosts: int = 1
     rank: int = 0
 
 
@@ -104,7 +104,7 @@ def begin(options: argparse.Namespace) -> Place:
     except RuntimeError as error:
         raise HostError(f"the hosts did not meet at {address}: {str(error).splitlines()[0]}") from error
     _Here.place = Place(jax.process_count(), jax.process_index())
-    if _Here.place.count > 1:
+    if _Here.place.hosts > 1:
         threading.Thread(target=_watch, daemon=True, name="hosts").start()
     return _Here.place
 
@@ -116,7 +116,7 @@ def leads() -> bool:
 
 def several() -> bool:
     """Several processes train together."""
-    return _Here.place.count > 1
+    return _Here.place.hosts > 1
 
 
 def workdir(path: Path) -> Path:

@@ -51,9 +51,9 @@ class ExampleEvents(Events):
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss of the answers of some dev examples, in nats a token, and what else the objective measures of
         them: of the raw weights and, if there are any, of the averaged ones."""
-        kinds = {"val_": state.params}
+        kinds = {"val_": self.whole(state.params)}
         if state.averaged != ():
-            kinds["averaged_val_"] = state.averaged
+            kinds["averaged_val_"] = self.whole(state.averaged)
         values = {}
         for kind, params in kinds.items():
             answers, own = self.losses(params, int(state.step), self._few)
@@ -110,15 +110,16 @@ class ExampleTrainer(Trainer):
         return getattr(self.objective, "length", self.examples.length)
 
     def _watch(self) -> Events:
-        model, params = self.config.model, self.state.params
+        model, params, base = self.config.model, self.state.params, self.frozen.base
         if isinstance(self.rows, Pairs):
             sizes = self.rows.source_length, self.rows.length - self.rows.source_length
             flops = cost.train_flops_per_pair(model, params, self.model.vocab, *sizes) / self.rows.length
         else:
-            flops = cost.train_flops_per_token(model, cost.multiplied(model, params), self.model.vocab)
+            used, still = cost.multiplied(model, params), cost.multiplied(model, base)
+            flops = cost.train_flops_per_token(model, used + still, self.model.vocab, frozen=still)
         packed = self.config.data.examples.pack
         plain = self.model.clone(packed=False, parent=None) if packed else self.model
-        given = self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params
+        given = self.config, plain, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, params, base
         events = ExampleEvents(*given)  # pyright: ignore[reportArgumentType]
         events.objective, events.row_tokens = self.objective, self.row_tokens
         return events
@@ -159,16 +160,17 @@ class ExampleTrainer(Trainer):
         assert isinstance(events, ExampleEvents)
         events.say(f"reporting: scoring {len(examples.dev):,} dev examples")
         values: dict[str, Any] = {"workdir": str(self.workdir), "step": train.steps}
-        values |= self._losses(events, state.params) | {"answers": []}
-        if state.averaged != ():
-            values["averaged"] = self._losses(events, state.averaged)
+        params, averaged = events.whole(state.params), events.whole(state.averaged) if state.averaged != () else ()
+        values |= self._losses(events, params) | {"answers": []}
+        if averaged != ():
+            values["averaged"] = self._losses(events, averaged)
         asked = examples.spread(self.config.data.examples.written if self.objective.answers else 0)
         if asked:
             events.say(f"reporting: answering {len(asked):,} dev examples")
             generator = events.generator(state)
             values |= measured.judge(examples, asked, measured.write(generator, examples, asked))
-            if state.averaged != ():
-                generator.load(state.averaged)
+            if averaged != ():
+                generator.load(averaged)
                 written = measured.write(generator, examples, asked)
                 values["averaged"] |= measured.judge(examples, asked, written)
         tokens = train.steps * train.batch_size * self.row_tokens
@@ -179,7 +181,8 @@ class ExampleTrainer(Trainer):
             "train_examples": len(examples.train),
             "dev_examples": len(examples.dev),
             "epochs": train.steps / self.epoch_steps,
-            "params": parameters.count(state.params),
+            "params": parameters.count(params),
+            "trained_params": parameters.count(state.params),
             "tokens": tokens,
             "flops": events.token_flops * tokens,
             "tokenizer_sha256": tokenizer.digest(examples.tokenizer),

@@ -9,7 +9,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config, devices, hosts
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.ground.knobs import whole as knobs
 from juliagpt_jax.models import mixers, roles
 from juliagpt_jax.models.gathered import Cuts
 from juliagpt_jax.models.parameters import by_path, paths
@@ -36,9 +35,7 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
             "each time; config.mesh.data and .model share its work"
         )
     if config.mesh.fsdp > 1 and config.model.kind == "t5":
-        raise UserError(
-            "config.mesh.fsdp: a T5 keeps its parameters whole on each device; config.mesh.data and .model share its work"
-        )
+        raise UserError("config.mesh.fsdp: a T5 keeps its parameters whole; config.mesh.data and .model share its work")
     if diffrax_loops(config.model):
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
     elif jax.default_backend() == "cpu" and config.model.kind == "recursive":
@@ -83,7 +80,7 @@ def cuts(params: Any, mesh: jax.sharding.Mesh) -> Cuts | None:
 
 def one_device() -> jax.sharding.Mesh:
     """Return the mesh of the first device alone."""
-    return devices.make_mesh(knobs.Mesh(data=1, model=1, fsdp=1), 1)
+    return devices.grid((1, 1, 1), jax.devices())
 
 
 def batch_sharding(mesh: jax.sharding.Mesh, steps: bool = False) -> NamedSharding:
@@ -113,9 +110,7 @@ def own(mesh: jax.sharding.Mesh) -> jax.sharding.Mesh:
     """Return the mesh of this process's devices, which share rows: the mesh itself where it is the only one."""
     if not hosts.several():
         return mesh
-    count = len(jax.local_devices())
-    auto = (jax.sharding.AxisType.Auto,) * len(devices.AXES)
-    return jax.make_mesh((count, 1, 1), devices.AXES, axis_types=auto, devices=jax.local_devices())
+    return devices.grid((len(jax.local_devices()), 1, 1), jax.local_devices())
 
 
 def at_home(tree: Any, mesh: jax.sharding.Mesh) -> Any:

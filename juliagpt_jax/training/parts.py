@@ -77,7 +77,7 @@ def in_parts(sums: Callable[..., Sums], like: bool, fixed: Fixed, model: Model, 
     by_row = batch_sharding(fixed.mesh).spec
     cut_over = lambda tree: jax.tree.map(lambda place: _over(place.spec, "fsdp"), shardings(tree, fixed.mesh))
     trained = cut_over(same.trained)
-    each = Same(trained, Frozen(cut_over(same.frozen.base), WHOLE), WHOLE, WHOLE, WHOLE)
+    each = Same._make((trained, Frozen(cut_over(same.frozen.base), WHOLE), WHOLE, WHOLE, WHOLE))
     outcome = Sums(trained if like else WHOLE, WHOLE, by_row)
     on_each = functools.partial(on_device, sums, like, fixed, model, each)
     axes = {*devices.BATCH} if fixed.mesh.shape["model"] > 1 else {*devices.AXES}  # the others are the compiler's

@@ -431,6 +431,17 @@ def test_half_a_body_does_not_keep_a_connection(served, monkeypatch):
         assert sock.recv(10_000).startswith(b"HTTP/1.1 408 ")
 
 
+def test_who_leaves_in_the_middle_of_a_body_is_no_fault(served, capfd):
+    """Nothing is said of it: a traceback for each would fill a pipe that nobody reads, and then stop the server."""
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+            sock.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"prompt"')
+            time.sleep(0.1)
+    assert served.complete(prompt="a", max_tokens=1)["choices"]
+    time.sleep(0.2)
+    assert capfd.readouterr().err == ""
+
+
 def test_who_reads_nothing_is_let_go(served, monkeypatch):
     monkeypatch.setattr(door, "READ_SECONDS", 0.5)
     body = json.dumps({"prompt": "abba", "n": 2, "max_tokens": 100_000, "stream": True, "logprobs": 20}).encode()

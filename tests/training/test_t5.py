@@ -89,7 +89,9 @@ def test_what_a_t5_is_not_trained_with(flags, says, tiny):
         tiny(*OWN, *flags)
 
 
-def test_a_t5_without_examples(tiny, tmp_path):
+def test_a_t5_without_examples_or_cut_over_devices(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"config.mesh.fsdp: a T5 keeps its parameters whole"):
+        make_mesh(tiny(*OWN, "mesh.fsdp=2"))
     with pytest.raises(UserError, match=r"config.data.task: none; a T5 learns from examples"):
         run.run(tiny(*OWN, "data.task=none"), tmp_path / "run", 0.0)
 

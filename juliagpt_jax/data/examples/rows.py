@@ -113,7 +113,8 @@ def _messages(example: Example, as_chat: bool, answer: str | None) -> list[Any]:
         last = max(i for i, own in enumerate(messages) if own["role"] == "assistant")
         messages = messages[: last + 1]
     elif as_chat:
-        messages = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.answer}]
+        said = example.prompt.strip(), example.answer.strip()  # as `evaluate --chat` asks
+        messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
     if messages and answer is not None:
         messages[-1] = {"role": "assistant", "content": answer}
     return messages

@@ -83,7 +83,7 @@ class Prompter:
 
     @property
     def bare(self) -> "Prompter":
-        """The same without shots and instruction."""
+        """Prompter without shots and instruction."""
         return dataclasses.replace(self, shots=(), instruction="")
 
     def _fitting(self, example: Example, answer: int) -> tuple[np.ndarray, Sequence[Example]]:

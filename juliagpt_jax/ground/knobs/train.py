@@ -157,6 +157,7 @@ class Train:
     tail: float = limits.share()
     init: str = limits.text(since="0.2", before="none")
     objective: str = limits.text(since="0.2", before="next_token")
+    init: str = limits.text(since="0.2", before="none")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
     log_every: int = limits.at_least(1)
