@@ -54,7 +54,7 @@ ARMS |= {
         (
             *("train.init=PROMPTED", "adapter.rank=8", "adapter.alpha=16", "data.path=DATA/sst2", "data.task=sst2"),
             *("data.examples.pack=true", "data.examples.too_long=cut", "data.examples.written=0", "model.context=128"),
-            *("train.steps=450", "train.batch_size=4", "train.lr=5e-4", "train.warmup=30", "train.weight_decay=0"),
+            *("train.steps=400", "train.batch_size=4", "train.lr=5e-4", "train.warmup=30", "train.weight_decay=0"),
         ),
         (SST2, (*SST2[:2], "--split=test")),
     ),

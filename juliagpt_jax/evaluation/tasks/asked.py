@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from juliagpt_jax.data.tasks.build import TASKS, find, read
-from juliagpt_jax.data.tasks.task import SPLITS, Example, Task
 from juliagpt_jax.ground import command, devices, files
 from juliagpt_jax.ground.errors import NumericalError, StorageError, UserError
 from juliagpt_jax.inference.rule import Rule
 
 if TYPE_CHECKING:
+    from juliagpt_jax.data.tasks.task import Example, Task
     from juliagpt_jax.evaluation.tasks.metrics import Chosen, Value, Written
     from juliagpt_jax.evaluation.tasks.prompting import Prompter
     from juliagpt_jax.inference.opened import Opened
@@ -31,9 +30,9 @@ OTHERS = ("data", "ensemble", "baseline", "cache", "dynamic", "ode_adaptive", "s
 class Questions(NamedTuple):
     """A task, what is asked of it, the examples that are shown before, and by which rule answers are written."""
 
-    task: Task
-    asked: list[Example]
-    shots: list[Example]
+    task: "Task"
+    asked: "list[Example]"
+    shots: "list[Example]"
     rule: Rule
 
 
@@ -51,9 +50,11 @@ class Answered(NamedTuple):
 def add_flags(flags: command.Parser) -> None:
     """Add the flags of a task: what is asked, and in which way."""
     task = flags.add_argument_group("a task instead of a text")
-    task.add_argument("--task", metavar="WORD", help=f"one of {', '.join(TASKS)}")
+    task.add_argument("--task", metavar="WORD", help="sst2, gsm8k, sums, ...; a wrong one names all that there are")
     task.add_argument("--task_data", metavar="PATH", help="its file, or the folder of its files")
-    task.add_argument("--split", choices=SPLITS, default="dev", help="the part that is asked; default: dev")
+    task.add_argument(
+        "--split", choices=["train", "dev", "test"], default="dev", help="the part that is asked; default: dev"
+    )
     task.add_argument("--shots", type=int, default=0, metavar="N", help="examples of the train part that are shown")
     task.add_argument("--limit", type=int, default=0, metavar="N", help="ask the first N questions; 0: all")
     task.add_argument("--instruction", default="", metavar="TEXT", help="said before everything")
@@ -95,7 +96,9 @@ def prepare(options: argparse.Namespace) -> Questions:
         value = getattr(options, name)
         if value is not None and not low <= value < 2**31:
             raise UserError(f"--{name}={value} must be at least {low}")
-    task = find(options.task)
+    from juliagpt_jax.data.tasks import build
+
+    task = build.find(options.task)
     if options.samples > 1 and task.metric not in ("exact", "number"):
         raise UserError(f"--samples={options.samples}: answers to {options.task} are not written and marked as right")
     heat = options.temperature if options.temperature is not None else 0.8 if options.samples > 1 else 0.0
@@ -105,9 +108,9 @@ def prepare(options: argparse.Namespace) -> Questions:
 
     from juliagpt_jax.evaluation.tasks.prompting import shots_of
 
-    asked, shots = read(options.task, options.split, options.task_data), []
+    asked, shots = build.read(options.task, options.split, options.task_data), []
     if options.shots:
-        shots = shots_of(read(options.task, "train", options.task_data), options.shots, options.seed)
+        shots = shots_of(build.read(options.task, "train", options.task_data), options.shots, options.seed)
         shown = {shot.prompt for shot in shots}
         asked = [example for example in asked if example.prompt not in shown]  # of a file that is every part
     if task.metric == "rouge":
@@ -127,8 +130,8 @@ def answer(options: argparse.Namespace, questions: Questions) -> Answered:
     from juliagpt_jax.store.workdir import find
 
     ode = command.ode_values(options) if hasattr(options, "ode_steps") else {}
-    more = {"adapter": options.adapter} if getattr(options, "adapter", None) else {}
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", **more)
+    laid = getattr(options, "adapter", None)
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", laid)
     encodes, metric = found.config.model.kind == "t5", questions.task.metric
     if encodes and (options.chat or metric == "last_word"):
         raise UserError(f"{options.workdir} is a T5, which answers questions: neither --chat nor {options.task} is so")
