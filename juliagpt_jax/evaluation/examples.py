@@ -13,6 +13,7 @@ from juliagpt_jax.inference.answering import answers
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.models.interface import Model
 
+PREFERENCES = {"dpo", "ipo", "orpo"}
 SHOWN = 4  # examples that a report shows
 
 
@@ -73,6 +74,14 @@ def describe(report: dict[str, Any]) -> str:
                 f"{name}{values['right']:.1%} of {values['answered']:,} written greedily are right {how} "
                 f"(95%: {low:.1%} to {high:.1%})"
             )
+        if "value" in values:
+            lines.append(name + _trusted(values["value"]))
+        for kind in PREFERENCES & values.keys():
+            own = values[kind]
+            lines.append(
+                f"{name}of the dev pairs {own['rewards/accuracies']:.1%} give the chosen answer the higher reward, by "
+                f"{own['rewards/margins']:.3f} on average"
+            )
     for own in report["answers"]:
         wanted = "" if own["right"] else f"   (wanted: {shown(own['answer'])})"
         lines.append(f"  {shown(own['prompt'])} -> {shown(own['written'])}{wanted}")
@@ -81,6 +90,14 @@ def describe(report: dict[str, Any]) -> str:
         f"epochs, {report['flops']:.2g} FLOPs by formula"
     )
     return "\n".join(lines)
+
+
+def _trusted(own: dict[str, Any]) -> str:
+    """Say how far the verdicts of a verifier can be trusted."""
+    share = lambda name: "none" if own[name] is None else f"{own[name]:.1%}"
+    curve = ", ".join(f"{said:.0%} said {found:.0%} true ({count:,})" for said, found, count in own["calibration"])
+    taken = f"accepts {share('false_accepts')} of the wrong ones, rejects {share('false_rejects')} of the right ones"
+    return f"{own['judged']:,} answers judged, {own['right']:.1%} of them right: {taken}\n  calibration: {curve}"
 
 
 def shown(text: str, most: int = 160) -> str:
