@@ -6,8 +6,9 @@ Time:      not measured on an idle machine
 Result:    scale small: experiments/pipeline; scale base: not measured yet
 
 Scale "base": sums in the schoolroom's words, with configs/tiny.py's model (3 x 192) after its training on the
-schoolroom. Scale "small": sums of three-digit numbers, their last digit first, with configs/sums_sft.py's model (3 x 96), which has
-no training before. The preferences are a right and a wrong answer of the model's own to each question of the train part.
+schoolroom. Scale "small": sums of three-digit numbers, their last digit first, with configs/sums_sft.py's model
+(3 x 96), which has no training before. The preferences are a right and a wrong answer of the model's own to each
+question of the train part.
 """
 
 import ml_collections
