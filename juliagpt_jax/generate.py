@@ -56,11 +56,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.search import forms
     from juliagpt_jax.store.workdir import find
 
-    form = forms.asked(options.grammar, options.calculator)
-    if options.draft and (form or options.calculator):
-        raise UserError("--draft guesses freely: it does not go with --grammar and --calculator")
-    if form and options.stop:
-        raise UserError("--stop does not go with --grammar: a form ends by itself")
+    form = forms.asked(options.grammar, options.calculator, bool(options.draft), bool(options.stop))
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
     kinds = "decoder" if options.chat or options.draft else "decoder t5"
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kinds, options.adapter)

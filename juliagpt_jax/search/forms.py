@@ -39,14 +39,21 @@ _CHARACTER = either(
 _COMMA, _COLON = row(text(","), maybe(text(" "))), row(text(":"), maybe(text(" ")))
 
 
-def asked(grammar: str | None, calculator: bool) -> Automaton | None:
+def asked(grammar: str | None, calculator: bool, draft: bool = False, stop: bool = False) -> Automaton | None:
     """Return the form that --grammar names, before a model is read; None without one.
 
+    Args:
+        draft, stop: --draft and --stop are given.
+
     Raises:
-        UserError: there is no such form, or a calculator is asked for besides.
+        UserError: there is no such form, or what is given besides does not go with it.
     """
+    if draft and (grammar is not None or calculator):
+        raise UserError("--draft guesses freely: it does not go with --grammar and --calculator")
     if grammar is None:
         return None
+    if stop:
+        raise UserError("--stop does not go with --grammar: a form ends by itself")
     if calculator:
         raise UserError("--grammar and --calculator: give one of them; a form says already what may be written")
     return form(grammar)
