@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.keep = ""  # of these, "middle 0.6 of difficulty": the top, middle or bottom by a field; or "random 0.6"
     data.phase_weights = ""  # shares of what is drawn: "trivium:0.4, quadrivium:0.35, philosophy:0.25", or a .json file
     data.weights_by = "phase"  # the field of words whose values the weights name; also of the losses in the report
-    data.order = "random"  # a name of data/sampler.py: random, easy_first, hard_first, interleaved
+    data.order = "random"  # a name of data/orders.py: random, easy_first, hard_first, interleaved
     data.windows = "ring"  # the text as it lies, cut anew each epoch; documents: passages shuffled; fixed: cut once
 
     data.task = "none"  # examples in place of a text: a name of data/tasks/build.py, or jsonl, those of data.path
@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.after = 0.0  # epochs of random order before it: a warm-up
     curriculum.epochs = 0.0  # epochs that it lasts, random order follows; 0: to the end
     curriculum.parts = 4  # rounds from easy to hard in an epoch of interleaved order; stages of step pacing
-    curriculum.pacing = "linear"  # a name of data/sampler.py: how the sorted windows become available in an epoch
+    curriculum.pacing = "linear"  # a name of data/orders.py: how the sorted windows become available in an epoch
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     data.puzzle = puzzle = ml_collections.ConfigDict()
@@ -192,7 +192,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema
     train.init = "none"  # workdir of the run whose weights and tokenizer this one begins with; none: from the seed
-    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; doremi, distil, recursive
+    train.objective = "next_token"  # a name of objectives/build.py: what a step minimises; distil, dpo, ipo, orpo, ...
     train.ode_energy = 0.0  # weight in the loss of the kinetic energy of ODE layers, for fields that need few steps
     train.max_bad_steps = 20  # non-finite steps in a row before giving up
     train.log_every = 10  # steps between two rows of metrics.jsonl
@@ -243,6 +243,22 @@ def get_config() -> ml_collections.ConfigDict:
     distil.alpha = 0.5  # weight of that in the loss; next tokens have the rest
     distil.temperature = 1.0  # logits are divided by it on both sides; above 1 small probabilities teach more
 
+    train.preference = preference = ml_collections.ConfigDict()
+    preference.beta = 0.1  # of dpo's rewards, ipo's tau, orpo's lambda; more keeps the model nearer to the reference
+    preference.reference = "none"  # workdir of the model that rewards are measured from; none: that of train.init
+    preference.samples = 0  # answers of the reference to each question: a wrong one is rejected; 0: as stated
+    preference.sft = 0.0  # weight of the chosen answer's loss a token beside dpo and ipo, under which it may else fall
+
+    train.written = written = ml_collections.ConfigDict()
+    written.group = 8  # answers to a question that grpo, expert_iteration and on_policy write, of train.batch_size
+    written.temperature = 1.0  # of what is written; 1 draws as the model says
+    written.most = 0  # tokens of such an answer at most; 0: a few more than the longest one of the examples
+
+    train.value = value = ml_collections.ConfigDict()
+    value.generator = "none"  # workdir of the model whose answers value learns to judge; none: that of train.init
+    value.samples = 4  # answers to each question that it writes for that, once
+    value.level = "token"  # judge behind every token of an answer; solution: behind the last alone
+
     train.moe = moe = ml_collections.ConfigDict()
     moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's
     moe.router_z = 0.001  # weight of the routers' squared logsumexp, which keeps their logits small; ST-MoE's
@@ -254,6 +270,14 @@ def get_config() -> ml_collections.ConfigDict:
     recursive.ids_lr = 1e-4  # of the embeddings of puzzles, which move by signs; 1e-2 for ARC; 0: as lr
     recursive.ids_decay = 1.0  # weight decay of those that a step has seen
     recursive.growth = "none"  # inner x outer of stages before the model's own, as long each: 2x1 4x2 before 6x3
+
+    config.adapter = adapter = ml_collections.ConfigDict()
+    adapter.rank = 0  # LoRA: of two thin matrices beside a Linear, which alone are trained; 0: everything is
+    adapter.alpha = 16.0  # their product is multiplied with alpha / rank
+    adapter.dropout = 0.0  # of what they are given
+    adapter.targets = "all"  # Linears that have them: all, mixer, channel, or names as query value gate
+    adapter.layers = "all"  # layers that have them, such as 0 2 4-7
+    adapter.base = "float"  # the frozen kernels: float, or int8, nf4, q4_1 (QLoRA), made float again for each product
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share the batch alone; 0: all that are left (on a CPU: two, if it has two cores)

@@ -3,7 +3,7 @@
 Command:   python -m juliagpt_jax.main --config=configs/t5_tiny.py --workdir=runs/t5_tiny
 Hardware:  two CPU cores
 Time:      not measured yet
-Result:    not measured yet
+Result:    all of 200 unseen sums right (seed 42)
 """
 
 import ml_collections
@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.tie = False
     config.model.norm_eps = 1e-6
     config.model.positions = "none"
-    config.train.steps = 2_000
+    config.train.steps = 1_000
     config.train.batch_size = 64
     config.train.lr = 2e-3
     config.train.min_lr = 2e-4

@@ -32,7 +32,7 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    from juliagpt_jax.store.workdir import Lock
+    from juliagpt_jax.store.claim import Lock
     from juliagpt_jax.study import suite
     from juliagpt_jax.study.pace import Pace
 

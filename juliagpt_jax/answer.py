@@ -4,11 +4,13 @@ python -m juliagpt_jax.answer --workdir=runs/sums --task=sums --samples=16 --by=
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import command, devices
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.files import write_text
 
 WAYS = ["vote", "likelihood", "verifier"]  # of search/choosing.py, written out: --help comes before JAX is imported
 
@@ -35,6 +37,7 @@ def parser() -> command.Parser:
     flags.add_argument("--top_p", type=float, default=1.0, metavar="P", help="draw from the likeliest that make up P")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--rows", type=int, default=64, metavar="B", help="answers that are written at the same time")
+    flags.add_argument("--pairs", metavar="FILE", help="write right and wrong answers there: preferences for dpo")
     flags.add_argument("--show", type=int, default=5, metavar="N", help="questions that are printed with their answers")
     flags.add_precision_flag()
     flags.add_argument("--json", action="store_true", help="print one JSON object on the last line")
@@ -52,12 +55,10 @@ def main(options: argparse.Namespace) -> None:
     rule = Rule(options.temperature, options.top_k, options.top_p)
     form = forms.asked(options.grammar, options.calculator)
     task, found = tasks.find(options.task), find(Path(options.workdir), options.checkpoint, options.averaged)
-    judged = find(Path(options.verifier)) if options.verifier else None
     examples = tasks.read(options.task, options.split, options.path)
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation.tasks import searching
-    from juliagpt_jax.evaluation.tasks.answers import most_tokens
     from juliagpt_jax.inference.opened import open_model
     from juliagpt_jax.search import guides
     from juliagpt_jax.search.writing import Writer
@@ -65,13 +66,18 @@ def main(options: argparse.Namespace) -> None:
     opened = open_model(found, options.precision)
     examples = [examples[i] for i in searching.spread(len(examples), options.examples)]
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
-    most = options.max_new_tokens or most_tokens(opened.tokenizer, task, examples)
+    most = options.max_new_tokens or searching.most(opened, task, examples)
     writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
-    judge, price = None, searching.Price(searching.flops(opened))
-    result = searching.search(writer, task, examples, options.samples, options.seed, judge)
+    verifier, character = None, 0.0
+    if options.verifier:
+        verifier, character = searching.open_verifier(Path(options.verifier), examples)
+    price = searching.Price(searching.flops(opened), character)
+    result = searching.search(writer, task, examples, options.samples, options.seed, verifier)
     rows = searching.curve(result, price)
     print(f"{options.task}, {options.split}: {len(examples):,} questions, {options.samples} answers to each")
     print(searching.table(rows))
+    if options.pairs:
+        write_text(Path(options.pairs), "".join(f"{json.dumps(line)}\n" for line in searching.pairs(result)))
     chosen = result.chosen(options.by)
     values: dict[str, Any] = {
         "workdir": options.workdir,
@@ -87,6 +93,12 @@ def main(options: argparse.Namespace) -> None:
     for example, answers, n in list(zip(examples, result.answers, chosen, strict=True))[: options.show]:
         mark = "right" if task.verify and task.verify(example, answers[n].text) else "wrong"
         print(f"\n{example.prompt}| {answers[n].text}   ({mark}; {example.answer})")
+    if verifier and options.revise:
+        how = (options.revise, options.gate, options.samples, options.seed, price)
+        values["revised"] = searching.revised(result, writer, task, verifier, *how)
+        for row in values["revised"]:
+            says = f"{100 * row['accuracy']:.1f}% at {row['flops']:.2e} FLOPs, {row['doubted']} answers in doubt"
+            print(f"verifier's best after {row['round']} rounds of revising: {says}")
     if options.json:
         command.print_json(values)
 

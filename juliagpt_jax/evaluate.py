@@ -33,6 +33,7 @@ def parser() -> command.Parser:
     says = "more runs: what they predict together with --workdir's, on average"
     flags.add_argument("--ensemble", metavar="DIR,DIR,...", help=says)
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
+    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
     flags.add_ode_flags()
@@ -60,7 +61,8 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     workdir, note = Path(options.workdir), lambda why: print(f"note: {why}", file=sys.stderr)
-    look = lambda checkpoint: find(workdir, checkpoint, options.averaged, ode, KINDS if options.every else "decoder")
+    kinds = KINDS if options.every else "decoder"
+    look = lambda checkpoint: find(workdir, checkpoint, options.averaged, ode, kinds, options.adapter)
     if options.follow:
         every.wait(workdir, _say)
     found = look(options.checkpoint)

@@ -34,9 +34,10 @@ def parser() -> command.Parser:
     flags.add_argument("--strict", action="store_true", help="refuse prompt + new tokens beyond the context")
     flags.add_window_flags()
     flags.add_argument(
-        "--draft", metavar="DIR", help="workdir of a smaller model that guesses ahead: same distribution, fewer steps"
+        "--draft", metavar="DIR", help="smaller model that guesses ahead: same distribution, fewer steps"
     )
     flags.add_argument("--draft_tokens", type=int, default=4, metavar="N", help="guesses a round")
+    flags.add_adapter_flag()
     flags.add_precision_flag()
     flags.add_ode_flags()
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -62,15 +63,13 @@ def main(options: argparse.Namespace) -> None:
     if form and options.stop:
         raise UserError("--stop does not go with --grammar: a form ends by itself")
     rule = Rule(options.temperature, options.top_k, options.top_p, options.greedy)
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kind="decoder t5")
+    kinds = "decoder" if options.chat or options.draft else "decoder t5"
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, kinds, options.adapter)
     context, answers = found.config.model.context, found.config.model.kind == "t5"
     window = Window(context, *command.window_values(options))
     window.check()
     if window.evict and options.draft:
         raise UserError("--evict does not go with --draft: what a wrong guess has pushed out cannot be taken back")
-    for flag in ("draft", "chat"):
-        if answers and getattr(options, flag):
-            raise UserError(f"--{flag}: {options.workdir} is a T5, which answers each prompt by itself")
     smaller = find(Path(options.draft)) if options.draft else None
     if options.system is not None and not options.chat:
         raise UserError("--system is of a conversation: --chat")
@@ -89,8 +88,6 @@ def main(options: argparse.Namespace) -> None:
 
     opened = open_model(found, options.precision)
     ends = () if options.ignore_eos else opened.stops
-    if answers and not options.ignore_eos:
-        ends = (opened.tokenizer.ending, *ends)
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     if dialogue:
         return conversation.hold(opened, rule, window, options, ends, guided)

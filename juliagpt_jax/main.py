@@ -59,7 +59,7 @@ def _check(settings: Mapping[Path, config.Config]) -> None:
     from juliagpt_jax.data.examples import build as examples
     from juliagpt_jax.data.puzzles import build as puzzles
     from juliagpt_jax.store import init
-    from juliagpt_jax.store.workdir import check
+    from juliagpt_jax.store.claim import check
 
     for workdir, own in settings.items():
         own = init.settle(own, workdir)

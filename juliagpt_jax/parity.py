@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
     devices.limit_threads(options.threads)
     devices.prepare(settings.mesh)
 
-    from juliagpt_jax.store.workdir import Lock
+    from juliagpt_jax.store.claim import Lock
     from juliagpt_jax.study import parity
     from juliagpt_jax.training.run import check
 

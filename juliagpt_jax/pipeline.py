@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError("--jobs must be at least 1")
     devices.prepare(config_file.load(options.config).mesh)
 
-    from juliagpt_jax.store.workdir import Lock
+    from juliagpt_jax.store.claim import Lock
     from juliagpt_jax.study import pipeline, suite
     from juliagpt_jax.study.runner import Runner
 

@@ -7,6 +7,7 @@ The same command goes on where it was stopped. data/web/texts has the documents,
 """
 
 import argparse
+from pathlib import Path
 
 from juliagpt_jax.ground import command, texts
 from juliagpt_jax.ground.errors import UserError
@@ -56,14 +57,14 @@ def main(options: argparse.Namespace) -> None:
     if not source.exists():
         raise UserError(f"--source={options.source} does not exist")
 
-    from juliagpt_jax.books import documents
-    from juliagpt_jax.data import tokenizer, workers
+    from juliagpt_jax.books import documents, trove, workers
+    from juliagpt_jax.data import ranked, tokenizer
     from juliagpt_jax.ground.devices import cores
     from juliagpt_jax.ground.files import sha256
 
-    for name in ("tokenizer", "count"):
-        if file := getattr(options, name):
-            tokenizer.load(texts.path(file))
+    full = lambda name: str(texts.path(name).absolute()) if name else ""
+    for name in filter(None, (options.tokenizer, options.count)):
+        tokenizer.load(texts.path(name))
     blocked, listed = frozenset(), ""
     if options.blocklist:
         blocked, listed = documents.blocklist(texts.path(options.blocklist))
@@ -71,14 +72,24 @@ def main(options: argparse.Namespace) -> None:
     rules = documents.Options(
         "row", True, options.min_tokens, options.max_tokens, counted, listed, options.val_share, kind=options.kind
     )
-    absolute = lambda name: str(texts.path(getattr(options, name)).absolute()) if getattr(options, name) else ""
+    out = texts.path(options.out).absolute()
+    last, after, more = [], [], {}
+    if options.tokenizer:
+        to, own, share = str(out / "shards"), full(options.tokenizer), options.val_share
+        notes = [f"validation is {share:g} of the documents, by their hash"]
+        found = {"files": {file.name: file.stat().st_size for file in trove.listed(source)}, "notes": notes}
+        found |= {"licence": options.licence, "options": vars(rules) | {"dedup": options.dedup}}
+        last, after = (
+            [ranked.Shard(to, own, share, options.shard_tokens)],
+            [ranked.Index(to, own, options.tasks, found)],
+        )
+        more = {"tokenizer": sha256(Path(own)), "shard_tokens": options.shard_tokens}
     work = workers.Work(
-        source.absolute(), texts.path(options.out).absolute(), options.tasks, options.dedup, rules, blocked,
-        absolute("tokenizer"), absolute("count"), absolute("reference"), options.min_quality, options.val_share,
-        options.shard_tokens, options.licence,
+        source.absolute(), out, options.tasks, options.dedup, rules, blocked, ranked.Count(full(options.count)),
+        full(options.reference), options.min_quality, last, after, more,
     )  # fmt: skip
-    workers_ = options.workers or cores()
-    machines = workers.Machines(options.executor, workers_, options.partition, options.time, options.memory)
+    at_once = options.workers or cores()
+    machines = workers.Machines(options.executor, at_once, options.partition, options.time, options.memory)
     report = workers.run(work, machines)
     if report is None:
         print(f"{options.out}: Slurm has been asked; when its jobs are done, the same command prints the report")

@@ -33,10 +33,18 @@ def parser() -> command.Parser:
     flags.add_argument("--host", default="127.0.0.1", help="whom to answer; 0.0.0.0: everyone who reaches this machine")
     flags.add_argument("--port", type=int, default=8000, help="0: a free one")
     flags.add_argument("--name", help="of the model, as clients ask for it; default: the workdir's")
+    flags.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a run of adapters, or a folder in peft's form: a model that clients ask for by NAME; several times",
+    )
     flags.add_argument("--allow_host", action="append", default=[], metavar="NAME", help="another name it is asked by")
     flags.add_argument(
         "--origin", action="append", default=[], metavar="URL", help="whose pages may ask too; *: everyone's"
     )
+    flags.add_argument("--verifier", metavar="DIR", help="workdir of a verifier, for requests that ask to `verify`")
     flags.add_argument("--rows", "--slots", type=int, default=8, metavar="B", help="requests that share a step")
     flags.add_argument("--queue", type=int, default=64, metavar="N", help="requests that may wait; more get 429")
     flags.add_argument("--block", type=int, default=8, metavar="N", help="tokens between two visits to the host")
@@ -60,7 +68,7 @@ def main(options: argparse.Namespace) -> None:
             raise UserError(f"--{flag}={getattr(options, flag)} must be in {low} .. {high}")
     ode, workdir = command.ode_values(options), Path(options.workdir)
 
-    from juliagpt_jax.inference.opened import open_model
+    from juliagpt_jax.inference.opened import lend, open_model
     from juliagpt_jax.inference.window import Window
     from juliagpt_jax.store.workdir import find
 
@@ -73,6 +81,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--context={context}: model.mixer={found.config.model.mixer} is made for {most} tokens")
     window = Window(context, *command.window_values(options))
     window.check()
+    folders = _folders(options.adapter, options.name or workdir.resolve().name)
     devices.prepare(found.config.mesh)
 
     try:
@@ -81,20 +90,24 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"needs FastAPI and uvicorn ({error}): pip install 'juliagpt-jax[serve]'") from error
 
     from juliagpt_jax.inference.generate import Generator
+    from juliagpt_jax.inference.judging import open_judge
     from juliagpt_jax.models import parameters
+    from juliagpt_jax.search.verifying import Verifier
     from juliagpt_jax.serving.asked import Limits
     from juliagpt_jax.serving.door import origins_of
     from juliagpt_jax.serving.engine import Engine
 
     origins = origins_of(options.origin)
     with server.bind(options.host, options.port) as listener:  # before the model is read, which takes longer
-        opened = open_model(found, options.precision)
+        opened, stacked = lend(open_model(found, options.precision), folders)
         name, count = options.name or workdir.resolve().name, parameters.count(opened.run.params)
+        also = f", adapters {', '.join(folders)}" if folders else ""
         rows = f"{options.rows} rows of {context} tokens"
-        about = f"{name}: step {opened.run.step}, {count:,} parameters, {rows}, {opened.precision}"
+        about = f"{name}: step {opened.run.step}, {count:,} parameters, {rows}, {opened.precision}{also}"
         try:
             generator = Generator(opened.model, opened.params, window.sinks, context, window.evict)
-            engine = Engine(generator, opened.tokenizer, options.rows, options.queue, options.block)
+            queue = options.rows, options.queue, options.block
+            engine = Engine(generator, opened.tokenizer, *queue, adapters=stacked)
             engine.batch.compile()
         except Exception as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
@@ -102,10 +115,11 @@ def main(options: argparse.Namespace) -> None:
             says = next(iter(str(error).splitlines()), "no more")
             ways = "fewer --rows, a shorter --context or --precision=bf16"
             raise StorageError(f"out of memory ({says}) with {about}; try {ways}") from error
+        verifier = Verifier(open_judge(Path(options.verifier))) if options.verifier else None
         texts = options.rows + options.queue
         limits = Limits(options.max_tokens, options.max_prompt, options.max_body, texts, engine.batch.slots)
         names = [options.host, socket.gethostname(), *options.allow_host]
-        app = server.application(engine, name, limits, names, origins, options.unknown)
+        app = server.application(engine, name, limits, names, origins, options.unknown, verifier, [*folders])
         listener.listen(1024)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
@@ -115,6 +129,21 @@ def main(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(128 + number)  # all that was taken is answered; taking JAX down in good order would cost seconds more
+
+
+def _folders(given: list[str], base: str) -> dict[str, Path]:
+    """Return the folders of --adapter by name."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, _, folder = text.rpartition("=")
+        path = Path(folder).expanduser()
+        name = name or path.resolve().name
+        if not path.is_dir():
+            raise UserError(f"--adapter={text}: no such folder")
+        if name in (base, *found):
+            raise UserError(f"--adapter={text}: another model is called {name}; --adapter=NAME={folder}")
+        found[name] = path
+    return found
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def parser() -> command.Parser:
     flags = command.Parser("shard", "A text in; a folder of token files for config.data.path out.")
     add = flags.add_argument
     source = (
-        "a folder or a file: what prepare wrote, .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet; or generated:KIND:COUNT, "
-        "with grids, graphs, programs, sums or arc"
+        "a folder or a file: what prepare wrote, .txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet; or "
+        "generated:KIND:COUNT, with grids, graphs, programs, sums or arc"
     )
     add("--source", required=True, metavar="WHAT", help=source)
     add("--tokenizer", required=True, metavar="FILE", help="a tokenizer.json of tokenize, or of a run's workdir")

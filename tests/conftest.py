@@ -203,7 +203,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--part",
         metavar="I/N",
-        help="the tests of part I of N, such as 1/2, drawn by name; CI runs the one of the long tests that its commit says",
+        help="the tests of part I of N, such as 1/2, drawn by name; of the long ones CI runs that of its commit",
     )
 
 

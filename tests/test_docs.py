@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from juliagpt_jax.data import corpus, sampler, selection
+from juliagpt_jax.data import corpus, orders, sampler, selection
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.ground.errors import UserError
@@ -298,11 +298,11 @@ def test_the_score(mine):
 def test_the_order(mine, monkeypatch):
     """The windows of random order, those nearest to the middle of the field first."""
     _, order = code("howto/data.md")
-    monkeypatch.setitem(sampler.ORDERS, "middle_first", None)
+    monkeypatch.setitem(orders.ORDERS, "middle_first", None)
     (name,) = [node.name for node in ast.parse(order).body]
-    own = dict(vars(sampler))
+    own = dict(vars(orders))
     exec(order, own)
-    monkeypatch.setitem(sampler.ORDERS, "middle_first", own[name])
+    monkeypatch.setitem(orders.ORDERS, "middle_first", own[name])
     data = settings_of("runs/middle_first").data
     chosen = selection.select(corpus.load(data, 16), data, 0, 16)
     plan = selection.plan(chosen, data, 16, 4, 20, 0)

@@ -11,7 +11,8 @@ from flax.traverse_util import flatten_dict
 from juliagpt_jax import export, import_model
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.store.workdir import Run, open_run, settle_config
+from juliagpt_jax.store.claim import settle_config
+from juliagpt_jax.store.workdir import Run, open_run
 from juliagpt_jax.training import metrics
 
 TRAINING = ["--config=configs/tiny.py", "--config.train.steps=6", "--config.train.warmup=2"]

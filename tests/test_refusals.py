@@ -24,6 +24,7 @@ READING = {
     "influence": ["--out={out}"],
     "serve": [],
     "harness": ["--tasks=none"],
+    "answer": ["--task=addition"],
     "export": ["--format=hf", "--out={out}"],
 }
 PACKED = f"--workdir={ROOT}/tests/golden/before/int8.safetensors"
@@ -58,6 +59,11 @@ CASES = [
     ("generate", ["--workdir={clean}", "--chat"], "--chat: this model has no chat template"),
     ("generate", ["--workdir={clean}", "--system=x"], "--system is of a conversation: --chat"),
     ("generate", ["--workdir={clean}", "--draft=/nowhere"], "/nowhere is not the workdir of a run"),
+    ("generate", ["--workdir={clean}", "--grammar=numbr"], "no form is called 'numbr'; did you mean number"),
+    ("generate", ["--workdir={clean}", "--grammar=number", "--calculator"], "give one of them"),
+    ("generate", ["--workdir={clean}", "--draft={clean}", "--calculator"], "--draft guesses freely"),
+    ("answer", ["--workdir={clean}", "--task=additon"], "no task is called 'additon'; did you mean addition"),
+    ("answer", ["--workdir={clean}", "--by=verifier"], "--verifier=DIR"),
     ("evaluate", ["--workdir={clean}", "--data=/nowhere.txt"], "/nowhere.txt"),
     ("evaluate", ["--workdir={clean}", "--stride=17"], "--stride=17 is outside"),
     ("evaluate", ["--workdir={clean}", "--ode_adaptive"], "--ode_adaptive needs a tolerance"),

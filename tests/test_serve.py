@@ -71,6 +71,15 @@ def test_sigterm_finishes_what_was_taken(process):
     assert lines == ["finishing what was taken; once more to stop at once", "serve: stopped by SIGTERM"]
 
 
+def test_it_answers_this_machine_alone(process):
+    """Unless --host says otherwise: what listens is bound to 127.0.0.1, as the kernel has it."""
+    listening = "0A"
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    (bound,) = {row[1] for row in rows if row[3] == listening and int(row[1].split(":")[1], 16) == process.port}
+    assert bound.split(":")[0] == "0100007F"
+
+
 def test_a_second_signal_ends_it_at_once(process):
     """In the middle of a text, which then has no end."""
     with post(process.port, prompt="the ", max_tokens=4096, stream=True) as running:

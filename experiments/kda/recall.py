@@ -25,6 +25,7 @@ import numpy as np
 from juliagpt_jax.data.abilities import ABILITIES
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.objectives.build import build_objective
@@ -70,7 +71,7 @@ def runs(task: str, arm: str, rates: list[float], seeds: list[int], steps: int) 
     length, vocab, told = SIZES[task]
     chosen, begun = settings(task, arm, steps), time.perf_counter()
     model, make = build_model(chosen, vocab), functools.partial(ABILITIES[task], **told)
-    fixed = step.Fixed(chosen, model, make_mesh(chosen), build_objective(chosen, model), step.all_trained)
+    fixed = step.Fixed(chosen, model, make_mesh(chosen), build_objective(chosen, model), adapters.merge)
     each = [(rate, seed) for rate in rates for seed in seeds]
     by_rate, by_seed = jnp.array([rate for rate, _ in each]), jnp.array([seed for _, seed in each], jnp.uint32)
 

@@ -1,7 +1,7 @@
 """How many flipped bits does a load take in silence, by kind of file?
 
 Command:   python experiments/reliability/flips.py --out=experiments/reliability/results/flips [--flips=60] [--seed=0]
-Hardware:  any; about ten minutes on one core
+Hardware:  any; about fifteen minutes on one core; with --flips=600 two hours. Stopped, the same command goes on
 
 Of each kind of file that the project writes one is made with a tiny model. Then one random bit of it is flipped, it is
 read as a command reads it, and the bit is put back: refused, said on stderr, the same result, or another one without a
@@ -24,6 +24,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import runs
 from flax.traverse_util import flatten_dict
 
 from juliagpt_jax import main as training
@@ -31,15 +32,16 @@ from juliagpt_jax import parity as comparison
 from juliagpt_jax import prepare, score
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import query, reading, selection
+from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.ground import config, config_file, files, sealed
 from juliagpt_jax.ground.errors import CommandError, StorageError
 from juliagpt_jax.inference import schedule
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.schoolroom import passages
-from juliagpt_jax.store import export, gguf, offered, tensors
-from juliagpt_jax.store.workdir import open_run
+from juliagpt_jax.store import checkpoint, export, gguf, offered, tensors
+from juliagpt_jax.store.workdir import find, open_run
 from juliagpt_jax.study import pace, parity, runner
-from juliagpt_jax.training import metrics, start
+from juliagpt_jax.training import metrics, start, state
 
 TINY = ["model.width=32", "model.layers=2", "model.heads=2", "model.context=32", "train.steps=8", "train.warmup=2"]
 TINY += ["train.checkpoint_every=4", "train.eval_every=4", "train.log_every=1", "train.eval_windows=4"]
@@ -65,6 +67,26 @@ def begun(folder, *overrides):
     }
     start.begin(folder, settings, params, tokenizer, {}, "random weights")
     return open_run(folder)
+
+
+def restored(workdir):
+    """The state that training goes on from; a step that is set aside is put back."""
+    settings = config.read(workdir / "config.json")
+    model = build_model(settings, tokenizers.load(workdir / "tokenizer.json").vocab_size)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: state.initial_state(settings, model))
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), shapes)
+    try:
+        trees, _ = checkpoint.Checkpoints(workdir / "checkpoints", 9).restore(state.items(target))
+        return trees
+    finally:
+        for aside in (workdir / "checkpoints").glob("*.corrupt"):
+            aside.rename(aside.with_suffix(""))
+
+
+def solving(workdir):
+    run = open_run(find(workdir, averaged=True, kind="recursive"))
+    return [flatten_dict(run.params, sep="/"), config.to_dict(run.config), run.step]
 
 
 def opened(path, **which):
@@ -141,6 +163,7 @@ def kinds(folder):
     yield "metrics.jsonl, resumed", [dense / "metrics.jsonl"], lambda: resumed(dense)
     newest = sorted(p for p in (dense / "checkpoints" / "8").rglob("*") if p.is_file())
     yield "checkpoint", newest, lambda: opened(dense, checkpoint="8")
+    yield from states(folder)
     yield from tables(folder, dense)
     solver = [*TINY, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint"]
     run(training, "--config=configs/micro.py", f"--workdir={ode}", *(f"--config.{o}" for o in solver))
@@ -148,6 +171,21 @@ def kinds(folder):
     adaptive = lambda: schedule.choose(solved, {"rtol": 0.01})[0].schedule
     adaptive()
     yield "schedules.json", [ode / "schedules.json"], adaptive
+
+
+def states(folder):
+    """Yield the kinds that training goes on from, and those of weights beside the last ones, as `kinds`."""
+    mean, puzzles = folder / "mean", folder / "puzzles"
+    more = ["train.ema=0.9", "train.optimizer=soap", "mesh.data=1"]
+    run(training, "--config=configs/micro.py", f"--workdir={mean}", *(f"--config.{o}" for o in [*TINY, *more]))
+    step = sorted(p for p in (mean / "checkpoints" / "8").rglob("*") if p.is_file())
+    yield "checkpoint, resumed", step, lambda: restored(mean)
+    average = [p for p in step if "averaged" in p.parts] + [mean / "checkpoints" / "8" / "manifest.json"]
+    yield "checkpoint, averaged weights", average, lambda: opened(mean, checkpoint="8", averaged=True)
+    flags = [f"--config.{o}" for o in [*runs.PUZZLES, "train.steps=6", "train.sample_every=0"]]
+    run(training, "--config=configs/trm_sudoku6.py", f"--workdir={puzzles}", *flags)
+    step = sorted(p for p in (puzzles / "checkpoints" / "6").rglob("*") if p.is_file())
+    yield "checkpoint of a model that solves", step, lambda: solving(puzzles)
 
 
 def corpora_of(folder):
@@ -254,12 +292,16 @@ def main():
     flags.add_argument("--only", nargs="+", default=[""], help="kinds whose names begin so; the others' numbers stay")
     options = flags.parse_args()
     results, kept = {}, options.out / "results.json"
-    if options.only != [""] and kept.exists():
-        results = json.loads(kept.read_text())["kinds"]
+    mark = {"flips": options.flips, "seed": options.seed}
+    if kept.exists():
+        before = json.loads(kept.read_text())
+        going_on = options.only == [""] and "done" in before and mark.items() <= before.items() and not before["done"]
+        if options.only != [""] or going_on:
+            results = before["kinds"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JULIAGPT_CACHE"] = f"{folder}/cache"
         for name, paths, read in kinds(Path(folder)):
-            if not name.startswith(tuple(options.only)):
+            if not name.startswith(tuple(options.only)) or (options.only == [""] and name in results):
                 continue
             sound, rng = digest(read()), np.random.default_rng(options.seed)
             counts = {"checked": Counter(), "hashes off": Counter()}
@@ -278,9 +320,13 @@ def main():
             results[name] = {key: dict(sorted(count.items())) for key, count in counts.items()}
             print(name, results[name], flush=True)
             options.out.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"flips": options.flips, "seed": options.seed, "kinds": results}, indent=1)
-            kept.write_text(text + "\n")
+            _write(kept, mark | {"hardware": runs.hardware(), "done": options.only != [""], "kinds": results})
             (options.out / "table.md").write_text(table(results))
+    _write(kept, mark | {"hardware": runs.hardware(), "done": True, "kinds": results})
+
+
+def _write(path, values):
+    path.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def table(results):

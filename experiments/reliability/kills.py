@@ -37,7 +37,7 @@ def trained(kind: runs.Kind, folder: Path, text: Path, cache: Path) -> tuple[int
 
 def killed(kind: runs.Kind, folder: Path, text: Path, cache: Path, how: str, rng: random.Random, life: float) -> bool:
     """Begin to train, kill the process; false where it was done before."""
-    process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL)
+    process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL, subprocess.DEVNULL)
     if how == "at random":
         time.sleep(rng.uniform(0, life))
     else:
@@ -72,6 +72,7 @@ def main() -> None:
             if key in results.rows:
                 continue
             if name not in peace:
+                kind.make(text, cache)
                 trained(kind, Path(scratch) / "compiled", text, cache)  # it also fills the cache of compiled programs
                 folder = Path(scratch) / "peace" / name
                 code, err, life = trained(kind, folder, text, cache)

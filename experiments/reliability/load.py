@@ -187,7 +187,9 @@ def main() -> None:
             "--max_tokens=400",
             "--max_prompt=500",
         ]
-        server = runs.start("serve", [f"--workdir={scratch / 'run'}", "--port=0", *limits], scratch / "cache")
+        flags_ = [f"--workdir={scratch / 'run'}", "--port=0", *limits]
+        with open(scratch / "err", "w") as err:
+            server = runs.start("serve", flags_, scratch / "cache", err=err)
         assert server.stdout
         server.stdout.readline()
         port = int(re.search(r":(\d+);", server.stdout.readline())[1])  # pyright: ignore
@@ -205,14 +207,15 @@ def main() -> None:
 
         health = asyncio.run(watched())
         server.terminate()
-        _, err = server.communicate(timeout=120)
+        server.communicate(timeout=120)
+        said = (scratch / "err").read_text()
     quarter = lambda n: looks[len(looks) * n // 4 : len(looks) * (n + 1) // 4]
     most = {f"{what}, quarter {n + 1}": max(look[what] for look in quarter(n)) for what in MOST for n in range(4)}
     flat = all(most[f"{what}, quarter 4"] <= most[f"{what}, quarter 2"] + more for what, more in MOST.items())
     idle = health["queued"] == 0 and health["busy"] == 0
-    sound = flat and idle and not load.wrong and server.returncode == 143 and "Traceback" not in err
+    sound = flat and idle and not load.wrong and server.returncode == 143 and "Traceback" not in said
     values = {"minutes": options.minutes, "sound": sound, "flat": flat, "idle at the end": idle} | dict(load.counts)
-    results.add("load", **values, **most, exit=server.returncode, wrong=load.wrong[:20], stderr=err[-500:])
+    results.add("load", **values, **most, exit=server.returncode, wrong=load.wrong[:20], stderr_bytes=len(said))
     print(json.dumps(results.rows["load"], indent=1))
     raise SystemExit(not sound)
 

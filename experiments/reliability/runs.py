@@ -34,17 +34,31 @@ PUZZLES = [
 ]
 
 
+# A command that makes what runs read, once.
+SHARDS = ("shard", "--source={text}", "--tokenizer={folder}/tokenizer.json", "--out={folder}/shards", "--val_share=0.1")
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of run: its config file, what it overrides, and the seeds that train together, if several do."""
+    """A kind of run: its config file, what it overrides, the seeds that train together, if several do, and a command
+    that makes what it reads. {text} is a text, {folder} the folder that it is in, with a tokenizer.json of it."""
 
     config: str
     overrides: list[str]
     seeds: tuple[int, ...] = ()
+    before: tuple[str, ...] = ()
+
+    def make(self, text: Path, cache: Path) -> None:
+        """Run the command that makes what the runs read."""
+        if self.before:
+            module, *flags = (word.format(text=text, folder=text.parent) for word in self.before)
+            process = start(module, flags, cache)
+            _, err = process.communicate()
+            assert process.returncode == 0, err
 
     def flags(self, folder: Path, text: Path) -> list[str]:
         """The arguments of `main` for a run that leaves its workdirs in `folder`."""
-        settings = [f"--config.{o.format(text=text)}" for o in self.overrides]
+        settings = [f"--config.{o.format(text=text, folder=text.parent)}" for o in self.overrides]
         seeds = [f"--seeds={','.join(map(str, self.seeds))}"] if self.seeds else []
         workdir = folder / ("{seed}" if self.seeds else "run")
         return [f"--config={ROOT / 'configs' / self.config}.py", f"--workdir={workdir}", *seeds, *settings]
@@ -53,8 +67,8 @@ class Kind:
         return [folder / str(seed) for seed in self.seeds] or [folder / "run"]
 
 
-def texts(*overrides: str, seeds: tuple[int, ...] = ()) -> Kind:
-    return Kind("tiny", [*TINY, "data.path={text}", *overrides], seeds)
+def texts(*overrides: str, seeds: tuple[int, ...] = (), before: tuple[str, ...] = ()) -> Kind:
+    return Kind("tiny", [*TINY, "data.path={text}", *overrides], seeds, before)
 
 
 KINDS = {
@@ -69,28 +83,37 @@ KINDS = {
     "averages, SOAP": texts("train.optimizer=soap", "train.ema=0.9"),
     "K-FAC": texts("train.optimizer=kfac"),
     "seeds together": texts(seeds=(3, 4)),
-    "sharded": texts("mesh.data=2"),
+    "two devices": texts("mesh.data=2"),
+    "cut over two devices": texts("mesh.fsdp=2"),
+    "shards": texts("data.path={folder}/shards", before=SHARDS),
+    "answers to a task": texts("data.task=addition", "model.context=64"),
     "recursive": Kind("trm_sudoku6", PUZZLES),
 }
 
 
 def write_text(path: Path) -> Path:
-    """Write 300 lines of the words of one sentence, as a run's text."""
+    """Write 300 lines of the words of one sentence, as a run's text, and a tokenizer of it beside it."""
+    from juliagpt_jax.data import tokenizer
+
     rng = random.Random(0)
     words = "the nature of truth is a line and number that goes on in time with all of us".split()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(" ".join(rng.choices(words, k=9)) + "." for _ in range(300)) + "\n")
+    tokenizer.save(tokenizer.CharTokenizer.train(path.read_text()), path.with_name("tokenizer.json"))
     return path
 
 
-def start(module: str, flags: list[str], cache: Path, out: Any = subprocess.PIPE) -> subprocess.Popen:
-    """Start a command of the package as a user does; compiled programs are kept in `cache`."""
+def start(
+    module: str, flags: list[str], cache: Path, out: Any = subprocess.PIPE, err: Any = subprocess.PIPE
+) -> subprocess.Popen:
+    """Start a command of the package as a user does; compiled programs are kept in `cache`. A pipe that nobody reads
+    stops who writes to it once it is full: what runs for long writes to files."""
     return subprocess.Popen(
         [sys.executable, "-m", f"juliagpt_jax.{module}", *flags],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=out,
-        stderr=subprocess.PIPE if out is subprocess.PIPE else out,
+        stderr=err,
         text=True,
         env=os.environ | {"JULIAGPT_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
     )

@@ -73,7 +73,7 @@ def mathematics(text: str) -> str:
         return "no formulas"
     if sum(any(map(str.isalpha, word)) for word in words) < 0.3 * len(words):
         return "numbers alone"
-    return ""
+    return "code" if not code(text) else ""
 
 
 def whole(text: str) -> str:

@@ -1,8 +1,8 @@
 """From a text to two token arrays, train and validation, and what is known of their passages; cached on disk.
 
 Token arrays are .npy files in the user's cache folder, under the fingerprint of the source's bytes, and are opened as
-memory maps. They are derived data: a damaged one is never used, it is reported and made again. A folder of shards is such
-files already, and is opened as it lies.
+memory maps. They are derived data: a damaged one is never used, it is reported and made again. Shards are read where
+they lie.
 """
 
 import dataclasses

@@ -111,7 +111,8 @@ def sums(rng: np.random.Generator) -> str:
     less = int(rng.integers(1, a * b))
     total = a * b - less + c
     asked = f"{who} has {a} boxes of {b} {what}, gives {less} {what} away and finds {c} more. How many are there now?"
-    return f"{asked}\n{a} * {b} = {a * b}. {a * b} - {less} = {a * b - less}. {a * b - less} + {c} = {total}.\n#### {total}"
+    steps = f"{a} * {b} = {a * b}. {a * b} - {less} = {a * b - less}. {a * b - less} + {c} = {total}."
+    return f"{asked}\n{steps}\n#### {total}"
 
 
 def arc(rng: np.random.Generator) -> str:

@@ -2,7 +2,7 @@
 
     [sources]
     web = "shards/web"                                          # a folder of shards, from the file's own folder
-    code = {path = "shards/code", snapshot = "5f3c..."}         # held to a snapshot, see `python -m juliagpt_jax.snapshot`
+    code = {path = "shards/code", snapshot = "5f3c..."}         # held to a snapshot (the command `snapshot`)
 
     [[stages]]
     steps = 8_000
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """What a run draws from.
+    """Name what a run draws from.
 
     Attributes:
         sources: by name.
@@ -113,7 +113,7 @@ def _stage(value: Any, names: list[str], where: str) -> Stage:
         raise UserError(f"{where}: weights add up to {total:g}, not to 1 or 100")
     lr = _number(given["lr"], f"{where}: lr", 0) if "lr" in given else math.nan
     low = _number(given["min_lr"], f"{where}: min_lr", 0) if "min_lr" in given else lr
-    if lr == 0 or "min_lr" in given and not low <= lr:
+    if lr == 0 or ("min_lr" in given and not low <= lr):
         raise UserError(f"{where}: lr must be above 0, and min_lr at most lr")
     return Stage(steps, tuple(share / total for share in shares), lr, low)
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from juliagpt_jax.data import addressed
 from juliagpt_jax.data.batch import Batch, gather, gather_places, read_on
+from juliagpt_jax.data.orders import ORDERS
 
 MIXING, PACING = 2**31 - 1, 2**31 - 2  # streams of random numbers beside those of the rings, 0, 1, ...
 SHUFFLING = 2**30  # and of the orders of the rings' documents, from here
@@ -308,61 +309,3 @@ def batch(tokens: np.ndarray, plan: Plan, step: int) -> Batch:
     if plan.documents is None:
         return gather(tokens, *drawn, plan.context)
     return gather_places(tokens, places(plan, step), drawn.lengths)
-
-
-def _paced(curriculum: Curriculum, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mix an order as the pacing says. Draw k is one, at random, of the items not yet taken among the first
-    share(k / n) of `order`, or among the first k + 1 where the share is less."""
-    n = len(order)
-    progress = np.arange(n) / n
-    open_ = np.ceil(n * np.clip(PACINGS[curriculum.pacing](curriculum, progress), 0, 1) - 1e-9)
-    open_ = np.maximum(open_.astype(np.int64), np.arange(1, n + 1))
-    if (open_ == np.arange(1, n + 1)).all():
-        return order
-    pool: list[int] = []
-    taken, into, chances = [], 0, rng.random(n)
-    for limit, chance in zip(open_.tolist(), chances.tolist(), strict=True):
-        if into < limit:
-            pool.extend(order[into:limit].tolist())
-            into = limit
-        index = int(chance * len(pool))
-        pool[index], pool[-1] = pool[-1], pool[index]
-        taken.append(pool.pop())
-    return np.array(taken)
-
-
-def _linear(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    return curriculum.start + (1 - curriculum.start) * progress
-
-
-def _root(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    """The square-root competence of Platanios et al. 2019 (arXiv 1903.09848, equation 8)."""
-    return np.sqrt(curriculum.start**2 + (1 - curriculum.start**2) * progress)
-
-
-def _step(curriculum: Curriculum, progress: np.ndarray) -> np.ndarray:
-    stage = np.floor(progress * curriculum.parts) + 1
-    return np.maximum(curriculum.start, stage / curriculum.parts)
-
-
-def _easy_first(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _paced(curriculum, np.argsort(values, kind="stable"), rng)
-
-
-def _hard_first(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _paced(curriculum, np.argsort(-values, kind="stable"), rng)
-
-
-def _interleaved(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Several rounds, each over the whole range from easy to hard (the interleaved form of arXiv 2506.11300)."""
-    order = np.argsort(values, kind="stable")
-    rounds = [order[i :: curriculum.parts] for i in range(curriculum.parts)]
-    return np.concatenate([_paced(curriculum, part, rng) for part in rounds if len(part)])
-
-
-def _as_drawn(curriculum: Curriculum, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(len(values))
-
-
-PACINGS = {"linear": _linear, "root": _root, "step": _step}
-ORDERS = {"random": _as_drawn, "easy_first": _easy_first, "hard_first": _hard_first, "interleaved": _interleaved}

@@ -16,8 +16,9 @@ import numpy as np
 from juliagpt_jax.data import addressed, mixture, streamed
 from juliagpt_jax.data.corpus import Corpus
 from juliagpt_jax.data.metadata import Chunks, Column, Words
+from juliagpt_jax.data.orders import ORDERS, PACINGS
 from juliagpt_jax.data.query import COMPARISONS, Condition, Keep, number, parse_filter, parse_keep, parse_weights
-from juliagpt_jax.data.sampler import ORDERS, PACINGS, Curriculum, Plan, cut
+from juliagpt_jax.data.sampler import Curriculum, Plan, cut
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError

@@ -9,23 +9,24 @@ What is training and what is validation text:
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from juliagpt_jax.data import formats, generated, reading, shards, stream
+from juliagpt_jax.data import generated, reading, shard_writer, shards, stream
 from juliagpt_jax.data.tokenizer import Tokenizer
-from juliagpt_jax.ground import texts
+from juliagpt_jax.ground import formats, texts
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.files import new_folder, sha256
 
 
 class Parts(NamedTuple):
-    """A source in its two sides; each call of `texts` begins anew. `documents`: passages are documents, not lines."""
+    """A source: passages with their side, where these lie in different places validation first. `documents`: passages
+    are documents, not lines."""
 
-    texts: Any
+    texts: Iterator[tuple[str, str]]
     documents: bool
     files: dict[str, str]
     notes: list[str]
@@ -40,7 +41,7 @@ def make(
     share: float,
     errors: str = "strict",
     unknown: str = "error",
-    most: int = shards.SHARD_TOKENS,
+    most: int = shard_writer.SHARD_TOKENS,
 ) -> dict[str, Any]:
     """Write a folder of shards; return its index.
 
@@ -55,26 +56,28 @@ def make(
     """  # fmt: skip
     parts = _open(source, share, errors)
     with new_folder(out, "--out") as folder:
-        made: dict[str, list[shards.Shard]] = {}
+        writers = {
+            side: shard_writer.Writer(folder, side, "", tokenizer, parts.documents, unknown, most)
+            for side in shards.SIDES
+        }
         seen: set[bytes] = set()
-        leaked = [0]
-        for side in ("val", "train"):
-            writer = shards.Writer(folder, side, "", tokenizer, parts.documents, unknown, most)
-            note = seen.add if side == "val" else lambda key: leaked.__setitem__(0, leaked[0] + (key in seen))
-            writer.write(_noted(parts.texts(side), note))
+        leaked = 0
+        for side, text in parts.texts:
+            key = _key(text)[:8]
+            if side == "val" and text.strip():
+                seen.add(key)
+            leaked += side == "train" and key in seen
+            writers[side].write_one(text)
+        for writer in writers.values():
             writer.end()
-            made[side] = writer.shards
+        made = {side: writer.shards for side, writer in writers.items()}
         found = {"files": parts.files, "notes": parts.notes, "licence": parts.licence}
         found |= {"options": parts.options, "val_share": share}
-        return shards.write_index(folder, tokenizer, parts.documents, made, leaked[0], found)
+        return shard_writer.write_index(folder, tokenizer, parts.documents, made, leaked, found)
 
 
-def _noted(passages: Iterator[str], note: Any) -> Iterator[str]:
-    """Yield passages, and give the hash of each that is not blank to `note`."""
-    for text in passages:
-        if text.strip():
-            note(hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).digest()[:8])
-        yield text
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).digest()
 
 
 def _open(source: str, share: float, errors: str) -> Parts:
@@ -93,15 +96,14 @@ def _open(source: str, share: float, errors: str) -> Parts:
     if not many or not many[0].name.lower().endswith(ends):
         raise UserError(f"--source={source}: no .txt, {', '.join(ends)} in it")
     each = lambda: itertools.chain.from_iterable(map(formats.documents, many))
-    keep = lambda side: (reading.ended(text) for text in each() if side_of(text, share) == side)
+    passages = ((side_of(text, share), reading.ended(text)) for text in each())
     named = {str(file.relative_to(path) if path.is_dir() else file.name): sha256(file) for file in many}
-    return Parts(keep, True, named, [f"validation is {share:g} of the documents, by their hash"], "not stated")
+    return Parts(passages, True, named, [f"validation is {share:g} of the documents, by their hash"], "not stated")
 
 
 def side_of(text: str, share: float) -> str:
     """Return the side of a document, by its hash."""
-    key = hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).digest()[8:16]
-    return "val" if int.from_bytes(key, "little") < share * 2**64 else "train"
+    return "val" if int.from_bytes(_key(text)[8:16], "little") < share * 2**64 else "train"
 
 
 def _has_sides(path: Path) -> bool:
@@ -132,13 +134,20 @@ def _given(path: Path, errors: str) -> Parts:
     licence = str(manifest.get("licence", "not stated"))
     named = {own.name: hashes[own] for own in file.values()}
     return Parts(
-        passages,
+        _sides(passages),
         documents,
         named,
         ["training and validation text as given"],
         licence,
         manifest.get("options", "not stated"),
     )
+
+
+def _sides(passages: Callable[[str], Iterator[str]]) -> Iterator[tuple[str, str]]:
+    """Yield the passages of both sides, validation first: what of it the training text has is counted then."""
+    for side in ("val", "train"):
+        for text in passages(side):
+            yield side, text
 
 
 def _ended(lines: Iterator[str]) -> Iterator[str]:
@@ -159,7 +168,7 @@ def _split(found: list[Path], share: float, errors: str) -> Parts:
             yield from _ended(lines) if file != found[-1] else lines
 
     note = f"validation is the last {share:g} of each file, by position"
-    return Parts(passages, False, {file.name: sha256(file) for file in found}, [note], "not stated")
+    return Parts(_sides(passages), False, {file.name: sha256(file) for file in found}, [note], "not stated")
 
 
 def _behind(file: Path, skip: int, errors: str) -> Iterator[str]:
@@ -174,6 +183,6 @@ def _generated(source: str, share: float) -> Parts:
     kind, count, seed = generated.parse(source)
     make = generated.GENERATED[kind]
     each = lambda: (make(np.random.default_rng([seed, i])) for i in range(count))
-    keep = lambda side: (reading.ended(text) for text in each() if side_of(text, share) == side)
+    passages = ((side_of(text, share), reading.ended(text)) for text in each())
     note = f"{count:,} texts of the kind {kind}, seed {seed}; validation is {share:g} of them, by their hash"
-    return Parts(keep, True, {}, [note], "MIT: generated by this program")
+    return Parts(passages, True, {}, [note], "MIT: generated by this program")

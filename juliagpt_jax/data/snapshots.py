@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.data import formats, reading, shards, stream
-from juliagpt_jax.ground import sealed, texts
+from juliagpt_jax.data import reading, shards, stream
+from juliagpt_jax.ground import formats, sealed, texts
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import replacing, sha256
 

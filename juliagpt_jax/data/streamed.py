@@ -18,7 +18,7 @@ _PLAIN = {"scores": "", "filter": "", "keep": "", "phase_weights": "", "order": 
 
 
 class Streamed(NamedTuple):
-    """What `corpus.Corpus` takes; passages are the token files, whose field `source` is a word of the mixture."""
+    """The parts of a `corpus.Corpus`; passages are the token files, whose field `source` is a word of the mixture."""
 
     train: shards.Tokens
     val: np.ndarray

@@ -28,7 +28,8 @@ def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[flo
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
     leaves = {path: leaf for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
-    used = {path: leaf.size * share_used(path, model) for path, leaf in leaves.items()} | _of_trains(model, leaves)
+    each = lambda path, leaf: leaf.size * roles.of(path).counted * share_used(path, model)
+    used = {path: each(path, leaf) for path, leaf in leaves.items()} | _of_trains(model, leaves)
     times = lambda layer: often[-1 if layer is None else layer]
     return sum(times(roles.layer(path)) * size for path, size in used.items())
 
@@ -46,12 +47,13 @@ def _of_trains(model: config.Model, leaves: dict[str, Any]) -> dict[str, float]:
 
 
 def train_flops_per_token(
-    model: config.Model, params: float, vocab: int, schedule: Sequence[Sequence[float]] = ()
+    model: config.Model, params: float, vocab: int, schedule: Sequence[Sequence[float]] = (), frozen: float = 0.0
 ) -> float:
     """6 N + 3 times what the mixers compute beside their Linears: a multiply-add is two operations, the backward pass
     costs twice the forward pass, attention is counted in full, 4 D T an evaluation forward (Chowdhery et al. 2022,
     arXiv 2204.02311, appendix B). N, `params`, is what `multiplied` counts, less what is only looked up: an untied
-    embedding, learned positions. A sink token is one more token a window. nan where the steps are adaptive."""
+    embedding, learned positions. A sink token is one more token a window. Of what is `frozen`, as `multiplied` counts
+    it, there are no gradients: 4 times. nan where the steps are adaptive."""
     if adaptive(model, schedule):
         return float("nan")
     lookup = 0 if model.tie else vocab * model.width
@@ -59,7 +61,7 @@ def train_flops_per_token(
     lookup += (model.context + sink) * model.width if model.positions == "learned" else 0
     often = evaluations(model, schedule)
     mixing = sum(count * flops for flops, count in zip(mixers.flops(model), often, strict=True))
-    return (1 + sink / model.context) * (6.0 * (params - lookup) + 3.0 * mixing)
+    return (1 + sink / model.context) * (6.0 * (params - lookup) - 2.0 * max(0.0, frozen - lookup) + 3.0 * mixing)
 
 
 def train_flops_per_pair(model: config.Model, params: Any, vocab: int, source: int, answer: int) -> float:

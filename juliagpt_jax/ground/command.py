@@ -36,6 +36,11 @@ class Parser(argparse.ArgumentParser):
             "--averaged", action="store_true", help="use the averaged weights, if training kept an average"
         )
 
+    def add_adapter_flag(self) -> None:
+        """Add --adapter, of `store.workdir.find`."""
+        says = "adapters to lay on the model: the workdir of a run that trained them, or a folder in peft's form"
+        self.add_argument("--adapter", metavar="DIR", help=says)
+
     def add_precision_flag(self) -> None:
         """Add --precision, a word of models/precision.py."""
         words = ["f32", "bf16", "f16", "int8", "ternary"]  # written out: --help comes before JAX is imported

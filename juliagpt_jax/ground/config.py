@@ -13,6 +13,7 @@ from typing import Any
 
 from juliagpt_jax.ground import constraints, sealed
 from juliagpt_jax.ground.errors import UserError, about
+from juliagpt_jax.ground.knobs.adapter import Adapter as Adapter
 from juliagpt_jax.ground.knobs.data import LEARNED as LEARNED
 from juliagpt_jax.ground.knobs.data import Data as Data  # named here too: readers know the groups as config.Model, ...
 from juliagpt_jax.ground.knobs.model import Model as Model

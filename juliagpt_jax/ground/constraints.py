@@ -123,6 +123,7 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         "model.mask",
         "none shows a token the ones that it is to predict; causal, window and sinks do not",
     )
+    yield from _of_adapters(config)
     yield (
         t.batch_size % (t.accumulate or 1) == 0,
         "train.accumulate",
@@ -166,6 +167,11 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         f"{t.decay_share:g} of {t.steps} steps and a warm-up of {config.warmup_steps} are more than all",
     )
     yield (
+        not t.stages or t.schedule == "stages",
+        "train.stages",
+        f"says what train.schedule=stages does, and train.schedule={t.schedule}",
+    )
+    yield (
         sum(map(bool, (t.ema, t.ema_half_life, t.tail))) < 2,
         "train.tail" if t.tail else "train.ema_half_life",
         "the weights are averaged in one way: all but one of ema, ema_half_life and tail are 0",
@@ -190,6 +196,51 @@ def _of_training(config: Config) -> Iterator[tuple[bool, str, str]]:
         not (t.ternary_from and m.linear != "ternary"),
         "train.ternary_from",
         f"says when model.linear=ternary begins, and model.linear={m.linear}",
+    )
+
+
+def _of_adapters(config: Config) -> Iterator[tuple[bool, str, str]]:
+    m, t, rank = config.model, config.train, config.adapter.rank
+    yield (
+        not rank or t.init != "none",
+        "adapter.rank",
+        "adapters lie beside weights that are there: train.init names the workdir of a model",
+    )
+    yield (
+        bool(rank) or config.adapter.base == "float",
+        "adapter.base",
+        f"{config.adapter.base} kernels are frozen, and without adapters (adapter.rank) nothing would be trained",
+    )
+    yield (
+        not rank or m.kind == "decoder",
+        "adapter.rank",
+        f"adapters are for models of texts, not for model.kind={m.kind}",
+    )
+    yield (
+        not rank or m.linear == "dense",
+        "adapter.rank",
+        f"adapters lie beside dense kernels, not beside those of model.linear={m.linear}",
+    )
+    yield (
+        not rank or not m.has_ode or m.ode.time not in ("lowrank", "generated"),
+        "adapter.rank",
+        f"model.ode.time={m.ode.time} changes each weight of a block with time, adapters among them",
+    )
+    yield (
+        not rank or t.optimizer != "kfac",
+        "train.optimizer",
+        "kfac measures the kernels of Linears, which are frozen below adapters; adamw, adam_atan2, muon and soap take "
+        "adapters",
+    )
+    yield (
+        not rank or t.objective != "doremi",
+        "train.objective",
+        "doremi weighs domains for a model that trains as a whole; without adapter.rank",
+    )
+    yield (
+        not config.adapter.dropout or not rank or not m.has_experts,
+        "adapter.dropout",
+        "experts are computed without random numbers; 0 goes with model.channel=moe",
     )
 
 

@@ -61,8 +61,8 @@ def limit_threads(threads: int) -> None:
 def prepare(mesh: config.Mesh) -> None:
     """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
-    With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and no matrix product
-    of a CPU is cut by its number of threads.
+    With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and nothing on a CPU is
+    cut by its number of threads.
 
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
@@ -75,7 +75,7 @@ def prepare(mesh: config.Mesh) -> None:
     ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
     given = os.environ.get("XLA_FLAGS", "").split()
     if mesh.deterministic:  # whatever else was set
-        ours["xla_cpu_multi_thread_eigen"] = "false"
+        os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
         given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]
     missing = [f"--{name}={value}" for name, value in ours.items() if not any(f"--{name}=" in flag for flag in given)]
     os.environ["XLA_FLAGS"] = " ".join([*given, *missing])

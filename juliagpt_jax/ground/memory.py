@@ -7,12 +7,15 @@ is a few megabytes of Python, says how it ended. Without a limit there is one pr
 """
 
 import contextlib
+import ctypes
+import gc
 import os
 import re
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,30 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 _HELD = 1 << 16  # bytes that are kept of what libraries say
 _ABORTS = {127, *(-s for s in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP))}
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+_MMAP_THRESHOLD, _SMALL, _LARGEST = -3, 1 << 20, 32 << 20  # of glibc's mallopt: a parameter, and bytes for it
+
+
+@contextlib.contextmanager
+def returned() -> Iterator[None]:
+    """Give back to the system, at once, the large blocks that are freed within, and at the end all that is free.
+
+    Reading a model takes buffers of the size of its arrays, on many threads, and glibc would keep most of what they
+    leave. Where the C library is another one nothing is done.
+    """
+    libc = None
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(_MMAP_THRESHOLD, _SMALL)
+    try:
+        yield
+    finally:
+        if libc:
+            libc.mallopt(_MMAP_THRESHOLD, _LARGEST)  # as glibc itself sets it once a large block has been freed
+            gc.collect()
+            libc.malloc_trim(0)
 
 
 def limit() -> tuple[int, str]:

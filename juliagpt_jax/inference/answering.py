@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from juliagpt_jax.inference.generate import Generator
+from juliagpt_jax.inference.generate import BLOCK, Generator
 from juliagpt_jax.inference.sampling import Rule
 
 GREEDY = Rule(greedy=True)
@@ -37,7 +37,7 @@ def answers(
         own = [*prompts[first : first + rows]]
         full = own + [own[0]] * (rows - len(own))
         parts, ids = [], np.zeros((len(own), 0), np.int32)
-        for block in generator.stream(full, most, rule, (seed + i * NEXT) % 2**32):
+        for block in generator.stream(full, most, rule, (seed + i * NEXT) % 2**32, min(BLOCK, most)):
             parts.append(block)
             ids = np.concatenate(parts, axis=1)[: len(own)]
             if all(ended(row) for row in ids):

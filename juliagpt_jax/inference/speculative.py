@@ -169,7 +169,11 @@ def accept(p: jax.Array, q: jax.Array, guesses: jax.Array, number: jax.Array) ->
 
 
 def check_draft(opened: Opened, draft: Opened) -> None:
-    """Refuse a draft of other tokens; note one of a shorter context."""
+    """Refuse a draft of other tokens, and note one of a shorter context.
+
+    Raises:
+        UserError: naming the draft.
+    """
     name = f"--draft={draft.run.workdir}"
     if draft.tokenizer.to_dict() != opened.tokenizer.to_dict():
         raise UserError(f"{name}: its tokenizer is not the one of {opened.run.workdir}")

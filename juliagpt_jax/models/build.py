@@ -22,9 +22,10 @@ from juliagpt_jax.models.t5 import T5
 
 def build_model(config: config.Config, vocab: int) -> Model:
     """Return the model of a run."""
-    return make(
-        config.model, vocab, config.train.precision, remat=config.train.remat, energy=config.train.ode_energy > 0
-    )
+    more: dict[str, Any] = {"remat": config.train.remat, "energy": config.train.ode_energy > 0}
+    if config.adapter.rank:
+        more["adapter"] = config.adapter
+    return make(config.model, vocab, config.train.precision, **more)
 
 
 def make(model: knobs.Model, vocab: int, precision: str = "f32", **more: Any) -> Model:
@@ -32,7 +33,8 @@ def make(model: knobs.Model, vocab: int, precision: str = "f32", **more: Any) ->
 
     Args:
         more: `remat`, recompute each block in the backward pass instead of keeping its activations; `energy`, measure
-            that of ODE layers; `int8`, kernels are kept as int8, as `models/precision.py` makes them.
+            that of ODE layers; `int8`, kernels are kept as int8, as `models/precision.py` makes them; `adapter`, the
+            knobs of adapters beside Linears.
     """
     return MODELS[model.kind](model, vocab, precision, **more)
 
@@ -67,7 +69,7 @@ def check(config: config.Config) -> None:
         UserError: naming the key, the word and the words there are; or what a part says.
     """
     words.check(config, WORDS)
-    make(config.model, 2).check()
+    build_model(config, 2).check()
 
 
 MODELS = {"decoder": Decoder, "recursive": Recursive, "t5": T5}

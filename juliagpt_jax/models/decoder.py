@@ -16,8 +16,10 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import evicting, masks, mixers, roles, rolled
+from juliagpt_jax.models.adapters import beside, check_targets
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
 from juliagpt_jax.models.gathered import Cuts
@@ -72,6 +74,7 @@ class Decoder(nn.Module):
         schedule: for each layer the times 0 .. 1 of an ODE's steps, () where it has none; () for all as configured.
         energy: measure the kinetic energy of ODE layers.
         int8: the kernels of Linears are kept as int8, as `models/precision.py` makes them; for inference.
+        adapter: knobs of the adapters that Linears may have beside them; None for none.
         packed: rows hold several passages, PASSAGE positions apart, which do not see each other; without a cache.
         cuts: where parameters are cut over devices; each layer puts its own together. None: they are whole.
     """
@@ -83,6 +86,7 @@ class Decoder(nn.Module):
     schedule: tuple[tuple[float, ...], ...] = ()
     energy: bool = False
     int8: bool = False
+    adapter: Adapter | None = None
     packed: bool = False
     encodes: ClassVar[bool] = False
     cuts: Cuts | None = None
@@ -234,17 +238,19 @@ class Decoder(nn.Module):
         # 2 L branches add up in the residual stream (GPT-2, section 2.3)
         gain = (2 * sum(kind.blocks_worth for kind in kinds)) ** -0.5
         gain *= not self.config.zero_init  # (Fixup, arXiv 1901.09321, section 3)
-        parts = (self.config, gain, linears(self.config, int8=self.int8))
+        own = self.adapter
+        linear = linears(self.config, int8=self.int8, base=own.base if own else "float")
+        each = lambda i, room: beside(linear, own, room, i, self.config.layers) if own else linear
         return [
             Block(
-                mixer(*parts, **mask, name="mixer", parent=None),
-                CHANNELS[channel](*parts, name="channel", parent=None),
+                mixer(self.config, gain, each(i, "mixer"), **mask, name="mixer", parent=None),
+                CHANNELS[channel](self.config, gain, each(i, "channel"), name="channel", parent=None),
                 NORMS[self.config.norm](self.config),
                 self.config.dropout,
                 kind.residual,
                 parent=None,
             )
-            for kind, channel, (mixer, mask) in zip(kinds, channels, made, strict=True)
+            for i, (kind, channel, (mixer, mask)) in enumerate(zip(kinds, channels, made, strict=True))
         ]
 
     @nn.nowrap
@@ -260,11 +266,15 @@ class Decoder(nn.Module):
         different = math.lcm(*(len(word.split()) for word in words))
         key, x = jax.ShapeDtypeStruct((2,), jnp.uint32), jax.ShapeDtypeStruct((1, 2, self.config.width), jnp.float32)
         parts = zip(self.blocks(), mixers.starts(self.config), strict=True)
+        seen: set[str] = set()
         for block, starts in itertools.islice(parts, different):  # only shapes: no device is started for a bad config
             at = jax.ShapeDtypeStruct((1, 2), jnp.int32)
             made = jax.eval_shape(block.init, key, x, at, None, x if starts else None)
             for path in paths(made["params"]):
                 roles.of(path)
+            seen |= {*paths(made["params"])}
+        if self.adapter:
+            check_targets(self.adapter.targets, seen)
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models.frozen import FrozenLinear
 from juliagpt_jax.models.gpt import Linear, RMSNorm, rotary, split_heads
 from juliagpt_jax.models.quantized import levels_product, ternary_product
 from juliagpt_jax.models.tt import TTLinear
@@ -273,10 +274,12 @@ def _subln(model: knobs.Model, ternary: bool) -> Callable[..., nn.Module]:
     return functools.partial(SubLNLinear, eps=model.norm_eps, ternary=ternary, kind=model.init)
 
 
-def linears(model: knobs.Model, word: str = "", int8: bool = False) -> Callable[..., nn.Module]:
+def linears(model: knobs.Model, word: str = "", int8: bool = False, base: str = "float") -> Callable[..., nn.Module]:
     """Return the maker of a model's Linears, of the kind `word` or `model.linear`, with biases where it has them; with
-    `int8` of those whose kernels are kept so."""
+    `int8` of those whose kernels are kept so, with another `base` than float of those that are frozen in that form."""
     linear = (INT8 if int8 else LINEARS)[word or model.linear](model)
+    if base != "float" and not int8:
+        linear = functools.partial(FrozenLinear, form=base)
     return biased(linear) if model.bias else linear
 
 

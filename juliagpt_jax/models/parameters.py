@@ -24,14 +24,14 @@ def by_path(tree: Any, rule: Callable[[str, Any], Any], separator: str = "/") ->
 
 def count(params: Any) -> int:
     """Return the number of parameters; a tied head counts once, and the scales of kernels kept as int8 not at all."""
-    return sum(leaf.size for path, leaf in paths(params).items() if roles.of(path).counted)
+    return sum(leaf.size * roles.of(path).counted for path, leaf in paths(params).items())
 
 
 def active(params: Any, model: knobs.Model) -> int:
     """Return the number of parameters that a token goes through: of experts (`models/moe.py`) those of
     `model.moe.top`."""
-    used = {path: leaf.size * share_used(path, model) for path, leaf in paths(params).items() if roles.of(path).counted}
-    return round(sum(used.values()))
+    used = (leaf.size * roles.of(path).counted * share_used(path, model) for path, leaf in paths(params).items())
+    return round(sum(used))
 
 
 def share_used(path: str, model: knobs.Model) -> float:

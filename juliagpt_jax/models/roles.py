@@ -25,7 +25,8 @@ class Role(NamedTuple):
             takes.
         cast: it computes in the model's precision, and is cast to it once for inference; else it stays float32.
         trained: gradients move it. Whole numbers are for inference alone.
-        counted: it is one of the model's parameters.
+        counted: how many of the model's parameters each of its numbers stands for: 1, or 0 for what is none, or 2
+            where a byte holds two.
         stored: how a packed file may keep it: "table" in a word of `packed.EMBEDDINGS`, "half" in float16, "levels" in
             bytes or less, "exact" as it is.
     """
@@ -37,7 +38,7 @@ class Role(NamedTuple):
     tapped: bool
     cast: bool
     trained: bool
-    counted: bool
+    counted: int
     stored: str
 
     @property
@@ -93,7 +94,7 @@ def of(path: str) -> Role:
         tapped="tapped" in flags,
         cast="cast" in flags,
         trained="fixed" not in flags,
-        counted="uncounted" not in flags,
+        counted=0 if "uncounted" in flags else 2 if "pairs" in flags else 1,
         stored=stored,
     )
 
@@ -170,8 +171,8 @@ LAST = ("out", "down")  # the Linears in which a mixer or a channel ends
 # fmt: off
 # A path: `**/` is any names before it, `*` one name, `#` a number, {a,b} one of several, <weight> the path of another
 # parameter with dots, on which the time of an ODE acts. Its axes. What is true of it: `decay`, `matrix`, `tapped`,
-# `cast`, `fixed` (not trained), `uncounted`; `table`, `half` or `levels` as it is stored. A matrix of time
-# is one if its weight is; ALL, ROWS, BATCH and LAST are axes of that.
+# `cast`, `fixed` (not trained), `uncounted`, `pairs` (two in a byte); `table`, `half` or `levels` as it is stored. A
+# matrix of time is one if its weight is; ALL, ROWS, BATCH and LAST are axes of that.
 ROLES = (
     # path                               kind           axes                       what is true of it
     ("embedding",                        "embedding",   "token width",             "decay cast table"),
@@ -190,6 +191,8 @@ ROLES = (
     ("**/kernel",                        "kernel",      "in out",                  "decay matrix tapped cast"),
     ("**/kernel_int8",                   "levels",      "in out",                  "fixed levels"),
     ("**/kernel_scale",                  "unit",        "out",                     "fixed uncounted"),
+    ("**/kernel_{nf4,q4_1}",             "levels",      "in out",                  "fixed pairs"),
+    ("**/kernel_{absmax,step,least}",    "unit",        "block out",               "fixed uncounted"),
     ("**/{mixer,cross,channel}/*/{left,right}", "factor", "blocks out in",         "decay matrix tapped cast half"),
     ("**/{mixer,cross,channel}/*/core_#", "core",       "in out",                  "decay matrix tapped cast half"),
     ("**/bias",                          "bias",        "out",                     ""),
@@ -217,7 +220,7 @@ ROLES = (
     ("**/time/<weight>/{in,out}",        "time",        "from to",                 "cast"),
     ("**/time/<weight>/{in,out}_bias",   "time",        "to",                      ""),
     # what is added to a Linear, and trained while the rest is frozen (`models/adapters.py`)
-    ("**/lora/a",                        "adapter",     "in rank",                 "decay cast"),
-    ("**/lora/b",                        "adapter",     "rank out",                "decay cast"),
+    ("**/lora/a",                        "adapter",     "in rank",                 "decay matrix cast"),
+    ("**/lora/b",                        "adapter",     "rank out",                "decay matrix cast"),
 )
 # fmt: on

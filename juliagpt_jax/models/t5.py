@@ -56,7 +56,7 @@ def bucket(model: knobs.Model, queries: jax.Array, keys: jax.Array, both_ways: b
 
 
 class Bias(nn.Module):
-    """What is added to the products of queries and keys: a number for each bucket and head."""
+    """Numbers that are added to the products of queries and keys, one for each bucket and head."""
 
     model: knobs.Model
     both_ways: bool
@@ -118,12 +118,12 @@ class Attend(nn.Module):
 
 
 def _begun(held: jax.Array, new: jax.Array) -> jax.Array:
-    """New keys or values (B, H, S, C) in the first slots, and nothing of what was held."""
-    return jnp.zeros_like(held).at[:, :, : new.shape[2]].set(new)
+    """Put new keys or values (B, H, S, C) into the first slots; of the others nothing is there."""
+    return held.at[:, :, : new.shape[2]].set(new)
 
 
 def _at(positions: jax.Array, held: jax.Array, new: jax.Array) -> jax.Array:
-    """What was held, with new keys or values (B, H, T, C) in the slots (B, T); one past the last is dropped."""
+    """Put new keys or values (B, H, T, C) into the slots (B, T) of what is held; one past the last is dropped."""
     B, H = new.shape[:2]
     index = jnp.arange(B)[:, None, None], jnp.arange(H)[None, :, None], positions[:, None, :]
     return held.at[index].set(new, mode="drop")

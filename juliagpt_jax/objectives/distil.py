@@ -4,24 +4,30 @@
 The teacher is a finished run, or several, whose probabilities are averaged. So this is self-distillation, where the
 teacher has the student's own form (Furlanello et al. 2018, arXiv 1805.04770), a chain of it from run to run, and the
 way from an ensemble to one model.
+
+`on_policy` lets the student write, and compares both on what it wrote (Agarwal et al. 2023, arXiv 2306.13649): it
+learns where its own mistakes lead, and not where only the examples would.
 """
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, files
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.opened import Opened, open_model
 from juliagpt_jax.inference.scoring import token_losses
+from juliagpt_jax.models import mixers
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Terms
+from juliagpt_jax.objectives.written import Group, Write
 from juliagpt_jax.store.manifest import MANIFEST
 from juliagpt_jax.store.workdir import Found, find
 
@@ -35,6 +41,15 @@ def divergence(logits: jax.Array, teachers: list[jax.Array], temperature: float)
     return temperature**2 * jnp.sum(jnp.exp(wanted) * (wanted - log(logits)), axis=-1)
 
 
+def reverse_divergence(logits: jax.Array, teachers: list[jax.Array], temperature: float) -> jax.Array:
+    """Return temperature^2 KL(student || mean of the teachers) at each position (B, T); see `divergence`. The student
+    avoids what the teacher would not say (Gu et al. 2023, arXiv 2306.08543, section 2.1)."""
+    log = lambda logits: jax.nn.log_softmax(logits / temperature)
+    wanted = functools.reduce(jnp.logaddexp, map(log, teachers)) - jnp.log(float(len(teachers)))
+    own = log(logits)
+    return temperature**2 * jnp.sum(jnp.exp(own) * (own - jax.lax.stop_gradient(wanted)), axis=-1)
+
+
 class Distil(NextToken):
     """(1 - alpha) times the loss of next tokens, and alpha times the divergence from the teachers; `loss` and `distil`
     in the metrics are these two before they are weighed. The teachers see no dropout and do not change."""
@@ -46,6 +61,11 @@ class Distil(NextToken):
         tokenizer = None if chosen is None else chosen.tokenizer
         names = [name.strip() for name in config.train.distil.teacher.split(",")]
         self.teachers = [_open_teacher(name, config, model, tokenizer) for name in names]
+        self.models = [teacher.model for teacher in self.teachers]
+        if config.data.examples.pack:
+            for name, teacher in zip(names, self.models, strict=True):
+                mixers.check_packed(teacher.config, f"config.train.distil.teacher={name}")
+            self.models = [teacher.clone(packed=True, parent=None) for teacher in self.models]  # pyright: ignore
 
     def frozen(self) -> Any:
         return tuple(teacher.params for teacher in self.teachers)
@@ -57,16 +77,49 @@ class Distil(NextToken):
         own = self.config.train.distil
         logits, _, aux = apply(trained, *batch.given, key=key)
         loss = jnp.sum(batch.weighed(token_losses(logits, batch.targets)))
-        theirs = [
-            teacher.model.apply({"params": params}, *batch.given)[0]
-            for teacher, params in zip(self.teachers, frozen, strict=True)
-        ]
-        apart = jnp.where(batch.scored, divergence(logits, theirs, own.temperature), 0.0)
+        apart = jnp.where(batch.scored, divergence(logits, self._taught(frozen, batch), own.temperature), 0.0)
         apart = jnp.sum(batch.weighed(apart))
         total = (1 - own.alpha) * loss + own.alpha * apart
         for penalty in self.penalties:
             total += penalty(logits, aux, batch)
         return Terms(total, {"loss": loss, "distil": apart} | experts.told(self.config.model, aux, batch))
+
+    def _taught(self, frozen: Any, batch: Batch) -> list[jax.Array]:
+        """Return the logits of the teachers."""
+        both = zip(self.models, frozen, strict=True)
+        return [model.apply({"params": params}, *batch.given)[0] for model, params in both]
+
+
+class OnPolicy(Distil):
+    """The divergence from the teacher at each token that the student wrote, by tokens. The examples give the questions;
+    no gradient flows through what was drawn. `loss` in the metrics is that, `surprise` the mean of -log p of a token
+    that was written, and `train.distil.alpha` plays no part."""
+
+    writes: ClassVar[bool] = True
+
+    def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
+        self.group = Group(config, chosen)
+        self.length = self.group.length
+        super().__init__(config, model, chosen)
+        for teacher in self.teachers:
+            if teacher.run.config.model.context < self.length:
+                raise UserError(
+                    f"config.train.distil.teacher: it reads {teacher.run.config.model.context} tokens at most, and a "
+                    f"question with its answer has {self.length}"
+                )
+
+    def written(self, write: Write, drawn: np.ndarray) -> Batch:
+        return self.group.write(write, drawn)[0]
+
+    def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
+        logits, _, aux = apply(trained, *batch.given, key=key)
+        theirs, temperature = self._taught(frozen, batch), self.config.train.distil.temperature
+        apart = jnp.where(batch.scored, reverse_divergence(logits, theirs, temperature), 0.0)
+        total = loss = jnp.sum(batch.weighed(apart))
+        for penalty in self.penalties:
+            total += penalty(logits, aux, batch)
+        surprise = jnp.sum(batch.weighed(token_losses(logits, batch.targets)))
+        return Terms(total, {"loss": loss, "surprise": surprise} | experts.told(self.config.model, aux, batch))
 
 
 def _open_teacher(name: str, settings: config.Config, model: Model, tokenizer: Any) -> Opened:

@@ -22,7 +22,8 @@ from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives.next_token import NextToken
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo
-from juliagpt_jax.store.workdir import FREE, Run, open_run
+from juliagpt_jax.store.claim import FREE
+from juliagpt_jax.store.workdir import Run, open_run
 
 # The weights of the domains, the last excess loss of each, and the sum of the weights over the steps: (D,) float32.
 Mixture = dict[str, jax.Array]

@@ -7,7 +7,7 @@ beside it. What does depend on the whole batch belongs into `before`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +66,19 @@ class Objective:
         sampled: `sampled(apply, trained, frozen, memo, batch, key, draws) -> ()`: the sum over the rows that `loss`
             would have for targets drawn from the model, by a random key for each row, `draws` (B, 2) uint32, as K-FAC
             needs it for the Fisher matrix. None: there is no such loss, and K-FAC has only kfac.fisher=empirical.
+        paired: it learns from pairs of answers, a chosen and a rejected one.
+        writes: its rows are written by the model before each step; then it has `length`, the inputs of a row, and
+            `written(write, drawn) -> Batch`, which see `objectives/written.py`.
+        answers: the model learns to answer, so that its answers are measured at the end.
+        curved: its loss is a sum over the targets of a batch's rows, as K-FAC takes it.
     """
 
     before: Any = None
     sampled: Any = None
+    paired: ClassVar[bool] = False
+    curved: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    answers: ClassVar[bool] = True
 
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         self.config, self.model, self.chosen = config, model, chosen
@@ -101,6 +110,16 @@ class Objective:
     def loss(self, apply: Apply, trained: Any, frozen: Any, memo: Memo, batch: Batch, key: jax.Array) -> Terms:
         """Return sums over the rows of a (micro-)batch. `key` is of these rows alone."""
         raise NotImplementedError
+
+    def laid(self) -> Any:
+        """Return the rows that a run on examples draws from: `data.examples.rows.Rows`."""
+        assert isinstance(self.chosen, Examples)
+        return self.chosen.rows
+
+    def on_dev(self, model: Model, params: Any, which: Any, batch: int, place: Any) -> dict[str, Any]:
+        """Return what is measured of it on the dev examples `which`, in batches of so many rows at a `place`, where it
+        learns from examples; "loss" then takes the place of the loss of their answers."""
+        return {}
 
     def metrics(self, memo: Memo) -> dict[str, jax.Array]:
         """Return scalars to log of the memo after a step."""

@@ -56,7 +56,7 @@ def voted(right: np.ndarray, answers: Sequence[Sequence[str]], k: int, seed: int
     rng = np.random.default_rng([seed, k])
     chosen = [np.arange(n)] if k == n else [rng.choice(n, k, replace=False) for _ in range(DRAWS)]
     found = np.zeros(len(right))
-    for row, own in enumerate(answers):
+    for row, own in enumerate(map(list, answers)):
         good = {answer: float(right[row, own.index(answer)]) for answer in set(own)}
         for some in chosen:
             counted = Counter(own[i] for i in some if own[i])

@@ -6,16 +6,14 @@ is doubted is written anew from its start. Nothing is trained for this, and nobo
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
+from juliagpt_jax.search.verifying import Verify
 from juliagpt_jax.search.writing import Writer
 
-# Whole texts, prompt and answer -> the probability (N,) that each is right.
-Judge = Callable[[Sequence[str]], np.ndarray]
-_STEP = re.compile(r"\S+\s*")  # a word and the blanks behind it
+_WORD = re.compile(r"\S+\s*")  # with the blanks behind it
+_RECKONING = re.compile(r".*?(?:>>|\s+)")  # up to the end of one
 
 
 class Held(NamedTuple):
@@ -35,7 +33,13 @@ class Held(NamedTuple):
 
 
 def revise(
-    writer: Writer, judge: Judge, prompts: Sequence[str], held: Sequence[Held], samples: int, gate: float, seed: int
+    writer: Writer,
+    verify: Verify,
+    prompts: Sequence[str],
+    held: Sequence[Held],
+    samples: int,
+    gate: float,
+    seed: int,
 ) -> list[Held]:
     """Return what stands after one round.
 
@@ -47,11 +51,11 @@ def revise(
     if not doubted:
         return list(held)
     after = list(held)
-    begun, looked = _believed(judge, [prompts[n] for n in doubted], [held[n].text for n in doubted], gate)
-    answers = writer.write([prompts[n] + begin for n, begin in zip(doubted, begun, strict=True)], samples, seed, True)
-    texts = [[begin + answer.text for answer in own] for begin, own in zip(begun, answers, strict=True)]
-    whole = [prompts[n] + text for n, own in zip(doubted, texts, strict=True) for text in own]
-    scores = np.asarray(judge(whole)).reshape(len(doubted), samples)
+    kept, looked = _believed(verify, [prompts[n] for n in doubted], [held[n].text for n in doubted], gate)
+    answers = writer.write([prompts[n] + begin for n, begin in zip(doubted, kept, strict=True)], samples, seed, True)
+    texts = [[begin + answer.text for answer in own] for begin, own in zip(kept, answers, strict=True)]
+    repeated = [prompts[n] for n in doubted for _ in range(samples)]
+    scores = verify(repeated, [text for own in texts for text in own]).reshape(len(doubted), samples)
     for n, own, written, score, extra in zip(doubted, texts, answers, scores, looked, strict=True):
         best = int(score.argmax())
         read = held[n].read + sum(answer.tokens for answer in written)
@@ -62,12 +66,14 @@ def revise(
     return after
 
 
-def _believed(judge: Judge, prompts: Sequence[str], answers: Sequence[str], gate: float) -> tuple[list[str], list[int]]:
+def _believed(
+    verify: Verify, prompts: Sequence[str], answers: Sequence[str], gate: float
+) -> tuple[list[str], list[int]]:
     """Return for each answer the longest beginning of whole steps no step of which the verifier doubts, and the
     characters that it read to tell."""
-    begins = [[text[: step.end()] for step in _STEP.finditer(text)][:-1] for text in answers]
-    whole = [prompt + begin for prompt, own in zip(prompts, begins, strict=True) for begin in own]
-    scores = iter(np.asarray(judge(whole)).tolist() if whole else ())
+    begins = [begun(text) for text in answers]
+    repeated = [prompt for prompt, own in zip(prompts, begins, strict=True) for _ in own]
+    scores = iter(verify(repeated, [begin for own in begins for begin in own], whole=False).tolist())
     kept = []
     for own in begins:
         fine = [score >= gate for score in (next(scores) for _ in own)]
@@ -75,3 +81,10 @@ def _believed(judge: Judge, prompts: Sequence[str], answers: Sequence[str], gate
         kept.append(own[count - 1] if count else "")
     read = [sum(len(prompt + begin) for begin in own) for prompt, own in zip(prompts, begins, strict=True)]
     return kept, read
+
+
+def begun(answer: str) -> list[str]:
+    """Return the beginnings of an answer, step by step, without the whole: up to the end of each reckoning, where it
+    has reckonings in << and >>, else of each word."""
+    found = [answer[: step.end()] for step in (_RECKONING if ">>" in answer else _WORD).finditer(answer)]
+    return [own for own in found if own != answer]

@@ -14,6 +14,8 @@ from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import first_stop, until
 from juliagpt_jax.inference.window import Window
 
+BLOCK = 8  # tokens between two looks at whether all answers have ended: most are short
+
 
 class Answer(NamedTuple):
     """A text that a model wrote behind a prompt.
@@ -104,7 +106,7 @@ class Writer:
         decode = self.opened.tokenizer.decode
         ends = (*self.opened.stops, ENDED)
         parts, over = [np.zeros(0, np.int64) for _ in prompts], [False] * len(prompts)
-        for fresh in self._generator.stream(prompts, most, self.rule, seed, guided=self.guided):
+        for fresh in self._generator.stream(prompts, most, self.rule, seed, BLOCK, self.guided):
             for row, ids in enumerate(fresh):
                 if not over[row]:
                     parts[row] = np.concatenate([parts[row], ids])

@@ -12,6 +12,7 @@ import numpy as np
 
 from juliagpt_jax.inference.generate import Generator, bucket_for, compiled_programs, fingerprint, row_key, uniforms
 from juliagpt_jax.inference.sampling import Rule, nucleus, pick
+from juliagpt_jax.models.adapters import merge
 
 TOP = 20  # alternatives that are looked up for a token, where a request asks for any
 
@@ -27,9 +28,10 @@ class Row(NamedTuple):
     prompt: Any  # its fingerprint
     nth: Any  # how many equal prompts stand before it in its request
     drawn: Any  # tokens so far
+    adapter: Any = np.int32(0)  # which of those that are laid side by side; 0: none
 
     @classmethod
-    def of(cls, rule: Rule, prompt: np.ndarray, seed: int, nth: int) -> "Row":
+    def of(cls, rule: Rule, prompt: np.ndarray, seed: int, nth: int, adapter: int = 0) -> "Row":
         """Return the row that draws what `Generator.stream` would, with this rule and seed, for the nth such prompt."""
         top_k = min(rule.top_k, 2**31 - 1)
         return cls(
@@ -38,6 +40,7 @@ class Row(NamedTuple):
             np.float32(rule.top_p),
             np.bool_(rule.greedy),
             *map(np.uint32, (seed, fingerprint(prompt), nth, 0)),
+            adapter=np.int32(adapter),
         )
 
 
@@ -92,6 +95,12 @@ def score(wanted: jax.Array, logits: jax.Array, tokens: jax.Array) -> Scores:
     return jax.lax.cond(wanted, found, lambda _: nothing, logits)
 
 
+def with_adapter(params: tuple[Any, Any], which: Any) -> Any:
+    """Return the parameters of a model, and of adapters side by side the one of a row, or of each row (B,)."""
+    base, adapters = params
+    return merge(jax.tree.map(lambda leaf: leaf[which], adapters), base) if adapters else base
+
+
 class Batch:
     """B rows over one cache of a fixed size, which a block of steps continues together.
 
@@ -103,8 +112,10 @@ class Batch:
         window: of a row.
     """
 
-    def __init__(self, generator: Generator, rows: int, block: int):
-        self.model, self.params, self.slots, self.rows = generator.model, generator.params, generator.slots, rows
+    def __init__(self, generator: Generator, rows: int, block: int, adapters: Any = ()):
+        """`adapters`: of rows that name one, side by side as `models.adapters.stack` lays them; () for none."""
+        self.model, self.slots, self.rows = generator.model, generator.slots, rows
+        self.params = generator.params, jax.device_put(adapters, jax.devices()[0])
         self.stride, self.window, self.pad, self._cache = (
             generator.block,
             generator.window,
@@ -121,7 +132,7 @@ class Batch:
         """Forget all rows."""
         zeros = lambda dtype: jnp.zeros(self.rows, dtype)
         rule = (zeros(jnp.float32), zeros(jnp.int32), zeros(jnp.float32), zeros(bool))
-        rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)))
+        rows = Row(*rule, *(zeros(jnp.uint32) for _ in range(4)), adapter=zeros(jnp.int32))
         logits = jnp.zeros((self.rows, self.model.vocab), jnp.float32)
         state = State(self._cache(self.rows), logits, zeros(jnp.int32), rows)
         self._state = jax.device_put(state, jax.devices()[0])
@@ -160,7 +171,8 @@ class Batch:
         """Compute this row only: prefilling the others, too, would cost B times as much."""
         at = jnp.arange(tokens.shape[1])[None, :]
         positions = jnp.where(at < length, at, self.pad)
-        logits, cache, *_ = self.model.apply({"params": params}, tokens, positions, self._cache(1))
+        own = with_adapter(params, row.adapter)
+        logits, cache, *_ = self.model.apply({"params": own}, tokens, positions, self._cache(1))
         scores = score(scored, logits[0, :-1], tokens[0, 1:])
         last = jax.lax.dynamic_slice_in_dim(logits, length - 1, 1, axis=1)[:, 0]
         one = State(cache, last, length[None], jax.tree.map(lambda value: value[None], row))
@@ -169,6 +181,7 @@ class Batch:
 
     def _advance_block(self, params, state, cut, scored, allowed=None):
         rows, count = state.rows, self.block if allowed is None else 1
+        own = with_adapter(params, rows.adapter)
         numbers = uniforms(jax.vmap(row_key)(rows.seed, rows.prompt, rows.nth), rows.drawn, count)
 
         def one(carry, uniform):
@@ -176,7 +189,7 @@ class Batch:
             held = logits if allowed is None else jnp.where(allowed, logits, -jnp.inf)
             token = draw_rows(rows, held, uniform, cut)
             scores = score(scored, logits, token)
-            logits, cache, *_ = self.model.apply({"params": params}, token[:, None], positions[:, None], cache)
+            logits, cache, *_ = self.model.apply({"params": own}, token[:, None], positions[:, None], cache)
             return (cache, logits[:, 0], jnp.minimum(positions + 1, self.pad)), (token, scores)
 
         (cache, logits, positions), (tokens, scores) = jax.lax.scan(one, tuple(state[:3]), numbers)

@@ -121,10 +121,10 @@ class Answer:
         choices = [self._choice(number, *part) for number, part in enumerate(parts)]
         return {**self._head, "choices": choices, "usage": self.usage()}
 
-    def read(self, tokenizer: Tokenizer) -> list[str]:
-        """Return each text behind its prompt, as a verifier reads it."""
+    def read(self, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+        """Return the prompt of each text, "" where the text begins with it, and the texts, as a verifier reads them."""
         before = lambda request: "" if request.echo else tokenizer.decode(request.prompt[request.hidden :])
-        return [before(request) + text for request, text in zip(self._requests, self._texts, strict=True)]
+        return [before(request) for request in self._requests], list(self._texts)
 
     def last_chunk(self) -> dict[str, Any]:
         """Return the chunk after all choices, for `stream_options.include_usage`."""

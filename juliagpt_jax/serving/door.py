@@ -22,7 +22,7 @@ from juliagpt_jax.serving.asked import error_body
 
 HEAD_SECONDS = 10  # that a client may take to send a request's head
 READ_SECONDS = 60  # that a client may leave what is written for it unread
-MOST_NOTES = 10  # refused origins that are told on the terminal, where a page's author sees them
+MOST_NOTES = 10  # refused origins, and faults of ours, that are told on the terminal: what reads it may be full
 
 
 class Door:

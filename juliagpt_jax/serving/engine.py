@@ -45,6 +45,7 @@ class Engine:
         queue: requests that may wait for a row.
         block: tokens between two visits to the host, where requests join, leave and stream; see `Batch`.
         broken: called from the engine's thread when it cannot go on.
+        adapters: that requests may name; see `Batch`.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Engine:
         queue: int,
         block: int,
         broken: Callable[[Exception], Any] = lambda error: None,
+        adapters: Any = (),
     ):
-        self.batch, self.tokenizer = Batch(generator, rows, block), tokenizer
+        self.batch, self.tokenizer = Batch(generator, rows, block, adapters), tokenizer
         self.rows, self.limit, self.broken = rows, queue, broken
         self._name = functools.cache(lambda token: tokenizer.decode(np.array([token])))
         self._rows: list[Job | None] = [None] * rows
@@ -238,7 +240,7 @@ class Engine:
 
     def _prefill(self, index: int, job: Job, window: list[int], scored: bool) -> Scores | None:
         request, job.window = job.request, list(window)
-        row = Row.of(request.rule, request.prompt, request.seed, request.nth)
+        row = Row.of(request.rule, request.prompt, request.seed, request.nth, request.adapter)
         return self.batch.start(index, np.array(window, np.int32), row._replace(drawn=np.uint32(job.done)), scored)
 
     def _leave(self, index: int, job: Job) -> None:

@@ -25,6 +25,7 @@ class Request:
         stops: strings that end the text; see `Transcript`.
         ends: ids that end it, and are no part of it.
         logprobs: scores of each token with so many alternatives, at most batch.TOP; None for none.
+        adapter: the number of the one that the model has on for it; 0: none.
         echo: begin the text with the prompt. With `logprobs` it is scored, too, and must fit into the context.
         guided: begins what has a say before each token; None: nothing has.
     """
@@ -39,6 +40,7 @@ class Request:
     ends: tuple[int, ...] = ()
     logprobs: int | None = None
     echo: bool = False
+    adapter: int = 0
     guided: Guided | None = None
 
     @property

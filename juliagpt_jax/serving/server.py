@@ -3,6 +3,8 @@ around an engine."""
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -10,7 +12,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from juliagpt_jax.ground.command import finite
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.search.revising import Judge
+from juliagpt_jax.search.verifying import Verify
 from juliagpt_jax.serving.asked import Limits, Refused, error_body
 from juliagpt_jax.serving.chat import ChatAnswer, ChatCompletion
 from juliagpt_jax.serving.completions import Answer, Completion
-from juliagpt_jax.serving.door import Connection, Door
+from juliagpt_jax.serving.door import MOST_NOTES, Connection, Door
 from juliagpt_jax.serving.engine import Busy, Closed, Engine
 from juliagpt_jax.serving.job import Job, Piece
 from juliagpt_jax.serving.job import Request as Text
@@ -43,7 +46,8 @@ def application(
     names: Iterable[str] = (),
     origins: Iterable[str] = (),
     unknown: str = "error",
-    judge: Judge | None = None,
+    verifier: Verify | None = None,
+    adapters: Sequence[str] = (),
 ) -> Door:
     """Return the routes behind their door, for an engine whose thread runs.
 
@@ -51,13 +55,14 @@ def application(
         name: of the model, as clients ask for it.
         names, origins: who may ask; see `Door`.
         unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
-        judge: scores whole texts for who asks to `verify` them.
+        verifier: scores whole texts for who asks to `verify` them.
+        adapters: names of the engine's adapters: as models of their own, which a request may ask for.
     """
     app = FastAPI(title="juliagpt_jax", docs_url=None, redoc_url=None, openapi_url=None)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    begun = int(time.time())
+    begun, failures = int(time.time()), itertools.count()
+    known = [name, *adapters]
     card = {
-        "id": name,
         "object": "model",
         "created": begun,
         "owned_by": "juliagpt_jax",
@@ -65,7 +70,7 @@ def application(
         "max_tokens": limits.max_tokens,
         "max_prompt": limits.max_prompt,
         "max_texts": limits.texts,
-        "verifier": judge is not None,
+        "verifier": verifier is not None,
     }
 
     @app.get("/")
@@ -80,12 +85,11 @@ def application(
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [card]})
+        return JSONResponse({"object": "list", "data": [{"id": one, **card} for one in known]})
 
     @app.get("/v1/models/{model}")
     async def model(model: str) -> Response:
-        _check_name(model, name)
-        return JSONResponse(card)
+        return JSONResponse({"id": known[_number(model, known)], **card})
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
@@ -98,12 +102,13 @@ def application(
     async def write(request: Request, kind: type[Completion | ChatCompletion], shape: type[Answer]) -> Response:
         _check_kind(request.headers.get("content-type", ""))
         asked = kind.read(await _body(request, limits.max_body))
-        _check_name(asked.model, name)
+        number = _number(asked.model, known)
         if asked.verify:
-            _check_verifiable(asked, judge)
+            _check_verifiable(asked, verifier)
         texts = asked.requests(engine.tokenizer, limits, unknown)
+        texts = [dataclasses.replace(text, adapter=number) for text in texts]
         delivery = Delivery(engine, texts)
-        answer = shape(name, texts, asked.include_usage)
+        answer = shape(known[number], texts, asked.include_usage)
         if asked.stream:
             return EventStream(delivery, answer)
         async with contextlib.aclosing(delivery.pieces(request.receive)) as pieces:
@@ -114,8 +119,11 @@ def application(
         if not delivery.complete:
             return Response(status_code=CLIENT_LEFT)
         whole = answer.whole()
-        if asked.verify and judge:
-            scores = await asyncio.to_thread(judge, answer.read(engine.tokenizer))
+        if asked.verify and verifier:
+            try:
+                scores = await asyncio.to_thread(verifier, *answer.read(engine.tokenizer))
+            except UserError as error:
+                raise Refused(400, f"verify: {error}", "verify") from error
             for choice, score in zip(whole["choices"], scores, strict=True):
                 choice["verifier"] = float(score)
         return JSONResponse(finite(whole))
@@ -125,6 +133,10 @@ def application(
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
         return JSONResponse(error.body, error.status, headers)
 
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, __: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)  # in the middle of a body: nobody reads this, and it is no fault
+
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException) -> Response:
         there = "there is POST /v1/completions, and /v1/chat/completions for a model with a chat template"
@@ -133,7 +145,8 @@ def application(
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
-        traceback.print_exception(error)  # uvicorn's own log would also tell of every request that a stop cuts off
+        if next(failures) < MOST_NOTES:  # uvicorn's own log would also tell of every request that a stop cuts off
+            traceback.print_exception(error)
         return JSONResponse(error_body(500, f"{type(error).__name__} in the server"), 500)
 
     return Door(app, names, origins)
@@ -147,13 +160,16 @@ def _check_kind(content_type: str) -> None:
         raise Refused(415, f"Content-Type is {kind[:80]!r}; the body must be application/json")
 
 
-def _check_name(asked: str | None, name: str) -> None:
-    if asked is not None and asked != name:
-        raise Refused(404, f"no model is called {asked[:80]!r}; there is: {name}", "model", "model_not_found")
+def _number(asked: str | None, known: Sequence[str]) -> int:
+    """Return the place of the model that is asked for; without a name that of the first, which has no adapter."""
+    if asked is not None and asked not in known:
+        there = ", ".join(known)
+        raise Refused(404, f"no model is called {asked[:80]!r}; there is: {there}", "model", "model_not_found")
+    return 0 if asked is None else known.index(asked)
 
 
-def _check_verifiable(asked: Completion | ChatCompletion, judge: Judge | None) -> None:
-    if judge is None:
+def _check_verifiable(asked: Completion | ChatCompletion, verifier: Verify | None) -> None:
+    if verifier is None:
         raise Refused(400, "verify: this server has no verifier (--verifier=DIR)", "verify", "unsupported_parameter")
     if asked.stream:
         raise Refused(400, "verify does not go with stream: whole texts are scored", "verify")

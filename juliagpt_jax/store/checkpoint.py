@@ -266,7 +266,7 @@ def load_params(folder: Path, target: Any, averaged: bool = False) -> Any:
         changed = tree_differences(shapes, wanted)
         if changed:
             raise UserError(f"{folder}: does not fit the workdir's config: {'; '.join(changed)}")
-        with _checkpointer([item]) as checkpointer:
+        with memory.returned(), _checkpointer([item]) as checkpointer:
             args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})
             return checkpointer.restore(folder.absolute(), args=args)[item]
     except Damaged as damage:

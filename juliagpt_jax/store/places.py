@@ -1,4 +1,4 @@
-"""What the families of transformers' models are written with: places of tensors, and checks of a config.json."""
+"""The pieces that families of transformers' models are written with: places of tensors, and checks of a config.json."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,174 +1,34 @@
-"""The folder a run leaves behind: who may write in it, and how the other commands open it."""
+"""The folder a run leaves behind, as the other commands open it."""
 
 import contextlib
 import dataclasses
-import fcntl
 import os
-import socket
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import check_name, write_text
-from juliagpt_jax.ground.knobs.model import OF_TRAINING
+from juliagpt_jax.ground.files import check_name
 from juliagpt_jax.ground.knobs.names import modern
-from juliagpt_jax.ground.sealed import Changed, read_json, write_json
-from juliagpt_jax.store.machine import commit
+from juliagpt_jax.ground.sealed import Changed, read_json
+from juliagpt_jax.store.claim import FREE_WITHOUT_DROPOUT, held
 from juliagpt_jax.store.manifest import Damaged, read_meta, steps, without_average
 from juliagpt_jax.store.run import Run, refuse_packed
 
-# What may differ when a run is resumed: it changes what is written or how fast, never a bit of the parameters' path in
-# exact arithmetic. (Another mesh or accumulation rounds differently: equal to about 1e-4, not to the bit.)
-FREE = {
-    "data.path",  # where it lies; its hash is held to the checkpoint
-    "data.tokenizer",  # where it lies; what it says is held to the checkpoint
-    "data.max_leak",
-    "data.examples.written",
-    "train.log_every",
-    "train.eval_every",
-    "train.eval_windows",
-    "train.final_windows",
-    "train.report_share",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.sample_every",
-    "train.sample_tokens",
-    "train.max_bad_steps",
-    "train.doremi.reference",  # where it lies; what it says is held to the checkpoint
-    "train.distil.teacher",  # the same
-    "train.wandb",
-    "train.remat",
-    "train.steps_per_call",
-}
+if TYPE_CHECKING:
+    from juliagpt_jax.store.adapters import Given
+
 # What a model is, by its kind, and where it can be used, for a command that cannot use it.
 READS = {
     "recursive": "a model that solves puzzles: the command solve reads it",
     "decoder": "a model of texts",
-    "t5": "a T5, which answers prompts: the commands generate, evaluate --every and export read it",
+    "t5": "a T5, which answers prompts: generate (without --chat and --draft), evaluate --every and export read it",
 }
-# These change how the masks of dropout are drawn, so they are free only without it.
-FREE_WITHOUT_DROPOUT = {"train.accumulate", "mesh.data", "mesh.model", "mesh.fsdp"}
-
-
-def free(wanted: config.Config) -> set[str]:
-    """Return the keys in which a resumed run may differ from what it was."""
-    return FREE if wanted.model.dropout else FREE | FREE_WITHOUT_DROPOUT
-
-
-def held(old: Mapping[str, Any], wanted: config.Config, trained: bool) -> list[str]:
-    """Return what a run that goes on would change and must not: "train.lr: 0.1 -> 0.2".
-
-    Args:
-        old: the values of the config that it was begun with, as this or an older version saved them.
-        trained: false of a model from outside, of which only the model is settled, not how it will train.
-    """
-    settled = lambda key: trained or (key.startswith("model.") and key not in OF_TRAINING)
-    changed = config.changes(modern(old), config.to_dict(wanted), free(wanted))
-    return [f"{key}: {a!r} -> {b!r}" for key, (a, b) in changed.items() if settled(key)]
-
-
-class Lock:
-    """An exclusive hold on a folder, made if missing, until the end of a `with`; SIGKILL frees it too.
-
-    Args:
-        flag: the command line's name for the folder, for messages.
-
-    Raises:
-        UserError: the folder cannot be made or written, or another process holds it; the text names that process.
-    """
-
-    def __init__(self, workdir: Path, flag: str = "--workdir"):
-        check_name(workdir, flag)
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            self._file = open(workdir / ".lock", "a+", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{flag}={workdir}: cannot write there: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            with self._file:
-                self._file.seek(0)
-                holder = self._file.read().strip() or "another process"
-            raise UserError(f"{flag}={workdir} is in use by {holder}") from error
-        except OSError as error:
-            self._file.close()
-            raise UserError(f"{flag}={workdir}: cannot be locked there: {error.strerror}") from error
-        self._file.truncate(0)
-        self._file.write(
-            f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-        )
-        self._file.flush()
-
-    def __enter__(self) -> "Lock":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-def check(workdir: Path, wanted: config.Config) -> None:
-    """Refuse at once what `Lock` and `settle_config` would refuse, and begin nothing.
-
-    Raises:
-        UserError: another process holds the workdir, or it holds a run with another config.
-    """
-    if workdir.exists():
-        with Lock(workdir):
-            _refuse_other_config(workdir, wanted)
-
-
-def settle_config(workdir: Path, wanted: config.Config) -> None:
-    """Write config.json and config.yaml; once there is a checkpoint, hold the config to the one that is there.
-
-    Before that, a run that ended on a mistake may be started again with the mistake put right.
-
-    Raises:
-        UserError: a key that is not `free` differs; the text lists old -> new, key by key.
-    """
-    _refuse_other_config(workdir, wanted)
-    write_config(workdir, wanted)
-
-
-def write_config(workdir: Path, settings: config.Config) -> None:
-    """Write a run's config, and the commit of the source that it begins or goes on with: config.json, which is read
-    again, and config.yaml, for readers."""
-    values = config.to_dict(settings)
-    write_json(workdir / "config.json", values | {"commit": commit()})
-    write_text(workdir / "config.yaml", yaml.safe_dump({"commit": commit()} | values, sort_keys=False))
-
-
-def _refuse_other_config(workdir: Path, wanted: config.Config) -> None:
-    path = workdir / "config.json"
-    begun = (workdir / "DONE").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
-    if path.exists() and begun:
-        trained = not (workdir / "checkpoints" / "0").exists() or any((workdir / "checkpoints").glob("[1-9]*"))
-        changed = held(config.to_dict(config.read(path)), wanted, trained)
-        if changed:
-            raise UserError(
-                f"{workdir} holds a run with another config ({'; '.join(changed)}); "
-                f"give the old values back, or train in another --workdir{_to_train_on(workdir)}"
-            )
-
-
-def _to_train_on(workdir: Path) -> str:
-    """Say how a finished model learns more: its schedule has ended, so it begins another run."""
-    if not (workdir / "DONE").exists():
-        return ""
-    out = workdir.with_name(f"{workdir.name}.safetensors")
-    return (
-        f". This run is done; its model trains on in a run of its own: export --workdir={workdir} --format=safetensors "
-        f"--out={out}, then import_model --source={out} --workdir=NEW --config=FILE, then the line that this prints"
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +40,7 @@ class Found:
         tokenizer: None of a packed file, whose tokenizer is read with its weights.
         folders: the checkpoints to try, one after the other; none of a packed file.
         ode: knobs of `config.model.ode` to compute with in place of the model's own: {"steps": 4}, {"rtol": 0.01}.
+        adapter: a workdir or folder of adapters to lay on it.
     """
 
     workdir: Path
@@ -189,6 +50,7 @@ class Found:
     averaged: bool
     folders: tuple[Path, ...]
     ode: Mapping[str, Any]
+    adapter: Path | None = None
 
     def refuse_packed(self) -> None:
         """Raise a UserError where this is a packed file, whose weights have no gradients."""
@@ -202,6 +64,7 @@ def find(
     averaged: bool = False,
     ode: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "decoder",
+    adapter: str | None = None,
 ) -> Found:
     """Look for a model in a workdir, or in a packed file. Imports no JAX, so that a mistake is answered at once.
 
@@ -210,6 +73,7 @@ def find(
         averaged: take the average of the weights, if training kept one, instead of the raw ones.
         ode: see `Found`.
         kind: of the models that the caller can use, words of `model.kind`.
+        adapter: a workdir or folder of adapters to lay on it (`store/adapters.py`).
 
     Raises:
         UserError: not a workdir, or one of another kind of model, or one whose config or tokenizer is not that of its
@@ -217,6 +81,9 @@ def find(
     """
     check_name(workdir, "--workdir")
     settings = _settings(workdir)
+    if adapter and not Path(adapter).is_dir():
+        raise UserError(f"--adapter={adapter}: no such folder")
+    laid = Path(adapter) if adapter else None
     if settings.model.kind not in kind.split():
         raise UserError(f"--workdir={workdir}: {READS[settings.model.kind]}")
     if ode and not settings.model.has_ode:
@@ -225,7 +92,7 @@ def find(
     if workdir.is_file():
         if checkpoint != "newest" or averaged:
             raise UserError(f"--checkpoint and --averaged choose from a workdir; {workdir} holds one model")
-        return Found(workdir, settings, None, checkpoint, averaged, (), ode)
+        return Found(workdir, settings, None, checkpoint, averaged, (), ode, laid)
     tokenizer = tokenizers.load(workdir / "tokenizer.json")
     folders = _checkpoints(workdir, checkpoint, steps(workdir / "checkpoints"))
     meta = _newest_meta(folders)
@@ -236,7 +103,7 @@ def find(
         )
     if averaged and not settings.train.averages:
         raise without_average(workdir)
-    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode)
+    return Found(workdir, settings, tokenizer, checkpoint, averaged, tuple(folders), ode, laid)
 
 
 def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = False) -> Run:
@@ -253,27 +120,106 @@ def open_run(model: Path | Found, checkpoint: str = "newest", averaged: bool = F
     import jax
 
     from juliagpt_jax.models import build
-    from juliagpt_jax.store import checkpoint as checkpoints
-    from juliagpt_jax.store import packed
+    from juliagpt_jax.store import adapters, packed
 
     found = model if isinstance(model, Found) else find(model, checkpoint, averaged)
-    if found.tokenizer is None:
-        return packed.read(found.workdir)
     settings = found.config
-    build.check(settings)
-    decoder = build.build_model(settings, found.tokenizer.vocab_size)
+    if found.tokenizer is None:
+        run = packed.read(found.workdir)
+    elif settings.adapter.rank:
+        run = _open_adapted(found)
+    else:
+        build.check(settings)
+        decoder = build.build_model(settings, found.tokenizer.vocab_size)
+        shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+        params, meta, folder = _load(found, shapes)
+        trained = build.at_step(settings, decoder, meta["step"])
+        run = Run(settings, found.tokenizer, trained, params, meta["step"], meta, folder, found.averaged)
+    return adapters.lay(run, read_adapters(found.adapter, run)) if found.adapter else run
+
+
+def load_adapters(found: Found) -> tuple[Any, dict[str, Any], Path]:
+    """Return the parameters of the adapters that a run trained, what their checkpoint says, and its folder; what they
+    lie beside is not read.
+
+    Raises:
+        UserError: the checkpoint does not fit the config.
+        StorageError: no sound checkpoint.
+    """
+    import jax
+
+    from juliagpt_jax.models import build
+    from juliagpt_jax.models.adapters import adapters, split
+
+    assert found.tokenizer is not None
+    build.check(found.config)
+    decoder = build.build_model(found.config, found.tokenizer.vocab_size)
     shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), jax.numpy.zeros((1, 2), int))["params"])
+    return _load(found, split(shapes, adapters)[0])
+
+
+def read_adapters(source: Path, run: Run) -> "Given":
+    """Read adapters for the model of a run: of the newest checkpoint of a workdir, or of a folder in peft's form.
+
+    Raises:
+        UserError: there are none, or they are of another model or of other weights.
+        StorageError: no sound checkpoint.
+    """
+    from juliagpt_jax.store import adapters, peft
+
+    run.refuse_packed("no adapters can be laid on; give")
+    if (source / peft.SETTINGS).exists():
+        given = adapters.in_peft(source, run)
+    else:
+        found = find(source)
+        if not found.config.adapter.rank:
+            raise UserError(
+                f"{source} has no adapters: it is neither the workdir of a run with config.adapter.rank above 0 nor a "
+                f"folder with {peft.SETTINGS}"
+            )
+        params, meta, _ = load_adapters(found)
+        given = adapters.of_run(params, meta, found.config.adapter)
+    adapters.check(source, given, run)
+    return given
+
+
+def _open_adapted(found: Found) -> Run:
+    """Return the model of a run that trained adapters: its base with these folded in."""
+    from juliagpt_jax.store import adapters
+
+    params, meta, folder = load_adapters(found)
+    settings = found.config
+    try:
+        below = open_run(find(Path(settings.train.init)))
+    except UserError as error:
+        raise UserError(
+            f"{found.workdir} has adapters beside the weights of {settings.train.init} ({error}); where these are "
+            f"elsewhere: --workdir=THEM --adapter={found.workdir}"
+        ) from error
+    given = adapters.of_run(params, meta, settings.adapter)
+    adapters.check(found.workdir, given, below)
+    settings = dataclasses.replace(settings, adapter=dataclasses.replace(settings.adapter, rank=0, base="float"))
+    model = below.model.clone(config=settings.model, precision=settings.train.precision, parent=None)
+    laid = adapters.lay(below, given).params
+    assert found.tokenizer is not None
+    return Run(settings, found.tokenizer, model, laid, meta["step"], meta, folder, found.averaged)
+
+
+def _load(found: Found, shapes: Any) -> tuple[Any, dict[str, Any], Path]:
+    """Return parameters of these shapes from the first sound checkpoint of those that were found, its meta, and its
+    folder."""
+    import jax
+
+    from juliagpt_jax.store import checkpoint as checkpoints
+
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
     for folder in found.folders:
         try:
-            params = checkpoints.load_params(folder, target, found.averaged)
-            meta = read_meta(folder)
-            trained = build.at_step(settings, decoder, meta["step"])
-            return Run(settings, found.tokenizer, trained, params, meta["step"], meta, folder, found.averaged)
+            return checkpoints.load_params(folder, target, found.averaged), read_meta(folder), folder
         except (StorageError, Damaged) as error:
             if found.checkpoint == "newest" and not folder.exists():  # replaced by a newer one while it was read
-                return open_run(found.workdir, found.checkpoint, found.averaged)
+                return _load(find(found.workdir, found.checkpoint, found.averaged), shapes)
             if folder == found.folders[-1]:
                 raise StorageError(str(error)) from error
             print(f"warning: {error}; taking an older checkpoint", file=sys.stderr)

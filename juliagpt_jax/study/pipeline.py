@@ -16,7 +16,6 @@ import numpy as np
 
 from juliagpt_jax.data.tasks import build as tasks
 from juliagpt_jax.evaluation.tasks import searching
-from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.evaluation.tasks.searching import Price, Searched
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.sealed import Changed, read_json, seal, write_json
@@ -118,7 +117,7 @@ class Measures:
     def writer(self, arm: str, calculator: bool = False) -> Writer:
         """Open the model of an arm."""
         opened = open_model(find(self.cells[arm].run))
-        most = most_tokens(opened.tokenizer, self.task, self.examples)
+        most = searching.most(opened, self.task, self.examples)
         guided = guides.guided(opened.tokenizer, None, calculator)
         rule = Rule(self.pipeline.temperature)
         return Writer(opened, rule, most, (self.task.stop,), max(64, self.pipeline.samples), guided)
@@ -161,14 +160,13 @@ class Measures:
         }
 
     def _judge(self, arm: str, calculator: bool) -> dict[str, Any]:
-        judge, price = searching.verifier(self.cells[self.pipeline.verifier].run)
+        verifier, price = searching.open_verifier(self.cells[self.pipeline.verifier].run, self.examples)
         found = self.searched(self.written(arm, calculator))
-        whole = [e.prompt + own.text for e, row in zip(self.examples, found.answers, strict=True) for own in row]
-        found.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(found.right.shape)
+        found.scores["verifier"] = searching.judged(found, verifier)
         writer = self.writer(arm, calculator)
         price = Price(searching.flops(writer.opened), price)
         own, how = self.pipeline, (self.pipeline.samples, self.seed, price)
-        rounds = searching.revised(found, writer, self.task, judge, own.rounds, own.gate, *how)
+        rounds = searching.revised(found, writer, self.task, verifier, own.rounds, own.gate, *how)
         return {"scores": found.scores["verifier"].tolist(), "rounds": rounds, "price": price.character}
 
     def searched(self, written: Mapping[str, Any]) -> Searched:

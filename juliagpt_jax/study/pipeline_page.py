@@ -28,7 +28,7 @@ def table(rows: Sequence[Row], measured: Sequence[Measures], pipeline: Pipeline)
         cells = [row.name, _percent(mean.mean()), f"{_percent(low)} .. {_percent(high)}"]
         if row.before:
             gain, over = gains(row, by_name[row.before])
-            cells += [row.before, _points(gain.mean) + _range(gain.low, gain.high), _range(*over[1:])]
+            cells += [row.before, f"{_points(gain.mean)} {_range(gain.low, gain.high)}", _range(*over[1:])]
             cells.append(verdict(gain, over))
         else:
             cells += ["", "", "", ""]
@@ -147,7 +147,7 @@ def reliability(measured: Sequence[Measures], pipeline: Pipeline) -> tuple[dict[
 def examples(rows: Sequence[Row], own: Measures, count: int) -> list[str]:
     """Return questions with what each stage answers, those first on which stages differ."""
     verify: Any = own.task.verify
-    texts = [row.answers[own.seed] for row in rows]
+    texts = [list(row.answers[own.seed]) for row in rows]
     right = np.array([[verify(e, text) for e, text in zip(own.examples, each, strict=True)] for each in texts])
     lines = []
     for i in np.argsort(-right.std(axis=0), kind="stable")[:count]:
@@ -181,8 +181,8 @@ def page(rows: Sequence[Row], measured: Sequence[Measures], pipeline: Pipeline, 
 
 def notes(measured: Sequence[Measures], pipeline: Pipeline) -> list[str]:
     """Return what a reader of the table must know."""
-    seeds = ", ".join(str(own.seed) for own in measured)
-    asked = f"{len(measured[0].examples):,} questions of {pipeline.task} ({pipeline.split}), seeds {seeds}"
+    seeds = "seed " + ", ".join(str(own.seed) for own in measured)
+    asked = f"{len(measured[0].examples):,} questions of {pipeline.task} ({pipeline.split}), {seeds}"
     return [
         f"{asked}, {pipeline.samples} answers to each at temperature {pipeline.temperature:g}. A training's line is "
         "the mean over them: one answer to a question. Gains are in points. Over seeds they are paired, with t "
@@ -206,4 +206,4 @@ def _points(gain: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return " (one seed)" if math.isnan(low) else f" [{_points(low)}, {_points(high)}]"
+    return "(one seed)" if math.isnan(low) else f"[{_points(low)}, {_points(high)}]"

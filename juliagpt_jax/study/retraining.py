@@ -46,6 +46,8 @@ class Retrainer:
                 "config.train.decay_tau, .ema_half_life: these are epochs of one text, and runs that are trained again "
                 "have each a text of their own; give train.weight_decay and train.ema"
             )
+        if config.train.init != "none":
+            raise UserError("config.train.init: runs that are trained again begin with random weights")
         self.config, self.lead = config, lead
         self.model = build_model(config, vocab)
         mesh = one_device()

@@ -129,7 +129,8 @@ class Runner:
                         if row["status"] != "done":
                             failed.add((cell.arm, cell.seed))
                         left -= 1
-                        words = f"loss {row['loss']:.4f}" if row["status"] == "done" else f"FAILED: {row['error']}"
+                        words = f"loss {row['loss']:.4f}" if "loss" in row else "done"  # a verifier has none
+                        words = words if row["status"] == "done" else f"FAILED: {row['error']}"
                         eta = f"; about {self._eta(left)} left" if left else ""
                         say(f"[{total - left}/{total}] {cell.arm}, seed {cell.seed}: {words} ({seconds:.0f} s){eta}")
                     self._clean(waiting + [c for other in running for c in other.cells])

@@ -14,7 +14,7 @@ from juliagpt_jax.evaluation import ceilings, cost
 from juliagpt_jax.ground import config, devices
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.models import parameters, precision
+from juliagpt_jax.models import adapters, parameters, precision
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.training import step
@@ -36,7 +36,9 @@ def train(settings: config.Config, vocab: int, repeats: int) -> dict[str, Any]:
     mesh = make_mesh(settings)
     decoder = build_model(settings, vocab)
     objective = build_objective(settings, decoder)
-    frozen = Frozen(own=objective.frozen())
+    begin = lambda: decoder.init(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
+    base = jax.jit(lambda: adapters.split(begin(), adapters.adapters)[1])() if settings.adapter.rank else ()
+    frozen = Frozen(base, objective.frozen())
     frozen = jax.device_put(frozen, shardings(frozen, mesh))
     make = lambda: initial_state(settings, decoder, memo=objective.memo())
     state = jax.jit(make, out_shardings=places(jax.eval_shape(make), mesh))()
@@ -56,8 +58,9 @@ def train(settings: config.Config, vocab: int, repeats: int) -> dict[str, Any]:
         times.append(time.perf_counter() - begun)
     step_s, peak = statistics.median(times[2:]), devices.peak_memory_bytes()
     tokens = knobs.batch_size * model.context
-    params = parameters.count(state.params)
-    flops = cost.train_flops_per_token(model, cost.multiplied(model, state.params), vocab) * tokens
+    params = parameters.count(state.params) + parameters.count(base)
+    used, still = cost.multiplied(model, state.params), cost.multiplied(model, base)
+    flops = cost.train_flops_per_token(model, used + still, vocab, frozen=still) * tokens
     ceiling = ceilings.matmul_flops(dtype=PRODUCTS[knobs.precision]) * (
         mesh.size if jax.default_backend() != "cpu" else 1
     )

@@ -23,7 +23,7 @@ from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.inference import schedule, scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
-from juliagpt_jax.models import parameters
+from juliagpt_jax.models import adapters, parameters
 from juliagpt_jax.models.build import at_step
 from juliagpt_jax.models.depth import adaptive
 from juliagpt_jax.models.interface import Model
@@ -48,7 +48,8 @@ class Events:
 
     Args:
         token_flops: FLOPs of training on a token, by formula.
-        params: parameters of the run's model, for their names alone.
+        params: those that are trained, for their names alone.
+        base: the model's frozen parameters beside these; () for none.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Events:
         mesh: jax.sharding.Mesh,
         token_flops: float,
         params: Any,
+        base: Any = (),
     ):
         self.config, self.model, self.corpus, self.workdir = config, model, corpus, workdir
-        self.checkpoints = checkpoints
+        self.checkpoints, self.base = checkpoints, base
         here = own(mesh)
         self.eval_batch = -(-EVAL_BATCH // here.size) * here.size
         self.place = batch_sharding(here)
@@ -210,9 +212,9 @@ class Events:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the loss on the fixed validation windows, of the raw weights and, if there are any, of the averaged
         ones, in nats a token; where that is no character also bits per byte and the perplexity of a word."""
-        kinds = {"val_loss": state.params}
+        kinds = {"val_loss": self.whole(state.params)}
         if state.averaged != ():
-            kinds["averaged_val_loss"] = state.averaged
+            kinds["averaged_val_loss"] = self.whole(state.averaged)
         inputs, targets = self._eval_windows
         measured = {}
         for name, params in kinds.items():
@@ -252,14 +254,21 @@ class Events:
 
     def _schedule_of(self, state: TrainState) -> dict[str, Any]:
         """Return what a checkpoint keeps so that decoding starts from the workdir alone."""
-        return {"schedule": self.fixed(state.params, int(state.step)).schedule} if adaptive(self.model.config) else {}
+        if not adaptive(self.model.config):
+            return {}
+        return {"schedule": self.fixed(self.whole(state.params), int(state.step)).schedule}
+
+    def whole(self, trained: Any) -> Any:
+        """Return all parameters of the model, of those that are trained."""
+        return adapters.merge(trained, self.base)
 
     def generator(self, state: TrainState) -> Generator:
         """Return the generator with the weights, and on the schedule, of a state."""
-        model = self.fixed(state.params, int(state.step))
+        params = self.whole(state.params)
+        model = self.fixed(params, int(state.step))
         if self._generator is None or self._generator.model != model:
-            self._generator = Generator(model, state.params)
-        self._generator.load(state.params)
+            self._generator = Generator(model, params)
+        self._generator.load(params)
         return self._generator
 
     def sample(self, state: TrainState) -> str:

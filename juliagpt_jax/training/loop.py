@@ -24,8 +24,8 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.objectives.build import build_objective
 from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
-from juliagpt_jax.store.workdir import held
-from juliagpt_jax.training import footprint, metrics, report, schedules
+from juliagpt_jax.store.claim import held
+from juliagpt_jax.training import footprint, metrics, report, schedules, start
 from juliagpt_jax.training.events import Events
 from juliagpt_jax.training.mesh import WHOLE, at_home, batch_sharding, from_leader, make_mesh, put, shardings
 from juliagpt_jax.training.signals import StopRequest
@@ -60,16 +60,18 @@ class Trainer:
         self.model = build_model(config, corpus.tokenizer.vocab_size)
         selected = self._choose()
         self.settled = schedules.settled(config, self.epoch_steps, self.stages)
+        base, digest = start.below(config) if config.adapter.rank else ((), None)
         self.meta = facts | {
             "config": to_dict(config),
             "data": corpus.fingerprint,
             "selection": selected,
             "tokenizer": corpus.tokenizer.to_dict(),
             "objective": self.objective.facts(),
+            "base": digest,
         }
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
         self.state = self._restore_or_start()
-        frozen = Frozen(own=self.objective.frozen())
+        frozen = Frozen(base, self.objective.frozen())
         self.frozen = put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
         self._ahead = Prefetch(lambda step: sampler.batch(self.chosen.tokens, self.plan, step))
@@ -94,10 +96,10 @@ class Trainer:
         if self.chosen.tokens.nbytes <= DEVICE_TOKENS:
             self._tokens = put(np.asarray(self.chosen.tokens), jax.sharding.NamedSharding(self.mesh, WHOLE))
         multiplied = cost.multiplied(model, self.state.params)
-        flops = cost.train_flops_per_token(model, multiplied, self.model.vocab)
-        return Events(
-            config, self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params
-        )
+        frozen = cost.multiplied(model, self.frozen.base)
+        flops = cost.train_flops_per_token(model, multiplied + frozen, self.model.vocab, frozen=frozen)
+        given = (self.model, self.corpus, self.workdir, self.checkpoints, self.mesh, flops, self.state.params)
+        return Events(config, *given, self.frozen.base)
 
     @property
     def row_tokens(self) -> int:
@@ -109,7 +111,7 @@ class Trainer:
 
     def _start(self, placed: TrainState) -> TrainState:
         """Begin with weights from the seed, or with those of the run that `train.init` names."""
-        if self.config.train.init == "none":
+        if self.config.train.init == "none" or self.config.adapter.rank:
             return jax.jit(self._first_state, out_shardings=placed)()
         params, self.meta["init"] = init.weights(self.config)
         return jax.jit(self._first_state, out_shardings=placed)(put(params, placed.params))
@@ -140,6 +142,11 @@ class Trainer:
                     f"({_short(was)} -> {_short(self.meta[key])}); "
                     "put the old text back, or train in another --workdir"
                 )
+        if meta.get("base") != self.meta["base"]:
+            raise UserError(
+                f"{self.workdir}: its adapters were trained beside other weights than those of config.train.init="
+                f"{self.config.train.init}; put the old ones back, or train in another --workdir"
+            )
         state = from_items(target, trees)
         return from_leader(state, placed) if hosts.several() else state
 
@@ -159,7 +166,7 @@ class Trainer:
         drawn = [sampler.windows(self.plan, step) for step in steps]
         extra = put(together([self.objective.extra(one) for one in drawn]), place)
         if self._tokens is None:
-            whole = together([sampler.batch(self.chosen.tokens, self.plan, step) for step in steps])
+            whole = together([self._ahead(step) for step in steps])
             return put(whole, place)._replace(extra=extra)
         where = None
         if self.plan.documents is not None:
@@ -180,6 +187,10 @@ class Trainer:
         count = self.config.train.steps_per_call
         return count if done >= self.config.train.steps or done + count <= self.events.next_due(done) else 1
 
+    def share(self, other: "Trainer") -> None:
+        """Hold the frozen weights of another run, whose hash is the same, in place of one's own."""
+        self.frozen, self.events.base = other.frozen, other.frozen.base
+
     def run(self) -> None:
         """Train to the last step.
 
@@ -192,7 +203,7 @@ class Trainer:
 
         def function(state: TrainState, batch: Batch) -> Any:
             """Return the program for a call of as many steps as the batch has."""
-            count = len(batch.inputs) if batch.inputs.ndim > 2 else 1
+            count = len(batch.targets) if batch.targets.ndim > 2 else 1
             if count not in functions:
                 self.events.say("compiling the training step")
                 begun = time.perf_counter()

@@ -34,6 +34,8 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
             "config.mesh.fsdp: a recursive model goes through the same layers again and again, and would fetch them "
             "each time; config.mesh.data and .model share its work"
         )
+    if config.mesh.fsdp > 1 and config.model.kind == "t5":
+        raise UserError("config.mesh.fsdp: a T5 keeps its parameters whole; config.mesh.data and .model share its work")
     if diffrax_loops(config.model):
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
     elif jax.default_backend() == "cpu" and config.model.kind == "recursive":

@@ -38,15 +38,16 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
         tokenizer=corpus.tokenizer,
     )
     events.say(f"reporting: scoring {extent.windows:,} windows of validation text")
-    score = measure(state.params)
+    params = events.whole(state.params)
+    score = measure(params)
     values: dict[str, Any] = {"workdir": str(events.workdir), "step": train.steps} | score.to_dict()
     values["protocol"] = protocol.line(score, corpus.val, corpus.tokenizer, f"validation part of {config.data.path}")
     if state.averaged != ():
-        values["averaged"] = measure(state.averaged).to_dict()
+        values["averaged"] = measure(events.whole(state.averaged)).to_dict()
     generator = events.generator(state)
     events.say(f"reporting: writing {extent.written:,} {corpus.unit}s")
     texts, chars_per_s = report.write(generator, corpus.tokenizer, config.seed, extent.written)
-    values |= routing.measure(events.fixed(state.params, step), state.params, corpus.val, events.lead)
+    values |= routing.measure(events.fixed(params, step), params, corpus.val, events.lead)
     tokens = train.steps * train.batch_size * config.model.context
     events.say("reporting: judging what was written; counting what follows what in the text")
     counted = yardsticks.of(corpus)
@@ -64,12 +65,13 @@ def make(state: TrainState, events: Events, chosen: selection.Selection) -> dict
             "counted": counted,
             "words": reading.read(values["bpc"], corpus.entropy, counted, corpus.unit, course, config),
             "passages": report.passages(texts),
-            "params": parameters.count(state.params),
-            "active_params": parameters.active(state.params, config.model),
+            "params": parameters.count(params),
+            "trained_params": parameters.count(state.params),
+            "active_params": parameters.active(params, config.model),
             "tokens": tokens,
             "flops": events.token_flops * tokens,
             "checkpoint_bytes": sum(f.stat().st_size for f in newest.rglob("*") if f.is_file()),
-            "model_bytes": packed.size(generator.model, state.params),
+            "model_bytes": packed.size(generator.model, params),
             "peak_memory_bytes": devices.peak_memory_bytes(),
             "chars_per_s": chars_per_s,
             "skipped_steps": int(state.skipped),

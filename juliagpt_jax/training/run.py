@@ -28,8 +28,8 @@ from juliagpt_jax.models.parameters import active, count, paths
 from juliagpt_jax.objectives import build as objectives
 from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Damaged, read_meta, steps
+from juliagpt_jax.store.claim import Lock, settle_config
 from juliagpt_jax.store.machine import describe_run
-from juliagpt_jax.store.workdir import Lock, settle_config
 from juliagpt_jax.training import optimizers, schedules, together, tracking
 from juliagpt_jax.training.examples import ExampleTrainer
 from juliagpt_jax.training.loop import Trainer
@@ -97,7 +97,11 @@ def run_together(settings: Mapping[Path, config.Config], begun: float) -> dict[P
             print(f"reading {some.data.path}", flush=True)
             corpus = _load(some)
             with _room(some, len(left)):
-                trainers = [_begin(own, corpus, workdir) for workdir, own in left.items()]
+                trainers: list[Trainer] = []
+                for workdir, own in left.items():
+                    trainers.append(_begin(own, corpus, workdir))
+                    if trainers[0].meta["base"] and trainers[-1].meta["base"] == trainers[0].meta["base"]:
+                        trainers[-1].share(trainers[0])
                 ended = together.run(trainers)
             for trainer, error in zip(trainers, ended, strict=True):
                 if isinstance(error, NumericalError):
@@ -129,7 +133,7 @@ def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
     if settings.data.task != "none" or settings.model.kind == "t5":
-        return examples.load(settings)
+        return examples.load(settings, objectives.paired(settings))
     if settings.data.puzzle.kind != "none":
         return puzzles.load(settings)
     return corpora.load(settings.data, settings.model.context)
@@ -196,7 +200,10 @@ def _begin(settings: config.Config, corpus: Any, workdir: Path) -> Trainer:
     print(f"on {facts['device']}, {trainer.mesh.size} in use; micro-batches: {micro}\n")
     print(optimizers.parameter_table(trainer.settled.train, trainer.state.params), "\n")
     flops = trainer.events.token_flops
-    print(plan(trainer.settled, trainer.state.params, flops, trainer.epoch_steps, trainer.row_tokens), "\n")
+    about = plan(
+        trainer.settled, trainer.state.params, flops, trainer.epoch_steps, trainer.row_tokens, trainer.frozen.base
+    )
+    print(about, "\n")
     if done:
         print(f"going on after step {done} of {settings.train.steps}")
     elif jax.default_backend() == "cpu":
@@ -215,14 +222,18 @@ def _end(trainer: Trainer, begun: float) -> dict[str, Any]:
     return report
 
 
-def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float, row_tokens: int = 0) -> str:
+def plan(
+    settings: config.Config, params: Any, flops: float, epoch_steps: float, row_tokens: int = 0, base: Any = ()
+) -> str:
     """Return what the run is going to do, as a small table.
 
     Args:
         settings: the config with what it gives in epochs as it is in steps.
         flops: of training on a token, by formula.
+        params: those that are trained.
         epoch_steps: steps in which the text is read once.
         row_tokens: of a row of a step; 0: a window of `model.context`.
+        base: the frozen parameters beside them.
     """
     train, row_tokens = settings.train, row_tokens or settings.model.context
     batch, leaves = train.batch_size * row_tokens, paths(params)
@@ -242,6 +253,11 @@ def plan(settings: config.Config, params: Any, flops: float, epoch_steps: float,
         ("weight decay", _decay(train, params, epoch_steps)),
         ("FLOPs", "as many as the tolerance takes" if math.isnan(flops) else f"{tokens * flops:.3g} by formula"),
     ]
+    if base:
+        size = sum(leaf.nbytes for leaf in paths(base).values())
+        form = "" if settings.adapter.base == "float" else f", kernels as {settings.adapter.base}"
+        share = count(params) / (count(params) + count(base))
+        rows.insert(1, ("frozen", f"{count(base):,} in {size:,} bytes{form}; trained are {share:.2%} of all"))
     return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 

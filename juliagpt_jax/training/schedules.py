@@ -55,9 +55,8 @@ def learning_rate(settings: config.Config) -> optax.Schedule:
     after = SCHEDULES[train.schedule](train, train.steps - warmup)
     if warmup == 0:
         return after
-    if train.schedule == "stages":
-        return lambda step: jnp.minimum(1.0, (step + 1) / warmup) * after(step - warmup)
-    return optax.join_schedules([optax.linear_schedule(train.lr / warmup, train.lr, warmup), after], [warmup])
+    first = parse_stages(train)[0][1] if train.schedule == "stages" else train.lr
+    return optax.join_schedules([optax.linear_schedule(first / warmup, first, warmup), after], [warmup])
 
 
 def _cosine(train: config.Train, steps: int) -> optax.Schedule:
@@ -90,13 +89,14 @@ def _cycles(train: config.Train, steps: int) -> optax.Schedule:
 
 
 def parse_stages(train: config.Train) -> list[tuple[int, float, float]]:
-    """Return steps, rate at the begin and rate at the end of each stage of `train.stages`.
+    """Return steps, rate at the begin and rate at the end of each stage of `train.stages`; "" is one from `train.lr` to
+    `train.min_lr`.
 
     Raises:
         UserError: the form is wrong, or the stages are not as long as the run.
     """
     stages = []
-    for part in train.stages.split():
+    for part in (train.stages or f"{train.steps}:{train.lr!r}>{train.min_lr!r}").split():
         found = re.fullmatch(r"(\d{1,9}):([0-9.e+-]+)(?:>([0-9.e+-]+))?", part)
         try:
             steps, lr = int(found[1]), float(found[2])  # pyright: ignore[reportOptionalSubscript]

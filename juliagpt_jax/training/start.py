@@ -1,4 +1,5 @@
-"""A run that begins with weights from outside: its workdir, with a checkpoint of step 0."""
+"""A run that begins with weights from outside, its workdir with a checkpoint of step 0; and the weights that lie below
+a run's adapters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,15 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import new_folder
 from juliagpt_jax.ground.sealed import write_json
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
+from juliagpt_jax.models.frozen import freeze
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
+from juliagpt_jax.store import init
 from juliagpt_jax.store.checkpoint import Checkpoints
+from juliagpt_jax.store.claim import write_config
 from juliagpt_jax.store.machine import describe_run
-from juliagpt_jax.store.workdir import write_config
 from juliagpt_jax.training.state import initial_state, items
 
 
@@ -61,6 +65,14 @@ def begin(
         checkpoints.close()
         if not saved:
             raise StorageError(f"{workdir}: the weights could not be written: {checkpoints.failed}")
+
+
+def below(settings: config.Config) -> tuple[Any, str]:
+    """Return the frozen parameters below a run's adapters, kernels as `adapter.base` keeps them, and their hash as
+    they were before that. Raises as `init.weights`."""
+    held = [init.weights(settings)[0]]
+    digest = adapters.digest(held[0])
+    return freeze(held.pop(), settings.adapter.base), digest
 
 
 def check(model: Model, params: Mapping[str, np.ndarray]) -> None:

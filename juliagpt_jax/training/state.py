@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives.objective import Memo
 from juliagpt_jax.training.mesh import batch_sharding, shardings
@@ -37,10 +38,12 @@ class Frozen(NamedTuple):
 
 
 def initial_state(config: config.Config, model: Model, params: Any = None, memo: Memo | None = None) -> TrainState:
-    """Given parameters, or fresh ones from the seed, the optimizer's empty state, and an objective's memo, if it has
-    one. Pure: may be jitted or only shaped."""
+    """Given parameters, or fresh ones from the seed, of a model with adapters these alone; the optimizer's empty state,
+    and an objective's memo, if it has one. Pure: may be jitted or only shaped."""
     if params is None:
         params = model.init(jax.random.key(config.seed), jnp.zeros((1, 2), jnp.int32))["params"]
+        if config.adapter.rank:
+            params, _ = adapters.split(params, adapters.adapters)
     zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(
         params=params,

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config
-from juliagpt_jax.models import capture, roles
+from juliagpt_jax.models import adapters, capture, roles
 from juliagpt_jax.models.build import phases
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.models.parameters import paths
@@ -33,11 +33,6 @@ GROWTH_INTERVAL = 500  # good f16 steps before the loss scale doubles
 Metrics = dict[str, jax.Array]
 
 
-def all_trained(trained: Any, base: Any) -> Any:
-    """Return the parameters of a model all of which are trained."""
-    return trained
-
-
 def make_train_step(
     config: config.Config,
     model: Model,
@@ -45,7 +40,7 @@ def make_train_step(
     objective: Objective | None = None,
     state: TrainState | None = None,
     frozen: Frozen | None = None,
-    merge: Merge = all_trained,
+    merge: Merge = adapters.merge,
     steps: int = 1,
 ) -> Any:
     """Return the jitted `step(state, batch, frozen) -> (state, metrics)`.
@@ -85,7 +80,7 @@ def make_joint_step(
     mesh: jax.sharding.Mesh,
     seeds: Sequence[int],
     objective: Objective | None = None,
-    merge: Merge = all_trained,
+    merge: Merge = adapters.merge,
 ) -> Any:
     """Return the jitted step of several runs that differ in their seed alone, as one vmapped train step:
     `joint(states, batches, frozen) -> ((state, metrics), ...)`, of tuples with what `train_step` has for each seed;
@@ -246,7 +241,7 @@ def applied(fixed: Fixed, model: Model, base: Any, trained: Any, *inputs: Any, k
     """Return what the model gives: an objective's `apply`."""
     rngs = {}
     if key is not None:
-        rngs |= {"dropout": key} if fixed.config.model.dropout else {}
+        rngs |= {"dropout": key} if fixed.config.drops else {}
         rngs |= {"steps": key} if fixed.config.model.ode.min_steps else {}
         rngs |= {"capacity": key} if fixed.config.model.moe.capacity else {}
     return model.apply({"params": fixed.merge(trained, base)}, *inputs, rngs=rngs)

@@ -88,5 +88,7 @@ def check(trainers: Sequence[Trainer]) -> None:
             raise UserError("config.train.ngram.weight: runs that train together need the same training text")
         if trainer.settled.train != trainers[0].settled.train:
             raise UserError("config.train.decay_tau, .ema_half_life: of runs that train together each has other epochs")
+        if trainer.meta["base"] != trainers[0].meta["base"]:
+            raise UserError("config.train.init: runs that train together have the same weights below their adapters")
         if trainer.objective.facts() != trainers[0].objective.facts():
             raise UserError("config.train.objective: runs that train together need the same of what it reads")

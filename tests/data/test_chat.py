@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from juliagpt_jax.data import chat
 from juliagpt_jax.data.library import LibraryTokenizer
@@ -41,6 +43,26 @@ def test_what_a_message_says_is_text():
     private = "".join(map(chr, chat.PRIVATE))
     with pytest.raises(UserError, match="a character that is a special token"):
         chat.encode(own, [{"role": "user", "content": private}])
+
+
+SAID = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs", "Co"]), max_size=20),
+    st.lists(st.sampled_from([*CONTENT["model"]["vocab"], "<|im_end|>", "<|im_start|>", " ", "\n", "é"])).map("".join),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from(chat.ROLES[:3]), SAID), min_size=1, max_size=4), st.booleans())
+def test_any_conversation_is_its_text_and_nothing_in_it_is_special(turns, answer):
+    """The ids are those of what the template writes, with two special tokens for each turn and no other."""
+    own, messages = tokenizer(), [{"role": role, "content": said} for role, said in turns]
+    ids = chat.encode(own, messages, answer).tolist()
+    text = chat.render(GOLDEN["template"], messages, answer, {})
+    assert own.decode(ids) == text
+    plain = chat.render(GOLDEN["template"], [m | {"content": "x"} for m in messages], answer, {})
+    marks = [i for i in ids if i <= END]
+    assert marks == [i for i in chat.encode(own, [m | {"content": "x"} for m in messages], answer).tolist() if i <= END]
+    assert len(marks) == plain.count("<|im_start|>") + plain.count("<|im_end|>")
 
 
 def test_an_answer_is_begun_or_not():

@@ -9,7 +9,8 @@ import pytest
 
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.bpe import train as train_bpe
-from juliagpt_jax.data.examples import build, jsonl, rows
+from juliagpt_jax.data.examples import build, jsonl, rows, wrong
+from juliagpt_jax.data.tasks.build import TASKS
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
@@ -87,21 +88,52 @@ def test_packed_rows():
 
 
 def test_too_long():
-    encoded = [FORM.encode(Example("1+" * 20 + "0=", "20")), FORM.encode(Example("1+1=", "2"))]
+    encoded = [(FORM.encode(Example("1+" * 20 + "0=", "20")),), (FORM.encode(Example("1+1=", "2")),)]
     with pytest.raises(UserError, match=r"dev: 1 of 2 examples are longer than the 16 tokens of a row, up to 45; "):
         rows.fitted(encoded, 16, "error", "dev")
     kept, which, notes = rows.fitted(encoded, 16, "skip", "dev")
-    assert (len(kept), which.tolist(), notes) == (1, [1], ["dev: 1 of 2 examples were too long: skip"])
+    assert (len(kept), which, notes) == (1, [1], ["dev: 1 of 2 examples were too long: skip"])
     kept, which, notes = rows.fitted(encoded, 16, "cut", "dev")
-    assert which.tolist() == [0, 1] and notes == ["dev: 1 of 2 examples were too long: cut"]
-    assert CHARS.decode(kept[0].ids) == "\n+1+1+1+1+1+0=20\n" and kept[0].learned.sum() == 3
+    assert which == [0, 1] and notes == ["dev: 1 of 2 examples were too long: cut"]
+    assert CHARS.decode(kept[0][0].ids) == "\n+1+1+1+1+1+0=20\n" and kept[0][0].learned.sum() == 3
     kept, which, notes = rows.fitted(encoded, 3, "cut", "dev")
-    assert CHARS.decode(kept[1].ids) == "\n=2\n" and CHARS.decode(kept[0].ids) == "\n=20" and len(notes) == 1
-    silent = rows.Encoded(encoded[1].ids, np.zeros(7, bool))
-    kept, which, notes = rows.fitted([silent, encoded[1]], 16, "error", "dev")
-    assert which.tolist() == [1] and notes == ["dev: 1 examples left out that have nothing to learn in 16 tokens"]
+    assert [CHARS.decode(own.ids) for (own,) in kept] == ["\n=20", "\n=2\n"] and len(notes) == 1
+    silent = rows.Encoded(encoded[1][0].ids, np.zeros(7, bool))
+    kept, which, notes = rows.fitted([(silent,), encoded[1]], 16, "error", "dev")
+    assert which == [1] and notes == ["dev: 1 examples left out that have nothing to learn in 16 tokens"]
     with pytest.raises(UserError, match="no example fits into 16 tokens"):
-        rows.fitted([silent], 16, "skip", "dev")
+        rows.fitted([(silent,)], 16, "skip", "dev")
+
+
+def test_pairs_stay_together():
+    """They are cut alike, so that both answer the same; one without a difference is left out."""
+    asked = Example("1+" * 6 + "0=", "6")
+    pairs = [(FORM.encode(asked), FORM.encode(asked, "6666")), (FORM.encode(asked), FORM.encode(asked))]
+    kept, which, notes = rows.fitted(pairs, 16, "cut", "dev")
+    assert [CHARS.decode(own.ids) for own in kept[0]] == ["\n+1+1+1+1+0=6\n", "\n+1+1+1+1+0=6666\n"] and which == [0]
+    assert notes[-1] == "dev: 1 pairs left out whose answers are the same"
+
+
+def test_wrong_answers(tiny, tmp_path):
+    """Stated, another choice, or the likest answer of another question that the verifier finds wrong."""
+    stated = Example("a", "b", facts={"rejected": "c"})
+    assert wrong.rejected([stated, Example("a", "b", ("b", "x"))], None) == ["c", "x"]
+    task = TASKS["addition"]
+    examples = task.read("dev", None)[:100]
+    others = wrong.rejected(examples, task)
+    assert not any(task.verify(own, other) for own, other in zip(examples, others, strict=True))
+    alike = [sum(map(str.__eq__, own.answer, other)) for own, other in zip(examples, others, strict=True)]
+    assert np.mean(alike) > 2, "of four digits"
+    assert wrong.rejected(examples, task) == others
+    with pytest.raises(UserError, match="example 1 states no answer"):
+        wrong.rejected([Example("a", "b")], None)
+    lines = [{"prompt": own.prompt, "chosen": own.answer, "rejected": own.answer[::-1]} for own in SUMS]
+    found = build.load(tiny("data.task=jsonl", f"data.path={written(tmp_path, 'pairs.jsonl', *lines)}"), paired=True)
+    assert any("pairs left out whose answers are the same" in note for note in found.notes)
+    assert len(found.rejected) == len(found.encoded) and len(found.pairs) == 4
+    one = [own.take([3]) for own in found.pairs[:2]]
+    np.testing.assert_array_equal(one[0].targets == IGNORED, one[1].targets == IGNORED)
+    assert (one[0].targets != one[1].targets).any() and (one[0].inputs != one[1].inputs).any()
 
 
 # From a config.

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 from collections import deque
 
@@ -45,7 +46,7 @@ def test_ways_through_graphs_are_shortest():
         way = text.splitlines()[-1].removeprefix("Shortest way: ").split()
         joined = {frozenset(edge) for edge in edges}
         assert (way[0], way[-1]) == (begin, goal)
-        assert all(frozenset(step) in joined for step in zip(way, way[1:], strict=False))
+        assert all(frozenset(step) in joined for step in itertools.pairwise(way))
         steps, waiting = {begin: 0}, deque([begin])
         while waiting:
             here = waiting.popleft()

@@ -58,7 +58,7 @@ def test_batches_come_from_the_sources_as_stages_say(folder, tiny):
     for (of_one, count), share in zip(shares, (0.5, 0.2), strict=True):
         assert abs(of_one - count * share) <= 3 * np.sqrt(count * share * (1 - share))
     assert set(selection.parts(found.val_chunks, "source")) == {"one", "other"}
-    with pytest.raises(UserError, match="train.steps: 41, and the stages of the mixture have 40 steps"):
+    with pytest.raises(UserError, match=r"train.steps: 41, and the stages of the mixture have 40 steps"):
         selection.plan(chosen, own.data, 16, 64, 41, 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from juliagpt_jax.data import sampler
+from juliagpt_jax.data import orders, sampler
 from juliagpt_jax.data.batch import IGNORED, gather, gather_on_device, gather_places, gather_places_on_device
 from juliagpt_jax.data.sampler import Curriculum, Documents, Plan, Windows, places, windows
 
@@ -203,8 +203,8 @@ def test_how_hard_a_window_is(rings, weights):
 
 
 @pytest.mark.parametrize("rings, weights", RINGS, ids=["plain", "weights"])
-@pytest.mark.parametrize("pacing", sampler.PACINGS)
-@pytest.mark.parametrize("order", sampler.ORDERS)
+@pytest.mark.parametrize("pacing", orders.PACINGS)
+@pytest.mark.parametrize("order", orders.ORDERS)
 def test_a_curriculum_draws_the_same_windows_in_another_order(order, pacing, rings, weights):
     """In each epoch, and in the part of the last one that the run reaches."""
     plain = Plan(1031, 16, 8, 2, rings, weights, 3 * 65 + 20)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from juliagpt_jax import shard
-from juliagpt_jax.data import corpus, formats, reading, sampler, sharding, shards, stream
+from juliagpt_jax.data import corpus, reading, sampler, sharding, shards, stream
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.bpe import train
-from juliagpt_jax.ground import sealed
+from juliagpt_jax.ground import formats, sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
 
 WORDS = "the nature of truth is a line and number that goes on in time with all of us caf\u00e9".split()

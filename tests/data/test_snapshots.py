@@ -1,5 +1,6 @@
 """A frozen folder is what was frozen, or it is refused; a dataset made of it holds its passages."""
 
+import itertools
 import json
 import random
 
@@ -88,7 +89,7 @@ def test_a_dataset_folder(rows, cut, tmp_path, capsys):
         found = {file.stem: texts(file) for file in (tmp_path / f"{folder.name}_hf" / "data").iterdir()}
         assert {name: len(texts) for name, texts in found.items()} == made["rows"]
         whole = [text for file in sorted(rows.glob("?.jsonl")) for text in texts(file)]
-        assert sorted(sum(found.values(), [])) == sorted(whole)
+        assert sorted(itertools.chain(*found.values())) == sorted(whole)
         card = (tmp_path / f"{folder.name}_hf" / "README.md").read_text()
         assert card.startswith("---\n") and made["sha256"] in card and "- CC0" in card
         datasets = (

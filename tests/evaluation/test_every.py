@@ -224,3 +224,23 @@ def test_a_run_of_puzzles_is_followed_while_it_trains(micro, tmp_path):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert rows[-1]["step"] == 12 and rows[-1]["solved"] == report["solved"]
     assert rows[-1]["loss"] == pytest.approx(report["loss"], rel=1e-5)
+
+
+@pytest.mark.long
+def test_a_run_of_examples_and_a_task(tiny, tmp_path):
+    """What the run's own report says of its last weights; and a task's questions, which are another measurement."""
+    from juliagpt_jax.training import run
+
+    flags = ["data.task=addition", "model.width=16", "model.layers=1", "model.heads=1", "model.context=24"]
+    flags += ["train.steps=6", "train.checkpoint_every=3", "train.eval_windows=8", "train.sample_every=0"]
+    report = run.run(tiny(*flags, "data.examples.written=6"), tmp_path / "run", 0.0)
+    measured = lambda *more: evaluate.main(evaluate.parser().parse([f"--workdir={tmp_path / 'run'}", "--every", *more]))
+    for more in ([], ["--task=addition", "--limit=3", "--max_new_tokens=6"], []):
+        measured(*more)
+    rows = sealed.read_rows(tmp_path / "run" / "evaluations.jsonl")
+    assert [(row["step"], "task" in row["how"]) for row in rows] == [(3, False), (6, False), (3, True), (6, True)]
+    for name in ("loss", "right", "answered"):
+        assert rows[1][name] == pytest.approx(report[name], abs=1e-6)
+    assert rows[3]["questions"] == 3 and rows[3]["how"]["limit"] == 3 and 0 <= rows[3]["number"] <= 1
+    with pytest.raises(UserError, match=r"--data: of models of texts; this one answers the dev examples of its run"):
+        measured("--data=README.md")

@@ -2,13 +2,13 @@
 a run under way are in test_training.py; docs/reliability.md says where each of the 28 is."""
 
 import contextlib
-import hashlib
 import http.server
 import io
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,6 +20,7 @@ import pytest
 
 from juliagpt_jax.ground import sealed
 from juliagpt_jax.store import checkpoint
+from juliagpt_jax.training import metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +62,7 @@ def test_a_passage_of_both_sides_is_refused_over_the_limit(micro, tmp_path, says
 @pytest.mark.long
 def test_a_batch_too_large_says_its_size_and_the_last_checkpoint_stays(micro, workdir, says):
     large = ["train.batch_size=400000", "model.width=1024", "train.accumulate=1", "mesh.data=1"]
-    short = micro.train(workdir.parent / "large", *large, code=4)
+    short = micro.train(workdir.parent / "large", *large, code=4, timeout=300)
     line = short.err.splitlines()[-1]
     assert re.search(
         r"out of memory: .* \d{11,} bytes, with layers 1, width 1,024, batch_size 400,000, context 16;", line
@@ -162,8 +163,7 @@ def test_a_run_compiles_its_step_once(micro, tmp_path):
 SUITE = """
 from juliagpt_jax.study.suite import Arm, Suite
 def get_suite(scale):
-    bad, good = Arm({{"train.lr": 1e30, "train.max_bad_steps": 2}}), Arm({{"train.lr": 0.002}})
-    arms = {{"baseline": Arm(), "bad": bad, "good": good}}
+    arms = {{"bad": Arm({{"train.lr": 1e30, "train.max_bad_steps": 2}}), "baseline": Arm()}}
     return Suite(config="{root}/configs/micro.py", common={common}, arms=arms, seeds=(1,), baseline="baseline")
 """
 
@@ -176,12 +176,12 @@ def test_a_cell_that_fails_leaves_the_others_and_only_it_runs_again(micro, tmp_p
     (tmp_path / "suite.py").write_text(SUITE.format(root=ROOT, common=common))
     flags = [f"--suite={tmp_path}/suite.py", f"--out={tmp_path}/out", "--keep"]
     failed = micro.run("ablate", *flags, timeout=300)
-    assert failed.returncode != 0 and "1 of 3 cells failed" in failed.err
+    assert failed.returncode != 0 and "1 of 2 cells failed" in failed.err
     rows = {row["arm"]: row for row in sealed.read_rows(tmp_path / "out" / "results.jsonl")}
-    assert [rows[arm]["status"] for arm in ("baseline", "bad", "good")] == ["done", "FAILED", "done"]
+    assert (rows["bad"]["status"], rows["baseline"]["status"]) == ("FAILED", "done")
     assert "not finite" in rows["bad"]["error"] and "FAILED" in (tmp_path / "out" / "table.md").read_text()
     again = micro.run("ablate", *flags, timeout=300)
-    assert "3 cells, 1 to run" in again.out
+    assert "2 cells, 1 to run" in again.out
 
 
 # 28: two thousand steps
@@ -207,9 +207,9 @@ def test_memory_and_open_files_stay_flat(micro, tmp_path):
     middle = [s for s in seen if 0.25 * total <= s[0] < 0.5 * total]
     late = [s for s in seen if 0.75 * total <= s[0] < total]
     assert len(middle) > 2 and len(late) > 2
-    most = lambda part, what: max(s[what] for s in part)
-    assert most(late, 1) < most(middle, 1) + 20, "megabytes"
-    assert most(late, 2) <= most(middle, 2) + 1 and most(late, 3) <= most(middle, 3), "open files, threads"
+    usual = lambda part, what: statistics.median(s[what] for s in part)  # a save under way has more files and threads
+    assert usual(late, 1) < usual(middle, 1) + 20, "megabytes"
+    assert usual(late, 2) <= usual(middle, 2) + 2 and usual(late, 3) <= usual(middle, 3) + 2, "open files, threads"
 
 
 # The flag that promises more.
@@ -217,27 +217,20 @@ def test_memory_and_open_files_stay_flat(micro, tmp_path):
 
 @pytest.mark.long
 def test_a_deterministic_run_has_the_same_bits_on_one_core_and_on_two(micro, tmp_path):
-    """Matrices large enough to be cut by threads, where there are two."""
+    """Matrices large enough to be cut for threads, where there are two."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         pytest.skip("needs two cores")
-    large = ["model.width=384", "model.context=64", "train.steps=3", "train.warmup=1", "train.sample_every=0"]
-    for name, own in (("one", cores[:1]), ("two", cores[:2])):
+    large = ["model.width=384", "model.heads=3", "model.context=128", "train.steps=8", "train.warmup=1"]
+    rows = []
+    for own in (cores[:1], cores[:2]):
+        workdir = tmp_path / str(len(own))
         pinned = f"import os; os.sched_setaffinity(0, {own})"
-        micro.train(tmp_path / name, *large, "--deterministic", before=pinned)
-    bits = [
-        hashlib.sha256(b"".join(array.tobytes() for array in arrays(tmp_path / name))).hexdigest()
-        for name in ("one", "two")
-    ]
-    assert bits[0] == bits[1]
-
-
-def arrays(workdir: Path) -> list:
-    import jax
-
-    from juliagpt_jax.store.workdir import open_run
-
-    return jax.tree.leaves(jax.device_get(open_run(workdir).params))
+        more = ["train.sample_every=0", "train.eval_windows=2", "train.log_every=1", "--deterministic"]
+        micro.train(workdir, *large, *more, before=pinned, timeout=300)
+        lines = metrics.read(workdir / "metrics.jsonl")
+        rows.append([{k: v for k, v in row.items() if k not in metrics.TIMING} for row in lines])
+    assert rows[0] == rows[1] and all(row["grad_norm"] > 0 for row in rows[0] if "grad_norm" in row)
 
 
 def test_deterministic_replaces_what_the_environment_says():
@@ -249,20 +242,19 @@ from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.config import Mesh
 import dataclasses
 mesh = Mesh(**{f.name: {"deterministic": True, "data": 0}.get(f.name, 1) for f in dataclasses.fields(Mesh)})
-devices.prepare(dataclasses.replace(mesh, deterministic=False))
-print(os.environ["XLA_FLAGS"])
-devices.prepare(mesh)
-print(os.environ["XLA_FLAGS"])
+for one in (dataclasses.replace(mesh, deterministic=False), mesh):
+    devices.prepare(one)
+    print(os.environ.get("NPROC"), os.environ["XLA_FLAGS"], sep="\\n")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    free, held = done.stdout.splitlines()
+    before, free, after, held = done.stdout.splitlines()
     assert free == "--xla_gpu_deterministic_ops=false --xla_force_host_platform_device_count=2 --xla_foo=1"
     assert set(held.split()) == {
         "--xla_foo=1",
         "--xla_force_host_platform_device_count=1",
         "--xla_gpu_deterministic_ops=true",
-        "--xla_cpu_multi_thread_eigen=false",
     }
+    assert (before, after) == ("None", "1")
 
 
 @pytest.fixture

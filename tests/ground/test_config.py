@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import ml_collections
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from juliagpt_jax import benchmark, evaluate, export, generate, harness, import_model, main
 from juliagpt_jax.ground import command, config, config_file
@@ -73,6 +76,35 @@ def test_overrides():
     assert config.differences(
         config.to_dict(config_file.load(BASE)), config.to_dict(config_file.load(BASE, ["seed=2"]))
     ) == ["seed: 42 -> 2"]
+
+
+ANYTHING = st.one_of(
+    st.text(max_size=12), st.integers().map(str), st.floats().map(repr), st.sampled_from(["true", "none", "", "1e999"])
+)
+
+
+@settings(max_examples=120)
+@given(st.lists(st.tuples(st.sampled_from(list(KNOBS)), ANYTHING), min_size=1, max_size=3))
+def test_any_value_of_any_knob_is_taken_or_refused_in_one_line(overrides):
+    """What is taken survives JSON, and says of itself the values that it was given."""
+    given_ = [f"{key}={value}" for key, value in overrides]
+    try:
+        made = config_file.load(BASE, given_)
+    except UserError as error:
+        assert "\n" not in str(error).strip() and len(str(error)) < 2_000
+        return
+    again = config.build(json.loads(json.dumps(config.to_dict(made))))
+    assert again == made and not config.differences(config.to_dict(made), config.to_dict(again))
+    flat = config.flatten(config.to_dict(made))
+    for key, value in dict(overrides).items():
+        wanted = type(flat[key])
+        assert flat[key] == (
+            value.lower() == "true"
+            if wanted is bool
+            else os.path.expanduser(value)
+            if wanted is str and value.startswith("~/")
+            else wanted(value.replace("_", "") if wanted is int else value)
+        )
 
 
 def test_hidden_width(tiny):

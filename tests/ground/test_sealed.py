@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from juliagpt_jax.data import query
 from juliagpt_jax.ground import files, sealed
-from juliagpt_jax.ground.errors import StorageError
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 VALUES = {"lr": 0.002, "name": "Größe ☃", "nested": {"b": [1, None, True], "a": "x"}, "text": "one\ntwo"}
 
@@ -85,3 +86,12 @@ def test_every_flipped_bit_of_an_archive_of_arrays_is_refused_or_without_effect(
     assert refused > 0.5 * 2 * len(raw)
     with pytest.raises(FileNotFoundError):
         files.read_arrays(tmp_path / "none.npz")
+
+
+def test_values_nested_too_deeply_are_not_json(tmp_path):
+    """No reader of such a file meets another kind of error than of any damage."""
+    (tmp_path / "a.json").write_text('{"weights": ' + "[" * 5_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        sealed.read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="not a file of weights"):
+        query.parse_weights(str(tmp_path / "a.json"), "phase")

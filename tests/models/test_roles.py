@@ -16,6 +16,7 @@ from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.fields import TIMES
+from juliagpt_jax.models.frozen import FORMS
 from juliagpt_jax.models.layers import LINEARS, NORMS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import count, paths
@@ -111,7 +112,8 @@ EXPECTED = {path: words for words, listed in EXPECTED.items() for path in listed
 # Cores of experts are as those of one channel, but that nothing taps them.
 CORES = {path.replace("L.", "X.").replace("L/", "X/"): words for path, words in EXPECTED.items() if "L.core" in path}
 EXPECTED |= CORES | {"X/core_*": EXPECTED["L/core_*"].replace(" tapped", "")}
-TO_COME = {"**/lora/a", "**/lora/b"}  # rows of parts that no table makes yet
+EXPECTED |= {"L/kernel_nf4": "exact", "L/kernel_q4_1": "exact", "L/kernel_absmax": "exact", "L/kernel_step": "exact"}
+EXPECTED |= {"L/kernel_least": "exact", "L/lora/a": "decay matrix cast exact", "L/lora/b": "decay matrix cast exact"}
 
 ALL_PARTS = [f"model.mixer={' '.join(MIXERS)}", f"model.channel={' '.join(CHANNELS)}", "model.tie=false"]
 ALL_PARTS += ["model.moe.shared=1"]
@@ -146,6 +148,10 @@ def models():
         yield build_model(settings, 19), settings
     settings = config_file.load(str(CONFIGS[0].parent / "micro.py"), ["model.sink=token"])
     yield build_model(settings, 19), settings
+    for base in FORMS:
+        flags = ["adapter.rank=2", "train.init=base", f"adapter.base={base}"]
+        settings = config_file.load(str(CONFIGS[0].parent / "micro.py"), flags)
+        yield build_model(settings, 19), settings
     depths = [[f"model.depth={word}"] for word in DEPTHS if word != "ode"]
     depths += [["model.depth=ode", f"model.ode.time={word}"] for word in TIMES]
     for i, (linear, depth) in enumerate(itertools.product(LINEARS, depths)):
@@ -174,7 +180,7 @@ def test_each_parameter_has_the_one_role_that_it_had():
             assert ("expert" in role.axes) == ("/experts/" in path or path.endswith("router")), path
             assert len(role.axes) == leaf.ndim or role.kind == "unit", path
     assert seen == {*EXPECTED}, "the lists name what there is"
-    assert {row[0] for row in roles.ROLES} - rows == TO_COME
+    assert {row[0] for row in roles.ROLES} == rows
 
 
 def test_casting_follows_roles():

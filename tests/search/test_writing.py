@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.data.examples import rows
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference import judging
 from juliagpt_jax.inference.generate import ENDED, Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import stream_texts
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.search import forms, revising
+from juliagpt_jax.search import forms, revising, verifying
 from juliagpt_jax.search.calculator import Calculator
 from juliagpt_jax.search.held import Form
 from juliagpt_jax.search.revising import Held
@@ -132,14 +134,14 @@ def test_what_is_doubted_is_written_anew(opened):
     """Steps that a verifier believes in stay, the best is kept, and what it does not doubt is not touched."""
     asked = []
 
-    def judge(whole):
-        asked.append(list(whole))
-        return np.array([0.2 if "c" in text.partition(":")[2] else 0.9 for text in whole])
+    def verify(prompts, texts, whole=True):
+        asked.append([prompt + text for prompt, text in zip(prompts, texts, strict=True)])
+        return np.array([0.2 if "c" in text else 0.9 for text in texts])
 
     writer = Writer(opened, SAMPLED, 30, ("\n",), rows=8)
     prompts = ["1:", "2:", "3:"]
     held = [Held("a b", 0.9), Held("a b c a", 0.2), Held("c b", 0.2)]
-    after = revising.revise(writer, judge, prompts, held, 8, 0.5, seed=1)
+    after = revising.revise(writer, verify, prompts, held, 8, 0.5, seed=1)
     assert after[0] == held[0]
     assert asked[0] == ["2:a ", "2:a b ", "2:a b c ", "3:c "], "beginnings of what is doubted"
     assert all(text.startswith(("2:a b ", "3:")) for text in asked[1]) and len(asked[1]) == 16
@@ -148,5 +150,26 @@ def test_what_is_doubted_is_written_anew(opened):
         assert own.score >= before.score and (own.score > before.score or own.text == before.text)
     assert after[1].text.startswith("a b ")
     assert any(own.score == 0.9 for own in after[1:]), "something better was found"
-    nothing = revising.revise(writer, judge, prompts[:1], held[:1], 8, 0.5, seed=1)
+    nothing = revising.revise(writer, verify, prompts[:1], held[:1], 8, 0.5, seed=1)
     assert nothing == held[:1]
+
+
+def test_the_steps_of_an_answer():
+    assert revising.begun("<<1+2=3>><<3+4=7>>7") == ["<<1+2=3>>", "<<1+2=3>><<3+4=7>>"]
+    assert revising.begun("forty and one") == ["forty ", "forty and "]
+    assert revising.begun("41") == []
+
+
+def test_a_verifier_is_asked_behind_the_end_of_what_is_whole(opened):
+    """And behind the last token of what is begun."""
+    judge = judging.Judge(opened, rows.Form(opened.tokenizer, (0,)))
+    verify = verifying.Verifier(judge)
+    odds = lambda text: opened.model.apply({"params": opened.params}, jnp.asarray(ids(text), jnp.int32))[0][0, -1]
+    ids = lambda text: opened.tokenizer.encode(text)[None]
+    for whole, read in [(True, "\n1+2=3\n"), (False, "\n1+2=3")]:
+        (score,) = verify(["1+2="], ["3"], whole=whole)
+        logits = odds(read)
+        np.testing.assert_allclose(score, 1 / (1 + np.exp(logits[0] - logits[1])), rtol=1e-3)
+    assert len(verify([], [])) == 0
+    fits, long = verify(["1=", "1="], ["2", "2" * SLOTS])
+    assert fits == verify(["1="], ["2"]) and long == 0.0

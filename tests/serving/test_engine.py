@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.stops import stream_texts
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
+from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.search import forms
 from juliagpt_jax.search.held import Form
 from juliagpt_jax.search.vocabulary import Vocabulary
@@ -394,3 +397,32 @@ def test_a_stopped_engine_tells_who_waits(generator):
     here.stop()
     assert [bool(pieces[-1].error) for pieces in reader.pieces if pieces] == [True, False, True, True]
     assert here.wait_idle(0)
+
+
+def test_rows_with_adapters_share_a_batch(generator):
+    """Each request gets the text of its own adapter, as of a model that it is folded into; and none that of none."""
+    plain, base = generator.model, generator.params
+    shapes = {path: leaf.shape for path, leaf in paths(base).items() if path.endswith("/kernel")}
+    key = jax.random.key(7)
+
+    def made(rank, kernels):
+        leaves = {}
+        for n, path in enumerate(kernels):
+            rows, columns = shapes[path]
+            root = path.removesuffix("kernel") + "lora"
+            leaves[f"{root}/a"] = jax.random.normal(jax.random.fold_in(key, n), (rows, rank))
+            leaves[f"{root}/b"] = jax.random.normal(jax.random.fold_in(key, 100 * rank + n), (rank, columns)) * 0.3
+        return leaves
+
+    several = [made(1, list(shapes)[:3]), made(2, list(shapes)[2:])]
+    alone = [base, *(adapters.fold(adapters.merge(unflatten_dict(own, sep="/"), base), 1.0) for own in several)]
+    texts = []
+    for params in alone:
+        one = Generator(plain, params)
+        texts.append("".join(LETTERS[i] for i in one.generate([prompt(5)], 12, GREEDY)[0]))
+    assert len({*texts}) == 3
+    lent = Generator(plain.clone(adapter=adapters.GIVEN, parent=None), base)
+    engine = Engine(lent, CharTokenizer(LETTERS), ROWS, 16, block=4, adapters=adapters.stack(several))
+    order = [2, 0, 1, 1, 2]
+    reader = serve(engine, *(Request(prompt(5), 12, GREEDY, 0, adapter=which) for which in order))
+    assert reader.texts() == [texts[which] for which in order]

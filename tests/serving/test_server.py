@@ -40,8 +40,9 @@ class Served:
         self.tokenizer = CharTokenizer(LETTERS)
         self.engine = Engine(generator, self.tokenizer, rows=2, queue=6, block=4)
         self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
-        judge = lambda texts: [text.count("a") / len(text) for text in texts]
-        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], judge=judge)
+        share = lambda text: text.count("a") / len(text)
+        verifier = lambda prompts, texts: list(map(share, map(str.__add__, prompts, texts)))
+        app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], verifier=verifier)
         listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         self.port = listener.getsockname()[1]
@@ -421,6 +422,24 @@ def test_half_a_head_does_not_keep_a_connection(before, served, monkeypatch):
             except OSError:
                 ended = True
         assert ended and time.monotonic() - begun < 10
+
+
+def test_half_a_body_does_not_keep_a_connection(served, monkeypatch):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"prompt"')
+        assert sock.recv(10_000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_leaves_in_the_middle_of_a_body_is_no_fault(served, capfd):
+    """Nothing is said of it: a traceback for each would fill a pipe that nobody reads, and then stop the server."""
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+            sock.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"prompt"')
+            time.sleep(0.1)
+    assert served.complete(prompt="a", max_tokens=1)["choices"]
+    time.sleep(0.2)
+    assert capfd.readouterr().err == ""
 
 
 def test_who_reads_nothing_is_let_go(served, monkeypatch):

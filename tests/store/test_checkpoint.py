@@ -21,7 +21,7 @@ import pytest
 from juliagpt_jax.ground import board, config
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.models.parameters import paths
-from juliagpt_jax.store import checkpoint, workdir
+from juliagpt_jax.store import checkpoint, claim
 from juliagpt_jax.training import metrics
 
 META = {"config": {}, "data": "d", "tokenizer": {}}
@@ -385,15 +385,15 @@ def test_what_a_failed_save_leaves_behind_is_not_shown(module, shown):
 
 
 def test_a_workdir_has_one_holder(tmp_path):
-    lock = workdir.Lock(tmp_path / "a" / "w")
+    lock = claim.Lock(tmp_path / "a" / "w")
     with pytest.raises(UserError, match=rf"in use by process {os.getpid()} on "):
-        workdir.Lock(tmp_path / "a" / "w")
+        claim.Lock(tmp_path / "a" / "w")
     lock._file.close()
-    workdir.Lock(tmp_path / "a" / "w")._file.close()
+    claim.Lock(tmp_path / "a" / "w")._file.close()
 
 
 def test_the_config_binds_once_there_is_a_checkpoint(tmp_path, tiny):
-    settle = partial(workdir.settle_config, tmp_path)
+    settle = partial(claim.settle_config, tmp_path)
     settle(tiny("train.batch_size=8"))
     settle(tiny())  # nothing is trained yet
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from juliagpt_jax.ground import config
-from juliagpt_jax.store import machine, workdir
+from juliagpt_jax.store import claim, machine
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def commit(monkeypatch):
 
 def test_a_config_is_saved_twice_with_the_commit(tiny, tmp_path):
     settings = tiny("train.lr=3e-4", "data.path=sch\xf6n: text", "train.wandb=")
-    workdir.settle_config(tmp_path, settings)
+    claim.settle_config(tmp_path, settings)
     told, read = (
         yaml.safe_load((tmp_path / "config.yaml").read_text()),
         json.loads((tmp_path / "config.json").read_text()),

@@ -1,6 +1,7 @@
 """T5 as a folder of transformers: in, by the commands, and out again; what the files do not say, or say wrongly."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from juliagpt_jax import export, generate, import_model, score
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.store import families, hf, tensors
 from juliagpt_jax.store.workdir import find, open_run
 
@@ -157,17 +159,45 @@ def test_a_tokenizer_of_sentencepiece_alone(folders, tmp_path):
 
 def test_commands_that_a_t5_is_not_for(folders, tmp_path):
     run = f"--workdir={folders / 'v1_0_run'}"
-    with pytest.raises(
-        UserError, match=r"a T5, which answers prompts: the commands generate, evaluate --every and export"
-    ):
-        call(score, run, f"--out={tmp_path / 'x.npz'}")
+    calls = [
+        (score, f"--out={tmp_path / 'x.npz'}"),
+        (generate, "--chat"),
+        (generate, f"--draft={folders / 'v1_0_run'}"),
+    ]
+    for module, flag in calls:
+        with pytest.raises(
+            UserError, match=r"a T5, which answers prompts: generate \(without --chat and --draft\), ev"
+        ):
+            call(module, run, flag)
     with pytest.raises(UserError, match=r"--format=gguf takes models of Llama's form"):
         call(export, run, "--format=gguf", f"--out={tmp_path / 'x.gguf'}")
-    for flag, says in [("--chat", "--chat: .* is a T5"), (f"--draft={folders / 'v1_0_run'}", "--draft: .* is a T5")]:
-        with pytest.raises(UserError, match=says):
-            call(generate, run, "--prompt=a", flag)
     for flag, says in [("--evict", "--evict: a T5 has no cache"), ("--sinks=2", "--sinks: a T5 sees all")]:
         with pytest.raises(UserError, match=says):
             call(generate, run, "--prompt=a", flag)
-    with pytest.raises(UserError, match=r"--strict: a prompt of 2 tokens or its answer is beyond the context of 64"):
+    with pytest.raises(UserError, match=r"--strict: a prompt of 3 tokens or its answer is beyond the context of 64"):
         call(generate, run, "--prompt=a", "--strict", "--max_new_tokens=64")
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_users(tmp_path):
+    """T5_FOLDER, of a T5 that was trained to translate, as t5-small and FLAN were: every tensor has its place, and the
+    right translation is likelier than its words in another order, and than behind another sentence."""
+    folder = os.environ.get("T5_FOLDER")
+    if not folder:
+        pytest.skip("T5_FOLDER names no folder with config.json, safetensors and tokenizer.json of a T5")
+    call(import_model, f"--source={folder}", f"--workdir={tmp_path / 'run'}", *TRAINING, overrides=True)
+    run = opened(tmp_path / "run")
+
+    def loss(prompt, answer):
+        source, target = run.tokenizer.source(prompt)[None], run.tokenizer.source(answer)[None]
+        given = {"source": source, "tokens": np.pad(target[:, :-1], ((0, 0), (1, 0)))}
+        logits, *_ = run.model.apply({"params": run.params}, given)
+        return float(token_losses(logits, target).mean())
+
+    asked, answer = "translate English to German: The house is wonderful.", "Das Haus ist wunderbar."
+    right = loss(asked, answer)
+    assert right < 1.0
+    assert right < loss(asked, "wunderbar ist Das Haus.") - 0.5
+    assert right < loss("translate English to German: My dog sleeps.", answer) - 0.5
+    new = Generator(run.model, run.params, slots=64).generate([run.tokenizer.source(asked)], 16, Rule(greedy=True))[0]
+    print(run.tokenizer.decode(new))

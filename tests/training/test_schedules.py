@@ -29,6 +29,7 @@ def shape(name: str, at: int, warmup: int, decay: int) -> float:
         "trapezoid": LR + (LOW - LR) * max(0, at - (STEPS - decay)) / decay,
         "constant": LR,
         "cycles": cycle(at),
+        "stages": LR + (LOW - LR) * at / STEPS,
     }[name]
 
 

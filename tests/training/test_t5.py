@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax import generate
+from juliagpt_jax import evaluate, generate
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.examples import pairs
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.evaluation import cost
+from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import losses_of, mean_loss
 from juliagpt_jax.models.build import build_model
@@ -88,7 +89,9 @@ def test_what_a_t5_is_not_trained_with(flags, says, tiny):
         tiny(*OWN, *flags)
 
 
-def test_a_t5_without_examples(tiny, tmp_path):
+def test_a_t5_without_examples_or_cut_over_devices(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"config.mesh.fsdp: a T5 keeps its parameters whole"):
+        make_mesh(tiny(*OWN, "mesh.fsdp=2"))
     with pytest.raises(UserError, match=r"config.data.task: none; a T5 learns from examples"):
         run.run(tiny(*OWN, "data.task=none"), tmp_path / "run", 0.0)
 
@@ -119,6 +122,15 @@ def test_a_run_goes_on_writes_and_is_measured(tiny, tmp_path, capsys):
         for own in lines
     ]
     assert told[0] == told[1]
+    evaluate.main(evaluate.parser().parse([f"--workdir={tmp_path / 'whole'}", "--every"]))
+    measured = sealed.read_rows(tmp_path / "whole" / "evaluations.jsonl")
+    assert [row["step"] for row in measured] == [3, 6]
+    for name in ("loss", "right", "answered", "scored_tokens"):
+        assert measured[-1][name] == pytest.approx(report[name], abs=1e-6)
+    seeds = {tmp_path / name: tiny(*RUN, f"seed={seed}") for name, seed in [("one", 42), ("two", 7)]}
+    both = run.run_together(seeds, 0.0)
+    assert both[tmp_path / "one"]["loss"] == pytest.approx(report["loss"], abs=1e-4)
+    assert abs(both[tmp_path / "two"]["loss"] - report["loss"]) > 1e-4
     first = report["answers"][0]
     capsys.readouterr()
     flags = [f"--workdir={tmp_path / 'whole'}", f"--prompt={first['prompt']}", "--greedy", "--max_new_tokens=13"]

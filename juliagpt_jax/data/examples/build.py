@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from juliagpt_jax.data import bpe, chat
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.examples import jsonl, pairs
 from juliagpt_jax.data.examples.rows import Encoded, Form, Rows, fitted, lay, longest
+from juliagpt_jax.data.examples.wrong import rejected
+from juliagpt_jax.data.tasks import build as tasks
 from juliagpt_jax.data.tasks.build import TASKS
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
@@ -35,6 +37,7 @@ class Examples:
         exact: the task has a verifier of its own.
         fingerprint: SHA-256 of all examples, and of how they become rows.
         notes: what a reader of the numbers must know.
+        rejected, dev_rejected: the same questions with answers that are not preferred, where pairs were asked for.
     """
 
     form: Form
@@ -48,6 +51,8 @@ class Examples:
     exact: bool
     fingerprint: str
     notes: tuple[str, ...]
+    rejected: Sequence[Encoded] = ()
+    dev_rejected: Sequence[Encoded] = ()
     entropy: float = float("nan")
 
     @property
@@ -66,7 +71,22 @@ class Examples:
         """Those to measure with, one a row: the numbers do not depend on packing."""
         if isinstance(self.form, pairs.PairForm):
             return pairs.pair(self.measured, self.encoded)
-        return lay(self.measured, max(self.length, longest(self.measured, self.length)), False)
+        return lay(self.measured, self.length, False)
+
+    @functools.cached_property
+    def rejected_rows(self) -> Rows:
+        """The rejected answers of those to train on, one a row."""
+        return lay(self.rejected, self.length, False)
+
+    @functools.cached_property
+    def dev_rejected_rows(self) -> Rows:
+        """The rejected answers of those to measure with."""
+        return lay(self.dev_rejected, self.length, False)
+
+    @property
+    def pairs(self) -> tuple[Rows, Rows, Rows, Rows]:
+        """The chosen and the rejected answers to train on, and those to measure with."""
+        return self.rows, self.rejected_rows, self.dev_rows, self.dev_rejected_rows
 
     @property
     def longest_answer(self) -> int:
@@ -110,16 +130,27 @@ def read(data: config.Data) -> tuple[list[Example], list[Example]]:
     if data.task == "jsonl":
         return jsonl.read(data.path)
     path = None if data.path in NO_FILE else data.path
-    task = TASKS[data.task]
-    return task.read("train", path), task.read("dev", path)
+    return tasks.read(data.task, "train", path), tasks.read(data.task, "dev", path)
 
 
-def load(settings: config.Config) -> Examples:
+def form(data: config.Data, tokenizer: Tokenizer) -> Form:
+    """Return the way in which a config's examples become ids of a tokenizer.
+
+    Raises:
+        UserError: it has no id that ends an answer.
+    """
+    return Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
+
+
+def load(settings: config.Config, paired: bool = False) -> Examples:
     """Return the examples of a config.
+
+    Args:
+        paired: with a rejected answer beside each (`wrong.py`); a pair whose answers are the same is left out.
 
     Raises:
         UserError: as `read`; the tokenizer lacks characters of theirs, or has no id that ends an answer; they are too
-            long; or the chat template does not do.
+            long; the chat template does not do; or there is nothing to reject.
     """
     data = settings.data
     train, dev = read(data)
@@ -128,39 +159,41 @@ def load(settings: config.Config) -> Examples:
         if not own:
             raise UserError(f"config.data.path={data.path}: no {name} example in it")
     tokenizer = _tokenizer(data, train)
-    if settings.model.kind == "t5":
-        form = pairs.form(tokenizer, data.unknown)
-    else:
-        form = Form(tokenizer, _end(data, tokenizer), data.examples.chat, data.unknown)
+    how = pairs.form(tokenizer, data.unknown) if settings.model.kind == "t5" else form(data, tokenizer)
     if data.examples.chat or any("messages" in own.facts for own in (*train, *dev)):
         chat.check(tokenizer)
     notes = _lacking(data, tokenizer, "".join(_texts([*train, *dev])))
-    encoded = {name: [_encode(form, own, name, i) for i, own in enumerate(all_)] for name, all_ in sides.items()}
-    context = settings.model.context
-    length = data.examples.length or (
-        context if data.examples.pack else longest([*encoded["training"], *encoded["dev"]], context)
-    )
-    if length > context:
-        raise UserError(f"config.data.examples.length={length} is above model.context={context}")
+    task = TASKS.get(data.task)
+    others = {name: rejected(own, task) if paired else [] for name, own in sides.items()}
+    encoded = {name: _encoded(how, own, others[name], name) for name, own in sides.items()}
+    length = _length(settings, encoded)
     notes += _leaked(train, dev)
-    kept: dict[str, tuple[list[Example], list[Encoded]]] = {}
+    kept, answers = [], []
     for name, own in encoded.items():
         fit, which, said = fitted(own, length, data.examples.too_long, f"{name} examples of {data.task}")
-        kept[name] = [sides[name][i] for i in which], fit
+        kept.append([sides[name][i] for i in which])
+        answers.append([*zip(*fit, strict=True), ()])
         notes += said
-    if isinstance(form, pairs.PairForm):
-        length = pairs.pair(*(own for _, own in kept.values())).length
-    verify = TASKS[data.task].verify if data.task in TASKS else None
-    told = [json.dumps([own.prompt, own.answer, dict(own.facts)], default=str) for own in (*train, None, *dev) if own]
-    digest = hashlib.sha256(
-        "\n".join([data.task, str(len(train)), str(length), json.dumps(tokenizer.to_dict()), *told]).encode()
+    if isinstance(how, pairs.PairForm):
+        length = pairs.pair(answers[0][0], answers[1][0]).length
+    told = [json.dumps([own.prompt, own.answer, dict(own.facts)], default=str) for own in (*train, *dev)]
+    named = [data.task, str(len(train)), str(length), json.dumps(tokenizer.to_dict()), *told]
+    digest = hashlib.sha256(json.dumps([named, others]).encode()).hexdigest()
+    verify = task.verify if task else None
+    return Examples(
+        *(how, kept[0], kept[1], answers[0][0], answers[1][0], length, data.examples.pack),
+        *(verify or _same, verify is not None, digest, tuple(notes), answers[0][1], answers[1][1]),
     )
-    (train, encoded_train), (dev, encoded_dev) = kept.values()
-    found = Examples(
-        *(form, train, dev, encoded_train, encoded_dev, length, data.examples.pack),
-        *(verify or _same, verify is not None, digest.hexdigest(), tuple(notes)),
-    )
-    return found
+
+
+def _length(settings: config.Config, encoded: Mapping[str, Sequence[tuple[Encoded, ...]]]) -> int:
+    """Return the inputs of a row."""
+    own, context = settings.data.examples, settings.model.context
+    if own.length > context:
+        raise UserError(f"config.data.examples.length={own.length} is above model.context={context}")
+    if own.length or own.pack:
+        return own.length or context
+    return longest((one for side in encoded.values() for each in side for one in each), context)
 
 
 def _same(example: Example, written: str) -> bool:
@@ -203,11 +236,15 @@ def _end(data: config.Data, tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _encode(form: Form, example: Example, name: str, number: int) -> Encoded:
-    try:
-        return form.encode(example)
-    except UserError as error:
-        raise UserError(f"{name} example {number + 1:,}: {error}") from error
+def _encoded(form: Form, examples: Sequence[Example], others: Sequence[str], name: str) -> list[tuple[Encoded, ...]]:
+    """Return of each example its answer, and the other one beside it, if there are any."""
+    found = []
+    for i, example in enumerate(examples):
+        try:
+            found.append((form.encode(example), *(form.encode(example, other) for other in others[i : i + 1])))
+        except UserError as error:
+            raise UserError(f"{name} example {i + 1:,}: {error}") from error
+    return found
 
 
 def _leaked(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:

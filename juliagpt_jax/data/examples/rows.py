@@ -71,7 +71,7 @@ class Form:
         return chat.encode(self.tokenizer, messages[:-1], unknown=self.unknown)
 
     def ended(self, ids: np.ndarray) -> tuple[int, int] | None:
-        """Return where in ids (n,) that a model wrote its answer ends, and where what ends it does; None: it goes on."""
+        """Return where the answer in ids (n,) that a model wrote ends, and where its end does; None: it goes on."""
         found = np.flatnonzero(np.isin(ids, self.tokenizer.stops))[:1].tolist()
         at = _first(ids, self.end)
         if at is not None and (not found or at <= found[0]):
@@ -113,18 +113,20 @@ def _messages(example: Example, as_chat: bool, answer: str | None) -> list[Any]:
         last = max(i for i, own in enumerate(messages) if own["role"] == "assistant")
         messages = messages[: last + 1]
     elif as_chat:
-        messages = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.answer}]
+        said = example.prompt.strip(), example.answer.strip()  # as `evaluate --chat` asks
+        messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
     if messages and answer is not None:
         messages[-1] = {"role": "assistant", "content": answer}
     return messages
 
 
 def fitted(
-    all_: Iterable[Encoded], length: int, too_long: str, where: str
-) -> tuple[list[Encoded], np.ndarray, list[str]]:
+    all_: Sequence[tuple[Encoded, ...]], length: int, too_long: str, where: str
+) -> tuple[list[tuple[Encoded, ...]], list[int], list[str]]:
     """Return examples of at most `length` inputs, which of the given ones they are, and notes of what was done.
 
     Args:
+        all_: of each example its answer, or a pair of answers, which stay together.
         too_long: "error" refuses a longer one; "skip" leaves it out; "cut" takes from what stands before the first
             answer, behind the first id, and where that is not enough from the end.
         where: of what in messages.
@@ -132,38 +134,42 @@ def fitted(
     Raises:
         UserError: one is too long, or none is left.
     """
-    all_ = list(all_)
-    long = [i for i, own in enumerate(all_) if len(own.ids) - 1 > length]
+    over = [max(len(own.ids) for own in each) - 1 - length for each in all_]
+    long = sum(more > 0 for more in over)
     if long and too_long == "error":
-        longest = max(len(all_[i].ids) - 1 for i in long)
         raise UserError(
-            f"{where}: {len(long):,} of {len(all_):,} examples are longer than the {length} tokens of a row, up to "
-            f"{longest:,}; --config.data.examples.too_long=cut shortens them, skip leaves them out"
+            f"{where}: {long:,} of {len(all_):,} examples are longer than the {length} tokens of a row, up to "
+            f"{max(over) + length:,}; --config.data.examples.too_long=cut shortens them, skip leaves them out"
         )
-    kept, which, short = [], [], 0
-    for i, own in enumerate(all_):
-        if len(own.ids) - 1 > length:
+    kept, which, short, same = [], [], 0, 0
+    for i, (each, more) in enumerate(zip(all_, over, strict=True)):
+        if more > 0:
             if too_long == "skip":
                 continue
-            own = _cut(own, length)
-        if not own.learned[1:].any():
+            each = tuple(_cut(own, more, length) for own in each)
+        if not all(own.learned[1:].any() for own in each):
             short += 1
             continue
-        kept.append(own)
+        if len(each) > 1 and np.array_equal(each[0].ids, each[1].ids):
+            same += 1
+            continue
+        kept.append(each)
         which.append(i)
     notes = []
     if long:
-        notes.append(f"{where}: {len(long):,} of {len(all_):,} examples were too long: {too_long}")
+        notes.append(f"{where}: {long:,} of {len(all_):,} examples were too long: {too_long}")
     if short:
         notes.append(f"{where}: {short:,} examples left out that have nothing to learn in {length} tokens")
+    if same:
+        notes.append(f"{where}: {same:,} pairs left out whose answers are the same")
     if not kept:
         raise UserError(f"{where}: no example fits into {length} tokens; model.context says how many there are")
-    return kept, np.array(which), notes
+    return kept, which, notes
 
 
-def _cut(own: Encoded, length: int) -> Encoded:
-    first = int(np.argmax(own.learned))
-    over = min(max(len(own.ids) - 1 - length, 0), max(first - 2, 0))  # at least one token of the question stays
+def _cut(own: Encoded, over: int, length: int) -> Encoded:
+    """Return an example with at most `length` inputs: `over` ids less, so that the prompts of a pair stay the same."""
+    over = min(over, max(int(np.argmax(own.learned)) - 2, 0))  # at least one token of the question stays
     keep = np.r_[0, 1 + over : len(own.ids)][: length + 1]
     return Encoded(own.ids[keep], own.learned[keep])
 

@@ -40,12 +40,12 @@ TASKS: dict[str, Task] = {
     "syllogisms": Task(
         lessons.syllogisms, "exact", lessons.right_conclusion, _OWN, "what follows from premises, in its words"
     ),
-    "addition": Task(arithmetic.plain, "number", arithmetic.right, _OWN, "sums of three-digit numbers"),
+    "addition": Task(arithmetic.plain, "number", arithmetic.right, _OWN, "sums of three-digit numbers", most=8),
     "addition_reversed": Task(
-        arithmetic.backwards, "number", arithmetic.right_backwards, _OWN, "the same, the sum's last digit first"
+        arithmetic.backwards, "number", arithmetic.right_backwards, _OWN, "the same, the sum's last digit first", most=8
     ),
     "addition_scratchpad": Task(
-        arithmetic.scratchpad, "number", arithmetic.right, _OWN, "the same, step by step before the sum"
+        arithmetic.scratchpad, "number", arithmetic.right, _OWN, "the same, step by step before the sum", most=40
     ),
     "chains": Task(chains.chains, "number", chains.right, _OWN, "chained sums, step by step for a calculator", most=64),
     "sst2": Task(sentiment.sentences, "accuracy", None, _NONE, "is a sentence of a film review positive?"),

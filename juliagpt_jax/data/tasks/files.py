@@ -159,7 +159,7 @@ def _of_json(file: Path, content: str) -> Iterator[tuple[int, Row]]:
 
 def _of_table(file: Path, content: str, kind: str, header: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """A .csv quotes its texts; a .tsv has none of that, a tab and a line's end are never inside one."""
-    plain = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"strict": True}
+    plain: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"strict": True}
     reader: Iterator[list[str]] = csv.reader(io.StringIO(content, newline=""), **plain)
     names, number = list(header), 0
     while True:

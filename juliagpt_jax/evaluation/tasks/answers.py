@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from juliagpt_jax.data.examples import pairs
+from juliagpt_jax.data.examples.rows import Encoded
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation.tasks.metrics import Chosen, Written
-from juliagpt_jax.evaluation.tasks.prompting import Prompter
+from juliagpt_jax.evaluation.tasks.prompting import Prompter, cue
 from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.generate import Generator, slots_for
 from juliagpt_jax.inference.opened import Opened
@@ -32,10 +34,14 @@ def choose(opened: Opened, prompter: Prompter, examples: Sequence[Example], by: 
         UserError: as `Prompter.prompt`.
     """
     choices = [example.choices or (example.answer,) for example in examples]
-    logs, greedy = _scored(opened, [prompter.continued(e, own) for e, own in zip(examples, choices, strict=True)])
-    alone = np.full(logs.shape, np.nan)
-    if examples[0].choices:
-        alone[:] = _scored(opened, [prompter.alone(examples[0])])[0]
+    asked, first = list(zip(examples, choices, strict=True)), examples[0]
+    if prompter.encodes:
+        logs, greedy = _of_pairs(opened, [[prompter.pair(e, choice) for choice in own] for e, own in asked])
+        bare = _of_pairs(opened, [[prompter.bare.pair(cue(first), choice) for choice in choices[0]]])[0]
+    else:
+        logs, greedy = _scored(opened, [prompter.continued(e, own) for e, own in asked])
+        bare = _scored(opened, [prompter.alone(first)])[0] if first.choices else np.nan
+    alone = np.broadcast_to(bare, logs.shape) if first.choices else np.full(logs.shape, np.nan)
     lengths = np.array([[len(choice.encode()) for choice in own] for own in choices])
     return Chosen(logs, lengths, alone, greedy, by)
 
@@ -44,11 +50,20 @@ def _scored(opened: Opened, each: list[list[tuple[np.ndarray, int]]]) -> tuple[n
     """Return the log-probabilities (n, C) of ids at the end of texts, and whether they are greedy's. Where each is a
     single id behind a text that all choices share, one pass does for all of them."""
     model, params = opened.model, opened.params
-    if len(each[0]) > 1 and all(count == 1 for pairs in each for _, count in pairs):
-        texts, asked = [pairs[0][0][:-1] for pairs in each], np.array([[ids[-1] for ids, _ in own] for own in each])
+    if len(each[0]) > 1 and all(count == 1 for own in each for _, count in own):
+        texts, asked = [own[0][0][:-1] for own in each], np.array([[ids[-1] for ids, _ in own] for own in each])
         return scoring.next_ids(model, params, texts, asked), np.zeros(asked.shape, bool)
-    logs, greedy = scoring.continuations(model, params, [pair for pairs in each for pair in pairs])
+    logs, greedy = scoring.continuations(model, params, [pair for own in each for pair in own])
     return logs.reshape(len(each), -1), greedy.reshape(len(each), -1)
+
+
+def _of_pairs(opened: Opened, each: list[list[Encoded]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probabilities (n, C) of answers that a decoder writes to questions that an encoder reads, with
+    what ends them; none is said to be greedy's."""
+    rows = pairs.pair([own for encoded in each for own in encoded])
+    batch = rows.take(np.arange(len(rows)))
+    losses = scoring.losses_of(opened.model, opened.params, batch.inputs, np.asarray(batch.targets), ROWS)
+    return -losses.sum(axis=1, dtype=np.float64).reshape(len(each), -1), np.zeros((len(each), len(each[0])), bool)
 
 
 def write(
@@ -72,18 +87,19 @@ def write(
     model, tokenizer, most = opened.model, opened.tokenizer, prompter.most
     prompts = [prompter.prompt(example) for example in examples]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # so that rows of a batch are alike
-    window = Window(model.config.context)
-    slots = slots_for(model, max(map(len, prompts)) + most, window)
+    window, longest = Window(model.config.context), max(map(len, prompts))
+    slots = slots_for(model, max(longest, most + 1) if prompter.encodes else longest + most, window)
     generator, rows = Generator(model, opened.params, slots=slots), max(1, min(ROWS, CACHED // slots, len(prompts)))
     texts: list[list[str]] = [[""] * samples for _ in prompts]
     ended = [[False] * samples for _ in prompts]
-    stops = [] if prompter.chat else [prompter.task.stop]
+    stops = [] if prompter.chat or prompter.encodes else [prompter.task.stop]
+    ends = (tokenizer.ending, *opened.stops) if prompter.encodes else opened.stops
     for sample in range(samples):
         number = zlib.crc32(f"{seed} {sample}".encode())
         for at in range(0, len(order), rows):
             members = order[at : at + rows]
             asked = [prompts[i] for i in members] + [prompts[members[-1]]] * (rows - len(members))  # one program
-            for pieces in stream_texts(generator, tokenizer, asked, most, rule, number, stops, opened.stops):
+            for pieces in stream_texts(generator, tokenizer, asked, most, rule, number, stops, ends):
                 for i, (text, over) in zip(members, pieces, strict=False):
                     texts[i][sample] += text
                     ended[i][sample] = over

@@ -4,6 +4,7 @@ Imports nothing heavy before there is something to answer, so that --help and mi
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from juliagpt_jax.inference.opened import Opened
 
 BY = ("sum", "length", "unconditional")
+WORD = 12  # tokens that hold a word
 OTHERS = ("data", "ensemble", "baseline", "cache", "dynamic", "ode_adaptive", "stride")  # of evaluate without a task
 
 
@@ -125,17 +127,22 @@ def answer(options: argparse.Namespace, questions: Questions) -> Answered:
     from juliagpt_jax.store.workdir import find
 
     ode = command.ode_values(options) if hasattr(options, "ode_steps") else {}
-    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
+    more = {"adapter": options.adapter} if getattr(options, "adapter", None) else {}
+    found = find(Path(options.workdir), options.checkpoint, options.averaged, ode, "decoder t5", **more)
+    encodes, metric = found.config.model.kind == "t5", questions.task.metric
+    if encodes and (options.chat or metric == "last_word"):
+        raise UserError(f"{options.workdir} is a T5, which answers questions: neither --chat nor {options.task} is so")
     devices.prepare(found.config.mesh)
 
     from juliagpt_jax.evaluation.tasks import answers, metrics
     from juliagpt_jax.evaluation.tasks.prompting import Prompter
 
     opened, (task, asked, shots, rule) = open_model(found, options.precision), questions
-    room = opened.model.config.context + (task.metric in ("accuracy", "last_word"))  # the last is only predicted
+    room = opened.model.config.context + (not encodes and metric in ("accuracy", "last_word"))  # the last is not read
     unknown, begun = getattr(options, "unknown", "error"), time.perf_counter()
     most = options.max_new_tokens or answers.most_tokens(opened.tokenizer, task, asked)
-    prompter = Prompter(opened.tokenizer, task, room, most, shots, options.instruction, options.chat, unknown)
+    how = options.instruction, options.chat, encodes, unknown
+    prompter = Prompter(opened.tokenizer, task, room, most, shots, *how)
     given = answers.answer(opened, prompter, asked, options.by, rule, options.samples, options.seed, _progress)
     values = metrics.METRICS[task.metric](task, asked, given)
     wrong = [name for name, value in values.items() if not abs(value.value) < float("inf")]
@@ -150,6 +157,9 @@ def evaluate(options: argparse.Namespace) -> None:
     results = Path(options.results) if options.results else Path(options.workdir) / "tasks.jsonl"
     if not options.results and not Path(options.workdir).is_dir():
         results = None
+    for file in (results if options.results else None, Path(options.answers) if options.answers else None):
+        if file:
+            _append(file, [], "a")  # a place where nothing can be written is told now
     answered = answer(options, questions)
 
     from juliagpt_jax.evaluation.tasks.baselines import beside
@@ -181,14 +191,18 @@ def analyse(options: argparse.Namespace) -> None:
     files.make_folder(out)
     answered = answer(options, questions)
 
-    from juliagpt_jax.evaluation.tasks import page
+    from juliagpt_jax.evaluation.tasks import answers, page
     from juliagpt_jax.evaluation.tasks.baselines import beside
 
     word, task, asked = options.task, questions.task, questions.asked
     rows = {name: _plain(values) for name, values in beside(task, asked).items()}
     row = describe(options, answered) | {"beside": rows}
-    judged = page.judge(word, task, asked, answered.answers)
-    plots = page.draw(word, judged, answered.answers, out)
+    given = answered.answers
+    if task.metric == "last_word":  # scored; here what is said instead of the word is wanted too
+        few = dataclasses.replace(answered.prompter, room=answered.prompter.room - 1, most=WORD)
+        given = answers.write(answered.opened, few, asked, Rule(greedy=True), told=_progress)
+    judged = page.judge(word, task, asked, given)
+    plots = page.draw(word, judged, given, out)
     plots += page.draw_map(word, answered.opened, answered.prompter.prompt(asked[0]), out)
     files.write_json(out / f"{word}.json", row | {"kinds": page.counts(judged)})
     files.write_text(out / f"{word}.md", page.page(word, row, answered.values, judged, plots))
@@ -218,6 +232,7 @@ def describe(options: argparse.Namespace, answered: Answered) -> dict[str, Any]:
         "prompts_without_all_shots": answered.prompter.dropped,
         "prompts_cut": answered.prompter.cut,
         "workdir": options.workdir,
+        "adapter": getattr(options, "adapter", None),
         "step": run.step,
         "precision": answered.opened.precision,
         "seconds": answered.seconds,

@@ -33,7 +33,7 @@ def judge(word: str, task: Any, examples: Sequence[Example], answers: Chosen | W
     """Return every answer with its categories; of several samples the first."""
     if isinstance(answers, Chosen):
         best = answers.scores().argmax(axis=1)
-        said = [e.choices[i] if e.choices else "" for e, i in zip(examples, best, strict=True)]
+        said = [example.choices[i] for example, i in zip(examples, best, strict=True)]
         good = [float(a == e.answer) for a, e in zip(said, examples, strict=True)]
     else:
         said = [texts[0] for texts in answers.texts]
@@ -105,14 +105,9 @@ def draw(word: str, judged: Sequence[Judged], answers: Chosen | Written, folder:
     import matplotlib.pyplot as plt
 
     table = counts(judged)[:16][::-1]
-    choices = isinstance(answers, Chosen) and answers.logs.shape[1] > 1
-    figure, axes = plt.subplots(
-        1,
-        1 + choices,
-        figsize=(8 + 4 * choices, 1 + 0.32 * len(table) + 0.8 * choices),
-        layout="constrained",
-        squeeze=False,
-    )
+    chosen = answers if isinstance(answers, Chosen) and answers.logs.shape[1] > 1 else None
+    size = 12 if chosen else 8, 1 + 0.32 * len(table) + (0.8 if chosen else 0)
+    figure, axes = plt.subplots(1, 2 if chosen else 1, figsize=size, layout="constrained", squeeze=False)
     bars = axes[0, 0]
     names = [r["category"] for r in table]
     bars.barh(names, [r["count"] for r in table], color="#b9c6d6", label="all")
@@ -121,8 +116,8 @@ def draw(word: str, judged: Sequence[Judged], answers: Chosen | Written, folder:
     bars.set(xlabel="answers")
     bars.tick_params(axis="y", labelsize=7)
     bars.legend(fontsize=7)
-    if choices:
-        chances = metrics.probabilities(answers.scores())
+    if chosen:
+        chances = metrics.probabilities(chosen.scores())
         bins = metrics.calibration(chances, np.array([one.good for one in judged]))
         one = axes[0, 1]
         one.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from juliagpt_jax.data import chat, folding
+from juliagpt_jax.data.examples.rows import Encoded
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
@@ -23,6 +24,7 @@ class Prompter:
         room: ids that prompt and answer may have together.
         instruction: a text before everything; of a conversation its system message.
         chat: whether it is said in the model's chat template.
+        encodes: the model reads the question apart from its answer, as a T5 does: `room` is the question's alone.
         unknown: what becomes of characters that the tokenizer lacks; see `folding.encode`.
         dropped, cut: how many prompts lost shots, and how many their own beginning, since they had no room.
     """
@@ -34,6 +36,7 @@ class Prompter:
     shots: Sequence[Example] = ()
     instruction: str = ""
     chat: bool = False
+    encodes: bool = False
     unknown: str = "error"
     dropped: int = 0
     cut: int = 0
@@ -44,7 +47,17 @@ class Prompter:
         Raises:
             UserError: characters that the tokenizer lacks, no chat template, or no room for the answer alone.
         """
-        return self._fitting(example, self.most)[0]
+        return self._fitting(example, 0 if self.encodes else self.most)[0]
+
+    def pair(self, example: Example, choice: str) -> Encoded:
+        """Return a question and an answer, with what ends it, as a model reads them that encodes the question.
+
+        Raises:
+            UserError: as `prompt`.
+        """
+        asked, answer = self._fitting(example, 0)[0], [*self._answer(choice).tolist(), self.tokenizer.ending]
+        learned = np.arange(len(asked) + len(answer)) >= len(asked)
+        return Encoded(np.array([*asked.tolist(), *answer], np.int32), learned)
 
     def continued(self, example: Example, choices: Sequence[str]) -> list[tuple[np.ndarray, int]]:
         """Return for each choice the ids of prompt and choice together, and how many at their end are the choice's: of
@@ -66,8 +79,12 @@ class Prompter:
     def alone(self, example: Example) -> list[tuple[np.ndarray, int]]:
         """Return `continued` of an example's choices behind the last line of its prompt alone, such as "Answer:", where
         no question stands."""
-        bare = dataclasses.replace(self, shots=(), instruction="")
-        return bare.continued(Example(example.prompt.rpartition("\n")[2], ""), example.choices)
+        return self.bare.continued(cue(example), example.choices)
+
+    @property
+    def bare(self) -> "Prompter":
+        """Prompter without shots and instruction."""
+        return dataclasses.replace(self, shots=(), instruction="")
 
     def _fitting(self, example: Example, answer: int) -> tuple[np.ndarray, Sequence[Example]]:
         """Return the ids of a prompt that leave room for an answer, and the shots that are left in it."""
@@ -90,6 +107,8 @@ class Prompter:
         if not self.chat:
             before = [self.instruction] if self.instruction else []
             texts = [*before, *(shot.prompt + shot.answer for shot in shots), example.prompt]
+            if self.encodes:
+                return self.tokenizer.source(BETWEEN.join(texts), self.unknown)
             return self.tokenizer.prompt(BETWEEN.join(texts), self.unknown, begins=True).ids
         said = [{"role": "system", "content": self.instruction}] if self.instruction else []
         for shot in shots:
@@ -97,6 +116,11 @@ class Prompter:
             said += [{"role": "assistant", "content": shot.answer.strip()}]
         said += [{"role": "user", "content": example.prompt.strip()}]
         return chat.encode(self.tokenizer, said, unknown=self.unknown)
+
+
+def cue(example: Example) -> Example:
+    """Return the last line of a prompt alone, such as "Answer:"."""
+    return Example(example.prompt.rpartition("\n")[2], "")
 
 
 def shots_of(pool: Sequence[Example], count: int, seed: int) -> list[Example]:

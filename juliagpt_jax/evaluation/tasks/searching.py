@@ -2,7 +2,8 @@
 number of answers and by what they cost."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import numpy as np
 from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.evaluation import cost
 from juliagpt_jax.evaluation.tasks import metrics
+from juliagpt_jax.evaluation.tasks.answers import most_tokens
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.judging import open_judge
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.search import choosing, revising
-from juliagpt_jax.search.revising import Held, Judge
+from juliagpt_jax.search.revising import Held
+from juliagpt_jax.search.verifying import Verifier, Verify
 from juliagpt_jax.search.writing import Answer, Writer
 
 
@@ -60,7 +64,7 @@ def search(
     examples: Sequence[Example],
     samples: int,
     seed: int,
-    judge: Judge | None = None,
+    verifier: Verify | None = None,
 ) -> Searched:
     """Write answers and score them.
 
@@ -75,10 +79,16 @@ def search(
     likelihood = writer.log_likelihoods([own for row in answers for own in row]).reshape(right.shape)
     tokens = np.array([[own.tokens for own in row] for row in answers])
     result = found(task, examples, answers, right, likelihood, tokens)
-    if judge is not None:
-        whole = [example.prompt + own.text for example, row in pairs for own in row]
-        result.scores["verifier"] = np.asarray(judge(whole), np.float64).reshape(right.shape)
+    if verifier is not None:
+        result.scores["verifier"] = judged(result, verifier)
     return result
+
+
+def judged(searched: Searched, verifier: Verify) -> np.ndarray:
+    """Return the verifier's scores (P, n)."""
+    pairs = [(e.prompt, own.text) for e, row in zip(searched.examples, searched.answers, strict=True) for own in row]
+    prompts, texts = zip(*pairs, strict=True)
+    return np.asarray(verifier(prompts, texts), np.float64).reshape(searched.right.shape)
 
 
 def found(
@@ -97,10 +107,37 @@ def found(
     return Searched(examples, answers, right, parsed, scores, tokens, characters)
 
 
+def most(opened: Opened, task: Task, examples: Sequence[Example]) -> int:
+    """Return how many tokens an answer may have: those of the task, or what the context leaves behind the longest
+    prompt.
+
+    Raises:
+        UserError: it leaves none.
+    """
+    longest = max(len(opened.tokenizer.prompt(example.prompt, begins=True).ids) for example in examples)
+    room = opened.model.config.context - longest
+    if room < 1:
+        raise UserError(f"a prompt of {longest} tokens leaves no room in a context of {opened.model.config.context}")
+    return min(most_tokens(opened.tokenizer, task, examples), room)
+
+
 def flops(opened: Opened) -> float:
     """Return the FLOPs of a token that a model reads or writes: a third of those of training on it."""
     model, params = opened.run.config.model, opened.run.params
     return cost.train_flops_per_token(model, cost.multiplied(model, params), opened.tokenizer.vocab_size) / 3
+
+
+def open_verifier(workdir: Path, examples: Sequence[Example]) -> tuple[Verifier, float]:
+    """Open a verifier; return it and the FLOPs of a character that it reads, by how many tokens it has for these
+    examples.
+
+    Raises:
+        UserError, StorageError: as `judging.open_judge`.
+    """
+    verifier = Verifier(open_judge(workdir))
+    texts = [example.prompt + example.answer for example in examples[:100]]
+    tokens = sum(len(verifier.opened.tokenizer.encode(text)) for text in texts)
+    return verifier, flops(verifier.opened) * tokens / sum(map(len, texts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +176,7 @@ def revised(
     searched: Searched,
     writer: Writer,
     task: Task,
-    judge: Judge,
+    verifier: Verify,
     rounds: int,
     gate: float,
     samples: int,
@@ -173,8 +210,18 @@ def revised(
             }
         )
         if round_ < rounds:
-            held = revising.revise(writer, judge, prompts, held, samples, gate, (seed + 1 + round_) % 2**32)
+            held = revising.revise(writer, verifier, prompts, held, samples, gate, (seed + 1 + round_) % 2**32)
     return rows
+
+
+def pairs(searched: Searched) -> Iterator[dict[str, Any]]:
+    """Yield preferences of the model's own answers, a right one and a wrong one to each question that has both; where
+    none is right, the task's answer stands for it."""
+    for example, answers, right in zip(searched.examples, searched.answers, searched.right, strict=True):
+        good = [own.text for own, fine in zip(answers, right, strict=True) if fine] or [example.answer]
+        bad = [own.text for own, fine in zip(answers, right, strict=True) if not fine]
+        if bad:
+            yield {"prompt": example.prompt, "chosen": good[0], "rejected": bad[0]}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -63,6 +63,34 @@ class Distil:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preference:
+    """Knobs of train.objective=dpo, ipo and orpo: `config.train.preference`."""
+
+    beta: float = limits.positive(since="0.2", before=0.1)
+    reference: str = limits.text(since="0.2", before="none")
+    samples: int = limits.at_least(0, since="0.2", before=0)
+    sft: float = limits.at_least(0, since="0.2", before=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """Answers that a model writes while it learns from them: `config.train.written`."""
+
+    group: int = limits.at_least(1, since="0.2", before=8)
+    temperature: float = limits.positive(since="0.2", before=1.0)
+    most: int = limits.at_least(0, since="0.2", before=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """Knobs of train.objective=value: `config.train.value`."""
+
+    generator: str = limits.text(since="0.2", before="none")
+    samples: int = limits.at_least(1, since="0.2", before=4)
+    level: str = limits.one_of("token", "solution", since="0.2", before="token")
+
+
+@dataclasses.dataclass(frozen=True)
 class Recursive:
     """Knobs of train.objective=recursive: `config.train.recursive`."""
 
@@ -129,6 +157,7 @@ class Train:
     tail: float = limits.share()
     init: str = limits.text(since="0.2", before="none")
     objective: str = limits.text(since="0.2", before="next_token")
+    init: str = limits.text(since="0.2", before="none")
     ode_energy: float = limits.at_least(0)
     max_bad_steps: int = limits.at_least(1)
     log_every: int = limits.at_least(1)
@@ -148,6 +177,9 @@ class Train:
     ngram: Ngram = limits.group()
     doremi: DoReMi = limits.group()
     distil: Distil = limits.group()
+    preference: Preference = limits.group()
+    written: Written = limits.group()
+    value: Value = limits.group()
     moe: MoE = limits.group()
     recursive: Recursive = limits.group()
 

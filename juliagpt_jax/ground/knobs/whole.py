@@ -3,6 +3,7 @@
 import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
+from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.ground.knobs.data import Data
 from juliagpt_jax.ground.knobs.model import Model
 from juliagpt_jax.ground.knobs.train import Train
@@ -30,6 +31,7 @@ class Config:
     data: Data
     model: Model
     train: Train
+    adapter: Adapter
     mesh: Mesh
     seed: int = limits.knob(lambda v: 0 <= v < 2**32, "must be in [0, 2^32)")
 
@@ -38,6 +40,11 @@ class Config:
         """Steps until the learning rate is at its highest: those of `train.warmup_tokens`, else `train.warmup`."""
         tokens = self.train.batch_size * self.model.context
         return -(-self.train.warmup_tokens // tokens) if self.train.warmup_tokens else self.train.warmup
+
+    @property
+    def drops(self) -> bool:
+        """Training draws masks of dropout, in the model or in its adapters."""
+        return bool(self.model.dropout or self.adapter.dropout)
 
     @property
     def ternary_step(self) -> int:

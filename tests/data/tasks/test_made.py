@@ -70,3 +70,8 @@ def test_the_page_has_every_task():
     page = (Path(__file__).parents[3] / "docs" / "howto" / "tasks.md").read_text(encoding="utf-8")
     printed = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| .* \| `(\w+)` \| (.*) \|$", page, re.MULTILINE)}
     assert printed == {word: (task.metric, task.licence) for word, task in TASKS.items()}
+
+
+def test_answers_may_be_as_long_as_they_are(task):
+    word, parts = task
+    assert max(len(example.answer) for examples in parts.values() for example in examples) < TASKS[word].most

@@ -15,7 +15,9 @@ from juliagpt_jax.evaluation import harness
 from juliagpt_jax.evaluation.tasks import answers, metrics
 from juliagpt_jax.evaluation.tasks.prompting import Prompter, shots_of
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
+from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.decoder import Decoder
 
 TOKENIZER = CharTokenizer("\n abcdefgh")
@@ -142,3 +144,27 @@ def test_lm_evaluation_harness_itself_agrees(opened, texts, tmp_path, monkeypatc
     values = metrics.accuracy(TASK, examples, answers.choose(opened, prompter(), examples))
     assert results["acc,none"] == pytest.approx(values["accuracy"].value)
     assert "lm_eval" in sys.modules and 0 < values["accuracy"].value < 1
+
+
+@pytest.mark.long
+def test_a_t5_answers_questions(tiny, texts):
+    """Choices with what ends them, each by one unpadded pass; written answers as its generator's, up to their end."""
+    config = tiny("model.kind=t5", "model.positions=none", "model.width=16", "model.layers=1", "model.heads=2")
+    model = build_model(config, TOKENIZER.vocab_size)
+    source = {"source": jnp.zeros((1, 2), int), "tokens": jnp.zeros((1, 2), int)}
+    params = jax.tree.map(lambda p: 2 * p, jax.jit(model.init)(jax.random.key(0), source)["params"])
+    t5 = SimpleNamespace(model=model, params=params, tokenizer=TOKENIZER, stops=())
+    asked = [Example(text, WORDS[0], WORDS) for text in texts[:5]]
+    told = Prompter(TOKENIZER, TASK, config.model.context, 6, encodes=True)
+    found = answers.choose(t5, told, asked)
+    end = [TOKENIZER.ending]
+    forward = jax.jit(lambda given: model.apply({"params": params}, given)[0])
+    for i, example in enumerate(asked[:2]):
+        for j, word in enumerate(WORDS):
+            answer = [*TOKENIZER.encode(word).tolist(), *end]
+            given = {"source": TOKENIZER.source(example.prompt)[None], "tokens": np.array([[0, *answer[:-1]]])}
+            table = jax.nn.log_softmax(forward(given)[0])
+            assert found.logs[i, j] == pytest.approx(float(table[np.arange(len(answer)), answer].sum()), abs=1e-4)
+    written = answers.write(t5, told, asked, Rule(greedy=True)).texts
+    ids = Generator(model, params).generate([TOKENIZER.source(e.prompt) for e in asked], 6, Rule(greedy=True))
+    assert [own for (own,) in written] == [TOKENIZER.decode(row).partition("\n")[0] for row in ids]

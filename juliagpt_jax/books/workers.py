@@ -7,18 +7,18 @@ again:
     sign       leave these out, write 2_unlike; MinHash signatures                      (dedup=minhash)
     buckets    documents that share a bucket                                            (datatrove's, as are the next)
     cluster    groups of near copies, of which one stays
-    keep       leave copies out; write texts, and with a tokenizer token files
-    index      shards.json
+    keep       leave copies out; write texts, and what else is asked for
+    index      what one task does when all is written
 """
 
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.books import documents
-from juliagpt_jax.data import trove
+from juliagpt_jax.books import documents, trove
 from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import UserError
 
@@ -30,14 +30,13 @@ PLAN = "scale.json"
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is to be done.
+    """Name what is to be done.
 
     Attributes:
-        options, blocked: as `documents.run` takes them.
-        tokenizer: a file; "" writes texts alone.
+        options, blocked, tokens: as `documents.run` takes them.
         reference, least: a text to score against, "" for none, and the quality below which documents go.
-        share, most: of documents for validation; tokens of a file.
-        licence: of the texts.
+        last, after: blocks behind the last one, and those of a task when all are done.
+        more: what else the result depends on.
     """
 
     source: Path
@@ -46,18 +45,17 @@ class Work:
     dedup: str
     options: documents.Options
     blocked: frozenset[str]
-    tokenizer: str
-    counted: str
+    tokens: Callable[[str], int]
     reference: str
     least: float
-    share: float
-    most: int
-    licence: str
+    last: Sequence[Any] = ()
+    after: Sequence[Any] = ()
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
-    """Who does it: processes at a time, and what Slurm is told."""
+    """Name who does it: processes at a time, and what Slurm is told."""
 
     executor: str
     workers: int
@@ -104,7 +102,7 @@ def steps(work: Work) -> list[tuple[str, int, list[Any]]]:
     counts = lambda name: at(f"counts/{name}")
     first = [
         trove.Read(str(work.source)),
-        trove.Clean(work.options, work.blocked, work.counted, counts("cleaned")),
+        trove.Clean(work.options, work.blocked, work.tokens, counts("cleaned")),
     ]
     if work.reference:
         first.append(trove.Score(work.reference, work.least, counts("scored")))
@@ -119,14 +117,9 @@ def steps(work: Work) -> list[tuple[str, int, list[Any]]]:
         made += _minhash(work, [*ahead, trove.Write(at("2_unlike"))])
         ahead = [trove.Again(at("2_unlike")), _filter(at("minhash/remove"))]
     ahead += [trove.Count("kept", counts("kept")), trove.Write(at("texts"))]
-    if work.tokenizer:
-        ahead.append(trove.Shard(at("shards"), work.tokenizer, work.share, work.most))
-    made.append(("keep", work.tasks, ahead))
-    if work.tokenizer:
-        told = {"files": {file.name: file.stat().st_size for file in trove.listed(work.source)}}
-        told |= {"notes": [f"validation is {work.share:g} of the documents, by their hash"], "licence": work.licence}
-        told["options"] = dataclasses.asdict(work.options) | {"dedup": work.dedup}
-        made.append(("index", 1, [trove.Index(at("shards"), work.tokenizer, work.tasks, told)]))
+    made.append(("keep", work.tasks, [*ahead, *work.last]))
+    if work.after:
+        made.append(("index", 1, [*work.after]))
     return made
 
 
@@ -185,9 +178,8 @@ def _executor(logs: Path, tasks: int, pipeline: list[Any], machines: Machines, b
 
 def _plan(work: Work) -> dict[str, Any]:
     """Return what the result depends on, beside the files' bytes."""
-    own = dataclasses.asdict(work)
-    del own["source"], own["out"], own["blocked"]
-    return json.loads(json.dumps(own))
+    own = {name: getattr(work, name) for name in ("tasks", "dedup", "reference", "least")}
+    return json.loads(json.dumps(own | {"options": dataclasses.asdict(work.options)} | dict(work.more)))
 
 
 def _settle(work: Work) -> None:

@@ -1,4 +1,4 @@
-"""The blocks that datatrove runs over many workers: our readers, rules, scores, duplicates and shards.
+"""The blocks that datatrove runs over many workers: our readers, rules, scores and duplicates.
 
 Each is called with the documents of the block before it, its rank and the number of ranks, and hands documents on. A
 task that is done is marked by datatrove and never run again; one that was killed writes its files anew. Rank r of every
@@ -10,17 +10,15 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from juliagpt_jax.books import documents, scorer
+from juliagpt_jax.books import documents, pages, scorer
 from juliagpt_jax.books.ledger import Ledger
-from juliagpt_jax.data import formats, reading, sharding, shards, stream
-from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.ground import texts
+from juliagpt_jax.ground import formats, texts
 from juliagpt_jax.ground.errors import StorageError, UserError
 from juliagpt_jax.ground.files import replacing, write_json
 
@@ -49,8 +47,7 @@ def _document(text: str, name: str, more: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class Read:
-    """Read every `world`-th file, as `shard` does: rows are documents, a text file is one; of pages in WARC files the
-    text that trafilatura finds."""
+    """Read every `world`-th file: rows are documents, a text file is one, and the text of each page in a WARC file."""
 
     source: str
 
@@ -65,20 +62,22 @@ class Read:
     def _texts(self, file: Path) -> Iterable[str]:
         name = file.name.lower()
         if name.endswith(WARC):
-            return _pages(file)
+            return _crawled(file)
         if name.endswith(".txt"):
             return ["".join(texts.blocks(file))]
         return formats.documents(file)
 
 
-def _pages(file: Path) -> Iterator[str]:
-    """Yield the running text of the pages of a WARC file."""
-    from datatrove.pipeline.extractors import Trafilatura  # pyright: ignore[reportMissingImports]
+def _crawled(file: Path) -> Iterator[str]:
+    """Yield the running text of the pages of a WARC file, as `prepare` reads a page; "" of one that has no sound
+    form."""
     from datatrove.pipeline.readers import WarcReader  # pyright: ignore[reportMissingImports]
 
-    found = WarcReader(str(file.parent), glob_pattern=file.name, recursive=False).run()
-    for page in Trafilatura().run(found):
-        yield page.text
+    for record in WarcReader(str(file.parent), glob_pattern=file.name, recursive=False).run():
+        try:
+            yield pages.read(record.id, record.text)[0].replace(pages.HEADING, "")
+        except UserError:
+            yield ""
 
 
 @dataclasses.dataclass
@@ -87,18 +86,14 @@ class Clean:
 
     options: documents.Options
     blocked: frozenset[str]
-    tokenizer: str  # a file whose tokens are counted; "" counts words
+    tokens: Callable[[str], int]  # counted in a text
     counts: str  # a folder
 
     def __call__(self, data: Iterable[Any], rank: int = 0, world: int = 1) -> Iterator[Any]:
-        count = lambda text: len(text.split())
-        if self.tokenizer:
-            own = tokenizers.load(Path(self.tokenizer))
-            count = lambda text: len(own.encode(text, "skip"))
         ledger, fates = Ledger(), Counter()
         for document in data:
             document.text = documents.clean(document.text, ledger)
-            fate = documents.fate(document.text, count(document.text), self.options, self.blocked)
+            fate = documents.fate(document.text, self.tokens(document.text), self.options, self.blocked)
             fates[fate or "cleaned"] += 1
             if not fate:
                 yield document
@@ -117,7 +112,8 @@ class Score:
     counts: str
 
     def __call__(self, data: Iterable[Any], rank: int = 0, world: int = 1) -> Iterator[Any]:
-        lines = [line for line in stream.lines(texts.blocks(Path(self.reference))) if line.strip()]
+        whole = "".join(texts.blocks(Path(self.reference)))
+        lines = [line for line in whole.split("\n") if line.strip()]
         counts = Counter(word for line in lines for word in scorer.words(line))
         judge = scorer.Judge(scorer.dictionary(lines, 0), counts, counts.total())
         poor = Counter()
@@ -243,43 +239,3 @@ class Count:
             found[self.name] += 1
             yield document
         _note(self.counts, rank, found)
-
-
-@dataclasses.dataclass
-class Shard:
-    """Write the ids of documents as token files of the rank, training and validation text apart by their hash."""
-
-    folder: str
-    tokenizer: str
-    share: float
-    most: int
-
-    def __call__(self, data: Iterable[Any], rank: int = 0, world: int = 1) -> None:
-        own = tokenizers.load(Path(self.tokenizer))
-        folder = Path(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        writers = {
-            side: shards.Writer(folder, side, f"{rank:05d}", own, True, "error", self.most) for side in shards.SIDES
-        }
-        for document in data:
-            writers[sharding.side_of(document.text, self.share)].write_one(reading.ended(document.text))
-        for writer in writers.values():
-            writer.end()
-        made = {side: [shard._asdict() for shard in writer.shards] for side, writer in writers.items()}
-        write_json(folder / f"{rank:05d}.json", made)
-
-
-@dataclasses.dataclass
-class Index:
-    """Write the index of the token files of all ranks."""
-
-    folder: str
-    tokenizer: str
-    ranks: int
-    source: dict[str, Any]
-
-    def __call__(self, data: Any = None, rank: int = 0, world: int = 1) -> None:
-        folder = Path(self.folder)
-        made = [json.loads((folder / f"{r:05d}.json").read_text()) for r in range(self.ranks)]
-        sides = {side: [shards.read_shard(row) for part in made for row in part[side]] for side in shards.SIDES}
-        shards.write_index(folder, tokenizers.load(Path(self.tokenizer)), True, sides, 0, self.source)

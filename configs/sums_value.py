@@ -1,0 +1,22 @@
+"""A verifier of the sums that the model of configs/sums_sft.py writes, which it begins with.
+
+Command:   python -m juliagpt_jax.main --config=configs/sums_value.py --workdir=runs/sums_value
+Hardware:  not measured yet
+Time:      not measured yet
+Result:    not measured yet
+"""
+
+import ml_collections
+from sums_sft import get_config as sums_sft
+
+
+def get_config(init: str = "runs/sums_sft") -> ml_collections.ConfigDict:
+    """`init`: the workdir of the run whose answers it judges, and whose weights it begins with."""
+    config = sums_sft()
+    config.train.init = init
+    config.train.objective = "value"
+    config.train.steps = 400
+    config.train.lr = 1e-3
+    config.train.min_lr = 1e-4
+    config.train.eval_every = 100
+    return config

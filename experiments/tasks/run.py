@@ -1,0 +1,141 @@
+"""Train models for tasks and prompt others, three seeds each, and put their results into one table.
+
+    python experiments/tasks/run.py --data=DIR --out=experiments/tasks/results [--arms=addition,sst2] [--seeds=11,22,33]
+
+Each arm and seed is a run of `main` under --runs and one or more of `evaluate --task`, whose lines go to
+OUT/results.jsonl. What stands there is not done again, and a run that was stopped goes on, so the same command may be
+given until all is done. At the end the table is written: means over seeds, and the range.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Arm(NamedTuple):
+    """A model and what is asked of it.
+
+    Attributes:
+        config: of `main`; "" for a model that is only prompted, in the workdir of --prompted.
+        changes: overrides of it; DATA is the folder of data sets, PROMPTED the workdir of an imported model.
+        asked: flags of `evaluate`, a set for each line of results.
+    """
+
+    config: str
+    changes: tuple[str, ...]
+    asked: tuple[tuple[str, ...], ...]
+
+
+ADDITION = ("addition", "addition_reversed", "addition_scratchpad")
+SST2 = "--task=sst2", "--task_data=DATA/sst2", "--split=dev"
+MAWPS = "--task_data=DATA/mawps", "--split=test", "--averaged"
+SCRATCH = (*SST2, "--averaged"), (*SST2[:2], "--split=test", "--averaged")
+ARMS = {
+    task: Arm("configs/addition.py", (f"data.task={task}",), ((f"--task={task}", "--split=test"),)) for task in ADDITION
+}
+ARMS |= {
+    "sst2": Arm("configs/sst2.py", ("data.path=DATA/sst2",), SCRATCH),
+    "mawps": Arm("configs/mawps.py", ("data.path=DATA/mawps",), (("--task=mawps", *MAWPS),)),
+    "mawps_blind": Arm(
+        "configs/mawps.py", ("data.path=DATA/mawps", "data.task=mawps_blind"), (("--task=mawps_blind", *MAWPS),)
+    ),
+    "svamp": Arm(
+        "configs/mawps.py",
+        ("data.path=DATA/svamp", "data.task=svamp", "train.steps=2_400"),
+        (("--task=svamp", "--task_data=DATA/svamp", "--split=test", "--averaged"),),
+    ),
+    "sst2_lora": Arm(  # an epoch; 1.8% of the weights are trained
+        "PROMPTED/config.json",
+        (
+            *("train.init=PROMPTED", "adapter.rank=8", "adapter.alpha=16", "data.path=DATA/sst2", "data.task=sst2"),
+            *("data.examples.pack=true", "data.examples.too_long=cut", "data.examples.written=0", "model.context=128"),
+            *("train.steps=450", "train.batch_size=4", "train.lr=5e-4", "train.warmup=30", "train.weight_decay=0"),
+        ),
+        (SST2, (*SST2[:2], "--split=test")),
+    ),
+    "prompted": Arm(
+        "",
+        (),
+        tuple(
+            (*SST2, f"--shots={shots}", f"--by={by}", *chat)
+            for shots in (0, 4)
+            for by in ("sum", "unconditional")
+            for chat in ((), ("--chat",))
+        )
+        + tuple(
+            (f"--task={task}", f"--task_data=DATA/{folder}", "--split=test", f"--shots={shots}", "--limit=200")
+            for task, folder in (("svamp_text", "svamp"), ("gsm8k", "gsm8k"), ("dialogsum", "dialogsum"))
+            for shots in (0, 2)
+        ),
+    ),
+}
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--data", type=Path, required=True, help="the folder with sst2, mawps, ...")
+    flags.add_argument("--out", type=Path, required=True)
+    flags.add_argument("--runs", type=Path, default=Path("runs/tasks"))
+    flags.add_argument("--prompted", type=Path, default=Path("runs/smollm2"), help="workdir of an imported model")
+    flags.add_argument("--arms", default=",".join(ARMS))
+    flags.add_argument("--seeds", default="11,22,33")
+    options = flags.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.out / "results.jsonl"
+    for name in options.arms.split(","):
+        for seed in map(int, options.seeds.split(",")):
+            one(name, ARMS[name], seed, options, results)
+    (options.out / "table.md").write_text(table(read(results)))
+
+
+def one(name: str, arm: Arm, seed: int, options: argparse.Namespace, results: Path) -> None:
+    """Train and ask what is not among the results yet."""
+    fill = lambda flag: flag.replace("DATA", str(options.data)).replace("PROMPTED", str(options.prompted))
+    workdir = options.runs / f"{name}-{seed}" if arm.config else options.prompted
+    done = {(row["arm"], row["seed"], tuple(row["asked"])) for row in read(results)}
+    missing = [asked for asked in arm.asked if (name, seed, asked) not in done]
+    if not missing:
+        return
+    if arm.config:
+        changes = [f"--config.{fill(change)}" for change in (*arm.changes, f"seed={seed}")]
+        call("main", f"--config={fill(arm.config)}", f"--workdir={workdir}", *changes, shown=True)
+    for asked in missing:
+        said = call("evaluate", f"--workdir={workdir}", f"--seed={seed}", *map(fill, asked), "--json")
+        row = {"arm": name, "seed": seed, "asked": asked} | json.loads(said.splitlines()[-1])
+        with open(results, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def call(command: str, *words: str, shown: bool = False) -> str:
+    """Run a command of the package and return what it printed, unless that is to be shown."""
+    line = [sys.executable, "-m", f"juliagpt_jax.{command}", *words]
+    print(" ".join(line[1:]), flush=True)
+    return subprocess.run(line, check=True, stdout=None if shown else subprocess.PIPE, text=True).stdout or ""
+
+
+def read(results: Path) -> list[dict]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def table(rows: list[dict]) -> str:
+    """Return a line for each arm and way of asking: the first metric of each seed, its mean and the others' means."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["arm"], *row["asked"]), []).append(row)
+    lines = ["| arm | asked | questions | metric | mean | seeds |", "|---|---|---|---|---|---|"]
+    for (arm, *asked), own in groups.items():
+        shown = " ".join(flag for flag in asked if not flag.startswith("--task_data"))
+        for metric in own[0]["values"]:
+            values = [row["values"][metric][0] for row in own]
+            each = ", ".join(f"{value:.4f}" for value in values)
+            lines.append(f"| {arm} | {shown} | {own[0]['questions']:,} | {metric} | {np.mean(values):.4f} | {each} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
