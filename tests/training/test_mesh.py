@@ -114,6 +114,8 @@ def test_parameters_come_together_a_layer_at_a_time(cut):
     assert any(one.count(" reduce-scatter(") >= 7 for one in inside)
     shapes = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", "".join(set(programs) - set(inside)))
     assert all(len(shape.split(",")) < 3 for shape in shapes), "four layers side by side"
+    assert "f32[4,1,24,16]" in cut.text, "the parts of down's kernel, of four layers"
+    assert "f32[4,1,24,32]" not in cut.text, "none is kept for the backward pass as it came together"
 
 
 def test_matrices_are_cut_by_their_role():
