@@ -76,7 +76,7 @@ def outcome(form: formats.Format, path: Path) -> str:
             found = form.read(path)
         return "accepted" if form.holds(found) else "WRONG"
     except formats.MEANT as error:
-        return "refused" if str(error).strip() and "\n" not in str(error).strip() else "MANY LINES"
+        return "refused" if str(error).strip() else "WITHOUT A WORD"  # a command writes it in one line
     except Hang:
         return "HANG"
     except BaseException as error:  # what ought not to be

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 # Whatever a report says of clocks, memory, folders and what this process compiled, which no two runs share.
 OWN = {"workdir", "wall_s", "compile_s", "chars_per_s", "peak_memory_bytes", "step_memory_bytes", "compiler_flops"}
-OWN |= {"compilations", "checkpoint_bytes", "sha256"}
+OWN |= {"compilations", "checkpoint_bytes", "sha256", "data_wait_share"}
 TINY = [
     *["model.width=16", "model.layers=1", "model.heads=1", "model.context=16", "mesh.data=1"],
     *["train.batch_size=4", "train.steps=40", "train.warmup=5", "train.checkpoint_every=10", "train.log_every=1"],

@@ -75,7 +75,7 @@ def _alike(one: Path, other: Path) -> bool:
     """Tell whether two tokenizer files say the same."""
     try:
         return json.loads(one.read_bytes()) == json.loads(other.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False  # the one that reads it says why
 
 
