@@ -1,9 +1,10 @@
 """Reward by the verifier after configs/sums_sft.py: the model writes sums, and learns from those that are right.
 
 Command:   python -m juliagpt_jax.main --config=configs/sums_grpo.py --workdir=runs/sums_grpo
-Hardware:  not measured yet
-Time:      not measured yet
-Result:    not measured yet
+Hardware:  a share of two cores of an Intel Xeon
+Time:      614 s in all, on a very busy machine
+Result:    answers drawn at temperature 1 are right more often, from 37-53% in the first steps to 60-64% in the last;
+           those written greedily are not: 63.0% of 200 dev sums (95%: 56.1 to 69.4), from 65.0% (seed 42)
 """
 
 import ml_collections
