@@ -155,7 +155,7 @@ def test_a_run_compiles_its_step_once(micro, tmp_path):
     report = json.loads((tmp_path / "w" / "report.json").read_text())["compilations"]
     steps = [name for name in compiled if "step" in name]
     assert len(steps) == 1 == report["train"] == report["eval"], (steps, report)
-    assert report["decode"] <= 2 and report["prefill"] <= 2
+    assert report["decode"] <= 2  # prompts are read by one program for each bucket of lengths
 
 
 # 26: suites
