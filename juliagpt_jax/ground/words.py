@@ -9,6 +9,8 @@ from juliagpt_jax.ground.errors import UserError
 # {"model.mixer": MIXERS, ...}: for a knob the table that its words, one or several with spaces between, stand in.
 Words = Mapping[str, Mapping[str, Any]]
 
+FAR = 0.2  # names so much less like a word than the nearest are not meant
+
 
 def check(config: Any, words: Words) -> None:
     """Hold every word of a config, or of a part of it, to its table.
@@ -36,6 +38,8 @@ def near(name: str, names: Iterable[str]) -> str:
     if not names:
         return "; there is none"
     matches = difflib.get_close_matches(name, names, n=3)
+    likeness = lambda other: difflib.SequenceMatcher(None, other, name).ratio()
+    matches = [match for match in matches if likeness(match) > likeness(matches[0]) - FAR]
     if matches:
         return f"; did you mean {' or '.join(matches)}?"
     return f"; there are: {', '.join(sorted(names))}"
