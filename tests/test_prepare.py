@@ -568,6 +568,7 @@ def test_stories_of_a_file(tmp_path, tiny, capsys):
         "val": 11,
         "test": 0,
         "empty": 1,
+        "kind": 0,
         "unfinished": 1,
         "short": 1,
         "long": 0,

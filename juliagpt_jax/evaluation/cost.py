@@ -28,7 +28,7 @@ def multiplied(model: config.Model, params: Any, schedule: Sequence[Sequence[flo
         return float("nan")
     often = [*evaluations(model, schedule), 1]  # the last for what is no layer's
     leaves = {path: leaf for path, leaf in paths(params).items() if roles.of(path).kind != "time"}
-    each = lambda path, leaf: leaf.size * roles.of(path).counted * share_used(path, model)
+    each = lambda path, leaf: leaf.size * max(roles.of(path).counted, 1) * share_used(path, model)
     used = {path: each(path, leaf) for path, leaf in leaves.items()} | _of_trains(model, leaves)
     times = lambda layer: often[-1 if layer is None else layer]
     return sum(times(roles.layer(path)) * size for path, size in used.items())

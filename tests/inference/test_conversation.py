@@ -2,6 +2,7 @@
 
 import io
 import json
+import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,10 +27,12 @@ END = 2
 class Parrot:
     """A generator that answers with the texts it was given, each ended by the end of a turn and something after it."""
 
+    model = types.SimpleNamespace(encodes=False)
+
     def __init__(self, answers):
         self.answers, self.prompts, self.slots = iter(answers), [], 10**6
 
-    def stream(self, prompts, new_tokens, rule, seed):
+    def stream(self, prompts, new_tokens, rule, seed, guided=None):
         self.prompts.append(TOKENIZER.decode(prompts[0]))
         ids = [*TOKENIZER.encode(next(self.answers)), END, *TOKENIZER.encode("<|im_start|>user")]
         for at in range(0, len(ids), 3):

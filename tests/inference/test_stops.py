@@ -1,5 +1,7 @@
 """Texts end before their stops, however they come in pieces, and nothing that belongs to a stop is ever shown."""
 
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,10 +51,12 @@ def test_an_empty_stop_is_refused():
 class Written:
     """A generator of texts that are known, some characters at a time, which counts how often it is asked."""
 
+    model = types.SimpleNamespace(encodes=False)
+
     def __init__(self, texts: list[str], tokenizer: CharTokenizer, size: int):
         self.tokens, self.size, self.asked = [tokenizer.encode(text) for text in texts], size, 0
 
-    def stream(self, prompts, new_tokens, rule, seed):
+    def stream(self, prompts, new_tokens, rule, seed, guided=None):
         for at in range(0, new_tokens, self.size):
             self.asked += 1
             yield np.stack([tokens[at : at + self.size] for tokens in self.tokens])

@@ -9,6 +9,7 @@ import pytest
 
 from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.sampler import Windows
+from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.build import build_model
@@ -44,7 +45,8 @@ def test_an_excess_moves_the_weight():
     assert moved["weights"][0] > 0.55
 
 
-CHOSEN = types.SimpleNamespace(tokens=np.zeros(90), rings=("a", "b", "c"), sizes=(20, 40, 30), weights=(0.2, 0.5, 0.3))
+CHOSEN = object.__new__(Selection)
+vars(CHOSEN).update(tokens=np.zeros(90), rings=("a", "b", "c"), sizes=(20, 40, 30), weights=(0.2, 0.5, 0.3))
 
 
 @pytest.fixture
@@ -106,7 +108,8 @@ def test_a_bad_step_moves_no_weight(machine):
     run = step.make_train_step(config, model, make_mesh(config), own)
     before, _ = run(state, good, frozen)
     kept = jax.device_get(before)
-    after, metrics = run(before, good._replace(targets=np.full_like(good.targets, IGNORED)), frozen)
+    bad = kept._replace(params=jax.tree.map(lambda leaf: leaf * np.float32(np.nan), kept.params))
+    after, metrics = run(bad, good, frozen)
     assert int(metrics["skipped"]) == 1
     for a, b in zip(*map(jax.tree.leaves, (kept.memo, after.memo)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()

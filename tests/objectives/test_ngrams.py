@@ -1,7 +1,6 @@
 """The penalties from n-grams: against counts by hand, the same however a batch is cut, and nothing at weight 0."""
 
 import itertools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.data.batch import IGNORED, Batch
+from juliagpt_jax.data.selection import Selection
 from juliagpt_jax.ground import devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
@@ -116,7 +116,9 @@ def test_a_sum_over_windows(tokens, name):
 
 
 def objective(config, tokens, vocab=VOCAB):
-    return NextToken(config, build_model(config, vocab), types.SimpleNamespace(tokens=tokens))
+    chosen = object.__new__(Selection)
+    vars(chosen).update(tokens=tokens)
+    return NextToken(config, build_model(config, vocab), chosen)
 
 
 def run(config, tokens, penalties, accumulate=1):

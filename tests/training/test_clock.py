@@ -11,7 +11,7 @@ from juliagpt_jax.training import metrics
 ROOT = Path(__file__).parents[2]
 # What the wall's clock may say: the lines' own time in TensorBoard's files, what a protocol or a chat template asks
 # for, who holds a lock.
-SAYS = {"data/chat.py", "training/metrics.py", "serving/completions.py", "serving/server.py", "store/workdir.py"}
+SAYS = {"data/chat.py", "ground/board.py", "serving/completions.py", "serving/server.py", "store/claim.py"}
 WALL = re.compile(r"\btime\.(?:time|time_ns|localtime|gmtime|ctime|strftime)\(|\bdatetime\b|\bst_[acm]time\b|getmtime")
 # A machine whose clock was lost, and runs backwards: every look at it is an hour earlier.
 BACKWARDS = """

@@ -66,7 +66,7 @@ def test_a_step_is_compiled_for_the_epochs_of_its_text(settings, tmp_path, monke
     assert trainer.settled.train.ema == pytest.approx(0.5 ** (2 / steps))
     assert trainer.settled.train.weight_decay == pytest.approx(1 / (own.train.lr * 2 * steps))
     compiled = []
-    monkeypatch.setattr(loop, "make_train_step", lambda config, *given: compiled.append(config) or 1 / 0)
+    monkeypatch.setattr(loop, "make_train_step", lambda config, *given, **more: compiled.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer.run()
     assert compiled == [trainer.settled] != [own]

@@ -29,6 +29,7 @@ def test_validation_in_bytes_and_words_where_a_token_is_no_character(tiny):
     spread = scoring.spread(val, 16, 3, tokenizer.lead)
     self: Any = SimpleNamespace(corpus=SimpleNamespace(val=val, tokenizer=tokenizer), config=config, place=None)
     self.eval_batch, self.fixed, self._eval_windows = 4, lambda params, step: model, spread
+    self.whole = lambda params: params
     self._eval_counts = Events._counted(self)
     texts = [tokenizer.decode(row) for row in spread[1]]
     assert self._eval_counts.bytes == len("".join(texts).encode()) and self._eval_counts.characters == len(

@@ -220,11 +220,8 @@ def test_a_bad_number_changes_nothing(tiny):
     names = paths(state.opt_state)
     bad = jax.tree.unflatten(jax.tree.structure(state.opt_state), [poison(p, x) for p, x in names.items()])
     assert bits(bad) != bits(state.opt_state)
-    for given, opt_state in [  # no target: 0/0, not a gradient alone; and the factor
-        (
-            batch(1)._replace(targets=np.full((4, T), IGNORED, np.int32)),
-            state.opt_state,
-        ),
+    for given, opt_state in [  # the loss, not a gradient alone; and the factor
+        (batch(1)._replace(weights=np.full((4, 1), np.nan, np.float32)), state.opt_state),
         (batch(1), bad),
     ]:
         before = state._replace(opt_state=opt_state)

@@ -37,9 +37,10 @@ from juliagpt_jax.training.optimizers import (
 from juliagpt_jax.training.state import Frozen, from_items, initial_state, items
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay", "router")
+DECAYED = ("kernel", "left", "right", "embedding", "head", "beta", "decay", "router", "a", "b")  # of adapters: a, b
 WITHOUT = ("weight_0", "weight_1", "weight_2", "weight_out", "taps", "gate")  # matrices by shape alone: filters, gates
 WITHOUT += ("channel_norm.scale", "mixer_norm.scale", "shift")  # of an ODE's time: vectors, one a mode
+WITHOUT += ("buckets",)  # of a T5: biases, one a distance and head
 WITHOUT += ("ids",)  # of puzzles, whose rule has a decay of its own
 
 

@@ -149,7 +149,7 @@ def test_the_carry_is_what_each_row_had(tiny):
 
 
 def test_the_carry_lies_where_its_rows_lie(tiny):
-    state, _ = train(tiny("train.objective=carry", "mesh.data=2", "mesh.model=2", *SLOW), [batch()])
+    state, _ = train(tiny("train.objective=carry", "mesh.data=2", "mesh.fsdp=2", *SLOW), [batch()])
     for leaf in jax.tree.leaves(state.memo.rows):
         assert leaf.sharding.is_equivalent_to(batch_sharding(leaf.sharding.mesh), leaf.ndim)
         assert leaf.addressable_shards[0].data.shape[0] == 1

@@ -106,7 +106,7 @@ def test_what_cannot_train_together(start, tmp_path):
     def trainers(*overrides):
         mesh = lambda own: jax.make_mesh((own.mesh.data,), ("data",))
         trainer = lambda own: types.SimpleNamespace(
-            config=own, settled=own, mesh=mesh(own), objective=Objective(own, None)
+            config=own, settled=own, mesh=mesh(own), objective=Objective(own, None), meta={"base": ""}
         )
         return [trainer(start.settings(1)), trainer(start.settings(2, *overrides))]
 
