@@ -202,7 +202,7 @@ def _checkpointer(names: Iterable[str]) -> Any:
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix="own"
     )
-    each = {name: ocp.StandardCheckpointHandler(multiprocessing_options=alone) for name in names}
+    each: Any = {name: ocp.StandardCheckpointHandler(multiprocessing_options=alone) for name in names}
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone), **each
     )
