@@ -1,7 +1,7 @@
 """A pipeline on sums: trainings that build on each other, then search, one table of what each stage gains.
 
 Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_sums.py --out=runs/pipeline_sums [--scale=small]
-Hardware:  two cores of an Intel Xeon with AVX-512, shared with much else
+Hardware:  two cores of an AMD EPYC, shared with much else
 Time:      not measured on an idle machine
 Result:    scale small: experiments/pipeline; scale base: not measured yet
 

@@ -1,7 +1,7 @@
 """Preferences after configs/sums_sft.py, by DPO: the right sum rather than one of its own mistakes.
 
 Command:   python -m juliagpt_jax.main --config=configs/sums_dpo.py --workdir=runs/sums_dpo
-Hardware:  a share of two cores of an Intel Xeon
+Hardware:  a share of two cores of an AMD EPYC
 Time:      211 s in all, on a busy machine
 Result:    75.0% of 200 dev sums right (95%: 68.6 to 80.5), from 65.0%; so many also after as many more steps of
            SFT alone, so that of DPO itself no effect was seen; without preference.sft it is 35.0% (seed 42)

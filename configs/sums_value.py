@@ -1,7 +1,7 @@
 """A verifier of the sums that the model of configs/sums_sft.py writes, which it begins with.
 
 Command:   python -m juliagpt_jax.main --config=configs/sums_value.py --workdir=runs/sums_value
-Hardware:  a share of two cores of an Intel Xeon
+Hardware:  a share of two cores of an AMD EPYC
 Time:      577 s in all, on a very busy machine, most of it for the 42,000 answers that are judged
 Result:    of 2,000 answers to dev sums a right one gets more than a wrong one in 63% of pairs; accepts 17% of the
            wrong ones, rejects 66% of the right ones, is off by 2.6 points on average: calibrated, and weak (seed 42)
