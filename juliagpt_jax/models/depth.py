@@ -73,12 +73,12 @@ class Stack:
 @dataclasses.dataclass(frozen=True)
 class Recursive(Stack):
     """The block g again and again on two states of each token, as a tiny recursive model does (`recursive.py`): a low
-    one, which is thrown away, and a high one, which is added to x. Both begin at 0. T times:
+    one, which begins as x and is thrown away, and a high one, which begins at 0 and is added to x. T times:
 
-        n times:  low = low + g(x + high + low);    then once:  high = high + g(high + low)
+        n times:  low = low + g(high + low);    then once:  high = high + g(high + low)
 
-    n is `recursive.inner` and T `recursive.outer`. With n = 0, where the last reads g(x + high), T = 1 is a plain block
-    and a larger T the same block T times. The gradient goes through all of it; there is one dropout mask for all
+    n is `recursive.inner` and T `recursive.outer`. With n = 0, T = 1 is a plain block and a larger T the same block T
+    times. The gradient goes through all of it; there is one dropout mask for all
     evaluations. What a whole puzzle has besides, supervision at each step and halting, has no place in a text that is
     written token by token: every token would need its own number of steps, and the keys of all of them.
     """
@@ -113,11 +113,11 @@ class Recursive(Stack):
             said.append(aux)
             return change
 
-        high = low = jnp.zeros_like(x)
+        high, low = jnp.zeros_like(x), x
         for _ in range(own.outer):
             for _ in range(own.inner):
-                low = low + g(x + high + low)
-            high = high + g(high + (low if own.inner else x))
+                low = low + g(high + low)
+            high = high + g(high + low)
         aux = jax.tree.map(lambda *values: sum(values[1:], values[0]), *said)
         return x + high, tuple(continued) if caches else (), aux
 

@@ -227,10 +227,10 @@ def test_a_stop_signal_during_compilation_and_during_the_last_save(micro, clean,
 import os, signal, time
 from juliagpt_jax.training import loop
 make = loop.make_train_step
-def making(*args):
+def making(*args, **more):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.2)
-    return make(*args)
+    return make(*args, **more)
 loop.make_train_step = making
 """
     micro.train(tmp_path / "w", code=143, before=compiling)

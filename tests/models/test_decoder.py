@@ -19,6 +19,7 @@ from juliagpt_jax.models.layers import LINEARS
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
+from juliagpt_jax.training.mesh import one_device
 from juliagpt_jax.training.state import Frozen, initial_state
 
 VOCAB, SLOTS, B, T = 17, 16, 3, 14
@@ -302,9 +303,7 @@ def test_weight_gradients_are_two_dimensional_products(names, tiny):
     """
     config = variant(tiny, names, "model.heads=4", "model.kv_heads=2", "model.ffn_mult=1.75")
     model, rows, length = build_model(config, VOCAB), 5, 11
-    mesh = jax.make_mesh(
-        (1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=jax.devices()[:1]
-    )
+    mesh = one_device()
     state = jax.eval_shape(lambda: initial_state(config, model))
     batch = Batch(*(jax.ShapeDtypeStruct((rows, length), jnp.int32),) * 2)
     lowered = step.make_train_step(config, model, mesh).lower(state, batch, Frozen())

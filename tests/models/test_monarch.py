@@ -355,7 +355,7 @@ def test_four_devices(tiny):
     text = np.random.default_rng(0).integers(13, size=(4, 17), dtype=np.int32)
     states = []
     for data, parts in [(1, 1), (2, 2)]:
-        mesh = [f"mesh.data={data}", f"mesh.model={parts}"]
+        mesh = [f"mesh.data={data}", f"mesh.fsdp={parts}"]
         words = ["model.layers=1", "model.mixer=monarch", "model.channel=monarch", "train.lr=2e-5", "train.min_lr=0.0"]
         config = tiny(*words, *mesh)
         mesh = devices.make_mesh(config.mesh, 4)

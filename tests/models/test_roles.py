@@ -107,6 +107,7 @@ EXPECTED = {
     """,
 }
 EXPECTED["exact"] += " halt halt_bias ids start_high start_low"  # of recursive models
+EXPECTED["exact"] += " bias/buckets"  # of a T5
 EXPECTED |= {"decay exact": "channel/router", "decay matrix cast turned half": "X/left X/right"}
 EXPECTED = {path: words for words, listed in EXPECTED.items() for path in listed.split()}
 # Cores of experts are as those of one channel, but that nothing taps them.
@@ -126,7 +127,8 @@ SWITCHES += [f"model.value_embedding={STARTS}"]
 
 def general(path: str) -> str:
     """The path as EXPECTED has it."""
-    path = re.sub(r"(skip|unet|weight|bias|core)_\d+", r"\1_*", re.sub(r"^block_\d+/", "", path))
+    path = re.sub(r"^block_\d+/", "", path.removeprefix("encoder/")).replace("cross", "mixer")  # of a T5
+    path = re.sub(r"(skip|unet|weight|bias|core)_\d+", r"\1_*", path)
     path = re.sub(r"^(attention|mlp_t|kda)/((ahead|back)/)?", "", path)  # cores of recursive models
     linears = "query|key|value|start|in|out|gate|up|down|decay_down|decay_up|gate_down|gate_up"
     path = re.sub(rf"\bchannel[/.]experts[/.]({linears})(?=[/.])", "X", path)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.data.batch import IGNORED, Batch
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config_file, words
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models.build import build_model
@@ -200,7 +200,7 @@ TO_ADAMW = """
     block_*/mixer/beta block_*/mixer/decay block_*/mixer/A_log block_*/mixer/dt_bias block_*/mixer/norm/scale
     block_*/time/mixer.norm.scale
     block_*/time/shift block_*/time/mixer_norm.scale block_*/time/channel_norm.scale
-    block_*/time/mixer.start_norm.scale block_*/channel/router halt halt_bias
+    block_*/time/mixer.start_norm.scale block_*/channel/router halt halt_bias bias/buckets
 """.split()
 OWN_RULES = {"ids": "signs", "start_high": "fixed", "start_low": "fixed"}  # of recursive models, whatever the optimizer
 # The norm of a Linear with one of its own.
@@ -218,7 +218,9 @@ ALL_PARTS += ["model.moe.shared=1", "model.head_gate=true", "model.unet=true", f
 
 
 def named(path: str) -> str:
-    """The path as the lists above have it."""
+    """The path as the lists above have it: an adapter's matrix as the kernel that it lies beside, a T5's encoder and its
+    decoder's look at it as any decoder."""
+    path = re.sub(r"/lora/[ab]$", "/kernel", path.removeprefix("encoder/")).replace("/cross", "/mixer")
     path = re.sub(r"^(block_\d+)/mlp_t/mixer/", r"\1/channel/", path)  # cores of recursive models
     path = re.sub(r"^(block_\d+)/(attention|kda)/((ahead|back)/)?", r"\1/", path)
     return re.sub(r"(block|bias|weight|unet|skip|core)_\d+", r"\1_*", path)
@@ -250,7 +252,7 @@ def check_rules(settings, seen):
                 assert rule == (name if goes_to_matrices(path) else "adamw"), path
             if name == "kfac":  # Linears, an untied head among them; what the time of an ODE adds to them is none
                 linear = path == "head" or ("/time/" not in path and goes_to_matrices(path))
-                linear = linear and "/experts/" not in path
+                linear = linear and "/experts/" not in path and "/lora/" not in path
                 assert rule == ("kfac" if linear else "adamw"), path
             assert rule in (name, "adamw"), path
             if name in ("muon", "soap") and (path in ("embedding", "head") or len(paths(params)[path].shape) < 2):
@@ -361,7 +363,7 @@ def test_learns_and_resumes(architecture, name, tiny, tmp_path):
     assert bits(restored) == bits(state)
     before = jax.device_get(restored)
     inputs, targets, *_ = batch()
-    skipped, metrics = one(restored, Batch(inputs, np.full_like(targets, IGNORED)))
+    skipped, metrics = one(restored, Batch(inputs, targets, np.full((len(inputs), 1), np.nan, np.float32)))
     assert int(metrics["skipped"]) == 1
     parts = ("params", "opt_state", "averaged")
     assert [bits(getattr(skipped, part)) for part in parts] == [bits(getattr(before, part)) for part in parts]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from juliagpt_jax.data.batch import IGNORED, Batch
+from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config_file
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.scoring import token_losses
@@ -163,7 +163,7 @@ def test_a_bad_step_leaves_the_memo(tiny):
         one, state, _ = machine(config)
         state, _ = one(state, batch(0))
         for scale, given in [
-            (state.scale, batch(1)._replace(targets=np.full((4, T), IGNORED, np.int32))),
+            (state.scale, batch(1)._replace(weights=np.full((4, 1), np.nan, np.float32))),
             (np.float32(2.0**60), batch(1)),
         ]:
             kept = jax.device_get(state.memo)
