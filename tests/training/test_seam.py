@@ -163,7 +163,7 @@ def test_a_bad_step_leaves_the_memo(tiny):
         one, state, _ = machine(config)
         state, _ = one(state, batch(0))
         for scale, given in [
-            (state.scale, batch(1)._replace(weights=np.full((4, 1), np.nan, np.float32))),
+            (state.scale, batch(1)._replace(targets=np.full((4, T), 10**6, np.int32))),  # which is no token
             (np.float32(2.0**60), batch(1)),
         ]:
             kept = jax.device_get(state.memo)
