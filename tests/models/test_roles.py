@@ -14,7 +14,6 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import precision, roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.channels import CHANNELS
-from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.fields import TIMES
 from juliagpt_jax.models.frozen import FORMS
 from juliagpt_jax.models.layers import LINEARS, NORMS
@@ -154,7 +153,7 @@ def models():
         flags = ["adapter.rank=2", "train.init=base", f"adapter.base={base}"]
         settings = config_file.load(str(CONFIGS[0].parent / "micro.py"), flags)
         yield build_model(settings, 19), settings
-    depths = [[f"model.depth={word}"] for word in DEPTHS if word != "ode"]
+    depths = [["model.depth=stack"]]  # a recursive one has the parameters of its block, too
     depths += [["model.depth=ode", f"model.ode.time={word}"] for word in TIMES]
     for i, (linear, depth) in enumerate(itertools.product(LINEARS, depths)):
         flags = [*ALL_PARTS, f"model.linear={linear}", *depth, f"model.norm={[*NORMS][i % len(NORMS)]}"]

@@ -218,7 +218,7 @@ ALL_PARTS += ["model.moe.shared=1", "model.head_gate=true", "model.unet=true", f
 
 
 def named(path: str) -> str:
-    """The path as the lists above have it: an adapter's matrix as the kernel that it lies beside, a T5 as any decoder."""
+    """The path as the lists above have it: an adapter as the kernel that it lies beside, a T5 as any decoder."""
     path = re.sub(r"/lora/[ab]$", "/kernel", path.removeprefix("encoder/")).replace("/cross", "/mixer")
     path = re.sub(r"^(block_\d+)/mlp_t/mixer/", r"\1/channel/", path)  # cores of recursive models
     path = re.sub(r"^(block_\d+)/(attention|kda)/((ahead|back)/)?", r"\1/", path)
