@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
     if options.seeds is not None:
         _together(options, begun)
         return
-    devices.prepare(settings.mesh)
+    devices.prepare(settings.mesh, settings.model)
     hosts.begin(options)
     workdir = hosts.workdir(Path(options.workdir or f"runs/{config_file.run_name(options.config)}"))
     _check({workdir: settings})
@@ -88,7 +88,7 @@ def _together(options: argparse.Namespace, begun: float) -> None:
     }
     _check(settings)
     some = next(iter(settings.values()))
-    devices.prepare(some.mesh)
+    devices.prepare(some.mesh, some.model)
 
     from juliagpt_jax.training import run
 

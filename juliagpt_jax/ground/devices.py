@@ -58,11 +58,14 @@ def limit_threads(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def prepare(mesh: config.Mesh) -> None:
+def prepare(mesh: config.Mesh, model: config.Model | None = None) -> None:
     """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
 
     With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and nothing on a CPU is
     cut by its number of threads.
+
+    A `model` whose mixers loop over a text trains on one device with one thread of a CPU: with two devices, or two
+    threads, a step may wait for ever (seen on jax 0.10.2).
 
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
@@ -70,12 +73,14 @@ def prepare(mesh: config.Mesh) -> None:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    alone = mesh.deterministic or mesh.shared > 1
+    loops = model is not None and model.loops
+    alone = mesh.deterministic or mesh.shared > 1 or loops
     wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
     ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
     given = os.environ.get("XLA_FLAGS", "").split()
-    if mesh.deterministic:  # whatever else was set
+    if mesh.deterministic or loops:
         os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
+    if mesh.deterministic:  # whatever else was set
         given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]
     missing = [f"--{name}={value}" for name, value in ours.items() if not any(f"--{name}=" in flag for flag in given)]
     os.environ["XLA_FLAGS"] = " ".join([*given, *missing])

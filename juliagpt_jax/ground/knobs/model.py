@@ -176,6 +176,11 @@ class Model:
         return "ode" in self.depth.split()
 
     @property
+    def loops(self) -> bool:
+        """Some layer's mixer loops over its text, piece by piece."""
+        return not {"kda", "gated_deltanet"}.isdisjoint(self.mixer.split())
+
+    @property
     def has_experts(self) -> bool:
         """Some layer's channel is experts."""
         return "moe" in self.channel.split()
