@@ -2,8 +2,8 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/laptop.py --workdir=runs/laptop
 Hardware:  two cores of an AMD EPYC
-Time:      under five minutes in all
-Result:    experiments/laptop says, and what was tried on the way; configs/tiny.py is the textbook's way, by characters
+Time:      274 s in all beside other work (seed 1), 332 s beside more (seed 2)
+Result:    0.622 and 0.625 bits per character of validation text; configs/tiny.py, the textbook's way, has 1.372
 """
 
 import ml_collections
