@@ -273,7 +273,7 @@ def test_a_run_in_use_can_be_read(micro, tmp_path):
 import time
 from juliagpt_jax.training import loop
 batch = loop.Trainer.batch
-loop.Trainer.batch = lambda self, step: (time.sleep(0.05), batch(self, step))[1]
+loop.Trainer.batch = lambda self, step: (time.sleep(0.2), batch(self, step))[1]
 """
     overrides = ["train.keep=1", "train.checkpoint_every=2", "train.eval_every=40"]
     process = micro.start("main", *micro.training(tmp_path / "w", *overrides), before=slowly)
