@@ -67,7 +67,7 @@ def main(options: argparse.Namespace) -> None:
         corpora.check(each.config.data)
     out = Path(options.out)
     files.make_folder(out)
-    devices.prepare(found[0].config.mesh)
+    devices.prepare(found[0].config)
 
     from juliagpt_jax.evaluation import analysis
 

@@ -56,7 +56,7 @@ def main(options: argparse.Namespace) -> None:
     form = forms.asked(options.grammar, options.calculator)
     task, found = tasks.find(options.task), find(Path(options.workdir), options.checkpoint, options.averaged)
     examples = tasks.read(options.task, options.split, options.path)
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.evaluation.tasks import searching
     from juliagpt_jax.inference.opened import open_model

@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> None:
     if table:
         return _table(options)
     devices.limit_threads(options.threads)
-    devices.prepare(settings.mesh, settings.model)
+    devices.prepare(settings)
 
     from juliagpt_jax.models import precision
     from juliagpt_jax.store.machine import processor

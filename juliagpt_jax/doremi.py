@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> None:
     if settings.train.objective != "next_token":
         raise UserError("config.train.objective: the reference learns next_token, and the proxy doremi; leave it out")
     workdir = Path(options.workdir)
-    devices.prepare(settings.mesh, settings.model)
+    devices.prepare(settings)
 
     from juliagpt_jax.data import corpus as corpora
     from juliagpt_jax.data import query, selection

@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
     passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
     if not options.every and (not options.data or beside.wants_corpus(options)):
         corpora.check(settings.data)
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     from juliagpt_jax.evaluation import ensemble, measure, measures, report
 

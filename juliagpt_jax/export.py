@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--format=peft: {workdir} has no adapters (config.adapter.rank=0)")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out={out} is there already; remove it, or choose another name")
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.store import adapters
     from juliagpt_jax.store.export import export, pack

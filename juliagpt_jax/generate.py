@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
             chat.check(found.tokenizer)
     dialogue = options.chat and not options.prompt
     asked = options.prompt or ([] if dialogue else piped.lines())
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.inference import conversation
     from juliagpt_jax.inference.generate import Generator, slots_for

@@ -32,7 +32,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.store.workdir import find
 
     found = find(Path(options.workdir), options.checkpoint, options.averaged, ode)
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.evaluation import harness
 

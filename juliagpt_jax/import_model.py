@@ -71,7 +71,7 @@ def main(options: argparse.Namespace) -> None:
             settings, given = export.with_context(settings, given, options.context)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     from juliagpt_jax.training import run, start
 

@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> None:
     found[-1].refuse_packed()
     corpora.check(settings.data)
     files.make_folder(out)
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     import numpy as np
 

@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
     if options.seeds is not None:
         _together(options, begun)
         return
-    devices.prepare(settings.mesh, settings.model)
+    devices.prepare(settings)
     hosts.begin(options)
     workdir = hosts.workdir(Path(options.workdir or f"runs/{config_file.run_name(options.config)}"))
     _check({workdir: settings})
@@ -62,11 +62,11 @@ def _check(settings: Mapping[Path, config.Config]) -> None:
 
     for workdir, own in settings.items():
         own = init.settle(own, workdir)
-        if own.data.task != "none" or own.model.kind == "t5":
+        if own.reads == "examples":
             from juliagpt_jax.data.examples import build as examples  # which has JAX's arrays
 
             examples.check(own.data)
-        elif own.data.puzzle.kind != "none":
+        elif own.reads == "puzzles":
             puzzles.build_puzzles(own)
         else:
             corpus.check(own.data)
@@ -88,7 +88,7 @@ def _together(options: argparse.Namespace, begun: float) -> None:
     }
     _check(settings)
     some = next(iter(settings.values()))
-    devices.prepare(some.mesh, some.model)
+    devices.prepare(some)
 
     from juliagpt_jax.training import run
 

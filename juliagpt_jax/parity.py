@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> None:
     config.refuse_puzzles(settings)
     config.refuse_answers(settings)
     devices.limit_threads(options.threads)
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     from juliagpt_jax.store.claim import Lock
     from juliagpt_jax.study import parity

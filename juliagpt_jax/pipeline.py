@@ -29,7 +29,7 @@ def parser() -> command.Parser:
 def main(options: argparse.Namespace) -> None:
     if options.jobs < 1:
         raise UserError("--jobs must be at least 1")
-    devices.prepare(config_file.load(options.config).mesh)
+    devices.prepare(config_file.load(options.config))
 
     from juliagpt_jax.store.claim import Lock
     from juliagpt_jax.study import pipeline, suite

@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
     data = dataclasses.replace(found.config.data, path=options.data or found.config.data.path)
     corpora.check(data)
     files.make_folder(Path(options.out).parent)
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.evaluation import chunk_scores
 

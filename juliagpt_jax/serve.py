@@ -82,7 +82,7 @@ def main(options: argparse.Namespace) -> None:
     window = Window(context, *command.window_values(options))
     window.check()
     folders = _folders(options.adapter, options.name or workdir.resolve().name)
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     try:
         from juliagpt_jax.serving import server

@@ -67,7 +67,7 @@ def main(options: argparse.Namespace) -> None:
         puzzles = build.load(settings)
         test = known = puzzles.test
         names = [f"test puzzle {i + 1}" for i in range(len(test.inputs))]
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     from juliagpt_jax.evaluation import puzzles as measured
     from juliagpt_jax.inference import solving

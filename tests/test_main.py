@@ -269,11 +269,17 @@ def test_best_that_is_missing_or_leads_nowhere_is_said_so(workdir, target):
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # of Orbax, when a step goes while it reads
 def test_a_run_in_use_can_be_read(micro, tmp_path):
-    slowly = """
-import time
+    seen = tmp_path / "seen"  # at step 20 the run waits until it has been read once: no machine is too slow for that
+    slowly = f"""
+import time, pathlib
 from juliagpt_jax.training import loop
 batch = loop.Trainer.batch
-loop.Trainer.batch = lambda self, step: (time.sleep(0.2), batch(self, step))[1]
+def waits(self, step):
+    time.sleep(0.2)
+    while step == 20 and not pathlib.Path({str(seen)!r}).exists():
+        time.sleep(0.05)
+    return batch(self, step)
+loop.Trainer.batch = waits
 """
     overrides = ["train.keep=1", "train.checkpoint_every=2", "train.eval_every=40"]
     process = micro.start("main", *micro.training(tmp_path / "w", *overrides), before=slowly)
@@ -282,13 +288,15 @@ loop.Trainer.batch = lambda self, step: (time.sleep(0.2), batch(self, step))[1]
         while process.poll() is None:
             try:
                 steps.add(open_run(tmp_path / "w").step)
+                seen.touch()
             except UserError as error:
                 assert not steps and ("no checkpoint yet" in str(error) or "does not exist" in str(error)), error
                 time.sleep(0.1)
+        steps.add(open_run(tmp_path / "w").step)
     finally:
         process.kill()
         _, err = process.communicate()
-    assert process.returncode == 0 and len(steps) >= 2, err
+    assert process.returncode == 0 and min(steps) <= 20 < max(steps) == 40, (steps, err)
 
 
 # generate

@@ -45,7 +45,7 @@ def main() -> None:
     flags.add_argument("--arms", default=ARMS, help="such as: full, random 30%%, top 30%% by el2n")
     options = flags.parse_args()
     settings = config_file.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), OVERRIDES)
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     import jax
     import numpy as np

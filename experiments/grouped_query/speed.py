@@ -23,7 +23,7 @@ VOCAB = 256
 def main() -> None:
     options = flags().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    devices.prepare(config_file.load(options.config).mesh)
+    devices.prepare(config_file.load(options.config))
     suite = runpy.run_path(str(Path(__file__).parent / "suites" / "language.py"))
     suite["grouped"].__globals__["HEADS"] = options.heads
     rows: list[dict[str, Any]] = []

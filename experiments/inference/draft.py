@@ -16,7 +16,7 @@ import statistics
 import time
 from pathlib import Path
 
-from juliagpt_jax.ground import config, config_file, devices
+from juliagpt_jax.ground import config_file, devices
 
 VOCAB = 65
 
@@ -60,7 +60,7 @@ def main() -> None:
     if not (options.workdir and options.draft) and not (options.config and options.draft_config):
         flags.error("--workdir and --draft, or --config and --draft_config")
     devices.limit_threads(options.threads)
-    devices.prepare(config.Mesh(data=1, model=1, fsdp=1, deterministic=False))
+    devices.prepare(config_file.load(options.config or "configs/base.py", ["mesh.data=1"]))
 
     import jax
     import numpy as np

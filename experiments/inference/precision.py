@@ -22,7 +22,7 @@ LINES = [("500 MB", 500e6), ("6 GB", 6e9)]
 
 
 def measure(word: str, options: argparse.Namespace) -> dict:
-    devices.prepare(config.read(options.workdir / "config.json").mesh)
+    devices.prepare(config.read(options.workdir / "config.json"))
 
     import jax
     import numpy as np

@@ -50,7 +50,7 @@ def main() -> None:
         analyse(options.out, options.arrays)
         return
     settings = config_file.load(str(Path(__file__).parents[2] / "configs" / "micro.py"), [*OVERRIDES, "mesh.data=1"])
-    devices.prepare(settings.mesh)
+    devices.prepare(settings)
 
     import numpy as np
 

@@ -152,7 +152,7 @@ def main() -> None:
     flags.add_argument("runs", nargs="+", metavar="NAME=WORKDIR")
     options = flags.parse_args()
     named = [text.split("=", 1) for text in options.runs]
-    devices.prepare(config.read(Path(named[0][1]) / "config.json").mesh)
+    devices.prepare(config.read(Path(named[0][1]) / "config.json"))
     rows = [row for name, workdir in named for row in measure(name, Path(workdir), options)]
     options.out.mkdir(parents=True, exist_ok=True)
     clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]

@@ -1,6 +1,6 @@
 """Measure the way from rows of text to training steps: throughput a core, its slope over sizes, memory, waiting.
 
-python experiments/scale/measure.py --text=FILE --sizes=0.05,0.1,0.2 --workers=2 --folder=/tmp/scale --out=FILE.jsonl
+python experiments/scale/measure.py --text=FILE --sizes=0.05,0.1,0.2 --workers=2 --folder=scale --out=FILE.jsonl
 
 A source of a size is made of the sentences of a text, in documents of twelve; a tenth of them are exact copies and a
 twentieth near ones. It goes through the command `scale` (clean, exact copies, MinHash, token files), through `shard`
@@ -17,6 +17,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def looked_at(root: int) -> tuple[int, dict[tuple[int, str], float]]:
 def run(*command: str) -> tuple[float, float, int, str]:
     """Run a command; return wall and processor seconds, the most memory, and what it said."""
     begun, most, used = time.perf_counter(), 0, {}
-    with open("/tmp/measure.out", "w+") as out:
+    with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, *command], stdout=out, stderr=subprocess.STDOUT)
         while process.poll() is None:
             held, seen = looked_at(process.pid)

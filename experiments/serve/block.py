@@ -19,7 +19,7 @@ def main() -> None:
     flags.add_argument("--blocks", default="1,2,4,8,16,32")
     flags.add_argument("--slots", default="1,4,8,16,32")
     options = flags.parse_args()
-    devices.prepare(config.read(Path(options.workdir) / "config.json").mesh)
+    devices.prepare(config.read(Path(options.workdir) / "config.json"))
 
     import numpy as np
 

@@ -35,7 +35,7 @@ def main() -> None:
     flags.add_argument("--out", type=Path, required=True)
     flags.add_argument("--runs", type=int, default=32, help="a power of 2; a longer study goes on with a shorter one")
     options = flags.parse_args()
-    devices.prepare(config_file.load("configs/micro.py", MODEL).mesh)
+    devices.prepare(config_file.load("configs/micro.py", MODEL))
 
     import numpy as np
 

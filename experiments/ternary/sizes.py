@@ -62,7 +62,7 @@ def size(run: Any, kind: str, how: str, embedding: str, folder: Path) -> int:
 
 
 def main(files: list[str]) -> None:
-    devices.prepare(config_file.load(files[0]).mesh)
+    devices.prepare(config_file.load(files[0]))
     from juliagpt_jax.models.parameters import count
 
     print("| MB | parameters | " + " | ".join(name for name, *_ in COLUMNS) + " |")

@@ -188,7 +188,7 @@ class Sign:
 
 @dataclasses.dataclass
 class Find:
-    """Of documents that are the same word for word keep the first in the order of files; write the others' places for
+    """Keep the first of documents that are the same word for word, in the order of files; write the others' places for
     each rank. One task holds 28 bytes of each document."""
 
     signed: str

@@ -48,14 +48,7 @@ def build(given: Given) -> Measure:
     Raises:
         UserError: what is asked for is not of such a run.
     """
-    return MEASURES[kind(given.settings)](given)
-
-
-def kind(settings: config.Config) -> str:
-    """Return the word of MEASURES for a run: what it learns from."""
-    if settings.data.task != "none":
-        return "examples"
-    return "puzzles" if settings.data.puzzle.kind != "none" else "text"
+    return MEASURES[given.settings.reads](given)
 
 
 def of_examples(given: Given) -> Measure:

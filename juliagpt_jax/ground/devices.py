@@ -58,14 +58,14 @@ def limit_threads(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def prepare(mesh: config.Mesh, model: config.Model | None = None) -> None:
-    """Set, before JAX is imported, host devices for the mesh, bitwise repeatable GPU kernels, the compilation cache.
+def prepare(settings: config.Config) -> None:
+    """Set, before JAX is imported, host devices for a mesh, bitwise repeatable GPU kernels, the compilation cache.
 
     With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and nothing on a CPU is
     cut by its number of threads.
 
-    A `model` whose mixers loop over a text trains on one device with one thread of a CPU: with two devices, or two
-    threads, a step may wait for ever (seen on jax 0.10.2).
+    A model with a delta rule has one device with one thread of a CPU: with two devices, or two threads, its gradient
+    may be waited for for ever (seen on jax 0.10.2).
 
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
@@ -73,12 +73,12 @@ def prepare(mesh: config.Mesh, model: config.Model | None = None) -> None:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    loops = model is not None and model.loops
-    alone = mesh.deterministic or mesh.shared > 1 or loops
+    mesh, one_thread = settings.mesh, settings.mesh.deterministic or settings.model.delta_rule
+    alone = one_thread or mesh.shared > 1
     wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
     ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
     given = os.environ.get("XLA_FLAGS", "").split()
-    if mesh.deterministic or loops:
+    if one_thread:
         os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
     if mesh.deterministic:  # whatever else was set
         given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]

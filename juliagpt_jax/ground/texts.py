@@ -6,7 +6,9 @@ the same files in the same words. It knows neither tokens nor books.
 
 import codecs
 import dataclasses
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -149,6 +151,25 @@ def read_bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}") from error
+
+
+def read_unpacked(file: Path, most: int) -> bytes:
+    """Return the bytes of a file; of a .gz those that are packed in it, `most` at most.
+
+    Raises:
+        UserError: as `read_bytes`, or it is damaged, or holds more.
+    """
+    if not file.name.lower().endswith(".gz"):
+        return read_bytes(file)
+    try:
+        with gzip.open(file) as packed:
+            content = packed.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or f"not a sound gzip file: {error}"
+        raise UserError(f"{file}: {reason}") from error
+    if len(content) > most:
+        raise UserError(f"{file}: more than {most:,} bytes when unpacked")
+    return content
 
 
 def kind(content: bytes) -> str:

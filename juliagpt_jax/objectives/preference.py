@@ -31,10 +31,16 @@ from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
 from juliagpt_jax.objectives.samples import known_by, marked
 from juliagpt_jax.objectives.written import hold
-from juliagpt_jax.store.workdir import Found, find
+from juliagpt_jax.store import init
+from juliagpt_jax.store.workdir import Found
 
 ROWS = 32  # that the reference scores at once
 SIDES = ("chosen", "rejected")
+
+NEEDS = (
+    "rewards are measured from a model; give its workdir, or begin with one by config.train.init, which is then "
+    "the reference"
+)
 
 
 class Pair(NamedTuple):
@@ -64,7 +70,8 @@ class Preference(Objective):
         chosen = hold(config, chosen)
         self.examples, self.penalties = chosen, penalties.make(config, model, chosen)
         wanted = self.refers or config.train.preference.samples
-        self.found = _find_reference(config) if wanted else None
+        name = config.train.preference.reference
+        self.found = init.named(config, "train.preference.reference", name, NEEDS) if wanted else None
         self.pairs, self.dev = chosen.pairs, np.arange(len(chosen.dev))
         if self.found is not None and config.train.preference.samples:
             self.pairs, self.dev = _own_mistakes(config, chosen, self.found)
@@ -165,22 +172,6 @@ class ORPO(Preference):
 
 
 # The reference.
-
-
-def _find_reference(settings: config.Config) -> Found:
-    name, key = settings.train.preference.reference, "config.train.preference.reference"
-    if name == "none":
-        name, key = settings.train.init, "config.train.init"
-    if name == "none":
-        raise UserError(
-            "config.train.preference.reference=none: rewards are measured from a model; give its workdir, or begin "
-            "with one by config.train.init, which is then the reference"
-        )
-    try:
-        found = find(Path(name))
-    except UserError as error:
-        raise UserError(f"{key}={name}: {error}") from error
-    return found
 
 
 def _own_mistakes(

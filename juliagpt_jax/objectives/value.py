@@ -7,7 +7,6 @@ answer, or behind the last (`inference/judging.py` says what its verdict is).
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -18,14 +17,18 @@ import optax
 from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.data.examples.rows import MULTIPLE, Rows
 from juliagpt_jax.ground import config
-from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.judging import ends, reliability, verdicts
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
 from juliagpt_jax.objectives.samples import known_by, marked
 from juliagpt_jax.objectives.written import hold
-from juliagpt_jax.store.workdir import Found, find
+from juliagpt_jax.store import init
+
+NEEDS = (
+    "a verifier learns from answers that a model wrote; give its workdir, or begin with one by config.train.init, "
+    "which is then the one"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ class Value(Objective):
     def __init__(self, config: config.Config, model: Model, chosen: Chosen | None = None):
         super().__init__(config, model, chosen)
         chosen = hold(config, chosen)
-        self.found = _find_generator(config)
+        self.found = init.named(config, "train.value.generator", config.train.value.generator, NEEDS)
         last, context = config.train.value.level == "solution", config.model.context
         sides = marked(chosen, self.found, config.train.value.samples, config.model.context)
         size = max(len(own.ids) for encoded, _ in sides for own in encoded)  # what ends an answer is read, too
@@ -107,21 +110,3 @@ class Value(Objective):
         right = self.dev_rows.right[rows]
         loss = float(np.mean(np.logaddexp(0, np.where(right, -odds, odds))))
         return {"loss": loss} | reliability(1 / (1 + np.exp(-odds.astype(float))), right)
-
-
-# What is judged.
-
-
-def _find_generator(settings: config.Config) -> Found:
-    name, key = settings.train.value.generator, "config.train.value.generator"
-    if name == "none":
-        name, key = settings.train.init, "config.train.init"
-    if name == "none":
-        raise UserError(
-            "config.train.value.generator=none: a verifier learns from answers that a model wrote; give its workdir, "
-            "or begin with one by config.train.init, which is then the one"
-        )
-    try:
-        return find(Path(name))
-    except UserError as error:
-        raise UserError(f"{key}={name}: {error}") from error

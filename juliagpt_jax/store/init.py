@@ -61,6 +61,27 @@ def look(settings: config.Config) -> Found:
     return found
 
 
+def named(settings: config.Config, knob: str, name: str, why: str) -> Found:
+    """Find the run that a knob names; where it names none, the one of `train.init`.
+
+    Args:
+        knob: "train.value.generator"; `name` is what it says.
+        why: what the run is needed for, where neither names one.
+
+    Raises:
+        UserError: there is none.
+    """
+    key, given = knob, name
+    if name == "none":
+        key, given = "train.init", settings.train.init
+    if given == "none":
+        raise UserError(f"config.{knob}=none: {why}")
+    try:
+        return find(Path(given))
+    except UserError as error:
+        raise UserError(f"config.{key}={given}: {error}") from error
+
+
 def weights(settings: config.Config) -> tuple[Any, str]:
     """Return the weights of the run that a config begins with, and the SHA-256 that they are known by.
 

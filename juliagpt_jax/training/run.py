@@ -132,9 +132,9 @@ def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
 
 def _load(settings: config.Config) -> Any:
     """Return the text that a config names, or its puzzles, or its examples."""
-    if settings.data.task != "none" or settings.model.kind == "t5":
+    if settings.reads == "examples":
         return examples.load(settings, objectives.paired(settings))
-    if settings.data.puzzle.kind != "none":
+    if settings.reads == "puzzles":
         return puzzles.load(settings)
     return corpora.load(settings.data, settings.model.context)
 

@@ -235,17 +235,31 @@ def test_a_deterministic_run_has_the_same_bits_on_one_core_and_on_two(micro, tmp
     assert rows[0] == rows[1] and all(row["grad_norm"] > 0 for row in rows[0] if "grad_norm" in row)
 
 
+@pytest.mark.parametrize("config, threads", [("kda_tiny", "1"), ("trm_kda_100m", "1"), ("tiny", "None")])
+def test_a_delta_rule_has_one_thread(config, threads):
+    """With more its gradient was waited for for ever: each command prepares for the model that it is about."""
+    code = f"""
+import os
+from juliagpt_jax.ground import config_file, devices
+devices.prepare(config_file.load("configs/{config}.py"))
+print(os.environ.get("NPROC"), "host_platform_device_count=1" in os.environ["XLA_FLAGS"])
+"""
+    free = {name: own for name, own in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=free, capture_output=True, text=True, check=True)
+    said, alone = done.stdout.split()
+    assert said == threads
+    assert alone == "True" or threads == "None"
+
+
 def test_deterministic_replaces_what_the_environment_says():
     """In a process, since XLA reads it once."""
     code = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_gpu_deterministic_ops=false --xla_force_host_platform_device_count=2 --xla_foo=1"
 from juliagpt_jax.ground import devices
-from juliagpt_jax.ground.config import Mesh
-import dataclasses
-mesh = Mesh(**{f.name: {"deterministic": True, "data": 0}.get(f.name, 1) for f in dataclasses.fields(Mesh)})
-for one in (dataclasses.replace(mesh, deterministic=False), mesh):
-    devices.prepare(one)
+from juliagpt_jax.ground import config_file
+for more in ([], ["mesh.deterministic=true"]):
+    devices.prepare(config_file.load("configs/base.py", more))
     print(os.environ.get("NPROC"), os.environ["XLA_FLAGS"], sep="\\n")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,9 +10,7 @@ Each line is an object of one of these forms; other fields stay among the exampl
 In the last form, that of HH-RLHF, the prompt is what both texts have up to the last "Assistant:" that they share.
 """
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +72,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _examples(file: Path) -> list[Example]:
-    content = texts.read_bytes(file)
-    if file.name.endswith(".gz"):
-        content = _unpacked(file, content)
-    lines = content.split(b"\n")
+    lines = texts.read_unpacked(file, LARGEST).split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
     found = []
@@ -89,17 +84,6 @@ def _examples(file: Path) -> list[Example]:
     if not found:
         raise UserError(f"{file}: no example in it")
     return found
-
-
-def _unpacked(file: Path, content: bytes) -> bytes:
-    try:
-        with gzip.open(file) as stream:
-            content = stream.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: not a whole gzip file: {error}") from error
-    if len(content) > LARGEST:
-        raise UserError(f"{file}: more than {LARGEST:,} bytes when it is unpacked")
-    return content
 
 
 def example(row: dict[str, Any]) -> Example:

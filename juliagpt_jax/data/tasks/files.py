@@ -1,10 +1,8 @@
 """Rows of a user's files: .jsonl, .json, .csv and .tsv, as they are or in gzip, each with its number for messages."""
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,24 +114,11 @@ def _rows(file: Path, header: Sequence[str]) -> Iterator[tuple[int, Row]]:
     kind = next((end for end in ENDINGS if file.name.lower().removesuffix(".gz").endswith(end)), "")
     if not kind:
         raise UserError(f"{file}: not a file of rows; {', '.join(ENDINGS)} are (or .gz of them)")
-    content = _content(file)
+    content = texts.read_unpacked(file, LARGEST)
     if kind == ".jsonl":
         return _of_lines(file, content)
     decoded = texts.decode(str(file), content, flag="the encoding").text
     return _of_json(file, decoded) if kind == ".json" else _of_table(file, decoded, kind, header)
-
-
-def _content(file: Path) -> bytes:
-    if not file.name.lower().endswith(".gz"):
-        return texts.read_bytes(file)
-    try:
-        with gzip.open(file) as packed:
-            content = packed.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: not a sound gzip file: {error}") from error
-    if len(content) > LARGEST:
-        raise UserError(f"{file}: more than {LARGEST:,} bytes when unpacked")
-    return content
 
 
 def _of_lines(file: Path, content: bytes) -> Iterator[tuple[int, Row]]:

@@ -135,7 +135,7 @@ def answer(options: argparse.Namespace, questions: Questions) -> Answered:
     encodes, metric = found.config.model.kind == "t5", questions.task.metric
     if encodes and (options.chat or metric == "last_word"):
         raise UserError(f"{options.workdir} is a T5, which answers questions: neither --chat nor {options.task} is so")
-    devices.prepare(found.config.mesh)
+    devices.prepare(found.config)
 
     from juliagpt_jax.evaluation.tasks import answers, metrics
     from juliagpt_jax.evaluation.tasks.prompting import Prompter

@@ -176,9 +176,10 @@ class Model:
         return "ode" in self.depth.split()
 
     @property
-    def loops(self) -> bool:
-        """Some layer's mixer loops over its text, piece by piece."""
-        return not {"kda", "gated_deltanet"}.isdisjoint(self.mixer.split())
+    def delta_rule(self) -> bool:
+        """Some layer's mixer is a delta rule (models/kda.py), which loops over its text piece by piece."""
+        mixers = self.recursive.core if self.kind == "recursive" else self.mixer
+        return not {"kda", "gated_deltanet"}.isdisjoint(mixers.split())
 
     @property
     def has_experts(self) -> bool:

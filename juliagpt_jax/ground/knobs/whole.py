@@ -42,6 +42,13 @@ class Config:
         return -(-self.train.warmup_tokens // tokens) if self.train.warmup_tokens else self.train.warmup
 
     @property
+    def reads(self) -> str:
+        """Name what the run learns from: "examples" of a task, "puzzles", or a "text"."""
+        if self.data.task != "none" or self.model.kind == "t5":
+            return "examples"
+        return "puzzles" if self.data.puzzle.kind != "none" else "text"
+
+    @property
     def drops(self) -> bool:
         """Training draws masks of dropout, in the model or in its adapters."""
         return bool(self.model.dropout or self.adapter.dropout)
