@@ -39,6 +39,9 @@ ARMS = {
     "growth": ["train.recursive.growth=0x1 1x2"],
     "4 latents": ["model.recursive.latents=4"],
     "adamw": ["train.optimizer=adamw", "train.lr=1e-3"],
+    "width 48": ["model.width=48"],  # with these two and "4 layers" a curve by size
+    "width 192": ["model.width=192", "model.heads=6"],
+    "4 layers": ["model.layers=4"],
 }
 SHOWN = (1, 2, 4, 8, 16, 32)  # steps at the test
 

@@ -138,6 +138,10 @@ def test_the_command(whole, tmp_path, capsys):
     assert values["verified"] == pytest.approx(values["solved"]) == np.mean([not v for v in values["verdicts"]])
     assert "test puzzle 2" in out and "test puzzle 3" not in out
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    out = run_it(*flags, "--json", "--show=0", "--forms=3", "--without_ids")
+    values = json.loads(out.splitlines()[-1])
+    assert values["votes"]["voted"] == pytest.approx(values["verified"]) and "voted first step" in out
+    assert values["solved_by_step"] != report["averaged"]["solved_by_step"] or values["symbols"] != report["symbols"]
     mine = tmp_path / "mine.txt"
     mine.write_text("12..34..2..14...\n")
     out = run_it(*flags, f"--puzzles={mine}", "--steps=5")
