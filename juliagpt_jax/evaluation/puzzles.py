@@ -123,7 +123,9 @@ def draw(puzzles: Puzzles, puzzle: np.ndarray, answers: np.ndarray, path: Path) 
         axes.imshow(colours.reshape(rows, columns, 3))
         for cell, token in enumerate(answer):
             where = cell % columns, cell // columns
-            axes.text(*where, puzzles.symbols[token], ha="center", va="center", fontsize=max(3, 60 // max(rows, columns)))
+            axes.text(
+                *where, puzzles.symbols[token], ha="center", va="center", fontsize=max(3, 60 // max(rows, columns))
+            )
         says = puzzles.wrong(puzzle, answer)
         axes.set_title(f"step {step + 1}{'' if says else ': solved'}", fontsize=8)
         axes.set(xticks=[], yticks=[])

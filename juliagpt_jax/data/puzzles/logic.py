@@ -1,9 +1,9 @@
 """Logic: sums and arguments in the schoolroom's words, a part of the question in each row; the last row is the answer.
 
-    forty-one                all poets are owls
-    less seven               some cooks are poets
+forty-one                all poets are owls
+less seven               some cooks are poets
 
-    ____________________     ____________________
+____________________     ____________________
 """
 
 import collections

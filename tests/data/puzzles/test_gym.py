@@ -52,7 +52,7 @@ def test_both_judge_sudokus_alike(library, kinds):
     """Full marks of the library, no words of ours: for the solution alone, of an answer with one cell changed never,
     and never for another solved grid."""
     puzzles, rng = kinds["sudoku"](), np.random.default_rng(0)
-    entries = list(library.create_dataset("sudoku", size=100, seed=1, min_empty=30, max_empty=50))
+    entries = list(library.create_dataset("sudoku", size=100, seed=1, min_empty=30, max_empty=40))
     for entry, later in zip(entries, entries[1:] + entries[:1], strict=True):
         puzzle, solution, stranger = (
             np.array(one["metadata"][name]).ravel()

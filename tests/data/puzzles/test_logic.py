@@ -52,7 +52,7 @@ def worlds():
 
 def holds(said, world):
     form, subject, predicate = proposition(said)
-    s, p = ([f"{term}s" for term in (subject, predicate)])
+    s, p = [f"{term}s" for term in (subject, predicate)]
     both = [(thing[TERMS.index(s)], thing[TERMS.index(p)]) for thing in world]
     return {
         "A": all(b for a, b in both if a),
