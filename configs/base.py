@@ -49,8 +49,8 @@ def get_config() -> ml_collections.ConfigDict:
     curriculum.pacing_start = 0.0  # share of them available from its start; 0 with linear pacing: strictly sorted
 
     data.puzzle = puzzle = ml_collections.ConfigDict()
-    puzzle.kind = "none"  # a name of data/puzzles/build.py, sudoku, maze or arc; data.path is then generated, or files
-    puzzle.side = 6  # rows of a sudoku (4, 6 or 9), or of a maze with its walls (odd)
+    puzzle.kind = "none"  # sudoku, maze, arc or logic (data/puzzles/build.py); data.path is then generated, or files
+    puzzle.side = 6  # rows of a sudoku (4, 6 or 9), or of a maze with its walls (odd); of logic, characters of a row
     puzzle.train = 1_000  # puzzles to train on, each in many forms
     puzzle.test = 1_000  # puzzles to test on, none of which is one of those in another form
     puzzle.least = 10  # givens of a generated sudoku at least: fewer are harder; of a maze, steps of its path

@@ -1,6 +1,7 @@
 """Solve puzzles with a trained recursive model, and verify the answers.
 
-python -m juliagpt_jax.solve --workdir=runs/trm_sudoku6 [--puzzles=FILE] [--steps=N] [--samples=K] [--draw=DIR]
+python -m juliagpt_jax.solve --workdir=runs/trm_sudoku6 [--puzzles=FILE] [--steps=N] [--samples=K] [--forms=K] \
+    [--draw=DIR]
 """
 
 import argparse
@@ -21,10 +22,13 @@ def parser() -> command.Parser:
     flags.add_argument(
         "--puzzles",
         metavar="FILE",
-        help="sudokus, a line of digits each, or a .csv; mazes or ARC tasks as JSON; default: the run's test puzzles",
+        help="sudokus, a line of digits each, or a .csv; mazes or ARC tasks as JSON; sums and arguments, one a line; "
+        "default: the run's test puzzles",
     )
     flags.add_argument("--steps", type=int, default=0, metavar="N", help="supervision steps; default: as in training")
     flags.add_argument("--samples", type=int, default=1, metavar="K", help="tries, of which the most trusted counts")
+    flags.add_argument("--forms", type=int, default=1, metavar="K", help="turned and renamed, that vote; default: 1")
+    flags.add_argument("--without_ids", action="store_true", help="as if the puzzles' embeddings were not known")
     flags.add_argument("--noise", type=float, default=0.1, metavar="S", help="that tries differ by; default: 0.1")
     flags.add_argument("--show", type=int, default=SHOWN, metavar="N", help=f"puzzles to print; default: {SHOWN}")
     flags.add_argument("--draw", metavar="DIR", help="draw how the answers to these come about, a picture each")
@@ -37,7 +41,7 @@ def parser() -> command.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    for flag, least in (("steps", 0), ("samples", 1), ("noise", 0), ("show", 0)):
+    for flag, least in (("steps", 0), ("samples", 1), ("forms", 1), ("noise", 0), ("show", 0)):
         if not getattr(options, flag) >= least:
             raise UserError(f"--{flag}={getattr(options, flag)} must be at least {least}")
     if options.steps > 4096:
@@ -67,6 +71,10 @@ def main(options: argparse.Namespace) -> None:
         puzzles = build.load(settings)
         test = known = puzzles.test
         names = [f"test puzzle {i + 1}" for i in range(len(test.inputs))]
+    if options.forms > 1 and puzzles.forms(np.random.default_rng(0), 1) is None:
+        raise UserError(f"--forms: puzzles of the kind {settings.data.puzzle.kind} have none that could vote here")
+    if options.without_ids:
+        test = test._replace(ids=np.full_like(test.ids, arc.UNKNOWN))
     devices.prepare(settings)
 
     from juliagpt_jax.evaluation import puzzles as measured
@@ -78,10 +86,12 @@ def main(options: argparse.Namespace) -> None:
     assert isinstance(run.model, Recursive)
     steps = options.steps or settings.train.recursive.steps
     how: dict[str, Any] = {"samples": options.samples, "noise": options.noise, "seed": options.seed}
-    solved = solving.solve(run.model, run.params, test.inputs, test.ids, steps, test.targets, **how)
+    each = solving.solve_forms(run.model, run.params, puzzles, test, steps, options.forms, **how)
+    solved = solving.vote(each)
     if not np.isfinite(solved.halts).all():
         raise NumericalError(f"{options.workdir}: what the model computes is not finite")
-    verdicts = [puzzles.wrong(puzzle, answer) for puzzle, answer in zip(test.inputs, solved.answers[-1], strict=True)]
+    verify = lambda answers: [puzzles.wrong(*pair) for pair in zip(test.inputs, answers, strict=True)]
+    verdicts = verify(solved.answers[-1])
     good = sum(not verdict for verdict in verdicts)
     for i in range(min(options.show, len(names))):
         print(f"{names[i]}\n{puzzles.beside(test.inputs[i], solved.answers[-1, i])}\n{verdicts[i] or 'solved'}\n")
@@ -91,11 +101,16 @@ def main(options: argparse.Namespace) -> None:
     print(f"{good:,} of {len(names):,} solved, by step {steps} of checkpoint {run.step}")
     values = {"workdir": options.workdir, "step": run.step, "steps": steps, **how, "puzzles": len(names)}
     values |= {"verified": good / len(names), "answers": [puzzles.text(answer) for answer in solved.answers[-1]]}
-    values |= {"verdicts": verdicts}
+    values |= {"verdicts": verdicts, "forms": options.forms, "without_ids": options.without_ids}
+    if options.forms > 1:
+        values["votes"] = measured.of_forms(each, lambda answers: np.array([not says for says in verify(answers)]))
+        print(", ".join(f"{what.replace('_', ' ')} {share:.1%}" for what, share in values["votes"].items()))
     if known is not None:
         values |= measured.score(solved, known, puzzles)
         print(f"solved after each step: {' '.join(f'{share:.1%}' for share in values['solved_by_step'])}")
         print(f"symbols right after each step: {' '.join(f'{share:.1%}' for share in values['symbols_by_step'])}")
+        if isinstance(puzzles, arc.Arc):
+            values["tasks"] = measured.of_tasks(puzzles, solved)
     if isinstance(puzzles, arc.Arc) and options.submission:
         voted = arc.vote(puzzles.asks, solved.answers[-1], solved.halts[-1], settings.data.puzzle.side)
         write_text(Path(options.submission), json.dumps(arc.submission(voted)))

@@ -39,6 +39,9 @@ ARMS = {
     "growth": ["train.recursive.growth=0x1 1x2"],
     "4 latents": ["model.recursive.latents=4"],
     "adamw": ["train.optimizer=adamw", "train.lr=1e-3"],
+    "width 48": ["model.width=48"],  # with these two and "4 layers" a curve by size
+    "width 192": ["model.width=192", "model.heads=6"],
+    "4 layers": ["model.layers=4"],
 }
 SHOWN = (1, 2, 4, 8, 16, 32)  # steps at the test
 
@@ -52,20 +55,30 @@ def flops(overrides: list[str]) -> float:
     return measured.mean_train_flops(settings, model, params)
 
 
+def train(config: str, overrides: list[str], seed: int, steps: int, workdir: Path) -> dict[str, Any]:
+    """Train by the command, or go on where it stopped; return the report."""
+    knobs = [*overrides, f"seed={seed}", f"train.steps={steps}", f"train.warmup={min(100, steps // 10)}"]
+    command = [sys.executable, "-m", "juliagpt_jax.main", f"--config={config}", f"--workdir={workdir}"]
+    command += [f"--config.{knob}" for knob in [*knobs, "train.sample_every=0", f"train.eval_every={steps}"]]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return json.loads((workdir / "report.json").read_text())
+
+
+def solve(workdir: Path, *flags: str) -> dict[str, Any]:
+    """Solve by the command; return what it prints as JSON."""
+    command = [sys.executable, "-m", "juliagpt_jax.solve", f"--workdir={workdir}", *flags, "--json", "--show=0"]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(found.stdout.splitlines()[-1])
+
+
 def cell(arm: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     """Train one arm with one seed, and solve with it; go on where it stopped."""
     own = ARMS[arm]
     steps = round(steps * flops([]) / flops(own))
     workdir, begun = folder / arm.replace(" ", "_").replace(":", "_") / str(seed), time.perf_counter()
-    knobs = [*own, f"seed={seed}", f"train.steps={steps}", f"train.warmup={min(100, steps // 10)}"]
-    command = [sys.executable, "-m", "juliagpt_jax.main", f"--config={CONFIG}", f"--workdir={workdir}"]
-    command += [f"--config.{knob}" for knob in [*knobs, "train.sample_every=0", f"train.eval_every={steps}"]]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    report = json.loads((workdir / "report.json").read_text())
+    report = train(CONFIG, own, seed, steps, workdir)
     weights = ["--averaged"] if "averaged" in report else []
-    solve = [sys.executable, "-m", "juliagpt_jax.solve", f"--workdir={workdir}", *weights, "--json", "--show=0"]
-    found = subprocess.run([*solve, f"--steps={max(SHOWN)}"], check=True, stdout=subprocess.PIPE, text=True)
-    values = json.loads(found.stdout.splitlines()[-1])
+    values = solve(workdir, *weights, f"--steps={max(SHOWN)}")
     best = report.get("averaged", report)
     facts = json.loads((workdir / "run.json").read_text())
     return {

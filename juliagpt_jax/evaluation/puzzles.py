@@ -1,6 +1,7 @@
 """Measure a model that solves puzzles: the share it solves, after each step, and of easy and hard ones."""
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from juliagpt_jax.data.puzzles.arc import Arc
 from juliagpt_jax.data.puzzles.puzzles import Pairs, Puzzles
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.inference import solving
 from juliagpt_jax.inference.solving import Solved
 from juliagpt_jax.models import build
 from juliagpt_jax.models.interface import Model
@@ -55,6 +57,21 @@ def of_tasks(puzzles: Arc, solved: Solved) -> dict[str, float]:
         for name, count, tries in (("voted", len(puzzles.asks), arc.TRIES), ("single_pass", once, 1)):
             voted = arc.vote(puzzles.asks[:count], answers[:count], trust[:count], side)
             values[name + when] = arc.solved(puzzles.tasks, voted, tries)
+    return values
+
+
+def of_forms(each: Sequence[Solved], right: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+    """Return the share of puzzles solved `voted`, by the answer that most forms give, and in a `single_pass` of the
+    puzzle as it is; both also after the first step.
+
+    Args:
+        each: the answers in each form, turned back; the first form is the puzzle as it is.
+        right: tells which of the answers (N, L) are solutions, (N,).
+    """
+    share = lambda solved, step: float(np.mean(right(solved.answers[step])))
+    values, voted = {}, solving.vote(each)
+    for when, step in (("", -1), ("_first_step", 0)):
+        values |= {f"voted{when}": share(voted, step), f"single_pass{when}": share(each[0], step)}
     return values
 
 
@@ -106,7 +123,9 @@ def draw(puzzles: Puzzles, puzzle: np.ndarray, answers: np.ndarray, path: Path) 
         axes.imshow(colours.reshape(rows, columns, 3))
         for cell, token in enumerate(answer):
             where = cell % columns, cell // columns
-            axes.text(*where, puzzles.symbols[token], ha="center", va="center", fontsize=max(3, 60 // rows))
+            axes.text(
+                *where, puzzles.symbols[token], ha="center", va="center", fontsize=max(3, 60 // max(rows, columns))
+            )
         says = puzzles.wrong(puzzle, answer)
         axes.set_title(f"step {step + 1}{'' if says else ': solved'}", fontsize=8)
         axes.set(xticks=[], yticks=[])

@@ -1,10 +1,12 @@
 """Solve puzzles with a recursive model: many supervision steps, each of which improves the answer.
 
 With noise and several samples the states are pushed at random before each step, and of the trajectories that this gives
-the one counts that the halting head trusts most (PTRM: 2026, arXiv 2605.19943). Nothing is trained for it.
+the one counts that the halting head trusts most (PTRM: 2026, arXiv 2605.19943). Nothing is trained for it. Nor is it
+for the vote of a puzzle's forms: turned, and with other names for its symbols, it is asked again.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.data.puzzles.puzzles import FIRST, Pairs, Puzzles
 from juliagpt_jax.inference.stablemax import stablemax_losses
 from juliagpt_jax.models.recursive import Carry, Recursive
 
@@ -96,4 +99,40 @@ def _better(one: Solved, other: Solved) -> Solved:
         np.where(takes[None, :, None], other.answers, one.answers),
         np.where(takes[None], other.halts, one.halts),
         np.where(takes, other.losses, one.losses),
+    )
+
+
+def solve_forms(
+    model: Recursive, params: Any, puzzles: Puzzles, test: Pairs, steps: int, count: int, seed: int = 0, **how: Any
+) -> list[Solved]:
+    """Solve puzzles in `count` forms each, the first as they are; the answers are turned back.
+
+    Args:
+        how: `samples`, `noise` and `place` of `solve`.
+    """
+    found = [solve(model, params, test.inputs, test.ids, steps, test.targets, seed=seed, **how)]
+    for number in range(1, count):
+        form = puzzles.forms(np.random.default_rng([FIRST, seed, number]), len(test.inputs))
+        assert form is not None, "the command refuses kinds without"
+        inputs, targets = form.of(test.inputs), form.of(test.targets)
+        own = solve(model, params, inputs, test.ids, steps, targets, seed=seed, **how)
+        found.append(own._replace(answers=np.array([form.back(answer) for answer in own.answers])))
+    return found
+
+
+def vote(found: Sequence[Solved]) -> Solved:
+    """Return after each step the answer to a puzzle that most of its forms give, of equally many the more trusted, and
+    the mean of what the halting head says of it; the losses are those of the first form."""
+    if len(found) == 1:
+        return found[0]
+    answers, halts = np.array([one.answers for one in found]), np.array([one.halts for one in found])
+    votes, trust = np.zeros(halts.shape, int), np.zeros(halts.shape)
+    for one in range(len(found)):
+        same = (answers == answers[one]).all(-1)  # (K, S, N)
+        votes[one] = same.sum(0)
+        trust[one] = (same * halts).sum(0) / votes[one]
+    best = np.where(votes == votes.max(0), trust, -np.inf).argmax(0)
+    take = lambda array: np.take_along_axis(array, best[None], axis=0)[0]
+    return Solved(
+        np.take_along_axis(answers, best[None, ..., None], axis=0)[0], take(trust).astype(np.float32), found[0].losses
     )

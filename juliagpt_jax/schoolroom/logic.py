@@ -29,7 +29,8 @@ def _term(words: str) -> str:
     return " ".join([*adjectives, singular(noun)])
 
 
-def _proposition(clause: str) -> _Proposition | None:
+def proposition(clause: str) -> _Proposition | None:
+    """Return what a clause says, with its terms in the singular; None where it is of no form that is known."""
     for form, pattern in _CATEGORICAL:
         match = pattern.fullmatch(clause)
         if match:
@@ -80,17 +81,17 @@ def _syllogisms(text: str) -> Iterator[Found]:
                 r"(?:(?:and yet|and|but|yet|for|therefore|so|hence|thus|consequently|it follows that) )*", clause
             )
             before, clause = before + clause[: connectives.end()], clause[connectives.end() :]  # pyright: ignore
-        proposition = _proposition(clause)
-        if proposition is None or len(premises) > 5:
+        said = proposition(clause)
+        if said is None or len(premises) > 5:
             continue
         denied = "does not follow that" in before
         if not denied and not _CONCLUDES.search(before):
-            premises.append(proposition)
+            premises.append(said)
         elif any(f in "AEIO" for f, _, _ in premises):
-            yield ("syllogism", segment.strip(), follows(premises, proposition) != denied)
-            premises.append(proposition)
+            yield ("syllogism", segment.strip(), follows(premises, said) != denied)
+            premises.append(said)
     for match in re.finditer(r"the contradictory of '([^']*)' is '([^']*)'", text):
-        first, second = _proposition(match[1]), _proposition(match[2])
+        first, second = proposition(match[1]), proposition(match[2])
         if first and second:
             yield ("syllogism", match.group(), (_CONTRADICTORY[first[0]], *first[1:]) == second)
 

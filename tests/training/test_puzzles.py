@@ -138,6 +138,13 @@ def test_the_command(whole, tmp_path, capsys):
     assert values["verified"] == pytest.approx(values["solved"]) == np.mean([not v for v in values["verdicts"]])
     assert "test puzzle 2" in out and "test puzzle 3" not in out
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    found = []
+    for more in ((), ("--without_ids",)):
+        out = run_it(*flags, "--json", "--show=0", "--forms=3", *more)
+        found.append(json.loads(out.splitlines()[-1]))
+        assert found[-1]["votes"]["voted"] == pytest.approx(found[-1]["verified"]) and "voted first step" in out
+    assert found[0]["votes"]["single_pass"] == pytest.approx(report["averaged"]["solved"])
+    assert found[0]["loss"] != found[1]["loss"]
     mine = tmp_path / "mine.txt"
     mine.write_text("12..34..2..14...\n")
     out = run_it(*flags, f"--puzzles={mine}", "--steps=5")

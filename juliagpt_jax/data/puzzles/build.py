@@ -1,13 +1,14 @@
 """From a config to the puzzles that it names."""
 
 from juliagpt_jax.data.puzzles.arc import Arc
+from juliagpt_jax.data.puzzles.logic import Logic
 from juliagpt_jax.data.puzzles.maze import Maze
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.data.puzzles.sudoku import Sudoku
 from juliagpt_jax.ground import config, words
 from juliagpt_jax.ground.errors import UserError
 
-PUZZLES = {"sudoku": Sudoku, "maze": Maze, "arc": Arc}
+PUZZLES = {"sudoku": Sudoku, "maze": Maze, "arc": Arc, "logic": Logic}
 
 
 def build_puzzles(settings: config.Config, files: bool = True) -> Puzzles:

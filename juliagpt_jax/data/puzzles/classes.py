@@ -7,19 +7,18 @@ import itertools
 import numpy as np
 
 from juliagpt_jax.data.puzzles import solver
+from juliagpt_jax.data.puzzles.puzzles import Forms
 
 
-def vary(rng: np.random.Generator, side: int, *grids: np.ndarray) -> list[np.ndarray]:
-    """Return grids (N, n^2) each under a symmetry of its own, drawn from all of them; grids at the same row of several
-    arrays share theirs."""
-    N, (height, width) = len(grids[0]), solver.BOXES[side]
+def forms(rng: np.random.Generator, side: int, N: int) -> Forms:
+    """Return as many symmetries, drawn from all of them; a blank keeps its name, 0."""
+    height, width = solver.BOXES[side]
     names = np.concatenate([np.zeros((N, 1), int), np.argsort(rng.random((N, side)), axis=1) + 1], axis=1)
     rows, columns = _lines(rng, N, side, height), _lines(rng, N, side, width)
     cells = rows[:, :, None] * side + columns[:, None, :]
     if height == width:
         cells = np.where(rng.random((N, 1, 1)) < 0.5, cells.swapaxes(1, 2), cells)
-    cells = cells.reshape(N, side * side)
-    return [np.take_along_axis(names, np.take_along_axis(grid, cells, 1), 1).astype(grid.dtype) for grid in grids]
+    return Forms(cells.reshape(N, side * side), names)
 
 
 def _lines(rng: np.random.Generator, N: int, side: int, size: int) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Given, Pairs, Puzzles, pairs, split
+from juliagpt_jax.data.puzzles import gym
+from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Forms, Given, Puzzles, pairs, split
 from juliagpt_jax.ground.errors import UserError
 
 WALL, FREE, GOAL, START, WAY = range(5)  # the symbols "#.GSo" by their ids
@@ -29,7 +30,8 @@ class Maze(Puzzles):
         own = self.settings.puzzle
         if own.side % 2 == 0 or own.side < 5:
             raise UserError(f"config.data.puzzle.side: a maze with its walls has 5, 7, 9, ... rows, not {own.side}")
-        if files and self.settings.path != GENERATED and not Path(self.settings.path).exists():
+        made = self.settings.path in (GENERATED, gym.GYM)
+        if files and not made and not Path(self.settings.path).exists():
             raise UserError(f"{self.settings.path}: no such file or folder")
 
     def load(self) -> None:
@@ -37,7 +39,11 @@ class Maze(Puzzles):
         if self.settings.path == GENERATED:
             found = self._generate(rng, own.train + own.test)
         else:
-            found = self._unlike([given.puzzle.reshape(self.shape) for given in self.read(Path(self.settings.path))])
+            if self.settings.path == gym.GYM:
+                read = [self._tokens(rows) for rows in gym.mazes(own)]
+            else:
+                read = [given.puzzle.reshape(self.shape) for given in self.read(Path(self.settings.path))]
+            found = self._unlike(read)
             split(len(found), own, self.settings.path)
             found = [found[i] for i in rng.permutation(len(found))[: own.train + own.test]]
         inputs = np.array(found).reshape(-1, self.places)
@@ -66,13 +72,11 @@ class Maze(Puzzles):
     def _unlike(grids: list[np.ndarray]) -> list[np.ndarray]:
         return list({_form(grid): grid for grid in grids}.values())
 
-    def vary(self, rng: np.random.Generator, drawn: Pairs) -> Pairs:
+    def forms(self, rng: np.random.Generator, count: int) -> Forms:
         """Turn and mirror each: eight forms."""
         side = self.settings.puzzle.side
-        forms = np.array([form.ravel() for form in eight(np.arange(side * side).reshape(side, side))])
-        order = forms[rng.integers(8, size=len(drawn.inputs))]
-        turned = lambda part: np.take_along_axis(part, order, axis=1)
-        return Pairs(turned(drawn.inputs), turned(drawn.targets), drawn.ids)
+        turned = np.array([form.ravel() for form in eight(np.arange(side * side).reshape(side, side))])
+        return Forms(turned[rng.integers(8, size=count)], np.tile(np.arange(len(self.symbols)), (count, 1)))
 
     def read(self, path: Path) -> list[Given]:
         """Read lines of JSON with a "grid", a list of rows."""
@@ -100,10 +104,13 @@ class Maze(Puzzles):
         bad = set("".join(rows)) - set(self.symbols[:WAY])
         if bad:
             raise UserError(f"{where}: {min(bad)!r} is none of {self.symbols[:WAY]!r}")
-        grid = np.array([[self.symbols.index(c) for c in row] for row in rows])
+        grid = self._tokens(rows)
         if reason := self.refuse(grid.ravel()):
             raise UserError(f"{where}: {reason}")
         return grid
+
+    def _tokens(self, rows: list[str]) -> np.ndarray:
+        return np.array([[self.symbols.index(c) for c in row] for row in rows])
 
     def refuse(self, puzzle: np.ndarray) -> str:
         for symbol in (START, GOAL):

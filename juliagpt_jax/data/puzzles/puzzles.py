@@ -33,6 +33,23 @@ def pairs(inputs: np.ndarray, targets: np.ndarray) -> Pairs:
     return Pairs(inputs.astype(np.int32), targets.astype(np.int32), np.zeros(len(inputs), np.int32))
 
 
+class Forms(NamedTuple):
+    """A form of each of some puzzles: the cell (N, L) that comes to each place, and the symbol (N, V) that each symbol
+    becomes."""
+
+    cells: np.ndarray
+    names: np.ndarray
+
+    def of(self, grids: np.ndarray) -> np.ndarray:
+        """Return grids (N, L) in these forms."""
+        taken = np.take_along_axis(grids, self.cells, axis=1)
+        return np.take_along_axis(self.names, taken, axis=1).astype(grids.dtype)
+
+    def back(self, grids: np.ndarray) -> np.ndarray:
+        """Return the grids (N, L) that these are the forms of."""
+        return Forms(np.argsort(self.cells, axis=1), np.argsort(self.names, axis=1)).of(grids)
+
+
 class Given(NamedTuple):
     """A user's puzzle (L,), the words that name it in messages ("sudokus.txt:3"), and the id of its embedding."""
 
@@ -90,9 +107,15 @@ class Puzzles:
         """
         raise NotImplementedError
 
+    def forms(self, rng: np.random.Generator, count: int) -> Forms | None:
+        """Return as many forms, drawn from all that the symmetries of this kind have; None of one that has none of
+        cells and symbols."""
+        return None
+
     def vary(self, rng: np.random.Generator, drawn: Pairs) -> Pairs:
         """Return each puzzle in another form, drawn from all that its symmetries have."""
-        return drawn
+        form = self.forms(rng, len(drawn.inputs))
+        return drawn if form is None else Pairs(form.of(drawn.inputs), form.of(drawn.targets), drawn.ids)
 
     def offer(self, seed: int, step: int, rows: int) -> Pairs:
         """Return the puzzles that a step offers to its rows: a pure function of the arguments."""

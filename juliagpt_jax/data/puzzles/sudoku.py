@@ -1,4 +1,4 @@
-"""Sudokus: 4x4 and 6x6 generated, 9x9 generated or from files."""
+"""Sudokus: 4x4 and 6x6 generated, 9x9 generated, from files or from reasoning-gym."""
 
 import csv
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from juliagpt_jax.data.puzzles import classes, solver
-from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Given, Pairs, Puzzles, pairs, split
+from juliagpt_jax.data.puzzles import classes, gym, solver
+from juliagpt_jax.data.puzzles.puzzles import FIRST, GENERATED, Forms, Given, Pairs, Puzzles, pairs, split
 from juliagpt_jax.ground.errors import UserError
 
 BLANKS = ".0_-x*?"  # as files write a blank cell
@@ -38,7 +38,9 @@ class Sudoku(Puzzles):
         own, path = self.settings.puzzle, self.settings.path
         if own.side not in solver.BOXES:
             raise UserError(f"config.data.puzzle.side: sudokus here have 4, 6 or 9 rows, not {own.side}")
-        if path != GENERATED:
+        if path == gym.GYM:
+            gym.check("sudoku", own)
+        elif path != GENERATED:
             _files(Path(path)) if files else None
         elif not 4 <= own.least <= own.most <= own.side**2:
             raise UserError(
@@ -47,7 +49,9 @@ class Sudoku(Puzzles):
             )
 
     def load(self) -> None:
-        if self.settings.path != GENERATED:
+        if self.settings.path == gym.GYM:
+            self._divide(*gym.sudokus(self.settings.puzzle))
+        elif self.settings.path != GENERATED:
             self._read()
         elif self.side == 9:
             self._generate_large()
@@ -80,7 +84,8 @@ class Sudoku(Puzzles):
         own = self.settings.puzzle
         puzzles = np.zeros((0, self.places), int)
         for _ in range(50):
-            drawn = classes.vary(rng, self.side, grids(many))[0]
+            solved = grids(many)
+            drawn = classes.forms(rng, self.side, len(solved)).of(solved)
             puzzles = np.concatenate([puzzles, solver.dig(rng, drawn, self.side, own.least, own.most)])
             first = np.unique(puzzles, axis=0, return_index=True)[1]
             puzzles = puzzles[np.sort(first)]
@@ -93,9 +98,8 @@ class Sudoku(Puzzles):
         )
 
     def _read(self) -> None:
-        """Read puzzles from files, and split them at random."""
-        own, path = self.settings.puzzle, Path(self.settings.path)
-        found = [one for file in _files(path) for one in _rows(file, self.side)]
+        """Read puzzles from files."""
+        found = [one for file in _files(Path(self.settings.path)) for one in _rows(file, self.side)]
         puzzles = np.array([puzzle for _, puzzle, _ in found]).reshape(-1, self.places)
         solutions = np.array([np.zeros(self.places, int) if s is None else s for _, _, s in found])
         unsolved = (solutions == 0).any(1)
@@ -110,8 +114,12 @@ class Sudoku(Puzzles):
         for i in np.flatnonzero(~sound)[:1]:
             why = self.wrong(puzzles[i], solutions[i])
             raise UserError(f"{found[i][0]}: the solution beside it is none: {why}")
-        first = np.sort(np.unique(puzzles, axis=0, return_index=True)[1])
-        split(len(first), own, str(path))
+        self._divide(puzzles, solutions)
+
+    def _divide(self, puzzles: np.ndarray, solutions: np.ndarray) -> None:
+        """Split puzzles at random."""
+        own, first = self.settings.puzzle, np.sort(np.unique(puzzles, axis=0, return_index=True)[1])
+        split(len(first), own, self.settings.path)
         order = np.random.default_rng(FIRST).permutation(first)[: own.train + own.test]
         whole = pairs(puzzles, solutions)
         self.train = whole.take(order[: own.train])
@@ -127,9 +135,8 @@ class Sudoku(Puzzles):
             self.notes.append(f"{same.sum():,} test puzzles were left out: training has them in another form")
         return test.take(~same)
 
-    def vary(self, rng: np.random.Generator, drawn: Pairs) -> Pairs:
-        inputs, targets = classes.vary(rng, self.side, drawn.inputs, drawn.targets)
-        return Pairs(inputs, targets, drawn.ids)
+    def forms(self, rng: np.random.Generator, count: int) -> Forms:
+        return classes.forms(rng, self.side, count)
 
     def read(self, path: Path) -> list[Given]:
         return [Given(where, puzzle) for file in _files(path) for where, puzzle, _ in _rows(file, self.side)]

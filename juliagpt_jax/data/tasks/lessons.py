@@ -34,7 +34,7 @@ ARGUMENTS = (
 
 def sums(split: str, path: str | None = None) -> list[Example]:
     """Return sums, differences, products and divisions such as "forty-one less seven is thirty-four"."""
-    return made(split, SIZES, _sum)
+    return made(split, SIZES, draw_sum)
 
 
 def right_sum(example: Example, written: str) -> bool:
@@ -49,7 +49,7 @@ def right_sum(example: Example, written: str) -> bool:
 
 def syllogisms(split: str, path: str | None = None) -> list[Example]:
     """Return arguments such as "all poets are owls; some cooks are poets; therefore some cooks are owls"."""
-    return made(split, SIZES, _syllogism)
+    return made(split, SIZES, draw_argument)
 
 
 def right_conclusion(example: Example, written: str) -> bool:
@@ -66,7 +66,8 @@ def _follows(premises: tuple[str, ...], clause: str) -> bool:
     return bool(clause and found) and found[-1][2] and found[-1][1] == f"therefore {clause}"
 
 
-def _sum(rng: np.random.Generator) -> tuple[str, Example]:
+def draw_sum(rng: np.random.Generator) -> tuple[str, Example]:
+    """Draw a sum, difference, product or division, and what it is told apart by."""
     kind = rng.choice(["sum", "difference", "product", "division"]).item()
     if kind in ("sum", "difference"):
         less, more = sorted(rng.integers(1, 501, size=2).tolist())
@@ -82,7 +83,8 @@ def _sum(rng: np.random.Generator) -> tuple[str, Example]:
     return told, Example(prompt, spell(number), facts={"kind": kind, "number": number, "operands": (a, b)})
 
 
-def _syllogism(rng: np.random.Generator) -> tuple[str, Example]:
+def draw_argument(rng: np.random.Generator) -> tuple[str, Example]:
+    """Draw premises with their conclusion, and what they are told apart by."""
     kinds, adjectives = LEXICONS["kind"], LEXICONS["adj"]["sg"]
     chosen = rng.choice(len(kinds["sg"]), 4, replace=False)
     terms = {letter: kinds["pl"][i] for letter, i in zip("WXYZ", chosen, strict=True)}

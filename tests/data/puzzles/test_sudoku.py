@@ -105,7 +105,9 @@ def test_a_symmetry_keeps_a_puzzle_and_its_signature(side):
     empty = solver.candidates(np.zeros((20, side * side), int), side)
     grids = solver.solve(empty, side, 1, rng)[1]
     puzzles = grids * (rng.random(grids.shape) < 0.4)
-    turned, answers = classes.vary(rng, side, puzzles, grids)
+    form = classes.forms(rng, side, 20)
+    turned, answers = form.of(puzzles), form.of(grids)
+    np.testing.assert_array_equal(form.back(answers), grids)
     assert (turned != puzzles).any(1).all()
     for puzzle, answer in zip(turned, answers, strict=True):
         assert not solver.clash(answer, side) and ((puzzle == 0) | (puzzle == answer)).all() and answer.min() > 0
