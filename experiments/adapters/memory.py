@@ -1,10 +1,11 @@
 """Measure the memory of a training step: all weights trained, LoRA, and LoRA beside kernels in few bits (QLoRA).
 
-python experiments/adapters/memory.py --workdir=runs/smollm2 [--context=128] [--batch=4] [--rank=8]
+python experiments/adapters/memory.py --workdir=runs/smollm2 [--context=128] [--batch=4] [--rank=8] [--scan]
 
-Each arm is a process of its own on random tokens: two steps of AdamW in float32, on one device. The compiler's figure
-is what the step needs beside the program, the state it is given among it; RSS is of the whole process, after the second
-step and at its highest, which for adapters is while the float32 weights are read.
+Each arm is a process of its own on random tokens: steps of AdamW in float32, on one device. The compiler's figure is
+what the step needs beside the program, the state it is given among it; the others are of the whole process: at its
+highest before the step is compiled, which for adapters is while the float32 weights are read, at its highest at all,
+and after the last step. Rows are added to OUT/results.jsonl, and OUT/table.md is written of all of them.
 """
 
 import argparse
@@ -24,60 +25,63 @@ ARMS = {
 }
 
 
-def measure(workdir: Path, arm: str, context: int, batch: int, rank: int) -> dict[str, float]:
-    """Train two steps and return what they took, sizes in bytes."""
+def measure(arm: str, options: argparse.Namespace) -> dict[str, float]:
+    """Train and return what the steps took, sizes in bytes."""
     import jax
     import numpy as np
 
     from juliagpt_jax.data.batch import Batch
     from juliagpt_jax.evaluation import cost
     from juliagpt_jax.ground import config_file
+    from juliagpt_jax.models import adapters
     from juliagpt_jax.models.build import build_model
     from juliagpt_jax.models.parameters import count
     from juliagpt_jax.objectives.build import build_objective
+    from juliagpt_jax.store import init
     from juliagpt_jax.store.workdir import find
     from juliagpt_jax.training import start
     from juliagpt_jax.training.mesh import make_mesh
     from juliagpt_jax.training.state import Frozen, initial_state
     from juliagpt_jax.training.step import make_train_step
 
-    flags = [f"train.init={workdir}", f"model.context={context}", f"train.batch_size={batch}", "train.accumulate=1"]
-    flags += ["mesh.data=1", *([f"adapter.rank={rank}", *ARMS[arm]] if arm != "full" else [])]
-    settings = config_file.load(str(workdir / "config.json"), flags)
-    tokenizer = find(workdir).tokenizer
-    model = build_model(settings, tokenizer.vocab_size)
-    base = start.below(settings, tokenizer)[0] if settings.adapter.rank else ()
-    begin = lambda weights: initial_state(settings, model, weights)
-    if base:
-        state = jax.jit(lambda: initial_state(settings, model))()
+    flags = [f"train.init={options.workdir}", f"model.context={options.context}", f"train.batch_size={options.batch}"]
+    flags += ["train.accumulate=1", "mesh.data=1", f"model.scan_layers={str(options.scan).lower()}"]
+    flags += [f"adapter.rank={options.rank}", *ARMS[arm]] if arm != "full" else []
+    settings = config_file.load(str(options.workdir / "config.json"), flags)
+    vocab = find(options.workdir).tokenizer.vocab_size
+    model = build_model(settings, vocab)
+    of_weights = lambda params: initial_state(settings, model, params)
+    if arm == "full":
+        base, params = (), init.weights(settings)[0]
     else:
-        state = jax.jit(begin, donate_argnums=0)(start.weights(settings, tokenizer))
+        base, _ = start.below(settings)
+        params = adapters.begin(jax.eval_shape(lambda: initial_state(settings, model)).params, settings.seed)
+    state = jax.jit(of_weights, donate_argnums=0)(params)
+    del params
     frozen = Frozen(base)
-    text = np.random.default_rng(0).integers(tokenizer.vocab_size, size=(batch, context + 1), dtype=np.int32)
+    shape = options.batch, options.context + 1
+    text = np.random.default_rng(0).integers(vocab, size=shape, dtype=np.int32)
     given = jax.device_put(Batch(text[:, :-1], text[:, 1:]))
     step = make_train_step(settings, model, make_mesh(settings), build_objective(settings, model), state, frozen)
+    read_peak = peak()
     begun = time.perf_counter()
     step = step.lower(state, given, frozen).compile()
     compile_s = time.perf_counter() - begun
     bytes_of = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    trained, state_bytes = count(state.params), bytes_of(state)
-    for _ in range(2):
-        begun = time.perf_counter()
+    found = {"trained": count(state.params), "state_bytes": bytes_of(state), "frozen_bytes": bytes_of(base)}
+    for _ in range(options.steps):
+        begun, used = time.perf_counter(), time.process_time()
         state, metrics = step(state, given, frozen)
         loss = metrics["loss"].item()
-        step_s = time.perf_counter() - begun
+        times = {"step_s": time.perf_counter() - begun, "step_processor_s": time.process_time() - used}
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return {
-        "trained": trained,
-        "state_bytes": state_bytes,
-        "frozen_bytes": bytes_of(base),
-        "compiler_bytes": cost.memory_bytes(step),
-        "resident_bytes": resident,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "compile_s": compile_s,
-        "step_s": step_s,
-        "loss": loss,
-    }
+    found |= {"compiler_bytes": cost.memory_bytes(step), "resident_bytes": resident}
+    return found | times | {"read_peak_bytes": read_peak, "peak_bytes": peak(), "compile_s": compile_s, "loss": loss}
+
+
+def peak() -> int:
+    """Return the most memory that this process had so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:
@@ -86,31 +90,40 @@ def main() -> None:
     flags.add_argument("--context", type=int, default=128)
     flags.add_argument("--batch", type=int, default=4)
     flags.add_argument("--rank", type=int, default=8)
+    flags.add_argument("--steps", type=int, default=2)
+    flags.add_argument("--scan", action="store_true", help="layers in a loop (model.scan_layers)")
     flags.add_argument("--arms", default=",".join(ARMS))
-    flags.add_argument("--out", type=Path, help="a file for the rows, as JSON lines")
-    flags.add_argument("--one", choices=ARMS, help="an arm in this process")
+    flags.add_argument("--out", type=Path, default=Path("experiments/adapters/results/memory"), metavar="DIR")
+    flags.add_argument("--one", choices=ARMS, help="an arm in this process, its row on stdout")
     options = flags.parse_args()
     if options.one:
-        print(json.dumps(measure(options.workdir, options.one, options.context, options.batch, options.rank)))
+        print(json.dumps(measure(options.one, options)))
         return
-    print("| | trained | state MB | frozen MB | compiler MB | RSS after, peak MB | step s |\n" + "|---" * 7 + "|")
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = options.out / "results.jsonl"
     for arm in options.arms.split(","):
-        own = [f"--{name}={getattr(options, name)}" for name in ("workdir", "context", "batch", "rank")]
-        done = subprocess.run([sys.executable, __file__, *own, f"--one={arm}"], stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            print(f"| {arm} | failed ({done.returncode}) |")
-            continue
-        row = json.loads(done.stdout.splitlines()[-1])
-        mb = {key.removesuffix("_bytes"): f"{row[key] / 1e6:,.0f}" for key in row if key.endswith("_bytes")}
-        print(
-            f"| {arm} | {row['trained']:,} | {mb['state']} | {mb['frozen']} | {mb['compiler']} | {mb['resident']}, "
-            f"{mb['peak']} | {row['step_s']:.2f} |",
-            flush=True,
-        )
-        if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            with open(options.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"arm": arm, "context": options.context, "batch": options.batch} | row) + "\n")
+        own = [f"--{name}={getattr(options, name)}" for name in ("workdir", "context", "batch", "rank", "steps")]
+        command = [sys.executable, __file__, *own, *["--scan"] * options.scan, f"--one={arm}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        asked = {"arm": arm, "model": options.workdir.name, "scan": options.scan}
+        asked |= {name: getattr(options, name) for name in ("context", "batch", "rank")}
+        with open(rows, "a", encoding="utf-8") as file:
+            file.write(json.dumps(asked | json.loads(done.stdout.splitlines()[-1])) + "\n")
+    (options.out / "table.md").write_text(table([json.loads(line) for line in rows.read_text().splitlines()]))
+
+
+def table(rows: list[dict]) -> str:
+    """Return a line for each row of results."""
+    head = "model", "arm", "layers in a loop", "trained", "trained state MB", "frozen MB", "the compiler's MB"
+    head += "peak before the step MB", "peak MB", "after MB", "processor s a step", "compiled in s"
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        sizes = ("state", "frozen", "compiler", "read_peak", "peak", "resident")
+        cells = [row["model"], row["arm"], "yes" if row["scan"] else "no", f"{row['trained']:,}"]
+        cells += [f"{row[f'{name}_bytes'] / 1e6:,.1f}" for name in sizes]
+        cells += [f"{row['step_processor_s']:.2f}", f"{row['compile_s']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Answers of a model to prompts: many at a time, each up to the id that ends it."""
+"""Answers of a model to prompts: many at a time, each up to what ends it."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from juliagpt_jax.inference.generate import BLOCK, Generator
+from juliagpt_jax.inference.generate import BLOCK, Generator, Guided
 from juliagpt_jax.inference.sampling import Rule
 
 GREEDY = Rule(greedy=True)
@@ -21,6 +21,8 @@ def answers(
     rule: Rule = GREEDY,
     seed: int = 0,
     rows: int = ROWS,
+    block: int = BLOCK,
+    guided: Guided | None = None,
 ) -> list[np.ndarray]:
     """Return for each prompt the ids (n,) int32 that the model writes behind it, `most` at most, up to what ends them,
     with it.
@@ -29,18 +31,20 @@ def answers(
     a draw of its own each time.
 
     Args:
-        ended: as `data.examples.rows.Form.ended`.
+        ended: where an answer ends in the ids (n,) that were written, and where its end does; None: it goes on.
         rows: prompts that are computed at once; the last batch is filled up, so that there is one program.
+        block: tokens between two looks at whether all answers of a batch have ended.
+        guided: see `Generator.stream`.
     """
     written = []
     for i, first in enumerate(range(0, len(prompts), rows)):
         own = [*prompts[first : first + rows]]
         full = own + [own[0]] * (rows - len(own))
-        parts, ids = [], np.zeros((len(own), 0), np.int32)
-        for block in generator.stream(full, most, rule, (seed + i * NEXT) % 2**32, min(BLOCK, most)):
-            parts.append(block)
-            ids = np.concatenate(parts, axis=1)[: len(own)]
-            if all(ended(row) for row in ids):
+        ids, ends = np.zeros((len(own), 0), np.int32), [None for _ in own]
+        for fresh in generator.stream(full, most, rule, (seed + i * NEXT) % 2**32, min(block, most), guided):
+            ids = np.concatenate([ids, fresh[: len(own)]], axis=1)
+            ends = [found or ended(row) for found, row in zip(ends, ids, strict=True)]
+            if all(ends):
                 break
-        written += [row[: found[1]] if (found := ended(row)) else row for row in ids]
+        written += [row[: found[1]] if found else row for found, row in zip(ends, ids, strict=True)]
     return written

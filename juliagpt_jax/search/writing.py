@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference import scoring
+from juliagpt_jax.inference import answering, scoring
 from juliagpt_jax.inference.generate import ENDED, Generator, Guided, slots_for
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
@@ -59,6 +59,7 @@ class Writer:
     ):
         self.opened, self.rule, self.most, self.stops = opened, rule, most, tuple(stops)
         self.rows, self.guided = rows, guided
+        self._ends, self._decode = (*opened.stops, ENDED), opened.tokenizer.decode
         self._generator: Generator | None = None
 
     def prompt(self, text: str) -> np.ndarray:
@@ -93,41 +94,29 @@ class Writer:
         for begin in sorted({begin for _, begin in parts}):
             of = [which for which, at in parts if at == begin]
             for i in range(0, len(of), each):
-                own = of[i : i + each]
-                filled = [*own, *own[-1:] * (each - len(own))]  # one size, one program
-                batch = [ids[which] for which in filled for _ in range(width)]
-                written = self._batch(batch, most, (seed + begin) % 2**32)
-                for n, which in enumerate(own):
-                    answers[which] += written[n * width : (n + 1) * width]
+                batch = [(which, ids[which]) for which in of[i : i + each] for _ in range(width)]
+                told = (self._end, self.rule, (seed + begin) % 2**32, each * width, BLOCK, self.guided)
+                written = answering.answers(self._generator, [prompt for _, prompt in batch], most, *told)
+                for (which, prompt), own in zip(batch, written, strict=True):
+                    answers[which].append(self._answer(prompt, own))
         return [found[:samples] for found in answers]
 
-    def _batch(self, prompts: list[np.ndarray], most: int, seed: int) -> list[Answer]:
-        assert self._generator is not None
-        decode = self.opened.tokenizer.decode
-        ends = (*self.opened.stops, ENDED)
-        parts, over = [np.zeros(0, np.int64) for _ in prompts], [False] * len(prompts)
-        for fresh in self._generator.stream(prompts, most, self.rule, seed, BLOCK, self.guided):
-            for row, ids in enumerate(fresh):
-                if not over[row]:
-                    parts[row] = np.concatenate([parts[row], ids])
-                    own, met = until(parts[row], ends)
-                    over[row] = met or first_stop(decode(own), self.stops) is not None
-            if all(over):
-                break
-        return [self._answer(*row) for row in zip(prompts, parts, over, strict=True)]
+    def _end(self, ids: np.ndarray) -> tuple[int, int] | None:
+        """Return where an answer ends in ids, and where its end does: an id, or the token that completes a stop, in
+        which the answer may end, too."""
+        own, met = until(ids, self._ends)
+        complete = lambda n: first_stop(self._decode(own[:n]), self.stops) is not None
+        if complete(len(own)):
+            at = bisect.bisect_left(range(len(own)), True, key=complete)
+            return at, at
+        return (len(own), len(own) + 1) if met else None
 
-    def _answer(self, prompt: np.ndarray, ids: np.ndarray, ended: bool) -> Answer:
-        decode, ends = self.opened.tokenizer.decode, (*self.opened.stops, ENDED)
-        own, met = until(ids, ends)
-        text = decode(own)
+    def _answer(self, prompt: np.ndarray, ids: np.ndarray) -> Answer:
+        own, met = until(ids, self._ends)
+        text = self._decode(own)
         found = first_stop(text, self.stops)
-        if found:
-            complete = lambda n: first_stop(decode(own[:n]), self.stops) is not None
-            return Answer(
-                prompt, own[: bisect.bisect_left(range(len(own)), True, key=complete)], text[: found[0]], True
-            )
-        kept = ids[: len(own) + (met and ids[len(own)] != ENDED)]
-        return Answer(prompt, kept, text, ended)
+        kept = ids[:-1] if met and ids[-1] == ENDED else ids
+        return Answer(prompt, kept, text[: found[0]] if found else text, met or found is not None)
 
     def log_likelihoods(self, answers: Sequence[Answer]) -> np.ndarray:
         """Return the log-probability of each answer behind its prompt, with what ended it, in nats, (N,) float64."""

@@ -87,6 +87,19 @@ def test_packed_rows():
     assert full > 22, "nearly no place is wasted"
 
 
+def test_packed_or_not_the_same_is_measured(tiny):
+    """Dev rows hold an example each, and are no longer than the longest of them needs."""
+    flags = ("data.task=sums", "data.unknown=skip", "model.context=256")
+    plain, packed = (build.load(tiny(*flags, f"data.examples.pack={word}")) for word in ("false", "true"))
+    assert packed.rows.length == 256 and len(packed.rows) < len(plain.rows) / 2
+    wanted = max(len(own.ids) - 1 for own in packed.measured)
+    assert wanted <= packed.dev_rows.length < wanted + rows.MULTIPLE
+    one, other = (own.dev_rows.take([3]) for own in (plain, packed))
+    for name in ("inputs", "targets"):
+        mine, theirs = (getattr(batch, name)[:, :wanted] for batch in (one, other))
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_too_long():
     encoded = [(FORM.encode(Example("1+" * 20 + "0=", "20")),), (FORM.encode(Example("1+1=", "2")),)]
     with pytest.raises(UserError, match=r"dev: 1 of 2 examples are longer than the 16 tokens of a row, up to 45; "):

@@ -68,10 +68,11 @@ class Examples:
 
     @functools.cached_property
     def dev_rows(self) -> Rows:
-        """Those to measure with, one a row: the numbers do not depend on packing."""
+        """Those to measure with, one a row: the numbers do not depend on packing, and rows that need not hold several
+        are as long as the longest of these."""
         if isinstance(self.form, pairs.PairForm):
             return pairs.pair(self.measured, self.encoded)
-        return lay(self.measured, self.length, False)
+        return lay(self.measured, longest(self.measured, self.length) if self.pack else self.length, False)
 
     @functools.cached_property
     def rejected_rows(self) -> Rows:

@@ -78,6 +78,10 @@ def write(
     """Return the answers that a model writes, each up to the task's stop, to an id that ends a text or a turn, or to
     `prompter.most` tokens. In a conversation an answer ends where its turn does.
 
+    They are streamed as `generate` streams them, so that what is marked is what a reader sees: text behind its prompt,
+    where some tokenizers have a blank that they leave out of an answer alone. Hence not by `inference.answering`, whose
+    answers are ids; and a number of the sample draws them, not their place in a batch, since prompts are sorted.
+
     Args:
         samples: for each example; their draws depend on the seed, the prompt and the number of the sample alone.
 

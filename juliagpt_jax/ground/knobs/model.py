@@ -4,7 +4,8 @@ import dataclasses
 
 from juliagpt_jax.ground.knobs import limits
 
-OF_TRAINING = ("model.dropout", "model.dropout_on")  # of the model, and yet of training: no finished model has them
+# Of the model, and yet no finished one has them: how it is trained, and how its layers are compiled.
+OF_TRAINING = ("model.dropout", "model.dropout_on", "model.scan_layers")
 
 PASSAGE = 2**20  # positions from a passage of a packed row to the next one
 START = 0  # the id that an answer of a T5 begins behind: its padding, <bos> of the tokenizers that are learned here
