@@ -20,6 +20,7 @@ Nothing is copied: windows are read from the folders themselves.
 
 import hashlib
 import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,6 +134,6 @@ def _keys(values: Mapping[str, Any], needed: set[str], more: set[str], where: st
 
 
 def _number(value: Any, where: str, low: float) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or value < low:
+    if type(value) not in (int, float) or not low <= value <= sys.float_info.max:
         raise UserError(f"{where}: needs a number of at least {low}, not {value!r}")
     return float(value)
