@@ -258,7 +258,8 @@ def sharded(folder):
     yield "snapshot, manifest.jsonl", [folder / "one" / snapshots.FILE], verified
     yield "snapshot, its files", frozen, verified
     (folder / "mixture.toml").write_text(runs.MIXTURE.replace("25", "5").replace("15", "3"))
-    mixed = [f"data.path={folder / 'mixture.toml'}", "train.schedule=stages", "train.lr=1e-3", "train.min_lr=1e-4", "data.max_leak=1"]
+    mixed = [f"data.path={folder / 'mixture.toml'}", "data.max_leak=1"]
+    mixed += ["train.schedule=stages", "train.lr=1e-3", "train.min_lr=1e-4"]
     flags = (f"--config.{o}" for o in [*TINY, *mixed])
     run(training, "--config=configs/micro.py", f"--workdir={folder / 'mixed'}", *flags)
     found = open_run(folder / "mixed")
