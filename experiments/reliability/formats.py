@@ -1,5 +1,5 @@
-"""Every format that comes from outside: a small sound example (sound.py), what reads one as a command does and what holds
-of anything that is accepted (readers.py).
+"""Every format that comes from outside: a small sound example (sound.py), what reads one as a command does, and what
+holds of anything that is accepted (readers.py).
 
 A new format is one line of FORMATS.
 """
