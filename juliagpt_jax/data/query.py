@@ -120,8 +120,8 @@ def parse_weights(text: str, by: str) -> dict[str, float]:
             raise UserError(f"config.data.phase_weights: the share of {name!r} is not a number that is at least 0")
     if text.strip() and (len(weights) < len(pairs) or not 0 < sum(weights.values()) <= sys.float_info.max):
         raise UserError(
-            "config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none, or their sum "
-            "is beyond any number"
+            "config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none, or their "
+            "sum is beyond any number"
         )
     total = sum(weights.values())
     return {name: value / total for name, value in weights.items()}
