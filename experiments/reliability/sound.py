@@ -200,7 +200,7 @@ def preferences() -> bytes:
 
 def conversations() -> bytes:
     said = lambda i: [("system", "Be short."), ("user", f"How much is {i}?"), ("assistant", f"It is {i}.")][i % 2 :]
-    return lines_of(*({"messages": [{"role": a, "content": b} for a, b in said(i)]} for i in range(60)))
+    return lines_of(*({"messages": [{"role": a, "content": b} for a, b in said(i)]} for i in range(24)))
 
 
 def reviews() -> bytes:

@@ -175,7 +175,7 @@ def read(folder: Path, model: config.Model) -> Contents:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= np.finfo(np.float32).max
+    return type(value) in (int, float) and abs(value) <= float(np.finfo(np.float32).max)
 
 
 def _named(key: str, module: str) -> bool:
