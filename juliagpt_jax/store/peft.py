@@ -163,7 +163,8 @@ def read(folder: Path, model: config.Model) -> Contents:
                 part = np.split(pair["B"], place.parts)[place.part]
                 if part.any() or place.parts == 1:
                     params[_linear(place.ours, "a")] = np.ascontiguousarray(pair["A"].T)
-                    params[_linear(place.ours, "b")] = np.ascontiguousarray(part.T * np.float32(scale))
+                    with np.errstate(over="ignore"):  # looked for below
+                        params[_linear(place.ours, "b")] = np.ascontiguousarray(part.T * np.float32(scale))
         if not params:
             raise UserError("there is no adapter in it")
         if not all(np.isfinite(array).all() for array in params.values()):
