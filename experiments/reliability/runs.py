@@ -134,7 +134,7 @@ KINDS = {
     ),
     "snapshot": texts("data.path={folder}/frozen", "data.snapshot={snapshot}", before=FROZEN),
     "recursive depth": texts("model.depth=recursive", "model.recursive.inner=2", "model.recursive.outer=2"),
-    "T5": Kind("t5_tiny", [*TINY, "model.context=32"]),
+    "T5": Kind("t5_tiny", [*TINY, "model.context=64", "data.task=jsonl", "data.path={folder}/pairs.jsonl"]),
 }
 
 
