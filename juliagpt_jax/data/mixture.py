@@ -77,7 +77,7 @@ def read(path: Path) -> Mixture:
     """
     try:
         values = tomllib.loads(texts.decode(str(path), texts.read_bytes(path)).text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of a number with too many digits, of tables in tables
         raise UserError(f"{path}: not TOML: {error}") from error
     _keys(values, {"sources", "stages"}, set(), f"{path}")
     sources = _table(values["sources"], f"{path}: sources")

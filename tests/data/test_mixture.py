@@ -84,6 +84,8 @@ def test_what_the_stages_say_is_part_of_the_fingerprint(folder, tiny):
         ('"other"}', '"foreign"}', "other was made with another tokenizer than one"),
         ('"other"}', f'"other", snapshot = "{"0" * 64}"}}', "sources.other.snapshot: .* has no manifest.jsonl"),
         ("[[stages]]", "[[stages]", "not TOML"),
+        ("steps = 10", f"steps = {'9' * 5000}", "not TOML: .*digits"),
+        ("steps = 10", f"steps = {'[' * 5000}", "not TOML"),
     ],
 )
 def test_what_is_wrong_is_named(folder, tiny, old, new, says):
