@@ -3,9 +3,9 @@
 Command:   python experiments/reliability/flips.py --out=experiments/reliability/results/flips [--flips=60] [--seed=0]
 Hardware:  any; about fifteen minutes on one core; with --flips=600 two hours. Stopped, the same command goes on
 
-Of each kind of file that the project writes one is made with a tiny model. Then one random bit of it is flipped, it is
-read as a command reads it, and the bit is put back: refused, said on stderr, the same result, or another one without a
-word. The same flips are read once more with the hashes switched off: what they are for.
+Of each kind of file that the project writes (written.py) one is made with a tiny model. Then one random bit of it is
+flipped, it is read as a command reads it, and the bit is put back: refused, said on stderr, the same result, or another
+one without a word. The same flips are read once more with the hashes switched off: what they are for.
 """
 
 import argparse
@@ -19,213 +19,19 @@ import re
 import tempfile
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import jax
 import numpy as np
 import runs
-from flax.traverse_util import flatten_dict
+import written
 
-from juliagpt_jax import main as training
-from juliagpt_jax import parity as comparison
-from juliagpt_jax import prepare, score
 from juliagpt_jax.data import corpus as corpora
-from juliagpt_jax.data import query, reading, selection
-from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.ground import config, config_file, files, sealed
+from juliagpt_jax.data import reading, shards
+from juliagpt_jax.ground import files, sealed
 from juliagpt_jax.ground.errors import CommandError, StorageError
-from juliagpt_jax.inference import schedule
-from juliagpt_jax.models.build import build_model
-from juliagpt_jax.schoolroom import passages
-from juliagpt_jax.store import checkpoint, export, gguf, offered, tensors
-from juliagpt_jax.store.workdir import find, open_run
-from juliagpt_jax.study import pace, parity, runner
-from juliagpt_jax.training import metrics, start, state
-
-TINY = ["model.width=32", "model.layers=2", "model.heads=2", "model.context=32", "train.steps=8", "train.warmup=2"]
-TINY += ["train.checkpoint_every=4", "train.eval_every=4", "train.log_every=1", "train.eval_windows=4"]
-TINY += ["train.final_windows=4", "train.sample_every=0", "train.batch_size=4"]
-
-
-def run(command, *flags):
-    """Run a command in this process, without its words."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        command.main(command.parser().parse(flags, command is training))
-
-
-def begun(folder, *overrides):
-    """Make a workdir with random weights; return it opened."""
-    settings = config_file.load("configs/micro.py", [*TINY, *overrides])
-    tokenizer = corpora.load(settings.data, settings.model.context).tokenizer
-    shapes = jax.eval_shape(
-        lambda: build_model(settings, tokenizer.vocab_size).init(jax.random.key(0), np.zeros((1, 2), int))["params"]
-    )
-    rng = np.random.default_rng(0)
-    params = {
-        path: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for path, leaf in flatten_dict(shapes, sep="/").items()
-    }
-    start.begin(folder, settings, params, tokenizer, {}, "random weights")
-    return open_run(folder)
-
-
-def restored(workdir):
-    """The state that training goes on from; a step that is set aside is put back."""
-    settings = config.read(workdir / "config.json")
-    model = build_model(settings, tokenizers.load(workdir / "tokenizer.json").vocab_size)
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.eval_shape(lambda: state.initial_state(settings, model))
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), shapes)
-    try:
-        trees, _ = checkpoint.Checkpoints(workdir / "checkpoints", 9).restore(state.items(target))
-        return trees
-    finally:
-        for aside in (workdir / "checkpoints").glob("*.corrupt"):
-            aside.rename(aside.with_suffix(""))
-
-
-def solving(workdir):
-    run = open_run(find(workdir, averaged=True, kind="recursive"))
-    return [flatten_dict(run.params, sep="/"), config.to_dict(run.config), run.step]
-
-
-def opened(path, **which):
-    run = open_run(path, **which)
-    return [flatten_dict(run.params, sep="/"), config.to_dict(run.config), run.tokenizer.to_dict(), run.step]
-
-
-def imported(path):
-    given = export.read(path)
-    return [given.params, given.fields, given.tokenizer.to_dict(), given.meta]
-
-
-def reported(workdir):
-    """What a suite takes from a finished run; what it cannot read is a cell that FAILED, with the reason."""
-    try:
-        return runner._result(SimpleNamespace(run=workdir, averaged=False))
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(str(error)) from error
-
-
-def resumed(workdir):
-    """The rows that a resume at step 4 goes on from."""
-    whole = (workdir / "metrics.jsonl").read_bytes()
-    metrics.Metrics(workdir, 4).close()
-    left = (workdir / "metrics.jsonl").read_bytes()
-    (workdir / "metrics.jsonl").write_bytes(whole)
-    return left.decode()
-
-
-def paced(path, *arm):
-    """The pace of arms, as a suite knows it."""
-    known = pace.Pace(path, 1, [])
-    if arm:
-        known._measure = lambda *_: 0.0123
-        known(*arm)
-    return known.known
-
-
-def corpus_of(path):
-    return corpora.load(config.Data(**{**vars(config_file.load("configs/micro.py").data), "path": str(path)}), 32)
-
-
-def prepared(folder):
-    text = corpus_of(folder)
-    columns = [list(vars(c).items()) if hasattr(c, "__dict__") else c for c in text.train_chunks.columns.values()]
-    return [np.asarray(text.train), np.asarray(text.val), columns, sorted(text.train_chunks.columns)]
-
-
-def kinds(folder):
-    """Yield (name, files, function that reads them): what is read is any nested value."""
-    yield from corpora_of(folder)
-    dense, ternary, ode = folder / "dense", folder / "ternary", folder / "ode"
-    run(training, "--config=configs/micro.py", f"--workdir={dense}", *(f"--config.{o}" for o in TINY))
-    trained = open_run(dense)
-    export.pack(trained, "int8", folder / "int8.safetensors", "", "f16")
-    yield "int8 export", [folder / "int8.safetensors"], lambda: opened(folder / "int8.safetensors")
-    random = begun(ternary, "model.linear=ternary")
-    for packing in ("2bit", "base3"):
-        path = folder / f"{packing}.safetensors"
-        export.pack(random, "ternary", path, packing, "f16")
-        yield f"ternary export, {packing}", [path], lambda path=path: opened(path)
-    export.export(trained, "safetensors", folder / "plain.safetensors", "f32", {})
-    yield "safetensors export", [folder / "plain.safetensors"], lambda: imported(folder / "plain.safetensors")
-    export.export(trained, "gguf", folder / "model.gguf", "f32", {})
-    yield "GGUF export", [folder / "model.gguf"], lambda: imported(folder / "model.gguf")
-    export.export(trained, "hf", folder / "hf", "f32", {})
-    for name in ("model.safetensors", "config.json", "tokenizer.json", offered.SUMS):
-        yield f"transformers export, {name}", [folder / "hf" / name], lambda: imported(folder / "hf")
-    yield "config.json", [dense / "config.json"], lambda: opened(dense)
-    yield "tokenizer.json", [dense / "tokenizer.json"], lambda: opened(dense)
-    yield "run.json", [dense / "run.json"], lambda: reported(dense)
-    yield "report.json", [dense / "report.json"], lambda: reported(dense)
-    yield "metrics.jsonl, read", [dense / "metrics.jsonl"], lambda: reported(dense)
-    yield "metrics.jsonl, resumed", [dense / "metrics.jsonl"], lambda: resumed(dense)
-    newest = sorted(p for p in (dense / "checkpoints" / "8").rglob("*") if p.is_file())
-    yield "checkpoint", newest, lambda: opened(dense, checkpoint="8")
-    yield from states(folder)
-    yield from tables(folder, dense)
-    solver = [*TINY, "model.depth=ode", "model.layers=1", "model.ode.solver=midpoint"]
-    run(training, "--config=configs/micro.py", f"--workdir={ode}", *(f"--config.{o}" for o in solver))
-    solved = open_run(ode)
-    adaptive = lambda: schedule.choose(solved, {"rtol": 0.01})[0].schedule
-    adaptive()
-    yield "schedules.json", [ode / "schedules.json"], adaptive
-
-
-def states(folder):
-    """Yield the kinds that training goes on from, and those of weights beside the last ones, as `kinds`."""
-    mean, puzzles = folder / "mean", folder / "puzzles"
-    more = ["train.ema=0.9", "train.optimizer=soap", "mesh.data=1"]
-    run(training, "--config=configs/micro.py", f"--workdir={mean}", *(f"--config.{o}" for o in [*TINY, *more]))
-    step = sorted(p for p in (mean / "checkpoints" / "8").rglob("*") if p.is_file())
-    yield "checkpoint, resumed", step, lambda: restored(mean)
-    average = [p for p in step if "averaged" in p.parts] + [mean / "checkpoints" / "8" / "manifest.json"]
-    yield "checkpoint, averaged weights", average, lambda: opened(mean, checkpoint="8", averaged=True)
-    flags = [f"--config.{o}" for o in [*runs.PUZZLES, "train.steps=6", "train.sample_every=0"]]
-    run(training, "--config=configs/trm_sudoku6.py", f"--workdir={puzzles}", *flags)
-    step = sorted(p for p in (puzzles / "checkpoints" / "6").rglob("*") if p.is_file())
-    yield "checkpoint of a model that solves", step, lambda: solving(puzzles)
-
-
-def corpora_of(folder):
-    """Yield the kinds that texts become, as `kinds`."""
-    (folder / "texts").mkdir()
-    for side, rows in zip(("one", "two"), passages.corpus(), strict=True):
-        (folder / "texts" / f"{side}.txt").write_text("\n".join(p.text for p in rows[:400]) + "\n")
-    books, out = f"--source={folder / 'texts'}", folder / "prepared"
-    run(prepare, books, f"--out={out}", "--min_quality=0", "--similarity=1", "--guard=0", "--leak_limit=1", "--jobs=1")
-    for name in ("manifest.json", "train_enriched.jsonl", "train.txt"):
-        yield f"prepared {name}", [out / name], lambda: prepared(out)
-    prepared(out)
-    for name in ("*.npy", "chunks.npz", "corpus.json"):
-        cached = sorted((folder / "cache" / "corpora").rglob(name))
-        yield f"cached corpora, {name.replace('*.npy', 'tokens')}", cached, lambda: prepared(out)
-    prepared("schoolroom")
-    yield "cached corpora, schoolroom.json", [folder / "cache" / "schoolroom.json"], lambda: prepared("schoolroom")
-
-
-def tables(folder, run_of):
-    """Yield the kinds that comparisons and scores keep, as `kinds`."""
-    knobs = config.flatten(config.to_dict(open_run(run_of).config))
-    rows = [{"arm": "a", "seed": seed, "config": knobs, "status": "done"} | reported(run_of) for seed in (1, 2)]
-    sealed.write_rows(folder / "results.jsonl", rows)
-    yield "a suite's results.jsonl", [folder / "results.jsonl"], lambda: runner.read(folder / "results.jsonl")
-    paced(folder / "pace.json", "a", "configs/micro.py", [], knobs, knobs)
-    yield "a suite's pace.json", [folder / "pace.json"], lambda: paced(folder / "pace.json")
-    same = [{"what": "loss", "tensor": "loss", "difference": 1e-7, "tolerance": 1e-6, "agrees": True}]
-    sealed.write_json(folder / "parity.json", {"recipe": "a mark", "same": same, "speed": {"eager": {"jax": [1.5]}}})
-    yield "parity.json", [folder / "parity.json"], lambda: comparison._read(folder / "parity.json", "a mark")
-    for seed in (1, 2):
-        parity.Results(folder / "runs.jsonl", "a mark").add({"arm": "jax", "seed": seed, "loss": 1.5, "bpc": 2.25})
-    runs = lambda: parity.Results(folder / "runs.jsonl", "a mark").rows
-    yield "a comparison's runs.jsonl", [folder / "runs.jsonl"], runs
-    sealed.write_json(folder / "weights.json", {"by": "phase", "weights": {"trivium": 0.4, "philosophy": 0.6}})
-    weights = lambda: query.parse_weights(str(folder / "weights.json"), "phase")
-    yield "DoReMi's weights.json", [folder / "weights.json"], weights
-    run(score, f"--workdir={run_of}", f"--out={folder / 'scores.npz'}", "--what=loss")
-    text = corpus_of("schoolroom")
-    yield "scores.npz", [folder / "scores.npz"], lambda: selection._scores(folder / "scores.npz", text)
+from juliagpt_jax.store import gguf, offered, tensors
+from juliagpt_jax.training import metrics
 
 
 def digest(value):
@@ -279,6 +85,8 @@ def unchecked():
             (corpora, "_digest", lambda tokens: ANYTHING),
             (corpora, "_write_cache", mock.Mock(side_effect=StorageError("to be made again"))),
             (gguf, "_hash", lambda path: (re.match(b"()", b""), "")),
+            (shards._File, "_check", lambda *_: None),
+            (shards, "_held", lambda path, sha256: files.read_array(path)),
         ]:
             off.enter_context(mock.patch.object(owner, name, value))
         yield
@@ -300,7 +108,7 @@ def main():
             results = before["kinds"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JULIAGPT_CACHE"] = f"{folder}/cache"
-        for name, paths, read in kinds(Path(folder)):
+        for name, paths, read in written.kinds(Path(folder)):
             if not name.startswith(tuple(options.only)) or (options.only == [""] and name in results):
                 continue
             sound, rng = digest(read()), np.random.default_rng(options.seed)

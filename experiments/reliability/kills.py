@@ -21,6 +21,7 @@ from pathlib import Path
 import runs
 
 LIMIT = 600  # seconds after which a process counts as hung
+TRIES = 20  # to kill a process before it is done
 
 
 def trained(kind: runs.Kind, folder: Path, text: Path, cache: Path) -> tuple[int, str, float]:
@@ -35,20 +36,32 @@ def trained(kind: runs.Kind, folder: Path, text: Path, cache: Path) -> tuple[int
     return process.returncode, err[-500:], time.monotonic() - begun
 
 
-def killed(kind: runs.Kind, folder: Path, text: Path, cache: Path, how: str, rng: random.Random, life: float) -> bool:
-    """Begin to train, kill the process; false where it was done before."""
-    process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL, subprocess.DEVNULL)
-    if how == "at random":
-        time.sleep(rng.uniform(0, life))
-    else:
-        saves, seen, there = rng.randint(1, 4 * len(kind.workdirs(folder))), 0, set()
-        while process.poll() is None and seen < saves:
-            now = {str(p) for w in kind.workdirs(folder) for p in w.glob("checkpoints/*.partial*")}
-            seen, there = seen + bool(now - there), now
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.05))
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+def killed(kind: runs.Kind, folder: Path, text: Path, cache: Path, how: str, rng: random.Random, life: float) -> None:
+    """Begin to train, and kill the process. One that was done before is begun again, and killed earlier.
+
+    Raises:
+        RuntimeError: it ended with an error, or was done before at every try.
+    """
+    for attempt in range(TRIES):
+        process = runs.start("main", kind.flags(folder, text), cache, subprocess.DEVNULL, subprocess.DEVNULL)
+        if how == "at random":
+            time.sleep(rng.uniform(0, life * 0.8**attempt))
+        else:
+            most = max(1, 4 * len(kind.workdirs(folder)) - attempt)
+            saves, seen, there = rng.randint(1, most), 0, set()
+            while process.poll() is None and seen < saves:
+                now = {str(p) for w in kind.workdirs(folder) for p in w.glob("checkpoints/*.partial*")}
+                seen, there = seen + bool(now - there), now
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        code = process.wait()
+        if code == -signal.SIGKILL:
+            return
+        if code:
+            raise RuntimeError(f"it ended with exit code {code} before it was killed")
+        runs.remove(folder)
+    raise RuntimeError(f"it was done before it was killed, {TRIES} times")
 
 
 def unfinished(kind: runs.Kind, folder: Path) -> bool:
@@ -80,8 +93,7 @@ def main() -> None:
                 peace[name] = [runs.contents(w) for w in kind.workdirs(folder)], life
                 runs.remove(Path(scratch) / "compiled")
             rng, folder = random.Random(number), Path(scratch) / "killed"
-            while not killed(kind, folder, text, cache, how, rng, peace[name][1]):
-                runs.remove(folder)  # it was done before
+            killed(kind, folder, text, cache, how, rng, peace[name][1])
             cut = unfinished(kind, folder)
             code, err, _ = trained(kind, folder, text, cache)
             found = [runs.contents(w) for w in kind.workdirs(folder)] if code == 0 else []

@@ -32,42 +32,75 @@ PUZZLES = [
     *["train.warmup=2", "train.checkpoint_every=6", "train.eval_every=12", "train.sample_every=12"],
     *["train.log_every=1", "mesh.data=1"],
 ]
+SHARE = "--val_share=0.1"
+WORDS = "the nature of truth is a line and number that goes on in time with all of us".split()
 
 
-# A command that makes what runs read, once.
-SHARDS = ("shard", "--source={text}", "--tokenizer={folder}/tokenizer.json", "--out={folder}/shards", "--val_share=0.1")
+def _flags(config: str, workdir: str, overrides: list[str]) -> list[str]:
+    return [f"--config={ROOT / 'configs' / config}.py", f"--workdir={workdir}", *(f"--config.{o}" for o in overrides)]
+
+
+# Commands that make what runs read, once.
+SHARDS = (("shard", "--source={text}", "--tokenizer={folder}/tokenizer.json", "--out={folder}/shards", SHARE),)
+FROZEN = (
+    ("shard", "--source={text}", "--tokenizer={folder}/tokenizer.json", "--out={folder}/frozen", SHARE),
+    ("snapshot", "--freeze={folder}/frozen", "--licence=MIT"),
+)
+MIXED = (
+    ("shard", "--source={text}", "--tokenizer={folder}/tokenizer.json", "--out={folder}/one", SHARE),
+    ("shard", "--source={folder}/other.txt", "--tokenizer={folder}/tokenizer.json", "--out={folder}/two", SHARE),
+)
+BASE = (("main", *_flags("tiny", "{folder}/base", [*TINY, "data.path={text}", "model.context=64"])),)
+PAIRS = ["model.context=64", "data.task=jsonl", "data.path={folder}/pairs.jsonl", "train.init={folder}/base"]
+ADAPTERS = ["data.path={folder}/other.txt", "train.init={folder}/base", "adapter.rank=2", "adapter.dropout=0.1"]
+MIXTURE = """[sources]
+one = "one"
+two = "two"
+
+[[stages]]
+steps = 25
+lr = 1e-3
+weights = {one = 70, two = 30}
+
+[[stages]]
+steps = 15
+lr = 1e-3
+min_lr = 1e-4
+weights = {one = 20, two = 80}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of run: its config file, what it overrides, the seeds that train together, if several do, and a command
-    that makes what it reads. {text} is a text, {folder} the folder that it is in, with a tokenizer.json of it."""
+    """A kind of run: its config file, what it overrides, the seeds that train together, if several do, and commands
+    that make what it reads. {text} is a text, {folder} the folder that it is in, with what `write_text` writes beside
+    it; {snapshot} the snapshot that the commands froze."""
 
     config: str
     overrides: list[str]
     seeds: tuple[int, ...] = ()
-    before: tuple[str, ...] = ()
+    before: tuple[tuple[str, ...], ...] = ()
 
     def make(self, text: Path, cache: Path) -> None:
-        """Run the command that makes what the runs read."""
-        if self.before:
-            module, *flags = (word.format(text=text, folder=text.parent) for word in self.before)
-            process = start(module, flags, cache)
+        """Run the commands that make what the runs read."""
+        for module, *flags in self.before:
+            process = start(module, [flag.format(text=text, folder=text.parent) for flag in flags], cache)
             _, err = process.communicate()
             assert process.returncode == 0, err
 
     def flags(self, folder: Path, text: Path) -> list[str]:
         """The arguments of `main` for a run that leaves its workdirs in `folder`."""
-        settings = [f"--config.{o.format(text=text, folder=text.parent)}" for o in self.overrides]
+        frozen = text.parent / "frozen" / "manifest.jsonl"
+        snapshot = _hash(frozen.read_bytes()) if frozen.exists() else ""
+        settings = [o.format(text=text, folder=text.parent, snapshot=snapshot) for o in self.overrides]
         seeds = [f"--seeds={','.join(map(str, self.seeds))}"] if self.seeds else []
-        workdir = folder / ("{seed}" if self.seeds else "run")
-        return [f"--config={ROOT / 'configs' / self.config}.py", f"--workdir={workdir}", *seeds, *settings]
+        return [*_flags(self.config, str(folder / ("{seed}" if self.seeds else "run")), settings), *seeds]
 
     def workdirs(self, folder: Path) -> list[Path]:
         return [folder / str(seed) for seed in self.seeds] or [folder / "run"]
 
 
-def texts(*overrides: str, seeds: tuple[int, ...] = (), before: tuple[str, ...] = ()) -> Kind:
+def texts(*overrides: str, seeds: tuple[int, ...] = (), before: tuple[tuple[str, ...], ...] = ()) -> Kind:
     return Kind("tiny", [*TINY, "data.path={text}", *overrides], seeds, before)
 
 
@@ -88,18 +121,38 @@ KINDS = {
     "shards": texts("data.path={folder}/shards", before=SHARDS),
     "answers to a task": texts("data.task=addition", "model.context=64"),
     "recursive": Kind("trm_sudoku6", PUZZLES),
+    "adapters": texts(*ADAPTERS, before=BASE),
+    "adapters beside q4_1": texts(*ADAPTERS, "adapter.base=q4_1", before=BASE),
+    "preferences": texts(
+        *PAIRS, "train.objective=dpo", "train.preference.reference={folder}/base", "train.lr=3e-3", before=BASE
+    ),
+    "distillation on answers of its own": texts(
+        *PAIRS, "train.objective=on_policy", "train.distil.teacher={folder}/base", "train.written.group=2", before=BASE
+    ),
+    "mixture in stages": texts(
+        "data.path={folder}/mixture.toml", "train.schedule=stages", "data.weights_by=source", before=MIXED
+    ),
+    "snapshot": texts("data.path={folder}/frozen", "data.snapshot={snapshot}", before=FROZEN),
+    "recursive depth": texts("model.depth=recursive", "model.recursive.inner=2", "model.recursive.outer=2"),
+    "T5": Kind("t5_tiny", [*TINY, "model.context=64", "data.task=jsonl", "data.path={folder}/pairs.jsonl"]),
 }
 
 
 def write_text(path: Path) -> Path:
-    """Write 300 lines of the words of one sentence, as a run's text, and a tokenizer of it beside it."""
+    """Write 300 lines of the words of one sentence, as a run's text; and beside it what else runs read: another such
+    text, a tokenizer, preferences, and a mixture of shards of both texts, for those who make them."""
     from juliagpt_jax.data import tokenizer
 
-    rng = random.Random(0)
-    words = "the nature of truth is a line and number that goes on in time with all of us".split()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(" ".join(rng.choices(words, k=9)) + "." for _ in range(300)) + "\n")
+    for seed, file in enumerate((path, path.with_name("other.txt"))):
+        rng = random.Random(seed)
+        file.write_text("\n".join(" ".join(rng.choices(WORDS, k=9)) + "." for _ in range(300)) + "\n")
     tokenizer.save(tokenizer.CharTokenizer.train(path.read_text()), path.with_name("tokenizer.json"))
+    rng = random.Random(2)
+    sentences = [(" ".join(rng.choices(WORDS, k=3)), *rng.sample(WORDS, 2)) for _ in range(200)]
+    rows = [{"prompt": f"{asked} ", "chosen": f"{one}.", "rejected": f"{two}."} for asked, one, two in sentences]
+    path.with_name("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.with_name("mixture.toml").write_text(MIXTURE)
     return path
 
 

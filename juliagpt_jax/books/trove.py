@@ -2,13 +2,15 @@
 
 Each is called with the documents of the block before it, its rank and the number of ranks, and hands documents on. A
 task that is done is marked by datatrove and never run again; one that was killed writes its files anew. Rank r of every
-step reads what rank r of the step before wrote, so positions in a file mean the same to all.
+step reads what rank r of the step before wrote, so positions in a file mean the same to all. What one step leaves for
+another carries its hash, or gzip's checksum: it may lie there for days.
 """
 
 import dataclasses
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,9 +20,9 @@ import numpy as np
 
 from juliagpt_jax.books import documents, pages, scorer
 from juliagpt_jax.books.ledger import Ledger
-from juliagpt_jax.ground import formats, texts
+from juliagpt_jax.ground import formats, sealed, texts
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import replacing, write_json
+from juliagpt_jax.ground.files import read_arrays, replacing, write_arrays
 
 WARC = (".warc", ".warc.gz")
 ENDS = (*formats.FORMATS, ".txt", *WARC)
@@ -132,7 +134,24 @@ class Score:
 def _note(folder: str, rank: int, counted: Counter[str]) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / f"{rank:05d}.json", counted)
+    sealed.write_json(path / f"{rank:05d}.json", counted)
+
+
+def damaged(path: Path, error: Exception) -> StorageError:
+    """Return the refusal of what an earlier step left, which is not as it was written."""
+    return StorageError(f"{path}: damaged: {str(error)[:200]}; put a sound copy back, or begin again in a new --out")
+
+
+def _places(path: Path) -> np.ndarray:
+    """Return the array that an earlier step left.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    try:
+        return read_arrays(path)["documents"]
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged(path, error) from error
 
 
 @dataclasses.dataclass
@@ -161,10 +180,13 @@ class Again:
         path = Path(self.folder) / f"{rank:05d}.jsonl.gz"
         if not path.is_file():
             raise StorageError(f"{path} is missing: an earlier step did not end; run the command again")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                yield _document(row.pop("text"), f"{row['work']}/{row['index']}", row)
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                for line in file:
+                    row = json.loads(line)
+                    yield _document(row.pop("text"), f"{row['work']}/{row['index']}", row)
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise damaged(path, error) from error
 
 
 @dataclasses.dataclass
@@ -180,10 +202,9 @@ class Sign:
             order = (document.metadata["file"] << 40) + document.metadata["index"]
             rows.append((int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"), order, place))
             yield document
-        path = Path(self.folder) / f"{rank:05d}.npy"
+        path = Path(self.folder) / f"{rank:05d}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as new, open(new, "wb") as file:
-            np.save(file, np.array(rows, ORDER))
+        write_arrays(path, {"documents": np.array(rows, ORDER)})
 
 
 @dataclasses.dataclass
@@ -196,7 +217,7 @@ class Find:
     ranks: int
 
     def __call__(self, data: Any = None, rank: int = 0, world: int = 1) -> None:
-        parts = [np.load(Path(self.signed) / f"{r:05d}.npy") for r in range(self.ranks)]
+        parts = [_places(Path(self.signed) / f"{r:05d}.npz") for r in range(self.ranks)]
         ranks = np.repeat(np.arange(self.ranks), [*map(len, parts)])
         whole = np.concatenate(parts)
         order = np.lexsort((whole["order"], whole["more"], whole["hash"]))
@@ -206,9 +227,8 @@ class Find:
         left_out = order[again]
         Path(self.out).mkdir(parents=True, exist_ok=True)
         for r in range(self.ranks):
-            path = Path(self.out) / f"{r:05d}.npy"
-            with replacing(path) as new, open(new, "wb") as file:
-                np.save(file, np.sort(whole["place"][left_out[ranks[left_out] == r]]))
+            places = np.sort(whole["place"][left_out[ranks[left_out] == r]])
+            write_arrays(Path(self.out) / f"{r:05d}.npz", {"documents": places})
 
 
 @dataclasses.dataclass
@@ -219,7 +239,7 @@ class Drop:
     counts: str
 
     def __call__(self, data: Iterable[Any], rank: int = 0, world: int = 1) -> Iterator[Any]:
-        places = set(np.load(Path(self.found) / f"{rank:05d}.npy").tolist())
+        places = set(_places(Path(self.found) / f"{rank:05d}.npz").tolist())
         for place, document in enumerate(data):
             if place not in places:
                 yield document

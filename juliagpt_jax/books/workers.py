@@ -199,9 +199,16 @@ def _settle(work: Work) -> None:
 
 
 def report(work: Work) -> dict[str, Any]:
-    """Return the fate of all documents, as the tasks counted them; near copies are what is missing at the end."""
+    """Return the fate of all documents, as the tasks counted them; near copies are what is missing at the end.
+
+    Raises:
+        UserError, StorageError: what a task counted is damaged.
+    """
     fates: Counter[str] = Counter()
     for file in sorted((work.out / "counts").rglob("*.json")):
-        fates.update(json.loads(file.read_text(encoding="utf-8")))
+        try:
+            fates.update(sealed.read_json(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise trove.damaged(file, error) from error
     near = fates.pop("cleaned", 0) - fates["poor"] - fates["exact"] - fates["kept"]
     return {"documents": dict(sorted(fates.items())) | {"near": near}, "out": str(work.out), "tasks": work.tasks}

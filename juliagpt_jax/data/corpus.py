@@ -25,7 +25,7 @@ from juliagpt_jax.data.tokenizer import CharTokenizer, Tokenizer
 from juliagpt_jax.ground import config, sealed
 from juliagpt_jax.ground.devices import cache_folder
 from juliagpt_jax.ground.errors import StorageError, UserError
-from juliagpt_jax.ground.files import read_arrays
+from juliagpt_jax.ground.files import read_array, read_arrays
 from juliagpt_jax.ground.texts import path as source_path
 
 FORMAT = 7  # of the cache
@@ -339,8 +339,8 @@ def read_tokens(path: Path, vocab: int) -> np.ndarray:
             reach an embedding: it would read a row that does not exist and turn the loss into NaN.
     """
     try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        tokens = read_array(path, mapped=True)
+    except ValueError as error:
         raise StorageError(f"{path}: torn or not a token file: {error}") from error
     if tokens.ndim != 1 or tokens.dtype.kind != "u":
         raise StorageError(f"{path}: not a token file: {tokens.dtype} of shape {tokens.shape}")

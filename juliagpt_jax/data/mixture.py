@@ -20,6 +20,7 @@ Nothing is copied: windows are read from the folders themselves.
 
 import hashlib
 import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def read(path: Path) -> Mixture:
     """
     try:
         values = tomllib.loads(texts.decode(str(path), texts.read_bytes(path)).text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of a number with too many digits, of tables in tables
         raise UserError(f"{path}: not TOML: {error}") from error
     _keys(values, {"sources", "stages"}, set(), f"{path}")
     sources = _table(values["sources"], f"{path}: sources")
@@ -133,6 +134,6 @@ def _keys(values: Mapping[str, Any], needed: set[str], more: set[str], where: st
 
 
 def _number(value: Any, where: str, low: float) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or value < low:
+    if type(value) not in (int, float) or not low <= value <= sys.float_info.max:
         raise UserError(f"{where}: needs a number of at least {low}, not {value!r}")
     return float(value)

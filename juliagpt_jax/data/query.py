@@ -9,6 +9,7 @@ import dataclasses
 import math
 import operator
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,13 @@ def parse_weights(text: str, by: str) -> dict[str, float]:
             pairs.append((name.strip().strip('"'), number(share)))
     weights = dict(pairs)
     for name, value in pairs:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
             raise UserError(f"config.data.phase_weights: the share of {name!r} is not a number that is at least 0")
-    if text.strip() and (len(weights) < len(pairs) or not sum(weights.values()) > 0):
-        raise UserError("config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none")
+    if text.strip() and (len(weights) < len(pairs) or not 0 < sum(weights.values()) <= sys.float_info.max):
+        raise UserError(
+            "config.data.phase_weights: a name stands there twice, or all shares are 0, or there are none, or their "
+            "sum is beyond any number"
+        )
     total = sum(weights.values())
     return {name: value / total for name, value in weights.items()}
 

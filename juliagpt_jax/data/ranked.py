@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.data import reading, shard_writer, sharding, shards
 from juliagpt_jax.data import tokenizer as tokenizers
-from juliagpt_jax.ground.files import write_json
+from juliagpt_jax.ground import sealed
+from juliagpt_jax.ground.errors import StorageError
 
 
 @dataclasses.dataclass
@@ -51,7 +51,7 @@ class Shard:
         for writer in writers.values():
             writer.end()
         made = {side: [shard._asdict() for shard in writer.shards] for side, writer in writers.items()}
-        write_json(folder / f"{rank:05d}.json", made)
+        sealed.write_json(folder / f"{rank:05d}.json", made)
 
 
 @dataclasses.dataclass
@@ -65,6 +65,18 @@ class Index:
 
     def __call__(self, data: Any = None, rank: int = 0, world: int = 1) -> None:
         folder = Path(self.folder)
-        made = [json.loads((folder / f"{r:05d}.json").read_text()) for r in range(self.ranks)]
-        sides = {side: [shards.read_shard(row) for part in made for row in part[side]] for side in shards.SIDES}
+        made = [self._of(folder / f"{r:05d}.json") for r in range(self.ranks)]
+        sides = {side: [shard for part in made for shard in part[side]] for side in shards.SIDES}
         shard_writer.write_index(folder, tokenizers.load(Path(self.tokenizer)), True, sides, 0, self.source)
+
+    def _of(self, path: Path) -> dict[str, list[shards.Shard]]:
+        """Return the token files that a rank says it wrote.
+
+        Raises:
+            UserError, StorageError: that was changed, or is damaged.
+        """
+        try:
+            rows = sealed.read_json(path)
+            return {side: [shards.read_shard(row) for row in rows[side]] for side in shards.SIDES}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StorageError(f"{path}: damaged: {error}; put a sound copy back, or begin again") from error

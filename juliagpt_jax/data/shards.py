@@ -26,6 +26,7 @@ from juliagpt_jax.data.library import LibraryTokenizer
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground import sealed
 from juliagpt_jax.ground.errors import StorageError, UserError
+from juliagpt_jax.ground.files import read_array
 
 FORMAT = 1
 INDEX = "shards.json"
@@ -237,11 +238,11 @@ def _held(path: Path, sha256: str) -> np.ndarray:
         StorageError: it is missing or damaged.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_array(path)
         if hashlib.sha256(array.tobytes()).hexdigest() == sha256:
             return array
         why = "damaged"
-    except (OSError, ValueError, EOFError) as error:
+    except ValueError as error:
         why = f"cannot be read: {error}"
     raise StorageError(f"{path}: {why}; put a sound copy back, or write the shards again")
 

@@ -18,6 +18,11 @@ from juliagpt_jax.ground.files import replacing, sha256
 FORMAT = 1
 FILE = texts.SNAPSHOT
 HASH = "file_sha256"  # of a file; "sha256" is that of the line
+OF_ALL = dict.fromkeys(("files", "bytes", "documents", "tokens", "characters"), int) | {
+    "licences": list,
+    "filters": str,
+}
+OF_FILE = {"file": str, "bytes": int, HASH: str, "licence": str}
 
 
 def freeze(folder: Path, licence: str = "", filters: str = "") -> dict[str, Any]:
@@ -101,10 +106,18 @@ def read(folder: Path, flag: str) -> tuple[dict[str, Any], list[dict[str, Any]],
         whole, *rows = sealed.read_rows(path)
         if whole["snapshot"] != FORMAT or len(rows) != whole["files"]:
             raise ValueError("its first line does not fit the others")
+        for row, known in [(whole, OF_ALL), *((row, OF_FILE) for row in rows)]:
+            wrong = [name for name, kind in known.items() if type(row[name]) is not kind]
+            if wrong:
+                raise ValueError(f"{wrong[0]!r} is {row[wrong[0]]!r}"[:200])
+        if not all(isinstance(licence, str) for licence in whole["licences"]):
+            raise ValueError("its licences are no texts")
         for row in rows:
             if Path(row["file"]).is_absolute() or ".." in Path(row["file"]).parts:
                 raise ValueError(f"{row['file']} lies outside")
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise UserError(f"{flag}: {path}: not a snapshot: a line has no {error}") from error
+    except (ValueError, TypeError) as error:
         raise UserError(f"{flag}: {path}: not a snapshot: {error}") from error
     except StorageError as error:
         raise UserError(f"{flag}: {error}") from error

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,20 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     return arrays
 
 
+def read_array(path: Path, mapped: bool = False) -> "np.ndarray":
+    """Return the array of an .npy file, which has no checksum, or a memory map of it. Nothing is ever unpickled.
+
+    Raises:
+        ValueError: it cannot be opened, is damaged, or no such file.
+    """
+    import numpy as np
+
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except _DAMAGE as error:  # its header is a line of Python, and a flipped bit makes any other line of it
+        raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
 def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
     """Replace a file by arrays with their hash, as .npz, in one step."""
     import numpy as np
@@ -149,7 +164,7 @@ def _digest(arrays: "Mapping[str, np.ndarray]") -> str:
 
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError, ArithmeticError, RuntimeError,
-    AttributeError, TypeError, SyntaxError, MemoryError, OSError,
+    AttributeError, TypeError, SyntaxError, MemoryError, OSError, tokenize.TokenError,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Adapters as Hugging Face's peft has them: a folder of adapter_config.json and adapter_model.safetensors.
 
 peft's A is (rank, in) and B (out, rank), ours a (in, rank) and b (rank, out). GPT-2 there has one matrix for queries,
-keys and values, and so one adapter: of ours it has the a's side by side, and the b's as blocks.
+keys and values, and so one adapter: of ours it has the a's side by side, and the b's as blocks. A folder of ours has
+SHA256SUMS, which it is held to.
 """
 
 import re
@@ -15,7 +16,8 @@ from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError, about
 from juliagpt_jax.ground.files import write_json, write_text
 from juliagpt_jax.ground.knobs.adapter import Adapter
-from juliagpt_jax.store import families, hf, tensors
+from juliagpt_jax.models.frozen import FORMS
+from juliagpt_jax.store import families, hf, offered, tensors
 from juliagpt_jax.store.families import Arrays, Place
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -119,21 +121,24 @@ def write(
         f'peft opens it: `PeftModel.from_pretrained(model, "FOLDER")`, `model` being the base as `export --format=hf` '
         "writes it.\n",
     )
+    offered.write_sums(folder)
 
 
 def read(folder: Path, model: config.Model) -> Contents:
     """Read a folder of adapters for a model of ours.
 
     Raises:
-        UserError: a file is missing or torn, the folder holds another kind of adapter, or one of another model.
+        UserError: a file is missing, torn or another than its hash says, where one is offered (`offered.py`); or the
+            folder holds another kind of adapter, or one of another model.
     """
+    offered.check([folder / SETTINGS, folder / WEIGHTS])
     settings = hf.read_json(folder / SETTINGS)
     with about(folder / SETTINGS):
         for key, known in ONLY.items():
             if settings.get(key, known[0]) not in known:
                 raise UserError(f"{key}={str(settings[key])[:60]} is not known here, only {known[0]!r}")
-        alphas = settings.get("alpha_pattern") or {}
-        if not isinstance(alphas, dict) or not isinstance(settings.get("lora_alpha", 8), int | float):
+        alpha, alphas = settings.get("lora_alpha", 8), settings.get("alpha_pattern") or {}
+        if not isinstance(alphas, dict) or not all(map(_is_number, (alpha, *alphas.values()))):
             raise UserError("alpha_pattern is no table of numbers, or lora_alpha no number")
     with about(folder):
         family = families.family_of(model)
@@ -152,16 +157,26 @@ def read(folder: Path, model: config.Model) -> Contents:
             (rank, _), (rows, other) = pair["A"].shape, pair["B"].shape
             if rank != other or not rank or rows % modules[module][0].parts:
                 raise UserError(f"{module}: lora_A {pair['A'].shape} and lora_B {pair['B'].shape} do not fit together")
-            alpha = next((own for key, own in alphas.items() if _named(key, module)), settings.get("lora_alpha", 8))
-            scale = alpha / (rank**0.5 if settings.get("use_rslora") else rank)
+            own = next((own for key, own in alphas.items() if _named(key, module)), alpha)
+            scale = own / (rank**0.5 if settings.get("use_rslora") else rank)
             for place in modules[module]:
                 part = np.split(pair["B"], place.parts)[place.part]
                 if part.any() or place.parts == 1:
                     params[_linear(place.ours, "a")] = np.ascontiguousarray(pair["A"].T)
-                    params[_linear(place.ours, "b")] = np.ascontiguousarray(part.T * np.float32(scale))
+                    with np.errstate(over="ignore"):  # looked for below
+                        params[_linear(place.ours, "b")] = np.ascontiguousarray(part.T * np.float32(scale))
         if not params:
             raise UserError("there is no adapter in it")
-    return Contents(params, metadata.get("base", ""), metadata.get("form", "float"))
+        if not all(np.isfinite(array).all() for array in params.values()):
+            raise UserError("its numbers times alpha are too large for float32")
+        form = metadata.get("form", "float")
+        if form not in ("float", *FORMS):
+            raise UserError(f"{WEIGHTS}: no form of kernels is called {form[:60]!r}, only float, {', '.join(FORMS)}")
+    return Contents(params, metadata.get("base", ""), form)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= float(np.finfo(np.float32).max)
 
 
 def _named(key: str, module: str) -> bool:

@@ -79,10 +79,13 @@ def test_what_the_stages_say_is_part_of_the_fingerprint(folder, tiny):
         ("one = 20", "one = -20", "stage 2: weights.one: needs a number of at least 0"),
         ("lr = 1e-3\nweights", "weights", "some stages have a learning rate and some have none"),
         ("min_lr = 1e-4", "min_lr = 1e-2", "min_lr at most lr"),
+        ("other = 50", f"other = {10**400}", "stage 1: weights.other: needs a number of at least 0"),
         ('"one"', '"nothing"', "one: .*nothing is no folder of shards"),
         ('"other"}', '"foreign"}', "other was made with another tokenizer than one"),
         ('"other"}', f'"other", snapshot = "{"0" * 64}"}}', "sources.other.snapshot: .* has no manifest.jsonl"),
         ("[[stages]]", "[[stages]", "not TOML"),
+        ("steps = 10", f"steps = {'9' * 5000}", "not TOML: .*digits"),
+        ("steps = 10", f"steps = {'[' * 5000}", "not TOML"),
     ],
 )
 def test_what_is_wrong_is_named(folder, tiny, old, new, says):

@@ -117,6 +117,13 @@ def test_weights_from_a_file(select, tmp_path):
     }
     path.write_text(json.dumps({"by": "phase", "weights": {"trivium": 1, "quadrivium": 1, "philosophy": 3}}))
     assert select(f"data.phase_weights={path}").fingerprint != chosen.fingerprint
+    for one, other, says in [
+        (10**400, 1, "share of 'one' is not a number"),
+        (1e308, 1e308, "sum is beyond any number"),
+    ]:
+        path.write_text(json.dumps({"by": "phase", "weights": {"one": one, "other": other}}))
+        with pytest.raises(UserError, match=says):
+            query.parse_weights(str(path), "phase")
 
 
 def test_shares_are_written_and_read(school, tiny):

@@ -95,3 +95,23 @@ def test_values_nested_too_deeply_are_not_json(tmp_path):
         sealed.read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match="not a file of weights"):
         query.parse_weights(str(tmp_path / "a.json"), "phase")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_flipped_bit_in_the_header_of_an_array_ends_in_one_kind_of_error(tmp_path, mapped):
+    """The header of an .npy file is a line of Python: what is left of it may be any other, and no file of arrays."""
+    path, array = tmp_path / "a.npy", np.arange(40, dtype=np.uint16)
+    np.save(path, array)
+    raw, refused = path.read_bytes(), 0
+    for at in range(len(raw) - array.nbytes):
+        for bit in range(8):
+            flipped = bytearray(raw)
+            flipped[at] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                assert isinstance(files.read_array(path, mapped), np.ndarray)
+            except ValueError as error:
+                refused += str(error) != ""
+    assert refused > 300
+    with pytest.raises(ValueError, match="FileNotFoundError"):
+        files.read_array(tmp_path / "none.npy", mapped)

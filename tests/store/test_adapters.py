@@ -18,7 +18,7 @@ from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.adapter import Adapter
 from juliagpt_jax.models import adapters as folding
 from juliagpt_jax.models.decoder import Decoder
-from juliagpt_jax.store import adapters, hf, peft
+from juliagpt_jax.store import adapters, hf, offered, peft
 from juliagpt_jax.store.run import Run
 from juliagpt_jax.store.workdir import read_adapters
 
@@ -78,6 +78,38 @@ def test_what_is_written_says_the_same(given, tmp_path):
         read_adapters(tmp_path / "out", moved)
 
 
+@pytest.mark.parametrize("name", [peft.SETTINGS, peft.WEIGHTS])
+def test_a_flipped_bit_is_refused(golden, tiny, tmp_path, name):
+    """Of ours, and of any folder with SHA256SUMS; without it an alpha is what the file says."""
+    given = of_golden(golden, tiny, "llama_gqa_untied")
+    read, knobs = peft.read(given.folder, given.run.config.model), Adapter(2, 2.0, 0.0, "all", "all", "float")
+    settings = dataclasses.replace(given.run.config, adapter=knobs)
+    base, out = folding.digest(given.run.params), tmp_path / "out"
+    adapters.write(out, unflatten_dict(read.params, sep="/"), {"base": base}, settings, "f32")
+    read_adapters(out, given.run)
+    raw, rng = (out / name).read_bytes(), np.random.default_rng(0)
+    for _ in range(12):
+        at = int(rng.integers(len(raw)))
+        (out / name).write_bytes(raw[:at] + bytes([raw[at] ^ (1 << int(rng.integers(8)))]) + raw[at + 1 :])
+        with pytest.raises(UserError, match=f"{name}: changed: its hash is .*, and SHA256SUMS has"):
+            read_adapters(out, given.run)
+            pytest.fail(f"byte {at} was read without a word")
+    (out / name).write_bytes(raw)
+    (out / offered.SUMS).unlink()
+    said(lora_alpha=4.0)(out)
+    b = "block_1/mixer/query/lora/b"
+    np.testing.assert_allclose(read_adapters(out, given.run).params[b], 2 * read.params[b], rtol=1e-6)
+
+
+def test_a_form_that_is_not_known_is_refused(golden, tiny, tmp_path):
+    given = of_golden(golden, tiny, "llama_gqa_untied")
+    shutil.copytree(given.folder, tmp_path / "peft")
+    weights = tmp_path / "peft" / peft.WEIGHTS
+    save_file(load_file(weights), weights, {"form": "nf5"})
+    with pytest.raises(UserError, match="no form of kernels is called 'nf5', only float, int8, nf4, q4_1"):
+        read_adapters(tmp_path / "peft", given.run)
+
+
 def said(**settings):
     def change(folder):
         path = folder / peft.SETTINGS
@@ -98,6 +130,11 @@ def held(change):
 FIRST = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
 
 
+def large(arrays):
+    other = FIRST.replace("lora_A", "lora_B")
+    arrays[other] = np.full_like(arrays[other], 10)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -107,6 +144,10 @@ FIRST = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
         (said(bias="all"), "bias=all is not known here"),
         (said(alpha_pattern={"(": 3}), "is no pattern"),
         (said(lora_alpha="much"), "lora_alpha no number"),
+        (said(lora_alpha=float("nan")), "lora_alpha no number"),
+        (said(lora_alpha=10**400), "lora_alpha no number"),
+        (said(alpha_pattern={"down_proj": "5"}), "alpha_pattern is no table of numbers"),
+        (lambda folder: (said(lora_alpha=3e38)(folder), held(large)(folder)), "times alpha are too large"),
         (held(lambda arrays: arrays.pop(FIRST)), "needs two matrices"),
         (held(lambda arrays: arrays.update({FIRST: arrays[FIRST][:1]})), "do not fit together"),
         (held(lambda arrays: arrays.update({FIRST: arrays[FIRST][:, :8].copy()})), "adapters of another model"),
