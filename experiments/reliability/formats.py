@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from juliagpt_jax.books import archives, documents, parsers
-from juliagpt_jax.data import chat, query, vocabularies
+from juliagpt_jax.data import chat, mixture, query, vocabularies
 from juliagpt_jax.data import corpus as corpora
 from juliagpt_jax.data import tokenizer as tokenizers
 from juliagpt_jax.data.puzzles import build as puzzles
@@ -38,6 +38,7 @@ MEANT = (CommandError, Refused)
 LIMITS = Limits(max_tokens=100, max_prompt=1_000, max_body=10_000, texts=8, context=64)
 BUDGET = archives.Budget(1 << 24, 1 << 22, 200)
 WORDS = "the nature of number and of line is one truth that goes on".split()
+MIXTURE = b'[sources]\na = "a"\nb = {path = "b"}\n[[stages]]\nsteps = 9\nlr = 1e-3\nweights = {a = 70, b = 30}\n'
 LINES = [" ".join(WORDS[i % 7 :] + WORDS[: i % 5]) + "." for i in range(80)]
 
 
@@ -123,6 +124,10 @@ def tokenizer() -> Any:
 def queries(path: Path) -> Any:
     lines = (path.read_bytes().decode(errors="replace").split("\n") + [""] * 3)[:3]
     return query.parse_filter(lines[0]), query.parse_keep(lines[1]), query.parse_weights(lines[2], "phase")
+
+
+def drawn(path: Path) -> Any:
+    return None, None, dict(enumerate(mixture.read(path).stages[0].weights))
 
 
 def are_shares(found: Any) -> bool:
@@ -327,6 +332,7 @@ FORMATS = {
     "a completion": Format("body", body, asked(Completion), are_requests),
     "a chat": Format("body", conversation, asked(ChatCompletion), are_requests),
     "filters and weights": Format("words", asks, queries, are_shares),
+    "a mixture": Format("mixture.toml", lambda: MIXTURE, drawn, are_shares),
     "metrics": Format("metrics.jsonl", log, metrics.read, plain),
 }
 
