@@ -1,5 +1,5 @@
-"""Guards of each of the 28 faults of docs/reliability.md, each with the text that switches it off and the test that must
-fail then.
+"""Guards of each of the 28 faults of docs/reliability.md: the text that switches each off, and the test that must fail
+then.
 
 A new guard is one line of TABLE; its test must be one that the fault's row of the page names.
 """
@@ -93,7 +93,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ),
     ],
     (3, f"{TRAINING}::test_one_save_that_fails_is_tried_again_and_the_last_one_must_not_fail"): [
-        ("the last save may fail", "training/loop.py", "if not self.checkpoints.wait():", "if self.checkpoints.wait() is None:"),
+        (
+            "the last save may fail",
+            "training/loop.py",
+            "if not self.checkpoints.wait():",
+            "if self.checkpoints.wait() is None:",
+        ),
     ],
     (4, f"{TRAINING}::test_a_workdir_that_cannot_be_written_is_refused[a file]"): [
         (
@@ -111,7 +116,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ("a damaged step stays", "store/checkpoint.py", "os.rename(folder, corrupt)", "pass"),
     ],
     (5, f"{NO_BIT}[stray]"): [
-        ("a step is what its folder says", "store/manifest.py", 'if str(meta.get("step")) != folder.name:', "if False:"),
+        (
+            "a step is what its folder says",
+            "store/manifest.py",
+            'if str(meta.get("step")) != folder.name:',
+            "if False:",
+        ),
     ],
     (6, f"{TRAINING}::test_when_every_checkpoint_is_damaged_nothing_begins_afresh"): [
         ("a fresh start", "store/checkpoint.py", 'if any(self.folder.glob("*.corrupt")):', "if False:"),
@@ -169,7 +179,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ),
     ],
     (11, FOR_GOOD): [
-        ("bad steps without an end", "training/events.py", 'if values["bad_in_row"] >= train.max_bad_steps:', "if False:"),
+        (
+            "bad steps without an end",
+            "training/events.py",
+            'if values["bad_in_row"] >= train.max_bad_steps:',
+            "if False:",
+        ),
         (
             "the tensor is not named",
             "training/step.py",
@@ -207,7 +222,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ("bytes that are no text are replaced unasked", "ground/texts.py", 'if errors == "strict":', "if False:"),
     ],
     (15, "tests/data/test_corpus.py::test_fault_15_replaced_and_counted"): [
-        ("what is replaced is not counted", "ground/texts.py", 'text.count("\\ufffd") - own, encoding)', "0, encoding)"),
+        (
+            "what is replaced is not counted",
+            "ground/texts.py",
+            'text.count("\\ufffd") - own, encoding)',
+            "0, encoding)",
+        ),
     ],
     (16, f"{MAIN}::test_generate_names_unknown_characters_or_skips_them"): [
         ("characters are left out unasked", "data/tokenizer.py", 'if unknown == "error":', "if False:"),
@@ -221,7 +241,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ),
     ],
     (17, f"{REFUSALS}::test_main_refuses_at_once[--config.train.stepz=1]"): [
-        ("JAX first", "main.py", "    begun = time.perf_counter()\n", "    begun = time.perf_counter()\n    import jax\n"),
+        (
+            "JAX first",
+            "main.py",
+            "    begun = time.perf_counter()\n",
+            "    begun = time.perf_counter()\n    import jax\n",
+        ),
         ("no near names", "ground/words.py", "matches = difflib.get_close_matches(name, names, n=3)", "matches = []"),
     ],
     (18, "tests/data/test_corpus.py::test_fault_18_token_files"): [
@@ -307,7 +332,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ("a reader that left", "ground/command.py", "if isinstance(error, BrokenPipeError):", "if False:"),
     ],
     (25, f"{MAIN}::test_another_folder_a_plain_locale_and_a_path_beyond_ascii"): [
-        ("letters that a terminal lacks", "ground/command.py", '"backslashreplace", line_buffering', '"strict", line_buffering'),
+        (
+            "letters that a terminal lacks",
+            "ground/command.py",
+            '"backslashreplace", line_buffering',
+            '"strict", line_buffering',
+        ),
     ],
     (26, f"{OUTSIDE}::test_a_cell_that_fails_leaves_the_others_and_only_it_runs_again"): [
         (
@@ -324,7 +354,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ),
     ],
     (27, "tests/training/test_hosts.py::test_a_host_that_is_gone_ends_the_other[1]"): [
-        ("a lost host is an error as any", "ground/hosts.py", "if several() and type(error)", "if False and type(error)"),
+        (
+            "a lost host is an error as any",
+            "ground/hosts.py",
+            "if several() and type(error)",
+            "if False and type(error)",
+        ),
     ],
     (28, f"{OUTSIDE}::test_memory_and_open_files_stay_flat"): [
         ("a folder that is synced stays open", "ground/files.py", "        os.close(handle)\n", "        pass\n"),
