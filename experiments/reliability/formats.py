@@ -126,10 +126,6 @@ def queries(path: Path) -> Any:
     return query.parse_filter(lines[0]), query.parse_keep(lines[1]), query.parse_weights(lines[2], "phase")
 
 
-def drawn(path: Path) -> Any:
-    return None, None, dict(enumerate(mixture.read(path).stages[0].weights))
-
-
 def are_shares(found: Any) -> bool:
     return not found[2] or math.isclose(sum(found[2].values()), 1)
 
@@ -332,7 +328,7 @@ FORMATS = {
     "a completion": Format("body", body, asked(Completion), are_requests),
     "a chat": Format("body", conversation, asked(ChatCompletion), are_requests),
     "filters and weights": Format("words", asks, queries, are_shares),
-    "a mixture": Format("mixture.toml", lambda: MIXTURE, drawn, are_shares),
+    "a mixture": Format("a.toml", lambda: MIXTURE, mixture.read, lambda m: math.isclose(sum(m.stages[0].weights), 1)),
     "metrics": Format("metrics.jsonl", log, metrics.read, plain),
 }
 
