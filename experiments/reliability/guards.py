@@ -66,7 +66,7 @@ def tried(copy: Path, tests: list[str], seconds: float) -> Ending:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"COLUMNS": "300"},
+        env=os.environ | {"COLUMNS": "300", "PYTHONPATH": str(copy)},
         start_new_session=True,
     )
     try:
