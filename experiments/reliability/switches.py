@@ -205,7 +205,7 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         ("replaced and not counted", "ground/texts.py", 'text.count("\\ufffd") - own, encoding)', "0, encoding)"),
     ],
     (16, f"{MAIN}::test_generate_names_unknown_characters_or_skips_them"): [
-        ("characters are left out unasked", "data/tokenizer.py", 'if unknown == "error":', "if False:"),
+        ("left out unasked", "data/folding.py", "lacking = tokenizer.unknown(text)", 'lacking, unknown = "", "skip"'),
     ],
     (16, "tests/data/test_chat.py::test_what_a_message_says_is_text"): [
         (
