@@ -552,7 +552,9 @@ def test_another_folder_a_plain_locale_and_a_path_beyond_ascii(micro, tmp_path):
     arguments = micro.training("w", "train.steps=6", "train.sample_every=2", f"--config={root}/configs/tiny.py")
     succeeds(micro.run("main", *arguments, cwd=folder, LC_ALL="C", PYTHONIOENCODING="ascii"))
     assert (folder / "w" / "DONE").exists()
-    succeeds(micro.run("generate", f"--workdir={folder}/w", "--max_new_tokens=5", cwd=tmp_path, LC_ALL="C"))
+    flags = [f"--workdir={folder}/w", "--max_new_tokens=5", "--prompt=the \u4e2d", "--unknown=skip"]
+    written = succeeds(micro.run("generate", *flags, cwd=tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii"))
+    assert written.out.startswith("the \\u4e2d"), "as far as the terminal has letters"
 
 
 @pytest.mark.long

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The count of each script, and its flag.
+# The count of each script, and its flag; None of one that counts what there is.
 COUNTS = {
+    "guards": None,
     "edits": ("edits", 500),
     "kills": ("kills", 100),
     "flips": ("flips", 600),
@@ -29,12 +30,14 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--share", type=float, default=1.0, help="of each count")
     share, failed = flags.parse_args().share, []
-    for name, (flag, count) in COUNTS.items():
+    for name, how in COUNTS.items():
         if name == "fuzz" and importlib.util.find_spec("atheris") is None:
             print("fuzz: atheris is not installed; skipped")
             continue
-        much = count * share if flag == "minutes" else max(1, round(count * share))
-        call = [sys.executable, str(HERE / f"{name}.py"), f"--out={HERE / 'results' / name}", f"--{flag}={much:g}"]
+        call = [sys.executable, str(HERE / f"{name}.py"), f"--out={HERE / 'results' / name}"]
+        if how:
+            flag, count = how
+            call.append(f"--{flag}={count * share if flag == 'minutes' else max(1, round(count * share)):g}")
         print(*call[1:], flush=True)
         if subprocess.run(call).returncode:
             failed.append(name)

@@ -77,7 +77,9 @@ def read(path: Path) -> Mixture:
     """
     try:
         values = tomllib.loads(texts.decode(str(path), texts.read_bytes(path)).text)
-    except (ValueError, RecursionError) as error:  # of TOML, of a number with too many digits, of tables in tables
+    except RecursionError as error:
+        raise UserError(f"{path}: not TOML that a program can read: nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError is one; so is what Python says of a number of 5,000 digits
         raise UserError(f"{path}: not TOML: {error}") from error
     _keys(values, {"sources", "stages"}, set(), f"{path}")
     sources = _table(values["sources"], f"{path}: sources")
@@ -97,7 +99,7 @@ def _source(path: Path, name: str, value: Any) -> Source:
     _keys(given, {"path"}, {"snapshot"}, where)
     for key, text in given.items():
         if not isinstance(text, str) or not text:
-            raise UserError(f"{where}.{key}: needs a text, not {text!r}")
+            raise UserError(f"{where}.{key}: needs a text, not {_shown(text)}")
     return Source(path.parent / texts.path(given["path"]), given.get("snapshot", ""))
 
 
@@ -106,7 +108,7 @@ def _stage(value: Any, names: list[str], where: str) -> Stage:
     _keys(given, {"steps", "weights"}, {"lr", "min_lr"}, where)
     steps, weights = given["steps"], _table(given["weights"], f"{where}: weights")
     if type(steps) is not int or steps < 1:
-        raise UserError(f"{where}: steps needs a whole number above 0, not {steps!r}")
+        raise UserError(f"{where}: steps needs a whole number above 0, not {_shown(steps)}")
     _keys(weights, set(names), set(), f"{where}: weights", "; 0 leaves a source out")
     shares = [_number(weights[name], f"{where}: weights.{name}", 0) for name in names]
     total = sum(shares)
@@ -121,7 +123,7 @@ def _stage(value: Any, names: list[str], where: str) -> Stage:
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f"{where}: needs a table of names and values, not {value!r}")
+        raise UserError(f"{where}: needs a table of names and values, not {_shown(value)}")
     return value
 
 
@@ -133,7 +135,14 @@ def _keys(values: Mapping[str, Any], needed: set[str], more: set[str], where: st
         raise UserError(f"{where}: {key} is missing{hint}")
 
 
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # Python writes no number of 5,000 digits, and TOML may have one as 0xfff...
+        return "a number of thousands of digits"
+
+
 def _number(value: Any, where: str, low: float) -> float:
     if type(value) not in (int, float) or not low <= value <= sys.float_info.max:
-        raise UserError(f"{where}: needs a number of at least {low}, not {value!r}")
+        raise UserError(f"{where}: needs a number of at least {low}, not {_shown(value)}")
     return float(value)

@@ -92,7 +92,7 @@ def path(given: str) -> Path:
     """Return the path that a user gave; a ~ at its start is the home folder, also where the shell left it alone."""
     try:
         return Path(given).expanduser()
-    except RuntimeError:  # no home folder is known
+    except (RuntimeError, ValueError):  # no home folder is known; or a user's name that no name can be
         return Path(given)
 
 

@@ -84,7 +84,7 @@ def work(**changes):
 
 
 def get(server, folder, **more):
-    return fetch(work(), folder, server, **({"timeout": 0.4, "sleep": lambda _: None} | more))
+    return fetch(work(), folder, server, **({"timeout": 1.0, "sleep": lambda _: None} | more))
 
 
 def test_the_address():

@@ -1,9 +1,13 @@
 """A mixture.toml says where ids lie and how they are drawn; what is wrong in it is named."""
 
+import json
+import math
 import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from juliagpt_jax.data import corpus, mixture, sampler, selection, sharding, snapshots
 from juliagpt_jax.data.tokenizer import CharTokenizer
@@ -104,3 +108,55 @@ def test_a_source_is_held_to_its_snapshot(folder, tiny):
     with pytest.raises(UserError, match="is the snapshot"):
         corpus.check(tiny(f"data.path={write(folder, pinned.replace(digest[:8], '0' * 8))}").data)
     (folder / "other" / snapshots.FILE).unlink()
+
+
+NAMES = st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=4), unique=True)
+NUMBERS = st.one_of(st.floats(0, 1e6), st.integers(0, 100))
+ANYTHING = st.one_of(
+    st.sampled_from(["true", "[]", "{}", "inf", "nan", "-1", "1979-05-27", "9" * 400, "9" * 5_000, "0x" + "f" * 5_000]),
+    st.sampled_from(["[" * 5_000, '"""', "1 2", '"~\\u0000"']),
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.text(st.characters(codec="utf-8")).map(json.dumps),
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("mixture") / "mixture.toml"
+
+
+@given(data=st.data(), names=NAMES.filter(len), whole=st.sampled_from([1, 100]))
+def test_any_mixture_is_read_as_it_is_written(file, data, names, whole):
+    """Shares of all sources, in the order in which these stand, whatever they are called."""
+    draws = data.draw(st.lists(st.lists(NUMBERS, min_size=len(names), max_size=len(names)).filter(sum), min_size=1))
+    quoted = [f'"{name}"' for name in names]
+    text = "[sources]\n" + "".join(f'{name} = "{i}"\n' for i, name in enumerate(quoted))
+    for i, weights in enumerate(draws, 1):
+        shares = [f"{n} = {whole * w / sum(weights)!r}" for n, w in zip(quoted, weights, strict=True)]
+        text += f"[[stages]]\nsteps = {i}\nweights = {{{', '.join(reversed(shares))}}}\n"
+    file.write_text(text, encoding="utf-8")
+    found = mixture.read(file)
+    assert {n: s.folder.name for n, s in found.sources.items()} == {n: str(i) for i, n in enumerate(names)}
+    assert [stage.steps for stage in found.stages] == [*range(1, len(draws) + 1)]
+    for stage, weights in zip(found.stages, draws, strict=True):
+        np.testing.assert_allclose(stage.weights, np.array(weights) / sum(weights), atol=1e-9)
+
+
+@given(key=st.sampled_from(["steps", "lr", "min_lr", "one", "two", "weights", "path", "snapshot"]), value=ANYTHING)
+def test_any_value_is_taken_or_refused_in_one_line(file, key, value):
+    """What is taken adds up, and is such that a run can be made of it."""
+    own = {"steps": "8", "lr": "1e-3", "min_lr": "1e-4", "one": "30", "two": "70", "path": '"a"', "snapshot": '"b"'}
+    own = {"weights": "{one = 30, two = 70}"} | own | {key: value}
+    weights = own["weights"] if key == "weights" else f"{{one = {own['one']}, two = {own['two']}}}"
+    source = f"one = {{path = {own['path']}, snapshot = {own['snapshot']}}}"
+    stage = "".join(f"{name} = {own[name]}\n" for name in ("steps", "lr", "min_lr"))
+    text = f'[sources]\n{source}\ntwo = "b"\n[[stages]]\n{stage}weights = {weights}\n'
+    file.write_text(text, encoding="utf-8")
+    try:
+        (stage,) = mixture.read(file).stages
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 400
+        return
+    assert type(stage.steps) is int and stage.steps > 0 and math.isclose(sum(stage.weights), 1)
+    assert min(stage.weights) >= 0 and 0 <= stage.min_lr <= stage.lr < math.inf and stage.lr > 0

@@ -181,6 +181,8 @@ def test_killed_at_every_stage_of_a_save_and_of_the_end(micro, clean, tmp_path):
         micro.train(tmp_path / "w", code=-signal.SIGKILL, before=code)
         assert checkpoint.steps(folder) == steps, where
     micro.train(tmp_path / "w", "train.keep=1", code=-signal.SIGKILL, before=DIE_WHILE_PRUNING)
+    for step in checkpoint.steps(folder):
+        checkpoint.verify(folder / str(step))
     micro.train(
         tmp_path / "w",
         code=-signal.SIGKILL,
@@ -373,7 +375,7 @@ def test_a_damaged_newest_step_costs_time_and_no_bit(micro, clean, workdir, says
     done = micro.train(workdir)
     bad = "9999" if kind == "stray" else "25"
     says(done, f"warning: checkpoint {bad} is damaged", f"set aside as {bad}.corrupt")
-    assert "going on after step 20" in done.out
+    assert "going on after step 20" in done.out and (workdir / "checkpoints" / f"{bad}.corrupt").is_dir()
     same(workdir, clean)
 
 
