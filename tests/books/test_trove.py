@@ -185,7 +185,7 @@ exec "$@"
 def test_the_scripts_that_slurm_is_given_do_the_work(source, tmp_path, monkeypatch):
     """They find datatrove's commands and this project, whatever stands in PATH; the same command then says what was
     done."""
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN)):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", "#!/bin/bash\necho localhost\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
