@@ -28,6 +28,8 @@ OUT = Path(__file__).parent / "results" / "memory"
 def row(path: Path) -> dict[str, float | str]:
     """Compile a config's train step, of 64 tokens, and compare."""
     settings = config_file.load(str(path), ["mesh.data=1"])
+    if settings.adapter.rank:
+        raise UserError("its frozen weights are another run's")
     function, state, batch = footprint.stepped(settings, 64)
     traced = function.trace(state, batch, Frozen())
     mesh = make_mesh(footprint.with_micro_batches(settings))

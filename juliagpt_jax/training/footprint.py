@@ -2,7 +2,8 @@
 
 What a step is given is known exactly. What it computes in between is told by going through the traced program in its
 order and keeping, as a compiler does, each result until its last use: those of matrix products, sums, loops and the
-like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of.
+like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of,
+unless several things use it.
 """
 
 import dataclasses

@@ -7,6 +7,7 @@ import sys
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -108,6 +109,26 @@ def test_what_a_run_needs_is_said_before_it_is_compiled(alone, cut, settings):
     short = says(alone.needs.total - 1)
     for way in ("train.accumulate=4", "train.remat=true", "mesh.fsdp=4", "adapters"):
         assert way in short
+
+
+def test_a_loop_of_one_round_keeps_what_it_would_compute_again():
+    """As the compiler says; a loop of four rounds keeps what each begins with."""
+    w = np.ones((64, 64), np.float32)
+
+    def piece(carry, x):
+        for _ in range(8):
+            x = jnp.tanh(x @ w)
+        return carry, x
+
+    def loss(x):
+        for _ in range(3):
+            x = jax.lax.scan(jax.checkpoint(piece), 0.0, x)[1]
+        return jnp.sum(x * x)
+
+    traced = lambda rounds: jax.jit(jax.grad(loss)).trace(np.ones((rounds, 4096 // rounds, 64), np.float32))
+    one, four = (footprint.working(traced(rounds).jaxpr.jaxpr, 0) for rounds in (1, 4))
+    assert one == pytest.approx(cost.memory_bytes(traced(1).lower().compile()) - 4096 * 64 * 4, rel=0.15)
+    assert four < one / 3
 
 
 def test_parameters_come_together_a_layer_at_a_time(cut):
