@@ -24,7 +24,7 @@ def parser() -> command.Parser:
     add("--executor", choices=["local", "slurm", "ray"], default="local", help="who runs the tasks")
     add("--partition", default="", metavar="NAME", help="of Slurm")
     add("--time", default="24:00:00", metavar="H:M:S", help="that Slurm gives a task")
-    add("--memory", type=int, default=4, metavar="GB", help="that Slurm gives a core")
+    add("--memory", type=int, default=4, metavar="GB", help="that Slurm or Ray gives a core")
     dedup = "leave out near copies and exact ones; exact ones alone, as prepare does of documents; or none"
     add("--dedup", choices=["minhash", "exact", "none"], default="minhash", help=dedup)
     kind = "documents that don't look like it are dropped"

@@ -1,8 +1,9 @@
 """Measure training with several steps in one call beside one step a call: does a small model gain?
 
-    python experiments/devices/calls.py
+    python experiments/devices/calls.py [TIMES]
 
-Whole runs, by their own metrics: the median time of a step in the second half, the ways taken in turn.
+Whole runs, by their own metrics: the median time of a step in the second half, the ways taken in turn, three times or
+TIMES.
 """
 
 import json
@@ -19,7 +20,7 @@ MODELS = {  # name: width, layers, context, batch, steps
     "0.1M parameters": (64, 2, 64, 8, 400),
     "1.3M parameters (configs/tiny.py)": (192, 3, 128, 8, 80),
 }
-CALLS, TIMES = (1, 8, 40), 3
+CALLS = (1, 8, 40)
 
 
 def step_ms(model: tuple[int, ...], call: int, folder: Path) -> float:
@@ -38,12 +39,13 @@ def step_ms(model: tuple[int, ...], call: int, folder: Path) -> float:
 
 
 def main() -> None:
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     lines = ["| model | " + " | ".join(f"{call} a call, ms a step" for call in CALLS) + " |"]
     lines.append("|---|" + "---|" * len(CALLS))
     with tempfile.TemporaryDirectory() as folder:
         for name, model in MODELS.items():
             found: dict[int, list[float]] = {call: [] for call in CALLS}
-            for turn in range(TIMES):
+            for turn in range(repeats):
                 for call in CALLS:
                     found[call].append(step_ms(model, call, Path(folder) / f"{model[0]}-{call}-{turn}"))
             said = [f"{min(times):.3f} ({', '.join(f'{t:.3f}' for t in times)})" for times in found.values()]

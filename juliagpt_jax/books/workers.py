@@ -13,6 +13,7 @@ again:
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from juliagpt_jax.books import documents, trove
 from juliagpt_jax.ground import sealed
-from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.ground.errors import StorageError, UserError
 
 BUCKETS, HASHES, GRAM = 14, 8, 5  # FineWeb's: a pair at similarity 0.75 is found with 77%, at 0.85 with 99%
 EXECUTORS = ("local", "slurm", "ray")
@@ -55,7 +56,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
-    """Name who does it: processes at a time, and what Slurm is told."""
+    """Name who does it: processes at a time, and what Slurm is told; Ray is told the memory, too."""
 
     executor: str
     workers: int
@@ -90,10 +91,22 @@ def run(work: Work, machines: Machines) -> dict[str, Any] | None:
         made.append((name, last))
         if machines.executor != "slurm":
             last.run()
+            _whole(name, last, work.out / "logs" / name)
     if machines.executor == "slurm" and last is not None:
         last.run()  # asks for those before it, too
     done = all(executor.is_rank_completed(rank) for _, executor in made for rank in range(executor.world_size))
     return report(work) if done else None
+
+
+def _whole(name: str, step: Any, logs: Path) -> None:
+    """Raise a StorageError where a task of a step has not ended well: Ray's executor notes that, and goes on."""
+    failed = [rank for rank in range(step.world_size) if not step.is_rank_completed(rank)]
+    if failed:
+        why = logs / "logs" / f"task_{failed[0]:05d}.log"
+        raise StorageError(
+            f"step {name}: {len(failed)} of {step.world_size} tasks did not end well, the first one's log is {why}; "
+            "the same command does what is left"
+        )
 
 
 def steps(work: Work) -> list[tuple[str, int, list[Any]]]:
@@ -159,7 +172,13 @@ def _executor(logs: Path, tasks: int, pipeline: list[Any], machines: Machines, b
     if machines.executor == "ray":
         from datatrove.executor import RayPipelineExecutor  # pyright: ignore[reportMissingImports]
 
-        return RayPipelineExecutor(pipeline, tasks=tasks, workers=machines.workers, logging_dir=str(logs))
+        return RayPipelineExecutor(
+            pipeline,
+            tasks=tasks,
+            workers=machines.workers,
+            mem_per_cpu_gb=machines.memory,
+            logging_dir=str(logs),
+        )
     from datatrove.executor import SlurmPipelineExecutor  # pyright: ignore[reportMissingImports]
 
     return SlurmPipelineExecutor(
@@ -169,6 +188,7 @@ def _executor(logs: Path, tasks: int, pipeline: list[Any], machines: Machines, b
         time=machines.time,
         partition=machines.partition,
         mem_per_cpu_gb=machines.memory,
+        env_command=f'export PATH="{Path(sys.executable).parent}:$PATH"',  # where datatrove's own commands lie
         job_name=f"juliagpt_{logs.name}",
         logging_dir=str(logs),
         depends=before,

@@ -2,7 +2,8 @@
 
 What a step is given is known exactly. What it computes in between is told by going through the traced program in its
 order and keeping, as a compiler does, each result until its last use: those of matrix products, sums, loops and the
-like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of.
+like. What is computed element by element is taken to be fused into what uses it, and keeps alive what it is made of,
+unless several things use it.
 """
 
 import dataclasses
@@ -32,7 +33,10 @@ FUSED = frozenset(
     shift_left shift_right_logical shift_right_arithmetic copy pvary pcast optimization_barrier name
     dynamic_slice mul_add cbrt population_count real imag reduce_precision copy_p""".split()
 )
+# ... and among it what costs so much that it is not computed in each of several places that read it.
+DEAR = frozenset("exp exp2 log log1p expm1 tanh logistic erf pow sqrt rsqrt cbrt sin cos div atan2 rem".split())
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where a call that is no loop has its program
+LOOPS = ("scan", "while", "cond")  # whose programs have their own memory
 
 
 class Footprint(NamedTuple):
@@ -143,27 +147,58 @@ class _Line(NamedTuple):
 
 
 def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
-    """Return the lines of a program with those of plain calls among them, and its results."""
-    lines: list[_Line] = []
+    """Return the lines of a program with those of plain calls among them, and its results.
 
-    def walk(jaxpr: core.Jaxpr, known: dict[Any, Any]) -> list[Any]:
+    As the compiler does, it takes a loop of one round for what stands in it, and computes once what is computed twice
+    of the same: on a processor even what `jax.checkpoint` computes again, which there lies in memory until then.
+    """
+    lines: list[_Line] = []
+    again: dict[Any, list[Any]] = {}  # what a computation gives, by all that it depends on
+    joins = jax.default_backend() == "cpu"
+
+    def walk(jaxpr: core.Jaxpr, known: dict[Any, Any], part: Any) -> list[Any]:
         look = lambda atom: None if isinstance(atom, core.Literal) else known.setdefault(atom, (atom, object()))
         for equation in jaxpr.eqns:
             name, inside = equation.primitive.name, _inside(equation)
             name = "reshape" if name == "concatenate" and len(equation.invars) == 1 else name
             reads = [look(atom) for atom in equation.invars]
-            if inside and name not in ("scan", "while", "cond"):
+            if inside and (name not in LOOPS or equation.params.get("length") == 1):
                 (called,) = inside[:1]
                 own = dict(zip(called.invars, reads[len(reads) - len(called.invars) :], strict=True))
-                results = walk(called, own)
+                apart = equation.params.get("differentiated") and equation.params.get("prevent_cse") and not joins
+                results = walk(called, own, object() if apart else part)
                 known |= dict(zip(equation.outvars, results, strict=False))
                 continue
+            same = None if inside else _same(equation, name, reads, part)
+            if same in again:
+                known |= dict(zip(equation.outvars, again[same], strict=True))
+                continue
             gives = [look(atom) for atom in equation.outvars]
+            if same is not None:
+                again[same] = gives
             carried = equation.params.get("num_carry", len(gives) if name == "while" else 0)
             lines.append(_Line(name, [r for r in reads if r], gives, inside, carried))
         return [look(atom) for atom in jaxpr.outvars]
 
-    return lines, walk(program, {})
+    return lines, walk(program, {}, None)
+
+
+def _same(equation: Any, name: str, reads: list[Any], part: Any) -> Any:
+    """Return what two computations have in common that give the same, None where that cannot be told."""
+    given = []
+    for atom, read in zip(equation.invars, reads, strict=True):
+        if isinstance(atom, core.Literal) and not np.ndim(atom.val):
+            given.append((str(atom.val), str(atom.aval)))
+        elif read is None:  # a number that stands outside, where this program is called
+            return None
+        else:
+            given.append(read)
+    key = (name, part, tuple(given), tuple(sorted(equation.params.items(), key=lambda pair: pair[0])))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return None if equation.effects else key
 
 
 def _has(program: core.Jaxpr, name: str) -> bool:
@@ -186,7 +221,7 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
     """Return the most bytes that are alive at one line, those inside its loops included."""
     lines, results = flat
     made: dict[Any, frozenset[Any]] = {}  # what a fused result is made of: the arrays that live in its place
-    whole = {read for line in lines if line.name not in FUSED for read in line.reads} | {r for r in results if r}
+    whole = _whole(lines, results)
     born: dict[Any, int] = {}
     dies: dict[Any, int] = {}
     size: dict[Any, float] = {}
@@ -216,6 +251,28 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
         live += change[i]
         most = max(most, live + max((_peak(_flat(one), line.kept, share) for one in line.inside), default=0.0))
     return most
+
+
+def _whole(lines: list[_Line], results: list[Any]) -> set[Any]:
+    """Return the results that are arrays of their own.
+
+    Those are what something reads that takes nothing in, and what several fusions read: it is computed in each of them
+    again only where it is made of one array, and cheap.
+    """
+    whole = {read for line in lines if line.name not in FUSED for read in line.reads} | {r for r in results if r}
+    into: dict[Any, set[int]] = {}  # the fusions that take a result in, by the line of their last result
+    for i in range(len(lines) - 1, -1, -1):
+        line = lines[i]
+        if line.name not in FUSED:
+            continue
+        (give,) = line.gives
+        roots = into.get(give, set())
+        if give in whole or (len(roots) > 1 and (len(set(line.reads)) > 1 or line.name in DEAR)):
+            whole.add(give)
+            roots = {i}
+        for read in line.reads:
+            into.setdefault(read, set()).update(roots)
+    return whole
 
 
 def with_micro_batches(settings: config.Config) -> config.Config:

@@ -75,7 +75,7 @@ class Trainer:
         frozen = Frozen(base, self.objective.frozen())
         self.frozen = put(frozen, shardings(frozen, self.mesh))
         self._batch_place = batch_sharding(self.mesh)
-        self._ahead = Prefetch(lambda step: sampler.batch(self.chosen.tokens, self.plan, step))
+        self._ahead = Prefetch(self._read)
         self.events = self._watch()
         self.compile_s = self.batches_s = self.steps_s = 0.0
         self.train_flops_step = self.step_memory_bytes = float("nan")
@@ -156,22 +156,27 @@ class Trainer:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, on the devices."""
+        if self._tokens is None:
+            drawn, read = self._ahead(step)
+            return put(read._replace(extra=self.objective.extra(drawn)), self._batch_place)
         drawn = sampler.windows(self.plan, step)
         extra = put(self.objective.extra(drawn), self._batch_place)
-        if self._tokens is None:
-            return put(self._ahead(step), self._batch_place)._replace(extra=extra)
         where = None if self.plan.documents is None else sampler.places(self.plan, step)
         return self._gathered(drawn, where, self._batch_place)._replace(extra=extra)
+
+    def _read(self, step: int) -> tuple[sampler.Windows, Batch]:
+        """The windows of a step and its batch, on the host, both in the threads that read ahead."""
+        return sampler.windows(self.plan, step), sampler.batch(self.chosen.tokens, self.plan, step)
 
     def batches(self, first: int, count: int) -> Batch:
         """The batches of the `count` steps from one on, along a first axis, on the devices."""
         place, steps = batch_sharding(self.mesh, steps=True), range(first, first + count)
         together = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+        if self._tokens is None:
+            made = [self._ahead(step) for step in steps]
+            return put(together([read._replace(extra=self.objective.extra(drawn)) for drawn, read in made]), place)
         drawn = [sampler.windows(self.plan, step) for step in steps]
         extra = put(together([self.objective.extra(one) for one in drawn]), place)
-        if self._tokens is None:
-            whole = together([self._ahead(step) for step in steps])
-            return put(whole, place)._replace(extra=extra)
         where = None
         if self.plan.documents is not None:
             where = np.stack([sampler.places(self.plan, step) for step in steps])

@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -208,3 +209,57 @@ def test_slurm_is_told_its_part(source, tmp_path):
     assert [name for name, *_ in asked] == ["clean", "find", "sign", "buckets", "cluster", "keep"]
     assert [tasks for _, tasks, *_ in asked] == [3, 1, 3, 14, 1, 3]
     assert asked[-1][2:] == ("long", "01:00:00", True) and not asked[0][-1]
+
+
+# A cluster of this machine: a job is done before sbatch returns, its tasks one after the other.
+SBATCH = """#!/bin/bash
+script=${!#}
+export SLURM_ARRAY_TASK_ID SLURM_NODELIST=localhost RUN_OFFSET=0
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+for SLURM_ARRAY_TASK_ID in $(seq 0 "${last:-0}"); do bash "$script" >> "$0.log" 2>&1 || exit 1; done
+echo Submitted batch job 7
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
+exec "$@"
+"""
+
+
+@needed
+@pytest.mark.long
+def test_the_scripts_that_slurm_is_given_do_the_work(source, tmp_path, monkeypatch):
+    """They find datatrove's commands and this project, whatever stands in PATH; the same command then says what was
+    done."""
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", "#!/bin/bash\necho localhost\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    flags = [f"--source={source[0]}", f"--out={tmp_path / 'out'}", "--dedup=exact", "--tasks=2", "--workers=2"]
+    flags += ["--executor=slurm", "--partition=long", "--memory=1"]
+    run(*flags)
+    run(f"--source={source[0]}", f"--out={tmp_path / 'here'}", "--dedup=exact", "--tasks=2", "--workers=1")
+    assert texts(tmp_path / "out" / "texts", "*.jsonl.gz") == texts(tmp_path / "here" / "texts", "*.jsonl.gz")
+    assert len(texts(tmp_path / "out" / "texts", "*.jsonl.gz")) > 300
+    assert "#SBATCH --mem-per-cpu=1G" in (tmp_path / "out" / "logs" / "clean" / "launch_script.slurm").read_text()
+
+
+@needed
+@pytest.mark.long
+def test_ray_does_the_same_and_says_which_task_failed(source, tmp_path):
+    ray = pytest.importorskip("ray")
+    flags = ["--dedup=exact", "--tasks=2", "--memory=1"]
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        run(f"--source={source[0]}", f"--out={tmp_path / 'out'}", *flags, "--executor=ray")
+        run(f"--source={source[0]}", f"--out={tmp_path / 'here'}", *flags, "--workers=1")
+        assert texts(tmp_path / "out" / "texts", "*.jsonl.gz") == texts(tmp_path / "here" / "texts", "*.jsonl.gz")
+        (tmp_path / "rows").mkdir()
+        for name, row in (("0", '{"text": "one"}'), ("1", '{"txt": "two"}')):
+            (tmp_path / "rows" / f"{name}.jsonl").write_text(row + "\n")
+        with pytest.raises(StorageError, match=r"step clean: 1 of 2 tasks did not end well.*task_00001\.log") as error:
+            run(f"--source={tmp_path / 'rows'}", f"--out={tmp_path / 'bad'}", *flags, "--executor=ray")
+        log = Path(str(error.value).split("log is ")[1].split(";")[0])
+        assert 'has no "text"' in log.read_text()
+    finally:
+        ray.shutdown()
