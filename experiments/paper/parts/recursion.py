@@ -2,7 +2,7 @@
 
 import statistics
 
-from measures import File, Pending, Results, Statistic, Table
+from measures import File, Pending, Results, Statistic
 
 from juliagpt_jax.study.statistics import paired
 
@@ -40,7 +40,6 @@ def arms(results: Results) -> list[list[str]]:
     ]
 
 
-TABLE: Table = arms
 PENDING = {
     "Sudoku": Pending(
         (SUDOKU.name,),
@@ -51,6 +50,6 @@ PENDING = {
             "SudokuOnce": ahead(ONCE),
             "SudokuStack": ahead(STACK),
         },
-        {"sudoku": TABLE},
+        {"sudoku": arms},
     )
 }

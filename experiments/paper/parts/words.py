@@ -2,6 +2,8 @@
 
 from measures import File, Holds, Pending, Results, Statistic, Suite, Table, suite_table
 
+from juliagpt_jax.study.statistics import spread
+
 RECIPES = Suite(
     "words/results/recipes/results.jsonl",
     "adamw",
@@ -25,10 +27,10 @@ TEST = {
 HALF = "muon, tau 0.5"
 PUBLISHED = {"AwdLstm": "68.6", "AwdLstmTest": "65.8", "AwdLstmParams": "33M"}  # of Merity et al.
 STATED = PUBLISHED | {"LaptopLimit": "300"}
-TRACKS = {  # a text, the unit of its number, and its record
-    "Schoolroom": ("bits a character", "laptop/results/bpe_muon/record.json"),
-    "Shakespeare": ("nats a character", "laptop/results/shakespeare_bpe_muon/record.json"),
-    "Wikitext": ("bits a byte", "laptop/results/wikitext2_bpe_muon/record.json"),
+RECORDS = {
+    "LaptopSchoolroom": "laptop/results/bpe_muon/record.json",
+    "LaptopShakespeare": "laptop/results/shakespeare_bpe_muon/record.json",
+    "LaptopWikitext": "laptop/results/wikitext2_bpe_muon/record.json",
 }
 
 
@@ -37,21 +39,15 @@ def counted(order: int, side: str, key: str = "word_perplexity", form: str = ".1
     return COUNTED.value({"tokens": "bpe", "order": order, "side": side}, key, form)
 
 
-def record(path: str) -> Pending:
+def record(name: str, path: str) -> Pending:
     """Mean and standard deviation of a record's number, its seeds, and the seconds of its slowest run."""
-    import statistics
-
-    from juliagpt_jax.study.statistics import spread
-
-    track = next(name for name, (_, own) in TRACKS.items() if own == path)
     runs = lambda results: File(path).pick(results, {})[0]["runs"]
     return Pending(
         (path,),
         {
-            f"Laptop{track}": lambda results: spread([run["number"] for run in runs(results)], ".3f"),
-            f"Laptop{track}Seeds": lambda results: str(len(runs(results))),
-            f"Laptop{track}Seconds": lambda results: f"{max(run['seconds'] for run in runs(results)):.0f}",
-            f"Laptop{track}Median": lambda results: f"{statistics.median(run['seconds'] for run in runs(results)):.0f}",
+            name: lambda results: spread([run["number"] for run in runs(results)], ".3f"),
+            f"{name}Seeds": lambda results: str(len(runs(results))),
+            f"{name}Seconds": lambda results: f"{max(run['seconds'] for run in runs(results)):.0f}",
         },
     )
 
@@ -87,7 +83,7 @@ NUMBERS: dict[str, Statistic] = {
 
 TABLES: dict[str, Table] = {"recipes": suite_table(RECIPES, "", "loss", "difference [95%]", "p")}
 
-PENDING = {f"Laptop{track}": record(path) for track, (_, path) in TRACKS.items()}
+PENDING = {name: record(name, path) for name, path in RECORDS.items()}
 
 
 def lowest(results: Results) -> str:
