@@ -64,6 +64,7 @@ def _measure(options: argparse.Namespace, question, cells: list, out: Path) -> N
         "rows": [
             {
                 "stage": row.name,
+                "before": row.before,
                 "right": {seed: float(right.mean()) for seed, right in row.right.items()},
                 "flops": dict(row.flops),
             }

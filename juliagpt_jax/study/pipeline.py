@@ -190,10 +190,10 @@ def rows(pipeline: Pipeline, measured: Sequence[Measures]) -> list[Row]:
     last, n = pipeline.writers[-1], pipeline.samples
     made: list[Row] = []
 
-    def add(name: str, of: Callable[[Measures], tuple[np.ndarray, float, Sequence[str]]]) -> None:
+    def add(name: str, of: Callable[[Measures], tuple[np.ndarray, float, Sequence[str]]], before: str = "") -> None:
         found = {own.seed: of(own) for own in measured}
         part = lambda place: {seed: values[place] for seed, values in found.items()}
-        made.append(Row(name, part(0), part(1), part(2), made[-1].name if made else ""))
+        made.append(Row(name, part(0), part(1), part(2), before or (made[-1].name if made else "")))
 
     def one(arm: str, calculator: bool = False):
         def of(own: Measures):
@@ -226,10 +226,11 @@ def rows(pipeline: Pipeline, measured: Sequence[Measures]) -> list[Row]:
         add(arm, one(arm))
     if pipeline.calculator:
         add("+ calculator", one(last, True))
+    single = made[-1].name  # one answer, which both ways to choose among several are held to
     if n > 1:
         add(f"+ vote of {n}", chosen("vote"))
     if pipeline.verifier and n > 1:
-        add(f"+ verifier's best of {n}", chosen("verifier"))
+        add(f"+ verifier's best of {n}", chosen("verifier"), single)
         if pipeline.rounds:
             add("+ revised", revised)
     return made

@@ -99,7 +99,11 @@ def test_a_paragraph_stands_once_its_results_do(paper, tmp_path):
     assert not pending.there(results)
     right = {"sft": (0.30, 0.34, 0.32), "more": (0.31, 0.34, 0.34), "dpo": (0.31, 0.33, 0.32), "+ vote of 4": (0.41, 0.43, 0.42),
              "+ verifier's best of 4": (0.40, 0.44, 0.45), "+ revised": (0.41, 0.45, 0.46)}  # fmt: skip
-    rows = [{"stage": name, "right": dict(zip("012", own, strict=True))} for name, own in right.items()]
+    before = ["", "sft", "more", "dpo", "dpo", "+ verifier's best of 4"]
+    rows = [
+        {"stage": name, "before": other, "right": dict(zip("012", own, strict=True))}
+        for other, (name, own) in zip(before, right.items(), strict=True)
+    ]
     path = tmp_path / pending.files[0]
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"rows": rows, "curves": [{"answers": 4, "any": 0.7}]}), encoding="utf-8")
@@ -109,7 +113,7 @@ def test_a_paragraph_stands_once_its_results_do(paper, tmp_path):
     assert said["PipelineVote"] == "+10.0 [+10.0, +10.0]" and said["PipelineBestVote"].startswith("+1.0 [")
     table = pending.tables["pipeline"](results)
     assert [line[0] for line in table[1:]] == [*right, "one of 4 is right"]
-    assert table[-1][1] == "70.0%" and table[4][2] == said["PipelineVote"]
+    assert table[-1][1] == "70.0%" and table[4][2:] == ["dpo", said["PipelineVote"]]
 
 
 def test_what_is_committed_is_of_the_committed_results(built):

@@ -47,13 +47,13 @@ def vote(results: Results) -> str:
 
 
 def pipeline(results: Results) -> list[list[str]]:
-    """Each stage: what is right, and what that is more than before it."""
-    rows, lines = stages(results, ADDITION), [["stage", "right", "gain on the line above [95%]"]]
-    for before, row in zip([None, *rows], rows, strict=False):
-        more = "" if before is None else gain(ADDITION, row["stage"], before["stage"])(results)
-        lines.append([row["stage"], share(ADDITION, row["stage"])(results), more])
+    """Each stage: what is right, and what that is more than the stage that it builds on."""
+    lines = [["stage", "right", "gain on", "gain [95%]"]]
+    for row in stages(results, ADDITION):
+        more = gain(ADDITION, row["stage"], row["before"])(results) if row["before"] else ""
+        lines.append([row["stage"], share(ADDITION, row["stage"])(results), row["before"], more])
     last = ADDITION.pick(results, {})[0]["curves"][-1]
-    return [*lines, [f"one of {last['answers']:.0f} is right", f"{100 * last['any']:.1f}%", ""]]
+    return [*lines, [f"one of {last['answers']:.0f} is right", f"{100 * last['any']:.1f}%", "", ""]]
 
 
 def asked(results: Results) -> list[list[str]]:
