@@ -111,7 +111,8 @@ def table(rows: list[dict]) -> str:
     facts = [
         f"- {kind}, {side}: {row['scored_tokens']:,} tokens of {row['vocabulary']:,} different, "
         f"{row['scored_words']:,} words and line ends, {row['scored_bytes']:,} bytes, {UNKNOWN_WORD} {row['unk']:,} "
-        f"times, one token each; counted on {row['training_tokens']:,} tokens; SHA-256 of the text {row['text_sha256'][:12]}"
+        f"times, one token each; counted on {row['training_tokens']:,} tokens; SHA-256 of the "
+        f"text {row['text_sha256'][:12]}"
         for (kind, side), row in first.items()
     ]
     return "\n".join([*("| " + " | ".join(row) + " |" for row in found), "", *facts]) + "\n"

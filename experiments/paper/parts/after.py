@@ -114,4 +114,3 @@ PENDING = {
     "Tasks": Pending((TASKS.name,), {"TasksRows": TASKS.count({})}, {"tasks": asked}),
     "Memory": Pending((MEMORY.name,), {"MemoryBatch": MEMORY.value({}, "batch")}, {"memory": held}),
 }
-

@@ -2,7 +2,7 @@
 
 from measures import File, Holds, Pending, Results, Statistic, Suite, Table, suite_table
 
-from juliagpt_jax.study.statistics import spread
+from juliagpt_jax.study.statistics import Difference, spread
 
 RECIPES = Suite(
     "words/results/recipes/results.jsonl",
@@ -86,6 +86,11 @@ TABLES: dict[str, Table] = {"recipes": suite_table(RECIPES, "", "loss", "differe
 PENDING = {name: record(name, path) for name, path in RECORDS.items()}
 
 
+def order(results: Results) -> Difference:
+    """What a new order of documents in each epoch changes."""
+    return RECIPES.difference(results, "adamw, documents")
+
+
 def lowest(results: Results) -> str:
     """The recipe with the lowest mean loss."""
     return min(RECIPES.others(results), key=lambda line: line.difference.mean).arm
@@ -103,7 +108,9 @@ HOLDS: Holds = {
     "OrderNotTold": (
         "a new order of documents in each epoch is not told from none",
         lambda results: (
-            RECIPES.difference(results, "adamw, documents").low < 0 < RECIPES.difference(results, "adamw, documents").high
+            RECIPES.difference(results, "adamw, documents").low
+            < 0
+            < RECIPES.difference(results, "adamw, documents").high
         ),
     ),
     "BelowLstm": (

@@ -1,9 +1,9 @@
-"""Distillation: does a model of 1M parameters learn more from a teacher of 4M than from the text alone, at equal tokens?
+"""Distillation: does a model of 1M parameters learn more with a teacher of 4M than from the text alone?
 
 python -m juliagpt_jax.ablate --suite=experiments/pipeline/suites/distil.py --out=experiments/pipeline/results/distil
 
 The teacher is trained once, with a seed of its own and three times the student's steps, before the first arm that needs
-it: its own loss is in runs/distil_teacher/report.json. Teacher and student read the same text.
+it: its own loss is in runs/distil_teacher/report.json. Teacher and student read the same text, both students as much of it.
 """
 
 from juliagpt_jax.study.suite import Arm, Suite

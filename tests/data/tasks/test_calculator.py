@@ -34,13 +34,17 @@ def test_order_of_operands():
     assert calculator.prefix("- number0 number1", [7, 2]) == 5 and calculator.value("7-2-1") == 4
     assert calculator.infix("- number0 - number1 number2", "abc") == "a-(b-c)"
     assert calculator.infix("- - number0 number1 number2", "abc") == "a-b-c"
-    assert calculator.value("20%*50") == 10 and calculator.value("1,200*.5") == 600 and calculator.value("-(2+.5)*4") == -10
+    assert (
+        calculator.value("20%*50") == 10
+        and calculator.value("1,200*.5") == 600
+        and calculator.value("-(2+.5)*4") == -10
+    )
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1+", "(1", "1)", "2**9", "9**9**9", "2//3", "__import__('os')", "1e5", "1/0", "1/(2-2)", "1 2", "1,2", "\u0663",
-     "9" * 18, "." + "9" * 18, "1" + "+1" * 32, "(" * 9 + "1" + ")" * 9, "-" * 12 + "1", "1%%"],
+    ["", "1+", "(1", "1)", "2**9", "9**9**9", "2//3", "__import__('os')", "1e5", "1/0", "1/(2-2)", "1 2", "1,2",
+     "\u0663", "9" * 18, "." + "9" * 18, "1" + "+1" * 32, "(" * 9 + "1" + ")" * 9, "-" * 12 + "1", "1%%"],
 )  # fmt: skip
 def test_what_is_no_expression_has_no_value(text):
     assert calculator.value(text) is None
