@@ -28,9 +28,9 @@ HALF = "muon, tau 0.5"
 PUBLISHED = {"AwdLstm": "68.6", "AwdLstmTest": "65.8", "AwdLstmParams": "33M"}  # of Merity et al.
 STATED = PUBLISHED | {"LaptopLimit": "300"}
 RECORDS = {
-    "LaptopSchoolroom": "laptop/results/bpe_muon/record.json",
-    "LaptopShakespeare": "laptop/results/shakespeare_bpe_muon/record.json",
-    "LaptopWikitext": "laptop/results/wikitext2_bpe_muon/record.json",
+    "LaptopSchoolroom": "laptop/results/run/bpe_muon/record.json",
+    "LaptopShakespeare": "laptop/results/run/shakespeare_tau/record.json",
+    "LaptopWikitext": "laptop/results/run/wikitext2_bpe_muon/record.json",
 }
 
 

@@ -3,7 +3,7 @@
 python -m juliagpt_jax.ablate --suite=experiments/pipeline/suites/distil.py --out=experiments/pipeline/results/distil
 
 The teacher is trained once, with a seed of its own and three times the student's steps, before the first arm that needs
-it: its own loss is in runs/distil_teacher/report.json. Teacher and student read the same text, both students as much of it.
+it: its own loss is in runs/distil_teacher/report.json. All read the same text, both students as much of it.
 """
 
 from juliagpt_jax.study.suite import Arm, Suite
