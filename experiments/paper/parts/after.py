@@ -20,10 +20,10 @@ def stages(results: Results, file: File) -> list[dict[str, Any]]:
     return file.pick(results, {})[0]["rows"]
 
 
-def right(results: Results, file: File, stage: str) -> dict[str, float]:
+def right(results: Results, file: File, stage: str) -> dict[int, float]:
     """The share of right answers of a stage, in percent, by seed."""
     (found,) = [row for row in stages(results, file) if row["stage"] == stage]
-    return {seed: 100 * share for seed, share in found["right"].items()}
+    return {int(seed): 100 * share for seed, share in found["right"].items()}
 
 
 def share(file: File, stage: str) -> Statistic:
