@@ -1,14 +1,20 @@
 """A pipeline on sums: trainings that build on each other, then search, one table of what each stage gains.
 
-Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_sums.py --out=runs/pipeline_sums [--scale=small]
-Hardware:  two cores of an AMD EPYC, shared with much else
+Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_sums.py --out=runs/pipeline_sums --scale=addition
+           (or --scale=chains, or --scale=base)
+Hardware:  meant for one core
 Time:      not measured on an idle machine
-Result:    scale small: experiments/pipeline; scale base: not measured yet
+Result:    see experiments/pipeline; scale base: not measured yet
+
+Scale "addition": sums of three-digit numbers with a model of 1M parameters (4 x 144), which has no training before.
+Muon learns them between steps 75 and 150, and AdamW had not in 450 (seed 0). "more" is as much supervised
+training again as DPO has, on as many rows at the same rate: what DPO has to be held to. The preferences are a right and
+a wrong answer of the model's own to each question of the train part.
+
+Scale "chains": chained sums with the same model, without and with a calculator.
 
 Scale "base": sums in the schoolroom's words, with configs/tiny.py's model (3 x 192) after its training on the
-schoolroom. Scale "small": sums of three-digit numbers with configs/sums_sft.py's model (3 x 96), which has no
-training before: 600 steps, since 400 leave it 1% right and 900 about nine in ten. The preferences are a right and a
-wrong answer of the model's own to each question of the train part.
+schoolroom.
 """
 
 import ml_collections
@@ -19,6 +25,9 @@ from juliagpt_jax.study.suite import Arm, Suite
 
 SEEDS = (0, 1, 2)
 SHORT = {"train.warmup": 20, "train.eval_every": 100, "train.sample_every": 0, "data.examples.written": 100}
+MUON = {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 0.008, "train.min_lr": 0.0}
+MILLION = SHORT | {"model.width": 144, "model.layers": 4, "model.heads": 4}
+MILLION |= {"model.qk_norm": True, "model.zero_init": True}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -26,34 +35,50 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def get_pipeline(scale: str) -> Pipeline:
-    small = scale == "small"
-    task = "addition" if small else "sums"
+    return {"addition": addition, "chains": chains}.get(scale, base)()
+
+
+def addition() -> Pipeline:
+    after = {"train.init": "{run[sft]}", "train.steps": 60, "train.lr": 3e-4, "train.min_lr": 3e-5}
+    arms = {
+        "sft": Arm(MUON | {"data.task": "addition", "train.steps": 170}),
+        "more": Arm(after | {"data.task": "addition"}),
+        "dpo": preferences("addition", 2_000, after),
+        "verifier": verifier("addition", 300, MUON),
+    }
+    suite = Suite("configs/sums_sft.py", arms, SEEDS, "sft", common=MILLION)
+    return Pipeline(suite, "addition", ("sft", "more", "dpo"), "verifier", examples=300)
+
+
+def chains() -> Pipeline:
+    sft = MUON | {"data.task": "chains", "train.steps": 200, "model.context": 80}
+    suite = Suite("configs/sums_sft.py", {"sft": Arm(sft)}, SEEDS, "sft", common=MILLION)
+    return Pipeline(suite, "chains", ("sft",), examples=200, samples=4, calculator=True)
+
+
+def base() -> Pipeline:
+    after = {"train.init": "{run[sft]}", "train.steps": 200, "train.lr": 1e-4, "train.min_lr": 1e-5}
+    arms = {
+        "base": Arm(),
+        "sft": Arm(
+            {**SHORT, "data.task": "sums", "train.init": "{run[base]}", "train.steps": 6_000, "train.batch_size": 32}
+        ),
+        "dpo": preferences("sums", 6_000, {**SHORT, **after}),
+        "verifier": verifier("sums", 2_000, SHORT | {"train.lr": 1e-3, "train.min_lr": 1e-4}),
+    }
+    suite = Suite("configs/tiny.py", arms, SEEDS, "base")
+    return Pipeline(suite, "sums", ("base", "sft", "dpo"), "verifier", examples=300)
+
+
+def preferences(task: str, questions: int, after: dict) -> Arm:
+    """DPO on pairs of the supervised model's own answers to so many questions."""
     pairs = f"juliagpt_jax.answer --workdir={{run[sft]}} --task={task} --split=train --show=0 --seed={{seed}}"
-    pairs += f" --examples={1_000 if small else 6_000} --samples=4 --rows=256 --pairs={{cell}}/pairs.jsonl"
-    dpo = {
-        "data.task": "jsonl",
-        "data.path": "{cell}/pairs.jsonl",
-        "train.init": "{run[sft]}",
-        "train.objective": "dpo",
-        "train.steps": 100 if small else 200,
-        "train.batch_size": 32,
-        "train.lr": 1e-4,
-        "train.min_lr": 1e-5,
-    }
-    value = {
-        "data.task": task,
-        "train.init": "{run[dpo]}",
-        "train.objective": "value",
-        "train.steps": 200 if small else 2_000,
-        "train.batch_size": 64,
-        "train.lr": 1e-3,
-        "train.min_lr": 1e-4,
-    }
-    after = {"dpo": Arm({**SHORT, **dpo}, before=(pairs,)), "verifier": Arm({**SHORT, **value})}
-    if small:
-        sft = {**SHORT, "data.task": task, "train.steps": 600}
-        suite = Suite("configs/sums_sft.py", {"sft": Arm(sft), **after}, SEEDS, "sft")
-        return Pipeline(suite, task, ("sft", "dpo"), "verifier", examples=200)
-    sft = {**SHORT, "data.task": task, "train.init": "{run[base]}", "train.steps": 6_000, "train.batch_size": 32}
-    suite = Suite("configs/tiny.py", {"base": Arm(), "sft": Arm(sft), **after}, SEEDS, "base")
-    return Pipeline(suite, task, ("base", "sft", "dpo"), "verifier", examples=300)
+    pairs += f" --examples={questions} --samples=4 --rows=256 --pairs={{cell}}/pairs.jsonl"
+    dpo = {"data.task": "jsonl", "data.path": "{cell}/pairs.jsonl", "train.objective": "dpo", "train.batch_size": 32}
+    return Arm({**after, **dpo, "train.preference.sft": 1.0}, before=(pairs,))
+
+
+def verifier(task: str, steps: int, how: dict) -> Arm:
+    """A model that judges the answers of the one that search builds on, which it begins with."""
+    value = {"data.task": task, "train.init": "{run[dpo]}", "train.objective": "value", "train.steps": steps}
+    return Arm({**how, **value, "train.batch_size": 64, "train.value.samples": 4})

@@ -51,11 +51,7 @@ def _run(options: argparse.Namespace, question: Any, cells: list, out: Path) -> 
     from juliagpt_jax.study.runner import Runner
 
     runner = Runner(question, cells, out, options.jobs, options.launcher, options.keep, options.together)
-    missing = runner.missing()
-    print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
-    if options.dry_run:
-        for cell in missing:
-            print(f"  {cell.arm}, seed {cell.seed}")
+    if not runner.announce(options.dry_run):
         return
     try:
         rows = runner.run()

@@ -39,11 +39,7 @@ def main(options: argparse.Namespace) -> None:
     with Lock(out, "--out"):
         cells = suite.cells(question.suite, out / "cells")
         runner = Runner(question.suite, cells, out, options.jobs, keep=True)
-        missing = runner.missing()
-        print(f"{len(cells)} trainings, {len(missing)} to run", flush=True)
-        if options.dry_run:
-            for cell in missing:
-                print(f"  {cell.arm}, seed {cell.seed}")
+        if not runner.announce(options.dry_run):
             return
         failed = [row for row in runner.run() if row["status"] != "done"]
         if failed:
@@ -68,6 +64,7 @@ def _measure(options: argparse.Namespace, question, cells: list, out: Path) -> N
         "rows": [
             {
                 "stage": row.name,
+                "before": row.before,
                 "right": {seed: float(right.mean()) for seed, right in row.right.items()},
                 "flops": dict(row.flops),
             }

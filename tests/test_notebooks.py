@@ -166,3 +166,19 @@ def test_a_route_to_100m_stops_and_goes_on(name, said_last, micro, tmp_path, mon
     kept = tmp_path / "kept" / name
     assert os.listdir(kept / "checkpoints") == ["20"] and (kept / "DONE").exists()
     assert "image/png" in said["plot"]
+
+
+@pytest.mark.slow
+@LOOSE_ENDS
+def test_after_pre_training(micro, tmp_path, monkeypatch):
+    """Examples, a model, a verifier, search, and a result that only a calculator can have filled in: 20 steps teach a
+    model no sums."""
+    own = {"SMOKE": str(tmp_path), "HOME": str(tmp_path), "JULIAGPT_CACHE": str(micro.folder / "cache")}
+    said = execute("post_training.ipynb", monkeypatch, **own)
+    assert json.loads(said["examples"].splitlines()[0]).keys() == {"prompt", "answer"}
+    assert "image/png" in said["plot"]
+    assert "105 answers to be marked" in said["verifier"]
+    shares = [float(share) for share in re.findall(r": ([\d.]+)% right", said["search"])]
+    assert len(shares) == 2 * 4 and all(one <= most for one, most in zip(shares[::4], shares[3::4], strict=True))
+    assert said["calculator"].startswith("12+34-5=<<12+34=|46>>")
+    assert re.findall(r"%  (25\+17-8\+40=)", said["chat"]) == ["25+17-8+40="] * 4

@@ -41,21 +41,29 @@ def numbers(results: Results) -> dict[str, str]:
     Raises:
         UserError: a file, a row or a measure is missing; or the results no longer say what a sentence of the text says.
     """
-    for name, (sentence, holds) in content.HOLDS.items():
+    there = [pending for pending in content.PENDING.values() if pending.there(results)]
+    every = content.HOLDS | {name: own for pending in there for name, own in pending.holds.items()}
+    for name, (sentence, holds) in every.items():
         if not holds(results):
             raise UserError(
                 f"the paper says that {sentence}, and the results no longer do: see \\Holds{name} in paper.tex"
             )
-    texts = content.STATED | {name: statistic(results) for name, statistic in content.NUMBERS.items()}
-    return {name: tex(text) for name, text in texts.items()} | {f"Holds{name}": "" for name in content.HOLDS}
+    statistics = content.NUMBERS | {name: own for pending in there for name, own in pending.numbers.items()}
+    texts = content.STATED | {name: statistic(results) for name, statistic in statistics.items()}
+    return {name: tex(text) for name, text in texts.items()} | {f"Holds{name}": "" for name in every}
 
 
 def build(experiments: Path, out: Path) -> None:
     """Write numbers.tex, the tables and the figures into a folder."""
     results = Results(experiments)
     macros = [rf"\newcommand{{\{name}}}{{{text}}}" for name, text in numbers(results).items()]
+    drawn = dict(content.TABLES)
+    for name, pending in content.PENDING.items():
+        measured = pending.there(results)
+        macros.append(rf"\newcommand{{\measured{name}}}[2]{{#{1 if measured else 2}}}")
+        drawn |= pending.tables if measured else {}
     made = {"numbers": "% Made by build.py from the results; not to be edited.\n" + "\n".join(macros) + "\n"}
-    made |= {f"table_{name}": minus(tables.latex(table(results))) for name, table in content.TABLES.items()}
+    made |= {f"table_{name}": minus(tables.latex(table(results))) for name, table in drawn.items()}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
         write_text(out / f"{name}.tex", text)

@@ -13,7 +13,22 @@ from typing import Any
 
 import figures
 from measures import Figure, Holds, Results, Statistic
-from parts import baseline, bits, data, depth, learned, mixers, optimizers, techniques, vocabulary
+from parts import (
+    after,
+    attention,
+    baseline,
+    bits,
+    data,
+    depth,
+    learned,
+    mixers,
+    optimizers,
+    promises,
+    recursion,
+    techniques,
+    vocabulary,
+    words,
+)
 from parts.bits import TERNARY
 from parts.data import CORESET, CORPUS, DATA
 from parts.depth import BEND, ODE, SHAPE, WIDE, WINDOWS
@@ -24,7 +39,10 @@ from parts.techniques import TECHNIQUES
 from juliagpt_jax.study.tables import Line
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (techniques, data, vocabulary, mixers, depth, bits, optimizers, baseline, learned)
+PARTS = (
+    *(techniques, data, vocabulary, words, mixers, attention, depth, recursion, bits, optimizers, after),
+    *(baseline, learned, promises),
+)
 
 # The figure of all differences: its left half, whose effects are small, and its right half.
 COMPARED = (
@@ -141,3 +159,4 @@ NUMBERS = together("NUMBERS", METHODS)
 TABLES = together("TABLES")
 FIGURES = together("FIGURES", DIFFERENCES)
 HOLDS = together("HOLDS", CONCLUSIONS)
+PENDING = together("PENDING")

@@ -31,7 +31,7 @@ class Results:
         self._compared: dict[str, dict[str, Line]] = {}
 
     def rows(self, name: str) -> Rows:
-        """The rows of a .jsonl file, or what a .json file holds as one row.
+        """The rows of a .jsonl file or of a list in a .json file; what else a .json file holds is one row.
 
         Raises:
             UserError: there is no such file, or nothing in it.
@@ -44,8 +44,10 @@ class Results:
             text = path.read_text(encoding="utf-8")
             lines = [text] if path.suffix == ".json" else text.splitlines()
             try:
-                suite = bool(lines) and "arm" in json.loads(lines[0])
-                self._read[name] = runner.read(path) if suite else [unseal(json.loads(line), path) for line in lines]
+                found = [json.loads(line) for line in lines]
+                found = found[0] if path.suffix == ".json" and isinstance(found[0], list) else found
+                suite = bool(found) and "arm" in found[0] and "status" in found[0]
+                self._read[name] = runner.read(path) if suite else [unseal(row, path) for row in found]
             except ValueError as error:
                 raise UserError(f"{path}: not a file of results: {error}") from error
             if not self._read[name]:
@@ -66,6 +68,21 @@ Statistic = Callable[[Results], str]
 Table = Callable[[Results], list[list[str]]]
 Figure = Callable[[Results], Any]
 Holds = dict[str, tuple[str, Callable[[Results], bool]]]  # a sentence, and whether the results say it
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """What the paper says once its results are there. Until then none of it is made, and of the two texts of its macro
+    in paper.tex, \\measuredNAME{...}{...}, the second stands, which says that nothing is measured."""
+
+    files: tuple[str, ...]
+    numbers: Mapping[str, Statistic]
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    holds: Holds = dataclasses.field(default_factory=dict)
+
+    def there(self, results: Results) -> bool:
+        """True where all its files are."""
+        return all((results.folder / name).is_file() for name in self.files)
 
 
 def dig(row: Mapping[str, Any], key: str) -> Any:

@@ -88,7 +88,7 @@ def measure(kind: str, options: argparse.Namespace) -> list[dict]:
             nats = -np.log(model.probabilities(held[side]))
             score = Score(float(nats.mean()), len(nats), order, 1, counts.of(text))
             row = {"tokens": kind, "vocabulary": size, "order": order, "side": side} | score.to_dict()
-            row |= {"unk": text.count(UNKNOWN_WORD), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+            row |= {"unk": text.count(UNKNOWN_WORD), "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
             row |= {"training_tokens": len(tokens), "discounts": [own.discounts[1:].tolist() for own in model.orders]}
             row |= {"count_s": counted_s, "score_s": time.perf_counter() - begun, "array_bytes": arrays}
             rows.append(row | {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
@@ -111,7 +111,8 @@ def table(rows: list[dict]) -> str:
     facts = [
         f"- {kind}, {side}: {row['scored_tokens']:,} tokens of {row['vocabulary']:,} different, "
         f"{row['scored_words']:,} words and line ends, {row['scored_bytes']:,} bytes, {UNKNOWN_WORD} {row['unk']:,} "
-        f"times, one token each; counted on {row['training_tokens']:,} tokens; SHA-256 of the text {row['sha256'][:12]}"
+        f"times, one token each; counted on {row['training_tokens']:,} tokens; SHA-256 of the "
+        f"text {row['text_sha256'][:12]}"
         for (kind, side), row in first.items()
     ]
     return "\n".join([*("| " + " | ".join(row) + " |" for row in found), "", *facts]) + "\n"

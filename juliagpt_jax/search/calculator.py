@@ -1,102 +1,21 @@
 """A calculator that fills in results while a model writes: behind `<<2+3=` it puts `5>>` (Cobbe et al. 2021, arXiv
 2110.14168, appendix C).
 
-Values are exact fractions, and nothing is evaluated by Python. What cannot be calculated (a division by zero, a
+It reckons by `data/tasks/calculator.py`, exactly and within bounds. What cannot be calculated (a division by zero, a
 parenthesis too many) is left to the model.
 """
 
-import re
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
+from juliagpt_jax.data.tasks.calculator import LONGEST, value, written
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.search.vocabulary import Vocabulary
 
-LONGEST, DIGITS, DEPTH = 64, 15, 8  # characters of an expression, digits of a number, parentheses in each other
 PLACES = 6  # of a result that does not end before
-OPEN, CLOSE, LEGAL = b"<<", ">>", frozenset(b"0123456789+-*/.,() ")
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+", re.ASCII)
-
-
-class Wrong(ValueError):
-    """Objection to an expression."""
-
-
-def evaluate(expression: str) -> Fraction:
-    """Return the value of sums, differences, products and quotients: 2*(3.5-1)/4.
-
-    Raises:
-        Wrong: it is no such expression, is beyond LONGEST, DIGITS or DEPTH, or divides by zero.
-    """
-    if len(expression) > LONGEST:
-        raise Wrong(f"more than {LONGEST} characters")
-    reader = _Reader(expression)
-    value = reader.sum(0)
-    if reader.next():
-        raise Wrong(f"{reader.next()!r} is not expected")
-    return value
-
-
-def show(value: Fraction) -> str:
-    """Return a value as a decimal: exact where it ends within PLACES, else rounded there, half to even."""
-    scaled = round(abs(value) * 10**PLACES)
-    whole, part = divmod(scaled, 10**PLACES)
-    decimals = f"{part:0{PLACES}d}".rstrip("0")
-    return ("-" if value < 0 and scaled else "") + str(whole) + (f".{decimals}" if decimals else "")
-
-
-class _Reader:
-    """Reads an expression from left to right."""
-
-    def __init__(self, expression: str):
-        self._rest = expression.strip(" ")
-
-    def next(self) -> str:
-        return self._rest[:1]
-
-    def _skip(self, count: int = 1) -> None:
-        self._rest = self._rest[count:].lstrip(" ")
-
-    def sum(self, depth: int) -> Fraction:
-        value = self._product(depth)
-        while (sign := self.next()) and sign in "+-":
-            self._skip()
-            other = self._product(depth)
-            value = value + other if sign == "+" else value - other
-        return value
-
-    def _product(self, depth: int) -> Fraction:
-        value = self._factor(depth)
-        while (sign := self.next()) and sign in "*/":
-            self._skip()
-            other = self._factor(depth)
-            if sign == "/" and not other:
-                raise Wrong("a division by zero")
-            value = value * other if sign == "*" else value / other
-        return value
-
-    def _factor(self, depth: int) -> Fraction:
-        if depth > DEPTH:
-            raise Wrong(f"more than {DEPTH} signs or parentheses in each other")
-        if (sign := self.next()) and sign in "+-":
-            self._skip()
-            value = self._factor(depth + 1)
-            return -value if sign == "-" else value
-        if self.next() == "(":
-            self._skip()
-            value = self.sum(depth + 1)
-            if self.next() != ")":
-                raise Wrong("a parenthesis is not closed")
-            self._skip()
-            return value
-        found = _NUMBER.match(self._rest)
-        if not found or sum(c.isdigit() for c in found[0]) > DIGITS:
-            raise Wrong(f"no number of at most {DIGITS} digits at {self._rest[:8]!r}")
-        self._skip(found.end())
-        return Fraction(found[0].replace(",", ""))
+OPEN, CLOSE, LEGAL = b"<<", ">>", frozenset(b"0123456789+-*/.,()% ")
 
 
 class Tape:
@@ -122,10 +41,8 @@ class Tape:
 
 
 def _result(expression: bytes | bytearray) -> str:
-    try:
-        return show(evaluate(expression.decode("ascii")))
-    except Wrong:
-        return ""
+    found = value(expression.decode("ascii"))
+    return "" if found is None else written(found, PLACES)
 
 
 class Calculator:

@@ -6,8 +6,6 @@ its own, that begin with each other's weights; what they write is measured when 
 """
 
 import dataclasses
-import runpy
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from juliagpt_jax.inference.rule import Rule
 from juliagpt_jax.search import guides
 from juliagpt_jax.search.writing import Answer, Writer
 from juliagpt_jax.store.workdir import find
-from juliagpt_jax.study.suite import Cell, Suite
+from juliagpt_jax.study.suite import Cell, Suite, defined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,24 +78,9 @@ def load(path: str, scale: str) -> Pipeline:
     """Return the pipeline that a file defines for a scale.
 
     Raises:
-        UserError: the file is missing, fails, or gives no proper pipeline.
+        UserError: as `suite.defined`, or the pipeline is not sound.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist")
-    sys.path.insert(0, str(Path(path).resolve().parent))
-    try:
-        made = runpy.run_path(path)["get_pipeline"](scale)
-    except KeyError as error:
-        raise UserError(f"{path}: no {error} in it; a pipeline defines get_pipeline(scale)") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    if not isinstance(made, Pipeline):
-        raise UserError(f"{path}: get_pipeline({scale!r}) gives {type(made).__name__}, not a Pipeline")
-    return made
+    return defined(path, "get_pipeline", scale, Pipeline)
 
 
 class Measures:
@@ -207,10 +190,10 @@ def rows(pipeline: Pipeline, measured: Sequence[Measures]) -> list[Row]:
     last, n = pipeline.writers[-1], pipeline.samples
     made: list[Row] = []
 
-    def add(name: str, of: Callable[[Measures], tuple[np.ndarray, float, Sequence[str]]]) -> None:
+    def add(name: str, of: Callable[[Measures], tuple[np.ndarray, float, Sequence[str]]], before: str = "") -> None:
         found = {own.seed: of(own) for own in measured}
         part = lambda place: {seed: values[place] for seed, values in found.items()}
-        made.append(Row(name, part(0), part(1), part(2), made[-1].name if made else ""))
+        made.append(Row(name, part(0), part(1), part(2), before or (made[-1].name if made else "")))
 
     def one(arm: str, calculator: bool = False):
         def of(own: Measures):
@@ -243,10 +226,11 @@ def rows(pipeline: Pipeline, measured: Sequence[Measures]) -> list[Row]:
         add(arm, one(arm))
     if pipeline.calculator:
         add("+ calculator", one(last, True))
+    single = made[-1].name  # one answer, which both ways to choose among several are held to
     if n > 1:
         add(f"+ vote of {n}", chosen("vote"))
     if pipeline.verifier and n > 1:
-        add(f"+ verifier's best of {n}", chosen("verifier"))
+        add(f"+ verifier's best of {n}", chosen("verifier"), single)
         if pipeline.rounds:
             add("+ revised", revised)
     return made

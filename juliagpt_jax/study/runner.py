@@ -84,6 +84,14 @@ class Runner:
                 return [c for c in self.cells if c in wanted]
             wanted += more
 
+    def announce(self, dry_run: bool) -> bool:
+        """Print how many cells are to run, and with `dry_run` which. Returns True where they are to be run now."""
+        missing = self.missing()
+        print(f"{len(self.cells)} cells, {len(missing)} to run", flush=True)
+        for cell in missing if dry_run else ():
+            print(f"  {cell.arm}, seed {cell.seed}")
+        return not dry_run
+
     def run(self, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[dict[str, Any]]:
         """Run until nothing is missing. Returns all rows; a cell that failed has status "FAILED" and its last words.
 

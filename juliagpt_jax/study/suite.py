@@ -13,7 +13,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from juliagpt_jax.ground import config, config_file
 from juliagpt_jax.ground.errors import UserError
@@ -22,6 +22,7 @@ from juliagpt_jax.ground.words import near
 
 # What every cell has unless its suite says otherwise: rows are compared, so each scores and writes all that it can.
 COMMON = {"train.report_share": 0.0}
+Made = TypeVar("Made")
 # Seconds of a training step, of an arm by name, its config file and overrides, and all knobs as they are and as the
 # file has them.
 Pace = Callable[[str, str, Sequence[str], Mapping[str, Any], Mapping[str, Any]], float]
@@ -133,31 +134,41 @@ class _Recorder(dict):
 
 
 def load(path: str, scale: str) -> Suite:
-    """The suite that the file at `path` defines for a scale.
+    """Return the suite that the file at `path` defines for a scale.
 
     Raises:
-        UserError: the file is missing, fails, or gives no proper suite.
+        UserError: as `defined`, or the suite lacks its baseline or seeds.
+    """
+    suite = defined(path, "get_suite", scale, Suite)
+    if suite.baseline not in suite.arms:
+        raise UserError(f"{path}: the baseline is {suite.baseline!r}{near(suite.baseline, suite.arms)}")
+    if not suite.seeds or len(set(suite.seeds)) < len(suite.seeds):
+        raise UserError(f"{path}: seeds must be different numbers, at least one, not {suite.seeds}")
+    return suite
+
+
+def defined(path: str, function: str, scale: str, kind: type[Made]) -> Made:
+    """Run a Python file, and return what a function of it gives for a scale.
+
+    Raises:
+        UserError: the file is missing, fails, or gives another kind of thing.
     """
     if not Path(path).is_file():
-        raise UserError(f"suite file {path} does not exist")
-    sys.path.insert(0, str(Path(path).resolve().parent))  # so that one suite can start from another
+        raise UserError(f"{path} does not exist")
+    sys.path.insert(0, str(Path(path).resolve().parent))  # so that one file can start from another
     try:
-        suite = runpy.run_path(path)["get_suite"](scale)
+        made = runpy.run_path(path)[function](scale)
     except KeyError as error:
-        raise UserError(f"suite file {path}: no {error} in it; it must define get_suite(scale)") from error
-    except UserError:
-        raise
+        raise UserError(f"{path}: no {error} in it; it must define {function}(scale)") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's file raises is the user's to see, in one line
-        raise UserError(f"suite file {path}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    if not isinstance(suite, Suite):
-        raise UserError(f"suite file {path}: get_suite({scale!r}) gives {type(suite).__name__}, not a Suite")
-    if suite.baseline not in suite.arms:
-        raise UserError(f"suite file {path}: the baseline is {suite.baseline!r}{near(suite.baseline, suite.arms)}")
-    if not suite.seeds or len(set(suite.seeds)) < len(suite.seeds):
-        raise UserError(f"suite file {path}: seeds must be different numbers, at least one, not {suite.seeds}")
-    return suite
+    if not isinstance(made, kind):
+        raise UserError(f"{path}: {function}({scale!r}) gives {type(made).__name__}, not a {kind.__name__}")
+    return made
 
 
 def cells(suite: Suite, folder: Path, pace: Pace | None = None) -> list[Cell]:

@@ -1,57 +1,14 @@
-"""The calculator is exact, bounded, and takes over where an expression ends and nowhere else."""
+"""The calculator takes over where an expression ends and nowhere else."""
 
-from fractions import Fraction
-
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies as some
 
 from juliagpt_jax.data import bpe
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.search.calculator import Calculator, Wrong, evaluate, show
+from juliagpt_jax.search.calculator import Calculator
 
 LETTERS = "".join(sorted(set("0123456789+-*/.,()<>= \nabc")))
-
-
-@some.composite
-def expressions(draw, depth=0):
-    """An expression, and its value by Python's own fractions."""
-    if depth == 3 or draw(some.booleans()):
-        number = draw(some.integers(0, 999))
-        return str(number), Fraction(number)
-    (left, a), (right, b) = draw(expressions(depth + 1)), draw(expressions(depth + 1))
-    sign = draw(some.sampled_from("+-*/"))
-    hypothesis.assume(sign != "/" or b)
-    value = {"+": a + b, "-": a - b, "*": a * b}.get(sign) if sign != "/" else a / b
-    return f"({left}){sign}({right})", value
-
-
-@hypothesis.settings(max_examples=150)
-@hypothesis.given(expressions())
-def test_values_are_exact(made):
-    said, value = made
-    hypothesis.assume(len(said) <= 64)
-    assert evaluate(said) == value
-
-
-@pytest.mark.parametrize(
-    "said, value",
-    [("2+3*4", "14"), ("2-3-4", "-5"), ("48/2/4", "6"), ("-(2+3)*2", "-10"), ("1,200*.5", "600"), ("10/3", "3.333333"),
-     ("2/3", "0.666667"), ("0.1+0.2", "0.3"), ("-1/10000000", "0"), (" 1 + 1 ", "2"), ("5.", "5")],
-)  # fmt: skip
-def test_results_are_shown(said, value):
-    assert show(evaluate(said)) == value
-
-
-@pytest.mark.parametrize(
-    "said", ["", "2+", "2//3", "1/0", "1/(2-2)", "(1", "1)", "2**9", "1 2", "1,2", "__import__", "9" * 16,
-             "1" + "+1" * 32, "(" * 9 + "1" + ")" * 9, "-" * 12 + "1", "1e9", "٣"],
-)  # fmt: skip
-def test_what_is_no_expression_is_refused(said):
-    with pytest.raises(Wrong):
-        evaluate(said)
 
 
 def written(tokenizer, prompt: str, meant: str) -> str:
@@ -79,6 +36,7 @@ def written(tokenizer, prompt: str, meant: str) -> str:
         ("", "a<<2+3=b<<5*4=c", "a<<2+3=5>>b<<5*4=20>>c"),
         ("b <<12/5=", "aa", "2.4>>aa"),
         ("<<1", "+1= a", "+1=2>> a"),
+        ("", "<<2/3=a", "<<2/3=0.666667>>a"),
         ("", "<<1/0=ab", "<<1/0=ab"),
         ("", "2+3=a<<a=b", "2+3=a<<a=b"),
         ("", "<<<2=a", "<<<2=2>>a"),

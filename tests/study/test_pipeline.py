@@ -74,6 +74,7 @@ def test_the_table_has_each_stage_against_the_one_before(rows, measured):
     assert by_name["sft"][3] == "base" and by_name["sft"][6] == "helps"
     # This verifier is never wrong, so its best is right wherever one of four is; then there is nothing to revise.
     assert by_name["+ verifier's best of 4"][1] == by_name["one of 4 is right (pass@4)"][1]
+    assert [line[3] for line in table[2:-1]] == ["base", "sft", "sft", "+ verifier's best of 4"]
     assert by_name["+ revised"][4].startswith("+0.0") and by_name["+ revised"][6] == "none shown"
     assert float(by_name["+ verifier's best of 4"][7]) == 4 * (10 * 7 + 12), "12 characters of prompt and answer"
     assert float(by_name["sft"][7]) == 70

@@ -1,15 +1,27 @@
-"""A calculator for what a model writes: + - * / and brackets, and nothing else. No text of a model is ever run."""
+"""A calculator for what a model writes: + - * / and parentheses, and nothing else.
 
-import math
+Values are exact fractions, sizes are bounded, and no text of a model is ever run. Verifiers ask it whether an answer
+is right; `search/calculator.py` asks it while a model writes.
+"""
+
 import operator
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-LONGEST = 200  # characters of an expression
+LONGEST = 64  # characters of an expression
+DIGITS = 17  # of a number before its point, and behind it
+DEPTH = 8  # signs and parentheses in each other
+WORDS = 5 * LONGEST  # characters of an expression in Polish notation, whose numbers have names
 ANNOTATION = re.compile(r"<<([^<>=\n]*)=([^<>\n]*)>>")
-_TOKEN = re.compile(r"\s*([-+*/()]|\d+(?:\.\d+)?%?|\.\d+)")
+_SIZE = rf"{{1,{DIGITS}}}"
+_NUMBER = re.compile(rf"(?:\d{{1,3}}(?:,\d{{3}}){{1,5}}|\d{_SIZE})(?:\.\d{{0,{DIGITS}}})?%?|\.\d{_SIZE}%?", re.ASCII)
+
+
+class Wrong(ValueError):
+    """Objection to an expression."""
 
 
 class Annotation(NamedTuple):
@@ -17,7 +29,7 @@ class Annotation(NamedTuple):
 
     expression: str
     said: str
-    value: float | None
+    value: Fraction | None
 
     @property
     def right(self) -> bool:
@@ -26,63 +38,60 @@ class Annotation(NamedTuple):
         return said is not None and self.value is not None and close(said, self.value, 0.01)
 
 
-def number(text: str) -> float | None:
+def number(text: str) -> Fraction | None:
     """Return the number that a text is, with commas between its thousands or a sign of money before it; else None."""
     text = text.strip().lstrip("$").replace(",", "")
-    if not re.fullmatch(r"[-+]?(?:\d{1,17}(?:\.\d{0,17})?|\.\d{1,17})", text):
+    if not re.fullmatch(rf"[-+]?(?:\d{_SIZE}(?:\.\d{{0,{DIGITS}}})?|\.\d{_SIZE})", text, re.ASCII):
         return None
-    return float(text)
+    return Fraction(text)
 
 
-def written(value: float, places: int = 2) -> str:
-    """Return a number as solutions have it: 18, 2.5, 0.33."""
-    return f"{value:.0f}" if close(value, round(value), 0.5 * 0.1**places) else f"{value:.{places}f}".rstrip("0")
+def written(value: Fraction | float, places: int = 2) -> str:
+    """Return a number as solutions have it: 18, 2.5, 0.33; rounded, half to even, where it does not end before."""
+    scaled = round(abs(Fraction(value)) * 10**places)
+    whole, part = divmod(scaled, 10**places)
+    decimals = f"{part:0{places}d}".rstrip("0")
+    return ("-" if value < 0 and scaled else "") + str(whole) + (f".{decimals}" if decimals else "")
 
 
-def close(a: float, b: float, most: float = 1e-3) -> bool:
+def close(a: Fraction | float, b: Fraction | float, most: float = 1e-3) -> bool:
     """Tell whether two numbers are one for a verifier: MAWPS and SVAMP count what is nearer than 0.001."""
-    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= most
+    return abs(Fraction(a) - Fraction(b)) <= most
 
 
-def value(expression: str) -> float | None:
-    """Return what an expression such as 2*(3+4) comes to; None where it is none, or has no finite value."""
+def value(expression: str) -> Fraction | None:
+    """Return what an expression such as 2*(3.5-20%)/4 comes to; None where it is none, is beyond LONGEST, DIGITS or
+    DEPTH, or divides by zero."""
     if len(expression) > LONGEST:
         return None
-    tokens, at = [], 0
-    expression = expression.replace(",", "").rstrip()
-    while at < len(expression):
-        found = _TOKEN.match(expression, at)
-        if not found:
-            return None
-        tokens.append(found[1])
-        at = found.end()
     try:
-        result, rest = _sum(tokens)
-    except (ZeroDivisionError, OverflowError, IndexError, ValueError):
+        reader = _Reader(expression)
+        found = reader.sum(0)
+    except (Wrong, ZeroDivisionError):
         return None
-    return result if not rest and math.isfinite(result) else None
+    return None if reader.rest else found
 
 
-def prefix(expression: str, numbers: Sequence[float]) -> float | None:
+def prefix(expression: str, numbers: Sequence[float]) -> Fraction | None:
     """Return what an expression in Polish notation comes to, "- + number0 number1 2.0" being (n0 + n1) - 2; None where
     it is none, or names a number that there is not."""
-    stack: list[float] = []
+    stack: list[Fraction] = []
     try:
-        for token in reversed(expression[: 5 * LONGEST].split()):
+        for token in reversed(expression[:WORDS].split()):
             if token in SIGNS:
                 first, second = stack.pop(), stack.pop()
                 stack.append(SIGNS[token](first, second))
-            elif named := re.fullmatch(r"number(\d{1,3})", token):
-                stack.append(numbers[int(named[1])])
+            elif named := re.fullmatch(r"number(\d{1,3})", token, re.ASCII):
+                stack.append(Fraction(numbers[int(named[1])]))
             else:
-                stack.append(_number(token))
-    except (ZeroDivisionError, OverflowError, IndexError, ValueError):
+                stack.append(_literal(token))
+    except (ZeroDivisionError, IndexError, Wrong):
         return None
-    return stack[0] if len(stack) == 1 and math.isfinite(stack[0]) else None
+    return stack[0] if len(stack) == 1 else None
 
 
 def infix(expression: str, numbers: Sequence[str]) -> str | None:
-    """Return an expression in Polish notation with its numbers, and brackets where it needs them; None where it is
+    """Return an expression in Polish notation with its numbers, and parentheses where it needs them; None where it is
     none."""
     stack: list[tuple[str, int]] = []  # a text, and how tightly it holds together
     try:
@@ -94,9 +103,9 @@ def infix(expression: str, numbers: Sequence[str]) -> str | None:
                 right = f"({right})" if other < tight or (other == tight and token in "-/") else right
                 stack.append((f"{left}{token}{right}", tight))
             else:
-                named = re.fullmatch(r"number(\d{1,3})", token)
-                stack.append((numbers[int(named[1])] if named else written(_number(token)), 3))
-    except (IndexError, ValueError):
+                named = re.fullmatch(r"number(\d{1,3})", token, re.ASCII)
+                stack.append((numbers[int(named[1])] if named else written(_literal(token)), 3))
+    except (IndexError, Wrong):
         return None
     return stack[0][0] if len(stack) == 1 else None
 
@@ -106,38 +115,55 @@ def annotations(text: str) -> list[Annotation]:
     return [Annotation(found[1], found[2], value(found[1])) for found in ANNOTATION.finditer(text)]
 
 
-def _number(token: str) -> float:
-    if not re.fullmatch(r"\d{1,17}(?:\.\d{1,17})?%?|\.\d{1,17}", token):
-        raise ValueError(token)
-    return float(token[:-1]) / 100 if token.endswith("%") else float(token)
+def _literal(token: str) -> Fraction:
+    if not _NUMBER.fullmatch(token):
+        raise Wrong(token)
+    plain = Fraction(token.rstrip("%").replace(",", ""))
+    return plain / 100 if token.endswith("%") else plain
 
 
-def _sum(tokens: list[str], depth: int = 0) -> tuple[float, list[str]]:
-    left, tokens = _product(tokens, depth)
-    while tokens and tokens[0] in "+-":
-        right, rest = _product(tokens[1:], depth)
-        left, tokens = SIGNS[tokens[0]](left, right), rest
-    return left, tokens
+class _Reader:
+    """Reads an expression from left to right; `rest` is what is left of it."""
 
+    def __init__(self, expression: str):
+        self.rest = expression.strip(" ")
 
-def _product(tokens: list[str], depth: int) -> tuple[float, list[str]]:
-    left, tokens = _atom(tokens, depth)
-    while tokens and tokens[0] in "*/":
-        right, rest = _atom(tokens[1:], depth)
-        left, tokens = SIGNS[tokens[0]](left, right), rest
-    return left, tokens
+    def _skip(self, count: int = 1) -> None:
+        self.rest = self.rest[count:].lstrip(" ")
 
+    def _sign(self, of: str) -> str:
+        """Return the next character where it is one of some, and go past it; else ""."""
+        found = self.rest[:1]
+        if not found or found not in of:
+            return ""
+        self._skip()
+        return found
 
-def _atom(tokens: list[str], depth: int) -> tuple[float, list[str]]:
-    first, rest = tokens[0], tokens[1:]
-    if depth > 20:
-        raise ValueError("too deep")
-    if first in "+-":
-        inner, rest = _atom(rest, depth + 1)
-        return (-inner if first == "-" else inner), rest
-    if first == "(":
-        inner, rest = _sum(rest, depth + 1)
-        if rest[0] != ")":
-            raise ValueError("a bracket is open")
-        return inner, rest[1:]
-    return _number(first), rest
+    def sum(self, depth: int) -> Fraction:
+        total = self._product(depth)
+        while sign := self._sign("+-"):
+            total = SIGNS[sign](total, self._product(depth))
+        return total
+
+    def _product(self, depth: int) -> Fraction:
+        product = self._factor(depth)
+        while sign := self._sign("*/"):
+            product = SIGNS[sign](product, self._factor(depth))
+        return product
+
+    def _factor(self, depth: int) -> Fraction:
+        if depth > DEPTH:
+            raise Wrong("too deep")
+        if sign := self._sign("+-"):
+            inner = self._factor(depth + 1)
+            return -inner if sign == "-" else inner
+        if self._sign("("):
+            inner = self.sum(depth + 1)
+            if not self._sign(")"):
+                raise Wrong("a parenthesis is open")
+            return inner
+        found = _NUMBER.match(self.rest)
+        if not found:
+            raise Wrong("no number")
+        self._skip(found.end())
+        return _literal(found[0])

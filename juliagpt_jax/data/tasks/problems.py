@@ -8,6 +8,7 @@ question has its numbers, and the answer is a reckoning as in GSM8K: "<<56*9=504
 
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from juliagpt_jax.data.tasks import calculator, files
 from juliagpt_jax.data.tasks.task import Example
@@ -32,7 +33,7 @@ def gsm8k(split: str, path: str | None) -> list[Example]:
         if split != "test" and not files.held_out(split, question):
             return None
         solution = re.sub(r"\n\s*\n", "\n", solution)  # a blank line ends an answer
-        facts = {"number": number, "question": question}
+        facts = {"number": float(number), "question": question}
         return Example(f"Question: {question}\nAnswer:", f" {solution}", facts=facts)
 
     names = {"train": ["train.jsonl"], "dev": ["train.jsonl"], "test": ["test.jsonl"]}
@@ -76,7 +77,7 @@ def right_number(example: Example, written: str) -> bool:
     return found is not None and calculator.close(found, example.facts["number"], 0.01)
 
 
-def final(written: str) -> float | None:
+def final(written: str) -> Fraction | None:
     """Return the number that a solution ends in; None where it has none."""
     marked = FINAL.search(written)
     said = marked[1] if marked else next(reversed(_LAST.findall(written)), "")
@@ -105,10 +106,11 @@ def _known(row: files.Row) -> tuple[list[str], str, dict]:
     numbers = files.text(row, "Numbers").split()
     values = [calculator.number(number) for number in numbers]
     equation = " ".join(files.text(row, "Equation").split())
-    if None in values or calculator.prefix(equation, [value or 0.0 for value in values]) is None:
+    known = [float(value) for value in values if value is not None]
+    if len(known) < len(values) or calculator.prefix(equation, known) is None:
         raise Bad(f'"Equation" is none in Polish notation over "Numbers": {equation[:60]!r}')
-    facts = {"number": files.number(row, "Answer"), "numbers": tuple(values), "equation": equation}
-    return [calculator.written(value or 0.0, 4) for value in values], equation, facts
+    facts = {"number": files.number(row, "Answer"), "numbers": tuple(known), "equation": equation}
+    return [calculator.written(value, 4) for value in known], equation, facts
 
 
 def _named(row: files.Row, field: str = "Question") -> Example:

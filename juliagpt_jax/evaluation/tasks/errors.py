@@ -6,6 +6,7 @@ what an error goes with.
 
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 from juliagpt_jax.data.tasks import calculator, problems
 from juliagpt_jax.data.tasks.lessons import right_conclusion
@@ -196,11 +197,11 @@ def _form(example: Example) -> str:
     )
 
 
-_SMALL = {float(n) for n in (0, 1, 2, 3, 4, 7, 10, 12, 24, 30, 52, 60, 100, 365, 0.5, 0.01)}  # nobody has to say these
+_SMALL = set(map(Fraction, "0 1 2 3 4 7 10 12 24 30 52 60 100 365 0.5 0.01".split()))  # nobody has to say these
 
 
-def _numbers(text: str) -> set[float]:
-    return {float(found.replace(",", "")) for found in _DIGITS.findall(text)}
+def _numbers(text: str) -> set[Fraction | None]:
+    return {calculator.number(found) for found in _DIGITS.findall(text)}
 
 
 def _names(text: str) -> list[str]:

@@ -1,0 +1,29 @@
+"""Preferences of people (HH-RLHF, helpful) by DPO: SmolLM2-135M-Instruct with LoRA; 1.8% of its weights learn.
+
+Command:   python -m juliagpt_jax.main --config=configs/hh_smollm2_dpo.py --workdir=runs/hh_dpo
+           (docs/howto/adapters.md says how runs/smollm2 is made, experiments/pipeline how data/hh is)
+Hardware:  two cores
+Time:      not measured yet
+Result:    not measured yet; the aim is a held-out rewards/accuracies of 0.60
+
+Conversations of up to 128 tokens, the others are left out: the reference reads each pair once, before the first step.
+"""
+
+import ml_collections
+from sst2_smollm2_lora import get_config as sst2_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = sst2_config()
+    config.data.path = "data/hh"
+    config.data.task = "jsonl"
+    config.data.examples.too_long = "skip"
+    config.data.examples.pack = False
+    config.train.objective = "dpo"
+    config.train.steps = 150
+    config.train.batch_size = 8  # pairs
+    config.train.lr = 1e-4
+    config.train.warmup = 15
+    config.train.eval_every = 75
+    config.train.sample_every = 0
+    return config
