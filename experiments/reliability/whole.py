@@ -1,7 +1,7 @@
 """Run every count of this folder, in full or a share of it.
 
 Command:   python experiments/reliability/whole.py [--share=1]
-Hardware:  any; about four hours on two idle cores, the fuzzer aside. Stopped, the same command goes on.
+Hardware:  any; hours on two idle cores, the fuzzer aside. Stopped, the same command goes on.
 
 The fuzzer runs where atheris is installed (see fuzz.py). Each script writes what it found to results/NAME, with the
 hardware, and ends with 1 where something is not as promised; so does this one.
