@@ -41,7 +41,10 @@ def train(mesh: tuple[int, int, int], folder: Path) -> tuple[list[float], float]
 
 
 def main() -> None:
-    lines = ["| devices | loss of the first and the last step | furthest from one device | MB a device |", "|---|---|---|---|"]
+    lines = [
+        "| devices | loss of the first and the last step | furthest from one device | MB a device |",
+        "|---|---|---|---|",
+    ]
     alone: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, mesh in MESHES.items():

@@ -17,6 +17,7 @@ its times added up over its starts, and every other part begins anew. A row that
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import json
@@ -24,6 +25,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -120,7 +122,9 @@ def run(note: Path, made: Path, *command: str, goes_on: bool = False, log: Path 
         "starts": before["starts"] + 1,
     }
     with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen([sys.executable, *command], stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             while process.poll() is None:
                 now, seen = looked_at(process.pid)
@@ -132,7 +136,8 @@ def run(note: Path, made: Path, *command: str, goes_on: bool = False, log: Path 
                     noted = time.perf_counter()
                 time.sleep(0.1)
         finally:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # its workers, too
             process.wait()
         row = total()
         out.seek(0)
@@ -149,7 +154,9 @@ def tokenizer(text: str, folder: Path) -> str:
     head, out = folder / "head.txt", folder / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
     head.write_text(text[:2_000_000])
-    run(folder / "tokenize.json", out, "-m", "juliagpt_jax.tokenize", f"--source={head}", "--vocab=4096", f"--out={out}")
+    run(
+        folder / "tokenize.json", out, "-m", "juliagpt_jax.tokenize", f"--source={head}", "--vocab=4096", f"--out={out}"
+    )
     return f"--tokenizer={out / 'tokenizer.json'}"
 
 
@@ -269,6 +276,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for what is made; a new one, or one to go on in")
     parser.add_argument("--out", type=Path, required=True, help="rows are added to it; sizes it has are left out")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     text = options.text.read_text(encoding="utf-8")
     known = list(map(json.loads, options.out.read_text().splitlines())) if options.out.exists() else []
 
