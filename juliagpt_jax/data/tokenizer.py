@@ -102,6 +102,10 @@ class CharTokenizer(Prompting):
     def from_dict(cls, values: dict) -> "CharTokenizer":
         return cls(values["characters"])
 
+    def name(self, token: int) -> str:
+        """The string by which the tokenizer.json knows an id."""
+        return self.characters[token]
+
     def to_huggingface(self) -> dict:
         """The content of a tokenizer.json with which the library `tokenizers`, and so transformers, does the same. A
         character that is not in the vocabulary is an error there, too.

@@ -40,9 +40,11 @@ def write(
     named = families.to_tensors(family, params, model)
     tensors.write(folder / WEIGHTS, named, precision, {"format": "pt"})  # the tag that transformers asks for
     settings = {"architectures": [family.architecture], "dtype": DTYPES[precision]}
-    settings |= {"eos_token_id": tokenizer.eos} | ({} if family is T5 else {"bos_token_id": tokenizer.first})
+    own = {"eos_token_id": tokenizer.ending} if family is T5 else {"eos_token_id": tokenizer.eos}
+    settings |= own | ({} if family is T5 else {"bos_token_id": tokenizer.first})
     write_json(folder / "config.json", family.facts(model, tokenizer.vocab_size) | settings)
-    ends = {"eos_token_id": list(tokenizer.stops)} if tokenizer.stops else {}
+    stops = tokenizer.stops or ((tokenizer.ending,) if family is T5 else ())
+    ends = {"eos_token_id": list(stops)} if stops else {}
     begins = {"decoder_start_token_id": START, "pad_token_id": START} if family is T5 else {}
     write_json(folder / GENERATION, {"max_length": model.context} | ends | begins)  # else a pipeline writes past it
     content = tokenizer.to_huggingface()
@@ -57,11 +59,11 @@ def ended(content: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     """Return the content of a tokenizer.json that puts the id of its end behind a text, as an encoder wants it."""
     if content.get("post_processor") is not None:  # it has come from elsewhere
         return content
-    name = tokenizer.name(tokenizer.eos)
+    name = tokenizer.name(tokenizer.ending)  # the end of a line, where no id ends a text
     end = {"SpecialToken": {"id": name, "type_id": 0}}
     text = lambda number: {"Sequence": {"id": "AB"[number], "type_id": 0}}
     single, pair = [text(0), end], [text(0), end, text(1), end]
-    special = {name: {"id": name, "ids": [tokenizer.eos], "tokens": [name]}}
+    special = {name: {"id": name, "ids": [tokenizer.ending], "tokens": [name]}}
     own = {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
     return content | {"post_processor": own}
 

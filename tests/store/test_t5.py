@@ -9,10 +9,12 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from juliagpt_jax import export, generate, import_model, score
+from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.scoring import token_losses
+from juliagpt_jax.store import export as exports
 from juliagpt_jax.store import families, hf, tensors
 from juliagpt_jax.store.workdir import find, open_run
 
@@ -201,3 +203,17 @@ def test_a_folder_of_the_users(tmp_path):
     assert right < loss("translate English to German: My dog sleeps.", answer) - 0.5
     new = Generator(run.model, run.params, slots=64).generate([run.tokenizer.source(asked)], 16, Rule(greedy=True))[0]
     print(run.tokenizer.decode(new))
+
+
+def test_one_that_reads_characters_leaves_and_comes_back(folders, tmp_path):
+    """Its texts end with the end of a line, which its files say too, for want of an id of its own."""
+    run = open_run(find(folders / "v1_1_run", kind="t5"))
+    params = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.params, sep="/").items()}
+    own = CharTokenizer("\n" + "".join(map(chr, range(65, 104))))
+    hf.write(tmp_path, params, run.config.model, own, "f32", "a card")
+    back = exports.read(tmp_path).tokenizer
+    assert back.ending == own.ending == 0 and back.source("ABC").tolist() == own.source("ABC").tolist() == [1, 2, 3, 0]
+    library = pytest.importorskip("tokenizers").Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert library.encode("ABC").ids == [1, 2, 3, 0]
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / name).read_text())["eos_token_id"] in (0, [0])
