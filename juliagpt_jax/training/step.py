@@ -122,8 +122,8 @@ def train_step(fixed: Fixed, seed: Any, state: TrainState, batch: Batch, frozen:
     # which stays as well. What the update gives is not looked at: that would hold the new and the old state in memory
     # side by side.
     leaf_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
-    # Counted, and not `all`, of which XLA makes a chain of as many steps as there are leaves, and puts it into the update
-    # of each: of 420 adapters that makes a program of gigabytes.
+    # Counted, and not `all`, of which XLA makes a chain of as many steps as there are leaves, and puts it into the
+    # update of each: of 420 adapters that makes a program of gigabytes.
     grads_ok = jnp.sum(jnp.where(leaf_ok, 0, 1)) == 0
     finite = grads_ok & jnp.isfinite(means["loss"]) & jnp.isfinite(grad_norm)
     for leaf in jax.tree.leaves(memo):
