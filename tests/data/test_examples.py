@@ -1,6 +1,7 @@
 """Examples as rows: what is learned of them, what is refused, and that a batch is a function of its step."""
 
 import collections
+import dataclasses
 import gzip
 import json
 
@@ -89,9 +90,9 @@ def test_packed_rows():
 
 def test_packed_or_not_the_same_is_measured(tiny):
     """Dev rows hold an example each, and are no longer than the longest of them needs."""
-    flags = ("data.task=sums", "data.unknown=skip", "model.context=256")
-    plain, packed = (build.load(tiny(*flags, f"data.examples.pack={word}")) for word in ("false", "true"))
-    assert packed.rows.length == 256 and len(packed.rows) < len(plain.rows) / 2
+    plain = build.load(tiny("data.task=addition", "model.context=64"))
+    packed = dataclasses.replace(plain, pack=True, length=64)
+    assert packed.rows.length == 64 and len(packed.rows) < len(plain.rows) / 2
     wanted = max(len(own.ids) - 1 for own in packed.measured)
     assert wanted <= packed.dev_rows.length < wanted + rows.MULTIPLE
     one, other = (own.dev_rows.take([3]) for own in (plain, packed))

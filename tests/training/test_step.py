@@ -10,10 +10,11 @@ import pytest
 
 from juliagpt_jax.data.batch import IGNORED, Batch
 from juliagpt_jax.ground import devices
+from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import optimizers, schedules, step
-from juliagpt_jax.training.mesh import batch_sharding, shardings
+from juliagpt_jax.training.mesh import batch_sharding, make_mesh, shardings
 from juliagpt_jax.training.state import INITIAL_SCALE, Frozen, initial_state
 from juliagpt_jax.training.step import GROWTH_INTERVAL
 
@@ -350,3 +351,18 @@ def test_bf16_needs_no_scale(tiny):
     state, metrics = train(tiny("train.precision=bf16"), [batch(0), bad_batch()])
     assert metrics["scale"] == 1 and state.skipped == 1
     chex.assert_type(jax.tree.leaves(state.params), jnp.float32)
+
+
+@pytest.mark.long
+def test_a_program_does_not_grow_with_the_square_of_its_leaves(tiny):
+    """What is known of all leaves, such as that they are finite, is computed once, not in the update of each."""
+    settings = tiny("model.layers=2", "adapter.rank=2", "train.init=base")
+    model = build_model(settings, VOCAB)
+    state = jax.eval_shape(lambda: initial_state(settings, model))
+    whole = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"])
+    frozen = Frozen(adapters.split(whole, adapters.adapters)[1])
+    tokens = jnp.zeros((4, T), jnp.int32)
+    made = step.make_train_step(settings, model, make_mesh(settings), None, state, frozen)
+    program = made.lower(state, Batch(tokens, tokens), frozen).compile().as_text()
+    leaves = len(jax.tree.leaves(state.params))
+    assert leaves == 28 and program.count("pred[] and(") < 2 * leaves
