@@ -1,6 +1,6 @@
 """Run one record from nothing, with three seeds, against the clock; and write the table of all records anew.
 
-python experiments/laptop/run.py --track=TRACK --config=FILE --says=WHAT --out=experiments/laptop/results/NAME
+python experiments/laptop/run.py --track=TRACK --config=FILE --says=WHAT --out=experiments/laptop/results/run/NAME
 
 Each run is a reader's command, `python -m juliagpt_jax.main`, in a new process and with an empty cache folder: reading
 the text, the tokenizer and compilation are in its time. Measure with nothing else running.
@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).parent
 LIMIT = 300.0  # seconds of a whole command, its report among them
 
 
@@ -62,7 +61,7 @@ def once(track: Track, config: str, seed: int, flags: list[str]) -> dict[str, An
 
 
 def table(results: Path) -> str:
-    """Return the records of every track, oldest first, as Markdown."""
+    """Return the records of every track in a folder, oldest first, as Markdown."""
     records = [json.loads(path.read_text()) for path in results.glob("*/record.json")]
     lines = []
     for name, track in TRACKS.items():
@@ -83,7 +82,7 @@ def table(results: Path) -> str:
             late = "" if slowest <= LIMIT else " (too slow: no record)"
             spread = f" ± {statistics.stdev(numbers):.3f}" if len(numbers) > 1 else ""
             lines.append(
-                f"| {record['date']} | [{record['name']}](results/{record['name']}/record.json) | {mean:.3f}{spread} | "
+                f"| {record['date']} | [{record['name']}]({record['name']}/record.json) | {mean:.3f}{spread} | "
                 f"{change} | {slowest:.0f}{late} | {record['says']} |"
             )
             best = mean if best is None or (mean < best and slowest <= LIMIT) else best
@@ -111,8 +110,9 @@ def main() -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (HERE / "results" / "table.md").write_text(table(HERE / "results"), encoding="utf-8")
-    print(table(HERE / "results"))
+    whole = table(options.out.parent)
+    (options.out.parent / "table.md").write_text(whole, encoding="utf-8")
+    print(whole)
 
 
 if __name__ == "__main__":
