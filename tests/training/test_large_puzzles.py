@@ -1,4 +1,4 @@
-"""The recursive models of 100M: they build, and take a step on the grids of ARC, one puzzle at a time."""
+"""The recursive models of 100M: they build, and take a step on a small grid of ARC, one puzzle at a time."""
 
 import json
 from pathlib import Path
@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", ["trm_100m", "trm_kda_100m"])
 def test_a_step(name, tmp_path):
-    grid = np.random.default_rng(0).integers(10, size=(30, 30)).tolist()
+    grid = np.random.default_rng(0).integers(10, size=(10, 10)).tolist()
     pair = {"input": grid, "output": grid}
     for file in ("training", "evaluation"):
         (tmp_path / f"{file}.jsonl").write_text(json.dumps({"id": file, "train": [pair], "test": [pair]}))
-    few = ["train.batch_size=1", "train.precision=f32", "mesh.data=1", f"data.path={tmp_path}"]
+    few = ["train.batch_size=1", "train.accumulate=1", "train.precision=f32", "mesh.data=1", f"data.path={tmp_path}"]
+    few += ["data.puzzle.side=10", "model.context=100"]
     own = config_file.load(str(ROOT / "configs" / f"{name}.py"), few)
     trainer = PuzzleTrainer(own, build.load(own), tmp_path / "run", {})
     assert 9e7 < parameters.count(trainer.state.params) - id_parameters(trainer.state.params) < 1.15e8

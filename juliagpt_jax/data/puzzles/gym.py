@@ -49,7 +49,7 @@ def mazes(own: Puzzle) -> list[list[str]]:
 def _made(kind: str, own: Puzzle, **how: int) -> list[dict[str, Any]]:
     """Return what the library says of some more puzzles than the config wants: a few are the same, or too easy."""
     try:
-        import reasoning_gym
+        import reasoning_gym  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"config.data.path: {GYM} is not installed: pip install 'juliagpt-jax[puzzles]'") from error
     try:

@@ -151,6 +151,7 @@ def test_the_verifier(puzzles, tmp_path, line, said, says):
         ("seven divided by two is", "no whole number"),
         ("some poets are owls; some cooks are poets; therefore", "nothing follows"),
         ("all poets are owls; all poets are owls; therefore", "nothing follows"),
+        ("all poets are owls; all cooks are cooks; therefore", "nothing follows"),
         ("poets sing; owls listen; therefore", "nothing follows"),
         (f"{SYLLOGISM} no cooks are owls", "the answer beside it is none: 'no cooks are owls' does not follow"),
         (f"all {'very ' * 8}old poets are owls; all owls are cooks; therefore", "a row of 62 characters"),
