@@ -6,10 +6,11 @@ Hardware:  meant for one core
 Time:      not measured on an idle machine
 Result:    see experiments/pipeline; scale base: not measured yet
 
-Scale "addition": sums of three-digit numbers with a model of 1M parameters (4 x 144), which has no training before.
-Muon learns them between steps 75 and 150, and AdamW had not in 450 (seed 0). "more" is as much supervised
-training again as DPO has, on as many rows at the same rate: what DPO has to be held to. The preferences are a right and
-a wrong answer of the model's own to each question of the train part.
+Scale "addition": sums of three-digit numbers with a model of 1.3M parameters (4 x 144), which has no training before.
+Muon learns them at a rate that stays high between steps 75 and 125 (seed 0), AdamW had not in 450; with a cosine that
+ends at 120 seed 0 is right in 6% of its answers, with one that ends at 170 seed 1 in about 1%. "more" is as much
+supervised training again as DPO has, on as many rows at the same rate: what DPO has to be held to. The preferences are
+a right and a wrong answer of the model's own to each question of the train part.
 
 Scale "chains": chained sums with the same model, without and with a calculator.
 
@@ -26,6 +27,7 @@ from juliagpt_jax.study.suite import Arm, Suite
 SEEDS = (0, 1, 2)
 SHORT = {"train.warmup": 20, "train.eval_every": 100, "train.sample_every": 0, "data.examples.written": 100}
 MUON = {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 0.008, "train.min_lr": 0.0}
+MUON |= {"train.schedule": "trapezoid", "train.decay_share": 0.3}  # a rate that falls early delays the sums
 MILLION = SHORT | {"model.width": 144, "model.layers": 4, "model.heads": 4}
 MILLION |= {"model.qk_norm": True, "model.zero_init": True}
 
@@ -41,7 +43,7 @@ def get_pipeline(scale: str) -> Pipeline:
 def addition() -> Pipeline:
     after = {"train.init": "{run[sft]}", "train.steps": 60, "train.lr": 3e-4, "train.min_lr": 3e-5}
     arms = {
-        "sft": Arm(MUON | {"data.task": "addition", "train.steps": 170}),
+        "sft": Arm(MUON | {"data.task": "addition", "train.steps": 240}),
         "more": Arm(after | {"data.task": "addition"}),
         "dpo": preferences("addition", 2_000, after),
         "verifier": verifier("addition", 300, MUON),
@@ -51,7 +53,7 @@ def addition() -> Pipeline:
 
 
 def chains() -> Pipeline:
-    sft = MUON | {"data.task": "chains", "train.steps": 200, "model.context": 80}
+    sft = MUON | {"data.task": "chains", "train.steps": 240, "model.context": 80}
     suite = Suite("configs/sums_sft.py", {"sft": Arm(sft)}, SEEDS, "sft", common=MILLION)
     return Pipeline(suite, "chains", ("sft",), examples=200, samples=4, calculator=True)
 

@@ -30,6 +30,10 @@ class Results:
         self._read: dict[str, Rows] = {}
         self._compared: dict[str, dict[str, Line]] = {}
 
+    def has(self, name: str) -> bool:
+        """True where there is such a file."""
+        return (self.folder / name).is_file()
+
     def rows(self, name: str) -> Rows:
         """The rows of a .jsonl file or of a list in a .json file; what else a .json file holds is one row.
 
@@ -82,7 +86,7 @@ class Pending:
 
     def there(self, results: Results) -> bool:
         """True where all its files are."""
-        return all((results.folder / name).is_file() for name in self.files)
+        return all(map(results.has, self.files))
 
 
 def dig(row: Mapping[str, Any], key: str) -> Any:

@@ -132,7 +132,7 @@ def rewritten(paper, tmp_path, change):
     rows = [json.loads(line) for line in (ROOT / "experiments" / name).read_text(encoding="utf-8").splitlines()]
     (tmp_path / name).write_text("".join(json.dumps(change(row)) + "\n" for row in rows), encoding="utf-8")
     changed = paper.Results(tmp_path)
-    elsewhere = changed.rows
+    elsewhere, changed.has = changed.rows, results.has
     changed.rows = lambda other: elsewhere(other) if other == name else results.rows(other)
     return changed
 

@@ -1,4 +1,4 @@
-"""Distillation: does a model of 1M parameters learn more with a teacher of 4M than from the text alone?
+"""Distillation: does a model of 1M parameters learn more with a teacher of 5M than from the text alone?
 
 python -m juliagpt_jax.ablate --suite=experiments/pipeline/suites/distil.py --out=experiments/pipeline/results/distil
 
