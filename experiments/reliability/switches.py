@@ -159,7 +159,7 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         (
             "what is not finite is applied",
             "training/step.py",
-            'finite = jnp.all(leaf_ok) & jnp.isfinite(means["loss"]) & jnp.isfinite(grad_norm)',
+            'finite = grads_ok & jnp.isfinite(means["loss"]) & jnp.isfinite(grad_norm)',
             "finite = jnp.bool_(True)",
         ),
     ],
