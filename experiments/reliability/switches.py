@@ -168,7 +168,7 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         (
             "the tensor is not named",
             "training/step.py",
-            "bad_leaf = jnp.where(jnp.all(leaf_ok), -1, jnp.argmin(leaf_ok))",
+            "bad_leaf = jnp.where(grads_ok, -1, jnp.argmin(leaf_ok))",
             "bad_leaf = jnp.int32(-1)",
         ),
     ],
