@@ -32,9 +32,9 @@ def test_batches_on_the_device_and_from_the_host(tiny, windows):
             mesh=mesh,
             _batch_place=batch_sharding(mesh),
             _tokens=own,
-            _ahead=functools.partial(sampler.batch, tokens, plan),
         )
         trainer._gathered = functools.partial(Trainer._gathered, trainer)
+        trainer._ahead = functools.partial(Trainer._read, trainer)
         made.append([Trainer.batch(trainer, step) for step in (0, 9, 40)])
         several = Trainer.batches(trainer, 8, 3)
         for mine, whole in zip(jax.tree.leaves(made[-1][1]), jax.tree.leaves(several), strict=True):
