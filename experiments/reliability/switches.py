@@ -328,12 +328,12 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
             "wanted = list(self.cells)",
         ),
     ],
-    (27, "tests/training/test_hosts.py::test_a_host_that_is_gone_ends_the_other[1]"): [
+    (27, "tests/training/test_hosts.py::test_a_host_that_is_gone_ends_the_other[1-SIGSTOP]"): [
         (
-            "a lost host is an error as any",
+            "no sign of life is waited for",
             "ground/hosts.py",
-            "if several() and type(error)",
-            "if False and type(error)",
+            "elif now - seen[other][1] > _Here.lost:",
+            "elif False:",
         ),
     ],
     (28, f"{OUTSIDE}::test_memory_and_open_files_stay_flat"): [
