@@ -110,9 +110,7 @@ def test_a_host_that_is_gone_ends_the_other(gone, how, micro, tmp_path):
     processes = start(micro, tmp_path / "run", *long, environment={"JULIAGPT_HOST_LOST": "10"})
     until(tmp_path / "run" / "checkpoints" / "20", processes[0])
     pid = processes[gone].pid
-    children = (
-        Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    )  # which end with it, not stop
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()  # which end with it, not stop
     for one in (pid, *map(int, children)) if how == "SIGSTOP" else (pid,):
         os.kill(one, signal.Signals[how])
     begun = time.monotonic()
