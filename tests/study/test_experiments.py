@@ -66,6 +66,13 @@ def test_what_lies_elsewhere_is_seen(tmp_path):
     assert misplaced(folder) == ["suite.py", "table.md", "results/nobody"]
 
 
+def test_no_result_names_a_folder_of_the_machine():
+    """What a test or a command printed may hold one."""
+    named = re.compile(r"(?<![\w.~-])/(?:tmp|home|root|work|Users)/\S*")
+    kept = [path for path in EXPERIMENTS.glob("*/results/**/*") if path.suffix in (".json", ".jsonl", ".md", ".txt")]
+    assert kept and not {path: said for path in kept if (said := named.findall(path.read_text(encoding="utf-8")))}
+
+
 def test_the_index_has_every_folder_once():
     """And no other: a row of experiments/README.md links the page of each folder."""
     index = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
