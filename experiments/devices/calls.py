@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OUT = Path(__file__).parent / "results" / "calls"
@@ -23,6 +24,14 @@ MODELS = {  # name: width, layers, context, batch, steps
 CALLS = (1, 8, 40)
 
 
+def trained(config: str, knobs: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Train by the command in a folder; return the rows of its metrics."""
+    flags = [f"--config.{name}={value}" for name, value in knobs.items()]
+    flags += [f"--config=configs/{config}.py", f"--workdir={folder}"]
+    subprocess.run([sys.executable, "-m", "juliagpt_jax.main", *flags], cwd=ROOT, check=True, capture_output=True)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+
+
 def step_ms(model: tuple[int, ...], call: int, folder: Path) -> float:
     """Return the median milliseconds of a step in the second half of a run."""
     width, layers, context, batch, steps = model
@@ -30,10 +39,7 @@ def step_ms(model: tuple[int, ...], call: int, folder: Path) -> float:
     knobs |= {"train.batch_size": batch, "train.steps": steps, "train.steps_per_call": call, "train.log_every": 40}
     knobs |= {"train.eval_every": steps, "train.checkpoint_every": steps, "train.sample_every": 0, "mesh.data": 1}
     knobs |= {"train.warmup": 10, "train.eval_windows": 1, "train.final_windows": 1, "train.accumulate": 1}
-    flags = [f"--config.{name}={value}" for name, value in knobs.items()]
-    flags += ["--config=configs/tiny.py", f"--workdir={folder}"]
-    subprocess.run([sys.executable, "-m", "juliagpt_jax.main", *flags], cwd=ROOT, check=True, capture_output=True)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+    rows = trained("tiny", knobs, folder)
     times = [row["step_s"] for row in rows if "step_s" in row and row["step"] > steps // 2]
     return 1e3 * statistics.median(times)
 

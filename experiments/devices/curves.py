@@ -7,12 +7,11 @@ their reports. Two cores play all eight devices, so nothing is said of time.
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from calls import trained
+
 OUT = Path(__file__).parent / "results" / "curves"
 MESHES = {  # devices: data, fsdp, model
     "1": (1, 1, 1),
@@ -32,10 +31,7 @@ def train(mesh: tuple[int, int, int], folder: Path) -> tuple[list[float], float]
     knobs |= {"train.steps": STEPS, "train.accumulate": 1, "train.log_every": 1, "train.warmup": 20}
     knobs |= {"train.eval_every": STEPS, "train.checkpoint_every": STEPS, "train.sample_every": 0}
     knobs |= {"train.report_share": 0.01}
-    flags = [f"--config.{name}={value}" for name, value in knobs.items()]
-    flags += ["--config=configs/micro.py", f"--workdir={folder}"]
-    subprocess.run([sys.executable, "-m", "juliagpt_jax.main", *flags], cwd=ROOT, check=True, capture_output=True)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+    rows = trained("micro", knobs, folder)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return [row["loss"] for row in rows if "loss" in row], report["step_memory_bytes"] / 1e6
 

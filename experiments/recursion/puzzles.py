@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sudoku6 import solve, train
+from sudoku6 import parser, run_all, solve, train
 
 from juliagpt_jax.data.puzzles.build import build_puzzles
 from juliagpt_jax.ground import config_file
@@ -79,13 +79,13 @@ def ids(study: Study, knobs: list[str]) -> int:
     return puzzles.ids
 
 
-def cell(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def cell(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train for one study with one seed, and solve with it; go on where it stopped."""
     study, begun, arc = STUDIES[name], time.perf_counter(), name == "arc1"
     knobs = [*study.knobs, f"data.path={options.arc}"] if arc else study.knobs
     knobs = [*knobs, f"model.recursive.ids={ids(study, knobs)}"] if arc else knobs
     steps = options.steps or study.steps
-    workdir = (options.runs or options.out / "runs") / name / str(seed)
+    workdir = folder / name / str(seed)
     report = train(study.config, knobs, seed, steps, workdir)
     asked = [] if arc else [f"--forms={FORMS}"]
     found = {}
@@ -127,33 +127,18 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description="How far does a tiny recursive model come on two cores?")
-    flags.add_argument("--out", type=Path, required=True, metavar="DIR")
+    flags = parser("How far does a tiny recursive model come on two cores?")
     flags.add_argument("--studies", default=",".join(STUDIES), metavar="NAME,...")
-    flags.add_argument("--seeds", default="1,2,3", metavar="N,N,...")
     flags.add_argument("--steps", type=int, default=0, metavar="N", help="default: as many as a study says")
     flags.add_argument("--hard", type=Path, metavar="DIR", help="files of hard 9x9 sudokus, .csv")
     flags.add_argument("--arc", type=Path, metavar="DIR", help="of ARC-AGI-1: training.jsonl, evaluation.jsonl")
-    flags.add_argument("--runs", type=Path, metavar="DIR", help="of the workdirs; default: OUT/runs")
-    flags.add_argument("--minutes", type=float, default=float("inf"), help="after which no cell is begun")
     options = flags.parse_args()
     names = options.studies.split(",")
     if unknown := set(names) - set(STUDIES):
         flags.error(f"no study is called {min(unknown)!r}: {', '.join(STUDIES)}")
     if "arc1" in names and not options.arc:
         flags.error("arc1 needs --arc=FOLDER")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path, begun = options.out / "rows.jsonl", time.perf_counter()
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    for seed in map(int, options.seeds.split(",")):
-        for name in names:
-            done = any((row["study"], row["seed"]) == (name, seed) for row in rows)
-            if done or time.perf_counter() - begun > 60 * options.minutes:
-                continue
-            rows.append(cell(name, seed, options))
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            (options.out / "table.md").write_text(table(rows), encoding="utf-8")
-            print(table(rows), flush=True)
+    run_all(options, "study", names, lambda name, seed, folder: cell(name, seed, folder, options), table)
 
 
 if __name__ == "__main__":

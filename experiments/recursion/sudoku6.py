@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,27 +118,51 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    flags = argparse.ArgumentParser(description="Does recursion help?")
+def parser(says: str) -> argparse.ArgumentParser:
+    """Return the flags of a script whose cells `run_all` runs."""
+    flags = argparse.ArgumentParser(description=says)
     flags.add_argument("--out", type=Path, required=True, metavar="DIR")
-    flags.add_argument("--steps", type=int, default=3_000, metavar="N", help="of the recursive arm")
     flags.add_argument("--seeds", default="1,2,3", metavar="N,N,...")
-    flags.add_argument("--arms", default=",".join(ARMS), metavar="NAME,...")
     flags.add_argument("--runs", type=Path, metavar="DIR", help="of the workdirs; default: OUT/runs")
     flags.add_argument("--minutes", type=float, default=float("inf"), help="after which no cell is begun")
-    options = flags.parse_args()
+    return flags
+
+
+def run_all(
+    options: argparse.Namespace,
+    key: str,
+    names: list[str],
+    one: Callable[[str, int, Path], dict[str, Any]],
+    shown: Callable[[list[dict[str, Any]]], str],
+) -> None:
+    """Run the cells that are not in OUT/rows.jsonl yet, and write the table anew after each.
+
+    Args:
+        key: what a row calls the names.
+        one: runs a name with a seed in a folder of workdirs; returns the row.
+        shown: the table of rows.
+    """
     options.out.mkdir(parents=True, exist_ok=True)
     path, begun = options.out / "rows.jsonl", time.perf_counter()
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for seed in map(int, options.seeds.split(",")):
-        for arm in options.arms.split(","):
-            done = any((row["arm"], row["seed"]) == (arm, seed) for row in rows)
+        for name in names:
+            done = any((row[key], row["seed"]) == (name, seed) for row in rows)
             if done or time.perf_counter() - begun > 60 * options.minutes:
                 continue
-            rows.append(cell(arm, seed, options.steps, options.runs or options.out / "runs"))
+            rows.append(one(name, seed, options.runs or options.out / "runs"))
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            (options.out / "table.md").write_text(table(rows), encoding="utf-8")
-            print(table(rows), flush=True)
+            (options.out / "table.md").write_text(shown(rows), encoding="utf-8")
+            print(shown(rows), flush=True)
+
+
+def main() -> None:
+    flags = parser("Does recursion help?")
+    flags.add_argument("--steps", type=int, default=3_000, metavar="N", help="of the recursive arm")
+    flags.add_argument("--arms", default=",".join(ARMS), metavar="NAME,...")
+    options = flags.parse_args()
+    one = lambda arm, seed, folder: cell(arm, seed, options.steps, folder)
+    run_all(options, "arm", options.arms.split(","), one, table)
 
 
 if __name__ == "__main__":
