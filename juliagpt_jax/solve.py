@@ -103,7 +103,7 @@ def main(options: argparse.Namespace) -> None:
     values |= {"verified": good / len(names), "answers": [puzzles.text(answer) for answer in solved.answers[-1]]}
     values |= {"verdicts": verdicts, "forms": options.forms, "without_ids": options.without_ids}
     if options.forms > 1:
-        values["votes"] = measured.of_forms(each, lambda answers: np.array([not says for says in verify(answers)]))
+        values["votes"] = measured.of_forms(solved, each[0], lambda said: np.array([not why for why in verify(said)]))
         print(", ".join(f"{what.replace('_', ' ')} {share:.1%}" for what, share in values["votes"].items()))
     if known is not None:
         values |= measured.score(solved, known, puzzles)

@@ -1,7 +1,7 @@
 """Measure a model that solves puzzles: the share it solves, after each step, and of easy and hard ones."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from juliagpt_jax.data.puzzles.arc import Arc
 from juliagpt_jax.data.puzzles.puzzles import Pairs, Puzzles
 from juliagpt_jax.ground import config
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.inference import solving
 from juliagpt_jax.inference.solving import Solved
 from juliagpt_jax.models import build
 from juliagpt_jax.models.interface import Model
@@ -60,18 +59,18 @@ def of_tasks(puzzles: Arc, solved: Solved) -> dict[str, float]:
     return values
 
 
-def of_forms(each: Sequence[Solved], right: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+def of_forms(voted: Solved, single: Solved, right: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
     """Return the share of puzzles solved `voted`, by the answer that most forms give, and in a `single_pass` of the
     puzzle as it is; both also after the first step.
 
     Args:
-        each: the answers in each form, turned back; the first form is the puzzle as it is.
+        voted: what the forms agree on (`solving.vote`); `single`: the answers to the puzzles as they are.
         right: tells which of the answers (N, L) are solutions, (N,).
     """
     share = lambda solved, step: float(np.mean(right(solved.answers[step])))
-    values, voted = {}, solving.vote(each)
+    values = {}
     for when, step in (("", -1), ("_first_step", 0)):
-        values |= {f"voted{when}": share(voted, step), f"single_pass{when}": share(each[0], step)}
+        values |= {f"voted{when}": share(voted, step), f"single_pass{when}": share(single, step)}
     return values
 
 
