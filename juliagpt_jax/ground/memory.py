@@ -9,12 +9,14 @@ is a few megabytes of Python, says how it ended. Without a limit there is one pr
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import re
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,7 @@ def supervise(name: str) -> int:
         os.dup2(writer, 2)
         os.close(writer)
         _end_with(parent)
-        _hold_tracebacks()
+        _hold_back()
         return own
     os.close(writer)
     for number in _FORWARDED:
@@ -149,8 +151,9 @@ def _end_with(parent: int) -> None:
     os.setpgid(0, 0)
 
 
-def _hold_tracebacks() -> None:
-    """Have tracebacks that nobody caught written where the parent holds them back."""
+def _hold_back() -> None:
+    """Have tracebacks that nobody caught, and what libraries warn and log of, written where the parent holds it back:
+    JAX warns where it finds no memory to read its cache, and that is not the line that the user needs."""
 
     def write(error: BaseException | None) -> None:
         traceback.print_exception(error, file=sys.__stderr__)
@@ -161,6 +164,10 @@ def _hold_tracebacks() -> None:
     sys.excepthook = raised
     threading.excepthook = lambda args: write(args.exc_value)
     sys.unraisablehook = lambda args: write(args.exc_value)
+    shown = warnings.formatwarning
+    warnings.showwarning = lambda *what, **_: print(shown(*what[:4]), end="", file=sys.__stderr__)
+    logging.lastResort = logging.StreamHandler(sys.__stderr__)
+    logging.lastResort.setLevel(logging.WARNING)
 
 
 def _tell(name: str, code: int, held: str, limited: str) -> int:

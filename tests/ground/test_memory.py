@@ -57,6 +57,12 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
             "os.write(2, b'OpenBLAS error: Memory allocation still failed\\n'); os._exit(1)",
             "(OpenBLAS error",
         ),
+        # JAX, where there was no room to read its cache, and then XLA's end of it
+        (
+            "import logging, warnings; warnings.warn('no cache: MemoryError: Unable to allocate output buffer'); "
+            "logging.getLogger('x').warning('no cache'); os.abort()",
+            "MemoryError: Unable to allocate output buffer",
+        ),
     ],
 )
 def test_an_end_that_nobody_in_the_process_can_tell(body, says):
@@ -73,6 +79,8 @@ def test_an_end_that_nobody_in_the_process_can_tell(body, says):
         ("raise UserError('no')", 2, "generate: no\n"),
         ("print('note', file=sys.stderr)", 0, "note\n"),
         ("os.write(2, b'a library\\n')", 0, "a library\n"),
+        ("import warnings; warnings.warn_explicit('old', UserWarning, 'f', 1)", 0, "f:1: UserWarning: old\n"),
+        ("import logging; logging.getLogger('x').warning('old')", 0, "old\n"),
         # A thread's complaint, and then the line of the main thread: one line.
         ("t = threading.Thread(target=lambda: bytearray(1 << 30)); t.start(); t.join(); bytearray(1 << 30)", 4, None),
         ("threading.Thread(target=lambda: bytearray(1 << 30)).start()", 0, ""),  # it came to its end
