@@ -187,7 +187,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.clip = 1.0  # global gradient norm
     train.ternary_from = 0.0  # share of the steps before model.linear=ternary rounds; until then it computes as subln
     train.precision = "f32"  # of matrix products and activations: f32, bf16, f16 (with a dynamic loss scale)
-    train.remat = False  # recompute each block in the backward pass: less memory, about a third more time
+    train.remat = False  # recompute blocks in the backward pass: less memory (processors: with scan_layers), more time
     train.ema = 0.0  # decay of an average of the weights, evaluated beside the raw ones; 0: none
     train.ema_half_life = 0.0  # the same by its half-life in epochs, which fits any batch and text; in place of ema
     train.tail = 0.0  # share of the steps at the end whose weights are averaged, all alike; in place of ema

@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.ffn_mult = 8 / 3  # SwiGLU as large as the usual MLP of 4 widths: 16.8M parameters in all
     config.model.dropout = 0.1
     config.model.init = "xavier"
+    config.model.scan_layers = True  # without, a processor gains no memory by train.remat
     config.train.steps = 6_000  # about 40 epochs of 16,384 tokens a step
     config.train.batch_size = 32
     config.train.accumulate = 4  # 8 windows at a time

@@ -197,14 +197,10 @@ class Recursive(nn.Module):
 
         def cycle(carry: Carry) -> Carry:
             high, low = carry
-            for _ in range(own.inner):
-                low = f(low + (high + question))
+            low = _again(lambda low: f(low + (high + question)), low, own.inner, loop=self.remat)
             return Carry(f(high + (low if own.inner else question)), low)
 
-        if own.outer > 1:
-            step = lambda carry, _: (cycle(carry), None)
-            held = jax.lax.stop_gradient(carry)
-            carry, _ = jax.lax.scan(step, held, length=own.outer - 1)
+        carry = _again(cycle, jax.lax.stop_gradient(carry), own.outer - 1)
         carry = cycle(jax.lax.stop_gradient(carry))
 
         head = embedding.T if self.config.tie else self.param("head", init, (width, self.vocab))
@@ -277,6 +273,16 @@ class Recursive(nn.Module):
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:
         """Raise a UserError: such a model writes no text."""
         raise UserError("config.model.kind: a recursive model fills in a puzzle at once, and writes no text")
+
+
+def _again(step: Callable[[Any], Any], x: Any, times: int, loop: bool = True) -> Any:
+    """x behind so many steps. With a gradient and `train.remat` they have to be a loop: what they compute again, the
+    compiler of a processor would else keep. Without `train.remat` a loop would keep more."""
+    if loop and times:
+        return jax.lax.scan(lambda x, _: (step(x), None), x, length=times)[0]
+    for _ in range(times):
+        x = step(x)
+    return x
 
 
 # The mixers of f by the words of `model.recursive.core`.

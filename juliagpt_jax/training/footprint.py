@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, devices, memory
@@ -35,8 +37,12 @@ FUSED = frozenset(
 )
 # ... and among it what costs so much that it is not computed in each of several places that read it.
 DEAR = frozenset("exp exp2 log log1p expm1 tanh logistic erf pow sqrt rsqrt cbrt sin cos div atan2 rem".split())
+VIEWS = ("reshape", "squeeze", "expand_dims")  # the same bytes, where these are an array's
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where a call that is no loop has its program
 LOOPS = ("scan", "while", "cond")  # whose programs have their own memory
+# Threefry makes two arrays of words, of which random bits are mixed where they are read. On a processor it is a loop,
+# which holds two more; and the numbers that it begins with, two again, are made before any loop that it stands in.
+RANDOM, WORDS = "random_bits", 2
 
 
 class Footprint(NamedTuple):
@@ -110,7 +116,7 @@ def says(found: Footprint, settings: config.Config, mesh: jax.sharding.Mesh, roo
     if train.batch_size // train.accumulate > rows:
         ways.append(f"--config.train.accumulate={2 * train.accumulate} halves the activations")
     if not train.remat:
-        ways.append("--config.train.remat=true keeps few of them")
+        ways.append("--config.train.remat=true with model.scan_layers=true keeps few of them")
     if len(jax.devices()) > mesh.shape["model"] * mesh.shape["fsdp"]:
         ways.append(f"--config.mesh.fsdp={len(jax.devices()) // mesh.shape['model']} cuts the state over the devices")
     ways.append("adapters train few parameters of a model that is there")
@@ -133,6 +139,7 @@ def working(program: core.Jaxpr, kept: int, share: Any = lambda shape: 1.0) -> i
         kept: so many of its first results take the places of what it is given.
         share: share(shape) of an array that one device computes.
     """
+    program, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))  # as the compiler does
     return round(_peak(_flat(program), kept, share))
 
 
@@ -225,17 +232,25 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
     born: dict[Any, int] = {}
     dies: dict[Any, int] = {}
     size: dict[Any, float] = {}
+    looped = jax.default_backend() == "cpu"
+    fed = {read for line in lines if line.name == "dot_general" for read in line.reads}
     for i, line in enumerate(lines):
         sources = frozenset[Any]().union(*(made.get(read, frozenset([read])) for read in line.reads))
         dies |= dict.fromkeys(sources, i)
         for n, give in enumerate(line.gives):
-            if line.name in FUSED and give not in whole:
+            halves = looped and _halves(give[0].aval)
+            view = line.name in VIEWS and not halves and made.keys().isdisjoint(line.reads)
+            if line.name in FUSED and (view or give not in whole):
                 made[give] = sources
                 continue
-            aval = give[0].aval
+            shape = give[0].aval.shape
             # What a loop carries is born when the loop has ended: it lies where what it began with lay.
             born[give] = i + (n < line.kept)
-            size[give] = math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 4) * share(aval.shape)
+            size[give] = math.prod(shape) * getattr(give[0].aval.dtype, "itemsize", 4) * share(shape)
+            size[give] *= WORDS if looped and line.name == RANDOM else 1
+            # A processor multiplies halves as float32, and stacks them so, too.
+            wide = give in fed or line.name == "dot_general" or (line.name == "scan" and n >= line.kept)
+            size[give] *= 2 if halves and wide else 1
             dies[give] = max(i, born[give])
     for result in results:
         if result:
@@ -249,8 +264,22 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
     live = most = 0.0
     for i, line in enumerate(lines):
         live += change[i]
-        most = max(most, live + max((_peak(_flat(one), line.kept, share) for one in line.inside), default=0.0))
+        inside = [_flat(one) for one in line.inside]
+        own = max((_peak(one, line.kept, share) for one in inside), default=0.0)
+        if looped:
+            own += size[line.gives[0]] if line.name == RANDOM else sum(_numbers(one, share) for one in inside)
+        most = max(most, live + own)
     return most
+
+
+def _halves(aval: Any) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.floating) and aval.dtype.itemsize == 2
+
+
+def _numbers(body: tuple[list[_Line], list[Any]], share: Any) -> float:
+    """Return the bytes of what random bits in a loop begin with: of each shape once."""
+    found = {(aval := line.gives[0][0].aval).shape: aval.dtype.itemsize for line in body[0] if line.name == RANDOM}
+    return float(sum(WORDS * math.prod(shape) * itemsize * share(shape) for shape, itemsize in found.items()))
 
 
 def _whole(lines: list[_Line], results: list[Any]) -> set[Any]:
@@ -267,7 +296,8 @@ def _whole(lines: list[_Line], results: list[Any]) -> set[Any]:
             continue
         (give,) = line.gives
         roots = into.get(give, set())
-        if give in whole or (len(roots) > 1 and (len(set(line.reads)) > 1 or line.name in DEAR)):
+        arrays = {read for read in line.reads if math.prod(read[0].aval.shape) > 1}
+        if give in whole or (len(roots) > 1 and (len(arrays) > 1 or line.name in DEAR)):
             whole.add(give)
             roots = {i}
         for read in line.reads:

@@ -41,8 +41,9 @@ class Trainer:
 
     HELD names what a run that goes on must find as it was, beside the config. `epoch_steps` is the number of steps in
     which the text is read once, `settled` the config with what it gives in epochs as it is in steps, for which the step
-    is compiled. `compile_s` is the time that takes, 0 before `run`; `batches_s` is the time in which the host made
-    batches or waited for them, of the `steps_s` of all steps.
+    is compiled. `compile_s` is the time that takes, 0 before `run`; `waited_s` is the time, of the `steps_s` of
+    all steps, in which a device may have waited for its batch: the host had asked for it, and when it came the step
+    before was done.
     """
 
     stages: tuple[Stage, ...] = ()  # of a mixture of texts
@@ -77,7 +78,7 @@ class Trainer:
         self._batch_place = batch_sharding(self.mesh)
         self._ahead = Prefetch(self._read)
         self.events = self._watch()
-        self.compile_s = self.batches_s = self.steps_s = 0.0
+        self.compile_s = self.waited_s = self.steps_s = 0.0
         self.train_flops_step = self.step_memory_bytes = float("nan")
 
     def _choose(self) -> Any:
@@ -256,7 +257,7 @@ class Trainer:
             done, calls, (count, batch) = first, 0, self._next(first)
             yield self.state, batch
             events.begin(first)
-            begun, self.batches_s = time.perf_counter(), 0.0
+            begun, self.waited_s = time.perf_counter(), 0.0
             pending: tuple[int, dict[str, jax.Array]] | None = None
             stopping = False
             while done < train.steps:
@@ -264,7 +265,8 @@ class Trainer:
                 asked = time.perf_counter()
                 done += count
                 count, batch = self._next(done)  # of the next call, while this one runs
-                self.batches_s += time.perf_counter() - asked
+                if all(leaf.is_ready() for leaf in fresh.values()):
+                    self.waited_s += time.perf_counter() - asked
                 if pending is not None:
                     events.note(*pending)
                 pending = (done, fresh)
@@ -310,7 +312,7 @@ class Trainer:
                 "compiler_flops": self.train_flops_step * self.config.train.steps,
                 "step_memory_bytes": self.step_memory_bytes,
                 "compile_s": self.compile_s,
-                "data_wait_share": self.batches_s / self.steps_s if self.steps_s else float("nan"),
+                "data_wait_share": self.waited_s / self.steps_s if self.steps_s else float("nan"),
             }
         )
 

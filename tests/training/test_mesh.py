@@ -13,7 +13,7 @@ import pytest
 
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.evaluation import cost
-from juliagpt_jax.ground import devices
+from juliagpt_jax.ground import config_file, devices
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.models import roles
 from juliagpt_jax.models.build import MODELS, build_model
@@ -109,6 +109,23 @@ def test_what_a_run_needs_is_said_before_it_is_compiled(alone, cut, settings):
     short = says(alone.needs.total - 1)
     for way in ("train.accumulate=4", "train.remat=true", "mesh.fsdp=4", "adapters"):
         assert way in short
+
+
+@pytest.mark.parametrize(
+    "name, knobs",
+    [
+        ("tinystories", []),  # random bits, and numbers that they begin with
+        ("micro", ["model.dropout=0.2", "train.precision=bf16", "train.remat=true", "model.scan_layers=true"]),
+        ("trm_sudoku6", ["train.remat=true"]),  # a loop whose gradient nobody wants, and one that is computed again
+    ],
+)
+@pytest.mark.long
+def test_what_random_bits_halves_and_loops_need(name, knobs):
+    settings = footprint.with_micro_batches(config_file.load(f"configs/{name}.py", ["mesh.data=1", *knobs]))
+    function, state, rows = footprint.stepped(settings, 64)
+    traced = function.trace(state, rows, Frozen())
+    needs = footprint.of(traced.jaxpr.jaxpr, state, rows, Frozen(), make_mesh(settings))
+    assert needs.total == pytest.approx(cost.memory_bytes(traced.lower().compile()), rel=0.15)
 
 
 def test_a_loop_of_one_round_keeps_what_it_would_compute_again():

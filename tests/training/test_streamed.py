@@ -3,12 +3,13 @@
 import json
 import random
 import shutil
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from juliagpt_jax.data import corpus, selection, sharding
+from juliagpt_jax.data import corpus, sampler, selection, sharding
 from juliagpt_jax.data.prefetch import Prefetch
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground import config_file
@@ -60,6 +61,22 @@ def rows(workdir):
     """What was logged, but for times."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in row.items() if k in ("step", "loss", "lr", "val_loss")} for row in lines]
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_the_share_of_time_that_devices_wait_for_data(done, settings, tmp_path, monkeypatch):
+    """It is what a slow disk costs where the step before is done, and nothing where that is still at work."""
+    monkeypatch.setattr(loop, "DEVICE_TOKENS", 0)
+    read = sampler.batch
+
+    def slow(*given):
+        time.sleep(0.3)
+        return read(*given)
+
+    monkeypatch.setattr(sampler, "batch", slow)
+    monkeypatch.setattr(type(jax.numpy.zeros(())), "is_ready", lambda self: done)
+    share = run.run(settings(), tmp_path / "run", 0.0)["data_wait_share"]
+    assert 0.01 < share < 1 if done else share == 0
 
 
 @pytest.mark.long
