@@ -257,7 +257,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.value = value = ml_collections.ConfigDict()
     value.generator = "none"  # workdir of the model whose answers value learns to judge; none: that of train.init
     value.samples = 4  # answers to each question that it writes for that, once
-    value.level = "token"  # judge behind every token of an answer; solution: behind the last alone
+    value.level = "token"  # judge behind each token; solution: behind the last; prefix: what is there up to each
+    value.text = 0.0  # weight of the loss of the right tokens themselves, learned beside the verdict
 
     train.moe = moe = ml_collections.ConfigDict()
     moe.balance = 0.01  # weight in the loss of unequal shares of experts, each window by itself; Switch Transformer's

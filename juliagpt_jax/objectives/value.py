@@ -3,10 +3,13 @@
 
 A finished run, the generator, writes several answers to each question; the task's verifier marks them. That is done
 once, and kept in the cache by the hash of the examples and of the generator. The model judges behind each token of an
-answer, or behind the last (`inference/judging.py` says what its verdict is).
+answer, or behind the last (`inference/judging.py` says what its verdict is). Where an answer can be right in one form
+alone, as a sum, it can also learn behind each token whether all is right up to there (Lightman et al. 2023, arXiv
+2305.20050, whose steps are tokens here): where the first mistake is, and not only that there is one.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -15,9 +18,10 @@ import numpy as np
 import optax
 
 from juliagpt_jax.data.batch import IGNORED, Batch
-from juliagpt_jax.data.examples.rows import MULTIPLE, Rows
+from juliagpt_jax.data.examples.rows import MULTIPLE, Encoded, Rows
 from juliagpt_jax.ground import config
 from juliagpt_jax.inference.judging import ends, reliability, verdicts
+from juliagpt_jax.inference.scoring import token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
@@ -39,10 +43,12 @@ class Marked(Rows):
     Attributes:
         right: (N,) bool.
         last: judge behind the last id alone.
+        begun: (N,) int, so many of the first ids are those of the right answer; None: not asked for.
     """
 
     right: np.ndarray
     last: bool
+    begun: np.ndarray | None = None
 
     def take(self, which: Any) -> Batch:
         """Return some rows, as NumPy arrays."""
@@ -51,13 +57,29 @@ class Marked(Rows):
         for row, number in enumerate(which):
             ids, learned = self.examples[number]
             inputs[row, : len(ids)] = ids
-            judged = np.arange(len(ids)) == len(ids) - 1 if self.last else learned
-            targets[row, : len(ids)][judged] = self.right[number]
+            places = np.arange(len(ids))
+            judged = places == len(ids) - 1 if self.last else learned
+            true = np.full(len(ids), self.right[number])
+            if self.begun is not None:
+                true[:-1] |= places[:-1] < self.begun[number]
+            targets[row, : len(ids)] = np.where(judged, true, IGNORED)
         return Batch(inputs, targets)
 
 
+def _begun(answers: Sequence[Encoded], wanted: Sequence[Encoded], samples: int) -> np.ndarray:
+    """Return how many of the first ids of each answer are those of the right one, `samples` to each question."""
+    found = []
+    for number, answer in enumerate(answers):
+        ids, right = answer.ids, wanted[number // samples].ids
+        same = ids[: len(right)] == right[: len(ids)]
+        found.append(len(same) if same.all() else int(np.argmin(same)))
+    return np.array(found)
+
+
 class Value(Objective):
-    """The mean over answers of the cross entropy of the verdict, which is a mean over an answer's tokens.
+    """The mean over answers of the cross entropy of the verdict, which is a mean over an answer's tokens; and
+    `train.value.text` times the loss of the right tokens themselves, so that the model does not forget how to write
+    them (Cobbe et al., section 4.2, where both are learned together).
 
     Metrics: `accuracy`, the share of tokens behind which the verdict is true.
     """
@@ -70,14 +92,15 @@ class Value(Objective):
         super().__init__(config, model, chosen)
         chosen = hold(config, chosen)
         self.found = init.named(config, "train.value.generator", config.train.value.generator, NEEDS)
-        last, context = config.train.value.level == "solution", config.model.context
-        sides = marked(chosen, self.found, config.train.value.samples, config.model.context)
+        level, samples, context = config.train.value.level, config.train.value.samples, config.model.context
+        sides = marked(chosen, self.found, samples, context)
         size = max(len(own.ids) for encoded, _ in sides for own in encoded)  # what ends an answer is read, too
         self.length = min(-(-size // MULTIPLE) * MULTIPLE, context)
-        laid = [
-            Marked(encoded, [[i] for i in range(len(encoded))], self.length, False, right, last)
-            for encoded, right in sides
-        ]
+        laid = []
+        for (encoded, right), wanted in zip(sides, (chosen.encoded, chosen.measured), strict=True):
+            begun = _begun(encoded, wanted, samples) if level == "prefix" else None
+            each = [[i] for i in range(len(encoded))]
+            laid.append(Marked(encoded, each, self.length, False, right, level == "solution", begun))
         self.rows, self.dev_rows = laid
         self.penalties = penalties.make(config, model, chosen)
 
@@ -97,6 +120,10 @@ class Value(Objective):
         losses = jnp.where(batch.scored, optax.sigmoid_binary_cross_entropy(odds, labels), 0.0)
         true = batch.scored & ((odds > 0) == (labels > 0))
         total = loss = jnp.sum(even.weighed(losses))
+        if self.config.train.value.text:
+            true_next = jnp.where(batch.targets[:, 1:] > 0, batch.inputs[:, 1:], IGNORED)
+            written = jnp.pad(token_losses(logits[:, :-1], true_next), ((0, 0), (1, 0)))
+            total += self.config.train.value.text * jnp.sum(even.weighed(written))
         for penalty in self.penalties:
             total += penalty(logits, aux, even)
         sums = {"loss": loss, "accuracy": jnp.sum(even.weighed(true.astype(jnp.float32)))}

@@ -11,7 +11,7 @@ from juliagpt_jax.data.examples.rows import Encoded
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import judging
 from juliagpt_jax.objectives.objective import Memo
-from juliagpt_jax.objectives.value import Marked, Value
+from juliagpt_jax.objectives.value import Marked, Value, _begun
 from juliagpt_jax.training import run
 
 
@@ -28,6 +28,19 @@ def test_every_token_of_an_answer_is_judged_or_the_last():
     assert each.inputs[0].tolist() == [3, 4, 5, 6, 0, 0, 0, 0]
     assert each.targets.tolist() == [[IGNORED, IGNORED, 1, 1] + [IGNORED] * 4, [IGNORED, 0] + [IGNORED] * 6]
     assert last.targets.tolist() == [[IGNORED] * 3 + [1] + [IGNORED] * 4, [IGNORED, 0] + [IGNORED] * 6]
+
+
+def test_what_is_there_up_to_each_token_is_judged():
+    """Until the first mistake all is right, behind it nothing; behind the end, the answer as a whole."""
+    answer = lambda *ids: Encoded(np.array([3, 4, *ids]), np.arange(2 + len(ids)) > 1)
+    wanted = [answer(5, 6, 1), answer(7, 1)]
+    written = [answer(5, 8, 1), answer(5, 6, 1), answer(7, 6, 6, 1), answer(7)]  # two to each question
+    begun = _begun(written, wanted, 2)
+    assert begun.tolist() == [3, 5, 3, 3]
+    right = np.array([False, True, False, False])
+    batch = Marked(written, [[i] for i in range(4)], 8, False, right, False, begun).take(range(4))
+    labels = [[1, 0, 0], [1, 1, 1], [1, 0, 0, 0], [0]]
+    assert batch.targets.tolist() == [[IGNORED] * 2 + own + [IGNORED] * (6 - len(own)) for own in labels]
 
 
 def test_the_loss(tiny):

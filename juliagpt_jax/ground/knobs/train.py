@@ -87,7 +87,8 @@ class Value:
 
     generator: str = limits.text(since="0.2", before="none")
     samples: int = limits.at_least(1, since="0.2", before=4)
-    level: str = limits.one_of("token", "solution", since="0.2", before="token")
+    level: str = limits.one_of("token", "solution", "prefix", since="0.2", before="token")
+    text: float = limits.at_least(0, since="0.2", before=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
