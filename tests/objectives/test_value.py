@@ -57,6 +57,20 @@ def test_the_loss(tiny):
     assert float(terms.sums["accuracy"]) == pytest.approx(float(true))
 
 
+def test_right_tokens_are_learned_beside_the_verdict(tiny):
+    """Those of the first answer, which is right: half of the mean of their losses is added."""
+    own = object.__new__(Value)
+    batch = marked(False).take([0, 1])
+    logits = np.random.default_rng(0).normal(size=(2, 8, 9)).astype(np.float32)
+    totals = []
+    for text in (0, 0.5):
+        own.config, own.penalties = tiny(f"train.value.text={text}"), []
+        terms = own.loss(lambda trained, inputs, key: (trained, None, {}), logits, (), Memo(), batch, jax.random.key(0))
+        totals.append(float(terms.total))
+    written = -jax.nn.log_softmax(logits)[0, [1, 2], [5, 6]]
+    assert totals[1] - totals[0] == pytest.approx(0.5 * float(written.mean()), rel=1e-5)
+
+
 def test_reliability():
     rng = np.random.default_rng(0)
     p = rng.random(200).round(2)
