@@ -242,7 +242,6 @@ PARTS = [
     "model.linear=subln model.channel=relu2",
     "model.depth=ode train.remat=true",
     "model.depth=recursive",
-    "model.mixer=topk",
     "model.mixer=blocksparse",
     "model.norm=layer model.bias=true model.positions=learned model.channel=gelu",
     "model.unet=true model.x0_skip=true model.value_embedding=x0 model.head_gate=true model.sink=token",
@@ -258,13 +257,14 @@ PARTS += [
     "model.channel=moe train.optimizer=muon train.precision=bf16",
     "model.mixer=monarch model.channel=monarch model.monarch.blocks=2 train.optimizer=soap",
     "model.linear=tt train.optimizer=adam_atan2 train.precision=f16",
-    "model.linear=ternary train.optimizer=muon train.precision=bf16",
+    "model.linear=ternary train.optimizer=muon",  # bf16 would take more of them there
     "model.depth=ode train.optimizer=kfac",
     "model.depth=recursive train.optimizer=muon train.precision=f16",
-    "model.mixer=topk train.optimizer=kfac train.precision=bf16",
+    "model.mixer=monarch_heads train.optimizer=kfac train.precision=bf16",
     "model.mixer=blocksparse train.optimizer=soap train.precision=f16",
 ]
 ROUNDS = {"train.optimizer=soap": 1e-3, "train.precision=bf16": 3e-3, "train.precision=f16": 5e-4}
+ROUNDS |= {"model.linear=ternary": 2e-4}  # a last bit may take a weight to another third
 # Objectives that learn from examples, and what they need of a finished run.
 OF_EXAMPLES = {
     "distil": "train.distil.teacher={base}",
@@ -283,6 +283,7 @@ ELSEWHERE = {
     "train.objective=recursive": "refused above, on a processor",
     "model.mixer=kda": "refused above, on a processor",
     "model.mixer=gated_deltanet": "refused above, on a processor",
+    "model.mixer=topk": "refused above, on a processor",
     "train.objective=doremi": "objectives/test_doremi.py",
 }
 
