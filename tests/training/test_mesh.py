@@ -272,8 +272,8 @@ OF_EXAMPLES = {
     "dpo": "train.init={base}",
     "ipo": "train.init={base}",
     "orpo": "train.init={base}",
-    "grpo": "train.init={base} train.written.group=4",
-    "expert_iteration": "train.init={base} train.written.group=4",
+    "grpo": "train.init={able} train.written.group=4",
+    "expert_iteration": "train.init={able} train.written.group=4",
     "value": "train.init={base} train.value.samples=1",
 }
 # Words that are held elsewhere to what one device gives, or refused.
@@ -308,8 +308,8 @@ def test_every_part_on_four_devices(part, mesh, tiny):
 
 @pytest.fixture(scope="module")
 def sums(tiny, tmp_path_factory):
-    """sums(*flags, to=NAME): the losses of a run on sums of small numbers; and a finished one that others begin
-    with."""
+    """sums(*flags, to=NAME): the losses of a run on sums of small numbers; and the folder of two finished ones that
+    others begin with: base, and one that is able to be right, so that there are rewards."""
     folder = tmp_path_factory.mktemp("sums")
     every = [(f"{i}+{j}=", str(i + j), str(i + j + 1)) for i in range(9) for j in range(9)]
     rows = {"answers": [{"prompt": p, "answer": a} for p, a, _ in every]}
@@ -328,15 +328,17 @@ def sums(tiny, tmp_path_factory):
         return [row["loss"] for row in logged if "loss" in row]
 
     losses("mesh.data=1", to="base")
-    return losses, folder / "base"
+    longer = [f"train.{name}=150" for name in ("steps", "checkpoint_every", "eval_every")]
+    losses("mesh.data=1", *longer, "train.lr=0.02", "train.min_lr=0.02", to="able")
+    return losses, folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_EXAMPLES)
 def test_every_objective_of_examples_on_four_devices(name, sums):
-    losses, base = sums
-    flags = [f"train.objective={name}", f"data.tokenizer={base / 'tokenizer.json'}"]
-    flags += OF_EXAMPLES[name].format(base=base).split()
+    losses, folder = sums
+    flags = [f"train.objective={name}", f"data.tokenizer={folder / 'base' / 'tokenizer.json'}"]
+    flags += OF_EXAMPLES[name].format(base=folder / "base", able=folder / "able").split()
     meshes = "mesh.data=1", "mesh.data=2 mesh.fsdp=2", "mesh.data=1 mesh.fsdp=2 mesh.model=2"
     pairs = name in ("dpo", "ipo", "orpo")
     one, *others = (losses(*flags, *m.split(), to=f"{name}{i}", pairs=pairs) for i, m in enumerate(meshes))
