@@ -200,8 +200,8 @@ class Recursive(nn.Module):
             low = _again(lambda low: f(low + (high + question)), low, own.inner, loop=self.remat)
             return Carry(f(high + (low if own.inner else question)), low)
 
-        carry = _again(cycle, jax.lax.stop_gradient(carry), own.outer - 1)
-        carry = cycle(jax.lax.stop_gradient(carry))
+        held = _again(cycle, jax.lax.stop_gradient(carry), own.outer - 1)
+        carry = cycle(jax.lax.stop_gradient(held))
 
         head = embedding.T if self.config.tie else self.param("head", init, (width, self.vocab))
         answer = carry.high[:, own.slots :].reshape(-1, width)
@@ -279,7 +279,8 @@ def _again(step: Callable[[Any], Any], x: Any, times: int, loop: bool = True) ->
     """x behind so many steps. With a gradient and `train.remat` they have to be a loop: what they compute again, the
     compiler of a processor would else keep. Without `train.remat` a loop would keep more."""
     if loop and times:
-        return jax.lax.scan(lambda x, _: (step(x), None), x, length=times)[0]
+        x, _ = jax.lax.scan(lambda x, _: (step(x), None), x, length=times)
+        return x
     for _ in range(times):
         x = step(x)
     return x
