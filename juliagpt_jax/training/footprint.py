@@ -161,7 +161,7 @@ def _flat(program: core.Jaxpr) -> tuple[list[_Line], list[Any]]:
     """
     lines: list[_Line] = []
     again: dict[Any, list[Any]] = {}  # what a computation gives, by all that it depends on
-    joins = jax.default_backend() == "cpu"
+    joins = _on_processor()
 
     def walk(jaxpr: core.Jaxpr, known: dict[Any, Any], part: Any) -> list[Any]:
         look = lambda atom: None if isinstance(atom, core.Literal) else known.setdefault(atom, (atom, object()))
@@ -232,25 +232,24 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
     born: dict[Any, int] = {}
     dies: dict[Any, int] = {}
     size: dict[Any, float] = {}
-    looped = jax.default_backend() == "cpu"
     fed = {read for line in lines if line.name == "dot_general" for read in line.reads}
     for i, line in enumerate(lines):
         sources = frozenset[Any]().union(*(made.get(read, frozenset([read])) for read in line.reads))
         dies |= dict.fromkeys(sources, i)
         for n, give in enumerate(line.gives):
-            halves = looped and _halves(give[0].aval)
-            view = line.name in VIEWS and not halves and made.keys().isdisjoint(line.reads)
+            view = line.name in VIEWS and made.keys().isdisjoint(line.reads) and not _halves(give)
             if line.name in FUSED and (view or give not in whole):
                 made[give] = sources
                 continue
-            shape = give[0].aval.shape
             # What a loop carries is born when the loop has ended: it lies where what it began with lay.
             born[give] = i + (n < line.kept)
-            size[give] = math.prod(shape) * getattr(give[0].aval.dtype, "itemsize", 4) * share(shape)
-            size[give] *= WORDS if looped and line.name == RANDOM else 1
-            # A processor multiplies halves as float32, and stacks them so, too.
-            wide = give in fed or line.name == "dot_general" or (line.name == "scan" and n >= line.kept)
-            size[give] *= 2 if halves and wide else 1
+            size[give] = _bytes(give, share)
+            if line.name == RANDOM and _on_processor():
+                size[give] *= WORDS
+            elif _halves(give) and (
+                give in fed or line.name == "dot_general" or (line.name == "scan" and n >= line.kept)
+            ):
+                size[give] *= 2  # as float32
             dies[give] = max(i, born[give])
     for result in results:
         if result:
@@ -266,20 +265,31 @@ def _peak(flat: tuple[list[_Line], list[Any]], kept: int, share: Any) -> float:
         live += change[i]
         inside = [_flat(one) for one in line.inside]
         own = max((_peak(one, line.kept, share) for one in inside), default=0.0)
-        if looped:
+        if _on_processor():
             own += size[line.gives[0]] if line.name == RANDOM else sum(_numbers(one, share) for one in inside)
         most = max(most, live + own)
     return most
 
 
-def _halves(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.floating) and aval.dtype.itemsize == 2
+def _on_processor() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _bytes(result: Any, share: Any) -> float:
+    aval = result[0].aval
+    return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 4) * share(aval.shape)
+
+
+def _halves(result: Any) -> bool:
+    """Tell whether a result has numbers of 16 bits that a processor multiplies as float32, and stacks so, too."""
+    dtype = result[0].aval.dtype
+    return _on_processor() and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize == 2
 
 
 def _numbers(body: tuple[list[_Line], list[Any]], share: Any) -> float:
     """Return the bytes of what random bits in a loop begin with: of each shape once."""
-    found = {(aval := line.gives[0][0].aval).shape: aval.dtype.itemsize for line in body[0] if line.name == RANDOM}
-    return float(sum(WORDS * math.prod(shape) * itemsize * share(shape) for shape, itemsize in found.items()))
+    found = {line.gives[0][0].aval.shape: line.gives[0] for line in body[0] if line.name == RANDOM}
+    return sum((WORDS * _bytes(bits, share) for bits in found.values()), 0.0)
 
 
 def _whole(lines: list[_Line], results: list[Any]) -> set[Any]:
