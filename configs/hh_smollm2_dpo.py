@@ -1,12 +1,13 @@
-"""Preferences of people (HH-RLHF, helpful) by DPO: SmolLM2-135M-Instruct with LoRA; 1.8% of its weights learn.
+"""Preferences of people (HH-RLHF) by DPO: SmolLM2-135M-Instruct with LoRA; 1.8% of its weights learn.
 
 Command:   python -m juliagpt_jax.main --config=configs/hh_smollm2_dpo.py --workdir=runs/hh_dpo
-           (docs/howto/adapters.md says how runs/smollm2 is made, experiments/pipeline how data/hh is)
+           (docs/howto/adapters.md says how runs/smollm2 is made, experiments/pipeline how data/slices is)
 Hardware:  two cores
 Time:      not measured yet
 Result:    not measured yet; the aim is a held-out rewards/accuracies of 0.60
 
-Conversations of up to 128 tokens, the others are left out: the reference reads each pair once, before the first step.
+600 pairs of short conversations, half about help and half about harm: the reference reads each pair once, before the
+first step. Read once, too, in training.
 """
 
 import ml_collections
@@ -15,15 +16,16 @@ from sst2_smollm2_lora import get_config as sst2_config
 
 def get_config() -> ml_collections.ConfigDict:
     config = sst2_config()
-    config.data.path = "data/hh"
+    config.data.path = "data/slices/hh"
     config.data.task = "jsonl"
     config.data.examples.too_long = "skip"
     config.data.examples.pack = False
     config.train.objective = "dpo"
-    config.train.steps = 150
+    config.train.steps = 75
     config.train.batch_size = 8  # pairs
     config.train.lr = 1e-4
-    config.train.warmup = 15
+    config.train.warmup = 8
     config.train.eval_every = 75
+    config.train.checkpoint_every = 25
     config.train.sample_every = 0
     return config

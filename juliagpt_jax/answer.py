@@ -29,6 +29,7 @@ def parser() -> command.Parser:
     flags.add_argument("--verifier", metavar="DIR", help="workdir of a trained verifier, which scores the answers")
     flags.add_argument("--revise", type=int, default=0, metavar="N", help="rounds in which doubted answers are redone")
     flags.add_argument("--gate", type=float, default=0.5, help="score below which --revise doubts an answer")
+    flags.add_argument("--chat", action="store_true", help="ask in the model's chat template")
     flags.add_argument("--calculator", action="store_true", help="fill in results: <<2+3= becomes <<2+3=5>>")
     flags.add_argument("--grammar", metavar="FORM", help="hold answers to number, integer, labels:a,b or json:FILE")
     flags.add_argument("--max_new_tokens", type=int, metavar="N", help="of an answer; default: the task's")
@@ -66,8 +67,9 @@ def main(options: argparse.Namespace) -> None:
     opened = open_model(found, options.precision)
     examples = [examples[i] for i in searching.spread(len(examples), options.examples)]
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
-    most = options.max_new_tokens or searching.most(opened, task, examples)
-    writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided)
+    most = options.max_new_tokens or searching.most(opened, task, examples, options.chat)
+    stops = () if options.chat else (task.stop,)  # in a conversation an answer ends where its turn does
+    writer = Writer(opened, rule, most, stops, max(options.rows, options.samples), guided, options.chat)
     verifier, character = None, 0.0
     if options.verifier:
         verifier, character = searching.open_verifier(Path(options.verifier), examples)

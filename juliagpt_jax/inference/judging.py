@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from juliagpt_jax.data.chat import Message
 from juliagpt_jax.data.examples import build
 from juliagpt_jax.data.examples.rows import Form
 from juliagpt_jax.data.tasks.task import Example
@@ -23,6 +24,7 @@ from juliagpt_jax.store.workdir import find
 
 WRONG, RIGHT = 0, 1  # ids
 ROWS = 32  # answers that are judged at once
+Asked = str | Sequence[Message]  # a question: a prompt, or a conversation up to the answer
 
 
 def verdicts(logits: jax.Array) -> jax.Array:
@@ -40,14 +42,22 @@ class Judge:
     def __init__(self, opened: Opened, form: Form):
         self.opened, self.form = opened, form
 
-    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+    def score(self, prompts: Sequence[Asked], answers: Sequence[str]) -> np.ndarray:
         """Return the probability (n,) that each answer is right: what the judge says behind its end.
 
         Raises:
             UserError: characters that its tokenizer lacks, or an answer that is too long for it.
         """
-        pairs = zip(prompts, answers, strict=True)
-        return self.score_ids([self.form.encode(Example(prompt, answer)).ids for prompt, answer in pairs])
+        return self.score_ids(self.ids(prompts, answers))
+
+    def ids(self, prompts: Sequence[Asked], answers: Sequence[str], whole: bool = True) -> list[np.ndarray]:
+        """Return what it reads (m,) of each question and answer, which with `whole` false is only begun.
+
+        Raises:
+            UserError: characters that its tokenizer lacks, or messages and no chat template.
+        """
+        asked = zip(map(_example, prompts), answers, strict=True)
+        return [self.form.judged(example, answer, whole) for example, answer in asked]
 
     def score_ids(self, ids: Sequence[np.ndarray]) -> np.ndarray:
         """Return the probability (n,) that answers are right, each given as the ids (m,) of its question, of itself and
@@ -58,6 +68,12 @@ class Judge:
             raise UserError(f"a question with its answer has {longest} tokens, and the judge reads {context} at most")
         odds = ends(self.opened.model, self.opened.params, ids, min(-(-longest // 8) * 8, context))
         return 1 / (1 + np.exp(-odds.astype(np.float64)))
+
+
+def _example(asked: Asked) -> Example:
+    if isinstance(asked, str):
+        return Example(asked, "")
+    return Example("", "", facts={"messages": [*asked, {"role": "assistant", "content": ""}]})
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -52,7 +52,7 @@ def revise(
         return list(held)
     after = list(held)
     kept, looked = _believed(verify, [prompts[n] for n in doubted], [held[n].text for n in doubted], gate)
-    answers = writer.write([prompts[n] + begin for n, begin in zip(doubted, kept, strict=True)], samples, seed, True)
+    answers = writer.write([prompts[n] for n in doubted], samples, seed, kept)
     texts = [[begin + answer.text for answer in own] for begin, own in zip(kept, answers, strict=True)]
     repeated = [prompts[n] for n in doubted for _ in range(samples)]
     scores = verify(repeated, [text for own in texts for text in own]).reshape(len(doubted), samples)

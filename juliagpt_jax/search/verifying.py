@@ -5,14 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
-from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.inference import judging
+from juliagpt_jax.inference.judging import Asked
 
 
 class Verify(Protocol):
     """Probabilities that answers are right."""
 
-    def __call__(self, prompts: Sequence[str], answers: Sequence[str], whole: bool = True) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Asked], answers: Sequence[str], whole: bool = True) -> np.ndarray:
         """Return (N,) in [0, 1]; with `whole` false the answers are only begun, and it is that of what will become of
         them."""
         ...
@@ -25,15 +25,13 @@ class Verifier:
     def __init__(self, judge: judging.Judge):
         self.judge, self.opened = judge, judge.opened
 
-    def __call__(self, prompts: Sequence[str], answers: Sequence[str], whole: bool = True) -> np.ndarray:
+    def __call__(self, prompts: Sequence[Asked], answers: Sequence[str], whole: bool = True) -> np.ndarray:
         """See `Verify`.
 
         Raises:
             UserError: characters that its tokenizer lacks.
         """
-        form = self.judge.form
-        ids = [form.encode(Example(*pair)).ids for pair in zip(prompts, answers, strict=True)]
-        ids = ids if whole else [own[: -len(form.end)] for own in ids]
+        ids = self.judge.ids(prompts, answers, whole)
         found, context = np.zeros(len(ids)), self.opened.model.config.context
         fitting = [n for n, own in enumerate(ids) if len(own) <= context]
         if fitting:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from juliagpt_jax.data import chat
+from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import answering, scoring
 from juliagpt_jax.inference.generate import ENDED, Generator, Guided, slots_for
@@ -38,6 +40,21 @@ class Answer(NamedTuple):
         return len(self.prompt) + len(self.ids)
 
 
+def asked(tokenizer: Tokenizer, prompt: str, begun: str = "", as_chat: bool = False) -> np.ndarray:
+    """Return the ids (n,) int32 of a prompt that begins a text, and of an answer that is begun.
+
+    Args:
+        as_chat: the prompt is what a user says, in the model's chat template.
+
+    Raises:
+        UserError: characters that the tokenizer lacks, or no chat template.
+    """
+    if not as_chat:
+        return tokenizer.prompt(prompt + begun, begins=True).ids
+    ids = chat.encode(tokenizer, [{"role": "user", "content": prompt.strip()}])
+    return np.concatenate([ids, tokenizer.encode(begun)]).astype(np.int32) if begun else ids
+
+
 class Writer:
     """A model that answers.
 
@@ -46,6 +63,7 @@ class Writer:
         stops: texts that end an answer, and are no part of it.
         rows: answers that are written at the same time.
         guided: see `Generator.stream`.
+        as_chat: as `asked`.
     """
 
     def __init__(
@@ -56,31 +74,31 @@ class Writer:
         stops: Sequence[str] = (),
         rows: int = 64,
         guided: Guided | None = None,
+        as_chat: bool = False,
     ):
         self.opened, self.rule, self.most, self.stops = opened, rule, most, tuple(stops)
-        self.rows, self.guided = rows, guided
+        self.rows, self.guided, self.as_chat = rows, guided, as_chat
         self._ends, self._decode = (*opened.stops, ENDED), opened.tokenizer.decode
         self._generator: Generator | None = None
 
-    def prompt(self, text: str) -> np.ndarray:
-        """Return the ids of a prompt that begins a text."""
-        return self.opened.tokenizer.prompt(text, begins=True).ids
-
-    def write(self, prompts: Sequence[str], samples: int, seed: int, continued: bool = False) -> list[list[Answer]]:
+    def write(
+        self, prompts: Sequence[str], samples: int, seed: int, begun: Sequence[str] | None = None
+    ) -> list[list[Answer]]:
         """Return so many answers to each prompt, each drawn for itself. All depend on the prompt, the seed and their
         number alone, as far as products of other batches round alike.
 
         Args:
-            continued: the prompts have part of the answer already, so that where the context has not room for a whole
-                one more, what is left of it must do.
+            begun: part of the answer to each prompt, behind which the model goes on. Where the context has not room for
+                a whole answer more, what is left of it must do.
 
         Raises:
             UserError: a prompt has characters that the tokenizer lacks, or is too long to be answered in the context.
         """
-        ids = [self.prompt(prompt) for prompt in prompts]
+        pairs = zip(prompts, begun or [""] * len(prompts), strict=True)
+        ids = [asked(self.opened.tokenizer, *pair, self.as_chat) for pair in pairs]
         longest = max(map(len, ids), default=0)
         context = self.opened.model.config.context
-        most = min(self.most, context - longest) if continued else self.most
+        most = min(self.most, context - longest) if begun is not None else self.most
         if longest + most > context or most < 1:
             says = f"a prompt of {longest} tokens and {self.most} of an answer"
             raise UserError(f"{says} are more than the model's context of {context}")

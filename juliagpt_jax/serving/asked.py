@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.words import near
+from juliagpt_jax.inference.judging import Asked as Question
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.search import guides
 from juliagpt_jax.serving.job import Request
@@ -133,6 +134,10 @@ class Asked(BaseModel):
         n = self.n or 1
         if not 0 < prompts * n <= limits.texts:
             raise Refused(400, f"{prompts} prompts x n={n}: this server takes 1 .. {limits.texts} texts", "n")
+
+    def questions(self, prompts: Sequence[str]) -> Sequence[Question]:
+        """Return what each text answers, as a verifier is asked, by the prompts that were read before them."""
+        return prompts
 
     def texts(
         self, prompts: Iterable[tuple[np.ndarray, int]], max_tokens: int, tokenizer: Tokenizer, **more: Any

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from juliagpt_jax.data import chat
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
+from juliagpt_jax.inference.judging import Asked as Question
 from juliagpt_jax.serving.asked import Asked, Limits, Refused
 from juliagpt_jax.serving.batch import TOP
 from juliagpt_jax.serving.completions import Answer
@@ -74,7 +75,7 @@ class ChatCompletion(Asked):
         except UserError as error:
             raise Refused(400, f"{error}; POST /v1/completions", "messages", "no_chat_template") from error
         try:
-            ids = chat.encode(tokenizer, [message.said() for message in self.messages], unknown=unknown)
+            ids = chat.encode(tokenizer, self.said, unknown=unknown)
         except UserError as error:
             raise Refused(400, f"messages: {error}", "messages") from error
         most = min(limits.max_prompt, limits.context - 1)
@@ -86,6 +87,14 @@ class ChatCompletion(Asked):
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         self.hold(limits, 1, max_tokens)
         return self.texts([(ids, 0)], max_tokens, tokenizer, logprobs=logprobs)
+
+    def questions(self, prompts: Sequence[str]) -> Sequence[Question]:
+        """See `Asked.questions`: each answers the conversation, which a verifier writes by its own template."""
+        return [self.said] * len(prompts)
+
+    @property
+    def said(self) -> list[dict[str, str]]:
+        return [message.said() for message in self.messages]
 
 
 class ChatAnswer(Answer):

@@ -121,7 +121,8 @@ def application(
         whole = answer.whole()
         if asked.verify and verifier:
             try:
-                scores = await asyncio.to_thread(verifier, *answer.read(engine.tokenizer))
+                prompts, written = answer.read(engine.tokenizer)
+                scores = await asyncio.to_thread(verifier, asked.questions(prompts), written)
             except UserError as error:
                 raise Refused(400, f"verify: {error}", "verify") from error
             for choice, score in zip(whole["choices"], scores, strict=True):

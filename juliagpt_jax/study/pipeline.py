@@ -37,6 +37,7 @@ class Pipeline:
         verifier: the arm whose model scores answers; "" for none.
         split, examples: which questions are asked, so many, evenly spread; 0: all.
         samples: answers to each question.
+        chat: ask in the models' chat template.
         calculator: measure the last writer with a calculator, too, and search with it.
         rounds, gate: of revising; see `search/revising.py`.
         shown: questions that the report shows.
@@ -52,6 +53,7 @@ class Pipeline:
     samples: int = 16
     temperature: float = 1.0
     calculator: bool = False
+    chat: bool = False
     rounds: int = 1
     gate: float = 0.5
     shown: int = 6
@@ -100,10 +102,11 @@ class Measures:
     def writer(self, arm: str, calculator: bool = False) -> Writer:
         """Open the model of an arm."""
         opened = open_model(find(self.cells[arm].run))
-        most = searching.most(opened, self.task, self.examples)
+        chat = self.pipeline.chat
+        most = searching.most(opened, self.task, self.examples, chat)
         guided = guides.guided(opened.tokenizer, None, calculator)
-        rule = Rule(self.pipeline.temperature)
-        return Writer(opened, rule, most, (self.task.stop,), max(64, self.pipeline.samples), guided)
+        rule, stops = Rule(self.pipeline.temperature), () if chat else (self.task.stop,)
+        return Writer(opened, rule, most, stops, max(64, self.pipeline.samples), guided, chat)
 
     def written(self, arm: str, calculator: bool = False) -> dict[str, Any]:
         """Return what the model of an arm answers, as JSON holds it: texts, scores, tokens, and what is right."""

@@ -3,13 +3,17 @@ prompt are drawn each for itself, end where they should and are scored as a forw
 
 import json
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from juliagpt_jax.data import chat
 from juliagpt_jax.data.examples import rows
+from juliagpt_jax.data.library import LibraryTokenizer
+from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import judging
@@ -128,6 +132,43 @@ def test_answers_are_drawn_each_for_itself(opened):
 def test_a_prompt_without_room_is_refused(opened):
     with pytest.raises(UserError, match="more than the model's context of 64"):
         Writer(opened, SAMPLED, 40).write(["a" * 30], 1, 0)
+
+
+@pytest.fixture(scope="module")
+def talking(tiny):
+    """A model with a chat template; the id 2 ends its turns, behind which the template writes a line's end."""
+    folder = Path(__file__).parents[1] / "golden" / "chat"
+    content, cases = (json.loads((folder / name).read_text()) for name in ("tokenizer.json", "cases.json"))
+    tokenizer = LibraryTokenizer(content, 300, 1, {"eos": 2}, (), cases["template"])
+    config = tiny("model.width=16", "model.layers=1", "model.context=192", "model.tie=false", "seed=0")
+    model = build_model(config, 300)
+    params = jax.jit(lambda: initial_state(config, model).params)()
+    return types.SimpleNamespace(model=model, params=params, tokenizer=tokenizer, stops=tokenizer.stops)
+
+
+def test_answers_in_a_conversation(talking):
+    """What a user says stands in the template; an answer that is begun goes on behind its last token."""
+    user = lambda text: chat.encode(talking.tokenizer, [{"role": "user", "content": text}])
+    writer = Writer(talking, SAMPLED, 9, rows=2, as_chat=True)
+    ((first, second),) = writer.write([" 1+2= "], 2, 0)
+    np.testing.assert_array_equal(first.prompt, user("1+2="))
+    assert first.text != second.text and len(first.ids) <= 9
+    ((begun,),) = writer.write(["1+2="], 1, 0, ["<<1+"])
+    np.testing.assert_array_equal(begun.prompt, [*user("1+2="), *talking.tokenizer.encode("<<1+")])
+
+
+@pytest.mark.parametrize("asked", ["1+2=", [{"role": "user", "content": "1+2="}]], ids=["prompt", "messages"])
+def test_a_verifier_is_asked_in_a_conversation_where_it_was_taught(talking, asked):
+    """Behind the id that ends a turn, and not behind what the template writes after it."""
+    form = rows.Form(talking.tokenizer, (2,), chat=isinstance(asked, str))
+    judge = judging.Judge(talking, form)
+    prompt = chat.encode(talking.tokenizer, [{"role": "user", "content": "1+2="}]).tolist()
+    (whole,), (begun,) = judge.ids([asked], ["3"]), judge.ids([asked], ["3"], whole=False)
+    three = talking.tokenizer.encode("3").tolist()
+    assert whole.tolist() == [*prompt, *three, 2] and begun.tolist() == [*prompt, *three]
+    encoded = rows.Form(talking.tokenizer, (2,), chat=True).encode(Example("1+2=", "3"))
+    assert len(encoded.ids) > len(whole), "the template writes something behind an answer"
+    assert np.flatnonzero(encoded.learned)[-1] == len(whole) - 1
 
 
 def test_what_is_doubted_is_written_anew(opened):

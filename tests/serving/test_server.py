@@ -41,7 +41,8 @@ class Served:
         self.engine = Engine(generator, self.tokenizer, rows=2, queue=6, block=4)
         self.limits = Limits(max_tokens=100_000, max_prompt=100, max_body=5_000, texts=8, context=CONTEXT)
         share = lambda text: text.count("a") / len(text)
-        verifier = lambda prompts, texts: list(map(share, map(str.__add__, prompts, texts)))
+        said = lambda asked: asked if isinstance(asked, str) else "".join(own["content"] for own in asked)
+        verifier = lambda prompts, texts: [share(said(p) + text) for p, text in zip(prompts, texts, strict=True)]
         app = server.application(self.engine, "small", self.limits, ["writer.lan"], [FRIEND], verifier=verifier)
         listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
@@ -759,6 +760,14 @@ def test_a_text_of_a_given_form(served):
     ]:
         status, _, answer = served.ask(**asked | field)
         assert status == 400 and says in answer["error"]["message"], answer
+
+
+def test_answers_of_a_chat_with_the_verifiers_scores(talked_to):
+    """It is asked what was said, and not what the template made of it."""
+    answer = talked_to.complete(path=CHAT, messages=says("bad"), max_tokens=9, n=4, verify=True, temperature=1.5)
+    for choice in answer["choices"]:
+        text = "bad" + choice["message"]["content"]
+        assert choice["verifier"] == text.count("a") / len(text)
 
 
 def test_texts_with_the_verifiers_scores(served):

@@ -70,6 +70,19 @@ class Form:
             return self._prompt(example.prompt)
         return chat.encode(self.tokenizer, messages[:-1], unknown=self.unknown)
 
+    def judged(self, example: Example, answer: str, whole: bool = True) -> np.ndarray:
+        """Return the ids (n,) int32 behind the last of which a verifier judges an answer: through what ends it, or of
+        one that is only begun through its last token.
+
+        Raises:
+            UserError: as `encode`.
+        """
+        if not whole and _messages(example, self.chat, None):
+            return np.concatenate([self.asked(example), self.tokenizer.encode(answer, self.unknown)]).astype(np.int32)
+        encoded = self.encode(example, answer)
+        through = encoded.ids[: np.flatnonzero(encoded.learned)[-1] + 1]  # a template may write something behind
+        return through if whole else through[: -len(self.end)]
+
     def ended(self, ids: np.ndarray) -> tuple[int, int] | None:
         """Return where the answer in ids (n,) that a model wrote ends, and where its end does; None: it goes on."""
         found = np.flatnonzero(np.isin(ids, self.tokenizer.stops))[:1].tolist()

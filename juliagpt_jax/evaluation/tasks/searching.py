@@ -18,7 +18,7 @@ from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.search import choosing, revising
 from juliagpt_jax.search.revising import Held
 from juliagpt_jax.search.verifying import Verifier, Verify
-from juliagpt_jax.search.writing import Answer, Writer
+from juliagpt_jax.search.writing import Answer, Writer, asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +107,17 @@ def found(
     return Searched(examples, answers, right, parsed, scores, tokens, characters)
 
 
-def most(opened: Opened, task: Task, examples: Sequence[Example]) -> int:
+def most(opened: Opened, task: Task, examples: Sequence[Example], as_chat: bool = False) -> int:
     """Return how many tokens an answer may have: those of the task, or what the context leaves behind the longest
     prompt.
 
+    Args:
+        as_chat: as `writing.asked`.
+
     Raises:
-        UserError: it leaves none.
+        UserError: it leaves none, or as `writing.asked`.
     """
-    longest = max(len(opened.tokenizer.prompt(example.prompt, begins=True).ids) for example in examples)
+    longest = max(len(asked(opened.tokenizer, example.prompt, as_chat=as_chat)) for example in examples)
     room = opened.model.config.context - longest
     if room < 1:
         raise UserError(f"a prompt of {longest} tokens leaves no room in a context of {opened.model.config.context}")
