@@ -1,7 +1,7 @@
 """A pipeline on sums: trainings that build on each other, then search, one table of what each stage gains.
 
 Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_sums.py --out=runs/pipeline_sums --scale=addition
-           (or --scale=chains, or --scale=base)
+           (or --scale=chains, --scale=taught, --scale=base)
 Hardware:  meant for one core
 Time:      not measured on an idle machine; addition 35 minutes of a shared core, chains 25
 Result:    the calculator takes chained sums from 5% to 96% right; see experiments/pipeline. base: not measured yet
@@ -15,6 +15,8 @@ the model's own to each question of the train part. The verifier learns for each
 there, and to write right answers beside it; told of whole answers alone it had learned nothing in 800 steps.
 
 Scale "chains": chained sums with the same model, without and with a calculator.
+
+Scale "taught": the model of addition learns from one that had 240 steps, on the examples and on its own answers.
 
 Scale "base": sums in the schoolroom's words, with configs/tiny.py's model (3 x 192) after its training on the
 schoolroom.
@@ -32,6 +34,8 @@ MUON = {"train.optimizer": "muon", "train.lr": 0.02, "train.adam_lr": 0.008, "tr
 MUON |= {"train.schedule": "trapezoid", "train.decay_share": 0.3}  # a rate that falls early delays the sums
 MILLION = SHORT | {"model.width": 144, "model.layers": 4, "model.heads": 4}
 MILLION |= {"model.qk_norm": True, "model.zero_init": True}
+SHORT_OF_SUMS = Arm(MUON | {"data.task": "addition", "train.steps": 130})
+AFTER = {"train.init": "{run[sft]}", "train.steps": 60, "train.lr": 3e-4, "train.min_lr": 3e-5}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -39,19 +43,31 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def get_pipeline(scale: str) -> Pipeline:
-    return {"addition": addition, "chains": chains}.get(scale, base)()
+    return {"addition": addition, "chains": chains, "taught": taught}.get(scale, base)()
 
 
 def addition() -> Pipeline:
-    after = {"train.init": "{run[sft]}", "train.steps": 60, "train.lr": 3e-4, "train.min_lr": 3e-5}
     arms = {
-        "sft": Arm(MUON | {"data.task": "addition", "train.steps": 130}),
-        "more": Arm(after | {"data.task": "addition"}),
-        "dpo": preferences("addition", 2_000, after),
-        "verifier": verifier("addition", 1_000, MUON | {"train.value.level": "prefix", "train.value.text": 1.0}),
+        "sft": SHORT_OF_SUMS,
+        "more": Arm(AFTER | {"data.task": "addition"}),
+        "dpo": preferences("addition", 2_000, AFTER),
+        "verifier": verifier("addition", 2_000, MUON | {"train.value.level": "prefix", "train.value.text": 1.0}),
     }
     suite = Suite("configs/sums_sft.py", arms, SEEDS, "sft", common=MILLION)
     return Pipeline(suite, "addition", ("sft", "more", "dpo"), "verifier", examples=300)
+
+
+def taught() -> Pipeline:
+    teacher = AFTER | {"data.task": "addition", "train.distil.teacher": "{run[teacher]}"}
+    arms = {
+        "teacher": Arm(MUON | {"data.task": "addition", "train.steps": 240}),
+        "sft": SHORT_OF_SUMS,
+        "more": Arm(AFTER | {"data.task": "addition"}),
+        "distil": Arm(teacher | {"train.objective": "distil"}),
+        "on_policy": Arm(teacher | {"train.objective": "on_policy"}),
+    }
+    suite = Suite("configs/sums_sft.py", arms, SEEDS, "sft", common=MILLION)
+    return Pipeline(suite, "addition", ("sft", "more", "distil", "on_policy", "teacher"), examples=300, samples=4)
 
 
 def chains() -> Pipeline:

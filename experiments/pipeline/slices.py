@@ -63,7 +63,7 @@ def main() -> None:
     (asked.out / "svamp").mkdir(exist_ok=True)
     head, *lines = (asked.data / "svamp/mawps-asdiv-a_svamp_train.csv").read_text().splitlines(keepends=True)
     write_text(asked.out / "svamp/mawps-asdiv-a_svamp_train.csv", "".join([head, *spread(lines, JUDGED)]))
-    write_text(asked.out / "wikitext2_slice.txt", (asked.data / "wikitext-2-raw/wiki.test.raw").read_text()[:100_000])
+    write_text(asked.out / "wikitext2_slice.txt", (asked.data / "wikitext-2-raw/wiki.test.raw").read_text()[:32_000])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Batches made ahead of the step that needs them, in threads: reading a disk and numpy's copying let others run."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -10,14 +9,10 @@ THREADS, AHEAD = 2, 4
 
 class Prefetch:
     """Call `make(step)` for the next steps before they are asked for. A batch is a pure function of its step, so a run
-    that jumps, as a resumed one does, only starts anew.
-
-    Attributes:
-        waited_s: seconds in which a caller had to wait.
-    """
+    that jumps, as a resumed one does, only starts anew."""
 
     def __init__(self, make: Callable[[int], Any], threads: int = THREADS, ahead: int = AHEAD):
-        self._make, self._ahead, self.waited_s = make, ahead, 0.0
+        self._make, self._ahead = make, ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
         self._made: dict[int, Future] = {}
 
@@ -29,11 +24,7 @@ class Prefetch:
         for other in wanted:
             if other not in self._made:
                 self._made[other] = self._pool.submit(self._make, other)
-        begun = time.perf_counter()
-        try:
-            return self._made.pop(step).result()
-        finally:
-            self.waited_s += time.perf_counter() - begun
+        return self._made.pop(step).result()
 
     def close(self) -> None:
         """Let the threads end; what they have not begun is dropped."""

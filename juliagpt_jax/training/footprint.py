@@ -115,8 +115,10 @@ def says(found: Footprint, settings: config.Config, mesh: jax.sharding.Mesh, roo
     ways = []
     if train.batch_size // train.accumulate > rows:
         ways.append(f"--config.train.accumulate={2 * train.accumulate} halves the activations")
-    if not train.remat:
-        ways.append("--config.train.remat=true with model.scan_layers=true keeps few of them")
+    if not train.remat and settings.model.kind != "t5":  # which keeps all
+        loop = settings.model.scan_layers or settings.model.kind == "recursive"  # whose inner steps are one with remat
+        also = "" if loop else " with --config.model.scan_layers=true"
+        ways.append(f"--config.train.remat=true{also} keeps few of them")
     if len(jax.devices()) > mesh.shape["model"] * mesh.shape["fsdp"]:
         ways.append(f"--config.mesh.fsdp={len(jax.devices()) // mesh.shape['model']} cuts the state over the devices")
     ways.append("adapters train few parameters of a model that is there")
