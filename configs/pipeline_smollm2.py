@@ -45,5 +45,5 @@ def get_pipeline(scale: str) -> Pipeline:
     }
     arms = {"sft": Arm(), "verifier": Arm(value)}
     suite = Suite("configs/pipeline_smollm2.py", arms, (0,), "sft")
-    how = {"examples": 150, "samples": 4, "calculator": True, "chat": True}
+    how = {"examples": 100, "samples": 4, "calculator": True, "chat": True}
     return Pipeline(suite, "svamp_text", ("sft",), "verifier", path="data/svamp", **how)

@@ -9,9 +9,8 @@ all answers is computed once, and kept in the cache by the hash of the examples 
 `train.preference.samples` the rejected answers are mistakes that the reference itself makes.
 """
 
-import sys
+import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -21,13 +20,13 @@ import numpy as np
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.data.examples.build import Examples
 from juliagpt_jax.data.examples.rows import Rows, lay
-from juliagpt_jax.ground import config, files, sealed
-from juliagpt_jax.ground.devices import cache_folder
+from juliagpt_jax.ground import config
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference.opened import open_model
+from juliagpt_jax.inference.opened import Opened, open_model
 from juliagpt_jax.inference.scoring import losses_of, token_losses
 from juliagpt_jax.models.interface import Model
 from juliagpt_jax.objectives import experts, penalties
+from juliagpt_jax.objectives.beforehand import Arrays, in_parts
 from juliagpt_jax.objectives.objective import Apply, Chosen, Memo, Objective, Terms
 from juliagpt_jax.objectives.samples import known_by, marked
 from juliagpt_jax.objectives.written import hold
@@ -35,7 +34,9 @@ from juliagpt_jax.store import init
 from juliagpt_jax.store.workdir import Found
 
 ROWS = 32  # that the reference scores at once
+PART = 8 * ROWS  # that are kept together
 SIDES = ("chosen", "rejected")
+ALL = ("chosen", "rejected", "dev-chosen", "dev-rejected")
 
 NEEDS = (
     "rewards are measured from a model; give its workdir, or begin with one by config.train.init, which is then "
@@ -213,19 +214,31 @@ def _reference(
         )
     sampled = settings.train.preference.samples
     named = [known_by(found), examples.fingerprint, settings.train.precision, str(examples.length), str(sampled)]
-    path = cache_folder() / "references" / f"{sealed.digest(named)[:32]}.npz"
-    shapes = (len(pairs[0]), 2), (len(pairs[2]), 2)
-    kept = _kept(path, shapes)
-    if kept is not None:
-        return kept
-    print(f"scoring {2 * sum(n for n, _ in shapes):,} answers with the reference {found.workdir}", flush=True)
-    opened = open_model(found, settings.train.precision)
-    if opened.tokenizer.to_dict() != examples.tokenizer.to_dict():  # of a packed file it is known only now
-        raise UserError(f"config.train.preference.reference={found.workdir}: its tokenizer is not this run's")
-    scored = [_logs(opened.model, opened.params, rows) for rows in pairs]
-    train, dev = np.stack(scored[:2], axis=1), np.stack(scored[2:], axis=1)
-    _keep(path, train, dev)
-    return train, dev
+    sizes = dict(zip(ALL, map(len, pairs), strict=True))
+    parts = {f"{name}-{i}": (name, i) for name, size in sizes.items() for i in range(-(-size // PART))}
+
+    @functools.cache
+    def reference() -> Opened:
+        print(f"scoring {sum(sizes.values()):,} answers with the reference {found.workdir}", flush=True)
+        opened = open_model(found, settings.train.precision)
+        if opened.tokenizer.to_dict() != examples.tokenizer.to_dict():  # of a packed file it is known only now
+            raise UserError(f"config.train.preference.reference={found.workdir}: its tokenizer is not this run's")
+        return opened
+
+    def which(name: str) -> np.ndarray:
+        side, i = parts[name]
+        return np.arange(i * PART, min((i + 1) * PART, sizes[side]))
+
+    def make(name: str) -> Arrays:
+        rows = pairs[ALL.index(parts[name][0])]
+        return {"logs": _logs(reference().model, reference().params, rows, which(name))}
+
+    sound = lambda name, arrays: set(arrays) == {"logs"} and arrays["logs"].shape == which(name).shape
+    kept = in_parts("references", named, parts, make, sound)
+    of = [side for side, _ in parts.values()]
+    side = lambda name: np.concatenate([own["logs"] for own, at in zip(kept, of, strict=True) if at == name])
+    logs = [side(name) for name in ALL]
+    return np.stack(logs[:2], axis=1), np.stack(logs[2:], axis=1)
 
 
 def _logs(model: Model, params: Any, rows: Rows, which: Any = None, batch: int = ROWS, place: Any = None) -> np.ndarray:
@@ -235,21 +248,3 @@ def _logs(model: Model, params: Any, rows: Rows, which: Any = None, batch: int =
         own = rows.take(which[first : first + 64 * batch])
         parts.append(-losses_of(model, params, own.inputs, own.targets, batch, place).sum(axis=1))
     return np.concatenate(parts).astype(np.float32)
-
-
-def _kept(path: Path, shapes: tuple[tuple[int, int], tuple[int, int]]) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        arrays = files.read_arrays(path)
-        train, dev = arrays["train"], arrays["dev"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return (train, dev) if (train.shape, dev.shape) == shapes else None
-
-
-def _keep(path: Path, train: np.ndarray, dev: np.ndarray) -> None:
-    """Write to the cache, if it can be written: that saves the next start some time, nothing else."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_arrays(path, {"train": train, "dev": dev})
-    except OSError as error:
-        print(f"note: what the reference says is not cached: {error}", file=sys.stderr)
