@@ -41,9 +41,9 @@ def get_pipeline(scale: str) -> Pipeline:
         "data.examples.chat": True,
         "data.examples.pack": False,
         "train.batch_size": 8,
-        "train.steps": 80,  # of 8 answers, of which there are four to each of 250 questions
+        "train.steps": 40,  # of 8 answers, of which there are four to each of 250 questions
     }
     arms = {"sft": Arm(), "verifier": Arm(value)}
     suite = Suite("configs/pipeline_smollm2.py", arms, (0,), "sft")
-    how = {"examples": 100, "samples": 4, "calculator": True, "chat": True}
+    how = {"examples": 60, "samples": 4, "rounds": 0, "calculator": True, "chat": True}
     return Pipeline(suite, "svamp_text", ("sft",), "verifier", path="data/svamp", **how)

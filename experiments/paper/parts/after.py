@@ -9,6 +9,9 @@ from juliagpt_jax.study.statistics import paired
 
 ADDITION = File("pipeline/results/addition/rows.json")
 CHAINS = File("pipeline/results/chains/rows.json")
+TAUGHT = File("pipeline/results/taught/rows.json")
+IMPORTED = File("pipeline/results/smollm2/rows.json")
+PREFERRED = File("pipeline/results/hh/report.json")
 DISTIL = Suite("pipeline/results/distil/results.jsonl", "from the text")
 TASKS = File("tasks/results/results.jsonl")
 MEMORY = File("adapters/results/memory.jsonl")
@@ -36,14 +39,14 @@ def gain(file: File, stage: str, over: str) -> Statistic:
     return lambda results: interval(paired(right(results, file, over), right(results, file, stage)), ".1f")
 
 
-def best(results: Results) -> str:
+def best(results: Results, file: File = ADDITION) -> str:
     """The stage that is the verifier's choice."""
-    return next(row["stage"] for row in stages(results, ADDITION) if row["stage"].startswith("+ verifier"))
+    return next(row["stage"] for row in stages(results, file) if row["stage"].startswith("+ verifier"))
 
 
-def vote(results: Results) -> str:
+def vote(results: Results, file: File = ADDITION) -> str:
     """The stage that is the answer most agree on."""
-    return next(row["stage"] for row in stages(results, ADDITION) if row["stage"].startswith("+ vote"))
+    return next(row["stage"] for row in stages(results, file) if row["stage"].startswith("+ vote"))
 
 
 def pipeline(results: Results) -> list[list[str]]:
@@ -102,6 +105,27 @@ PENDING = {
             "ChainsGain": gain(CHAINS, FILLED, "sft"),
             "ChainsSeeds": lambda results: ", ".join(stages(results, CHAINS)[0]["right"]),
         },
+    ),
+    "Taught": Pending(
+        (TAUGHT.name,),
+        {
+            "TaughtTeacher": share(TAUGHT, "teacher"),
+            "TaughtExamples": gain(TAUGHT, "distil", "more"),
+            "TaughtOwn": gain(TAUGHT, "on_policy", "more"),
+            "TaughtSeeds": lambda results: ", ".join(stages(results, TAUGHT)[0]["right"]),
+        },
+    ),
+    "Imported": Pending(
+        (IMPORTED.name,),
+        {
+            "ImportedSft": share(IMPORTED, "sft"),
+            "ImportedFilled": share(IMPORTED, FILLED),
+            "ImportedVote": lambda results: share(IMPORTED, vote(results, IMPORTED))(results),
+            "ImportedBest": lambda results: share(IMPORTED, best(results, IMPORTED))(results),
+        },
+    ),
+    "Preferred": Pending(
+        (PREFERRED.name,), {"PreferredShare": PREFERRED.value({}, "dpo.rewards/accuracies", ".3f")}
     ),
     "Distilled": Pending(
         (DISTIL.name,),
