@@ -214,7 +214,7 @@ def _reference(
         )
     sampled = settings.train.preference.samples
     named = [known_by(found), examples.fingerprint, settings.train.precision, str(examples.length), str(sampled)]
-    sizes = dict(zip(ALL, map(len, pairs), strict=True))
+    sizes: dict[str, int] = dict(zip(ALL, map(len, pairs), strict=True))
     parts = {f"{name}-{i}": (name, i) for name, size in sizes.items() for i in range(-(-size // PART))}
 
     @functools.cache
