@@ -2,9 +2,9 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/hh_smollm2_dpo.py --workdir=runs/hh_dpo
            (docs/howto/adapters.md says how runs/smollm2 is made, experiments/pipeline how data/slices is)
-Hardware:  two cores
-Time:      not measured yet
-Result:    not measured yet; the aim is a held-out rewards/accuracies of 0.60
+Hardware:  one core of an AMD EPYC
+Time:      30 minutes, the reference's reading (20) aside
+Result:    rewards/accuracies 0.516 of 188 held-out pairs (95%: 0.445 to 0.586): no effect; the aim is 0.60
 
 600 pairs of short conversations, half about help and half about harm: the reference reads each pair once, before the
 first step. Read once, too, in training.

@@ -2,9 +2,10 @@
 
 Command:   python -m juliagpt_jax.pipeline --config=configs/pipeline_smollm2.py --out=runs/pipeline_smollm2
            (docs/howto/adapters.md says how runs/smollm2 is made, experiments/pipeline how data/slices is)
-Hardware:  two cores
-Time:      not measured yet
-Result:    not measured yet
+Hardware:  one core of an AMD EPYC
+Time:      under two hours: 44 minutes of supervised training, 35 of writing answers for the verifier, 10 of its
+           training, 20 of measuring
+Result:    SVAMP 4.6% right, 22.1% with the calculator, 27.9% by a vote of 4; the verifier has learned nothing
 
 As a config for `main` it is the supervised training alone. Everything is said in the model's chat template.
 """

@@ -14,7 +14,7 @@ TEXT = (PAPER / "paper.tex").read_text(encoding="utf-8")
 BODY = re.sub(r"(?<!\\)%.*", "", TEXT.partition(r"\begin{document}")[2])
 # Digits that may stand in the text: the level of the intervals and of the tests, arms named by their share, and names.
 ALLOWED = [r"95\\%", r"\.05\b", r"60\\%", r"30\\%", r"\bEL2N\b", r"\bS1\b", r"\b(b?float(16|32|64)|int8)\b"]
-ALLOWED += ["WikiText-2"]
+ALLOWED += ["WikiText-2", "SmolLM2"]
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,11 @@ PENDING = {
         },
     ),
     "Preferred": Pending(
-        (PREFERRED.name,), {"PreferredShare": PREFERRED.value({}, "dpo.rewards/accuracies", ".3f")}
+        (PREFERRED.name,),
+        {
+            "PreferredShare": PREFERRED.value({}, "dpo.rewards/accuracies", ".3f"),
+            "PreferredPairs": PREFERRED.value({}, "train_examples"),
+        },
     ),
     "Distilled": Pending(
         (DISTIL.name,),
