@@ -10,7 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
-from juliagpt_jax.ground import command, devices
+from juliagpt_jax.ground import command, devices, memory
 from juliagpt_jax.ground.errors import StorageError, UserError
 
 # The largest sensible value of each flag that is a number, and the smallest.
@@ -110,7 +110,7 @@ def main(options: argparse.Namespace) -> None:
             engine = Engine(generator, opened.tokenizer, *queue, adapters=stacked)
             engine.batch.compile()
         except Exception as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            if not memory.ran_out(error):
                 raise
             says = next(iter(str(error).splitlines()), "no more")
             ways = "fewer --rows, a shorter --context or --precision=bf16"

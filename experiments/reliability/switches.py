@@ -245,7 +245,7 @@ TABLE: dict[tuple[int, str], list[tuple[str, str, str, str]]] = {
         (
             "the sizes are not said",
             "training/run.py",
-            'if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):',
+            "if not memory.ran_out(error):",
             "if True:",
         ),
     ],

@@ -160,9 +160,9 @@ def _one_line(error: Exception, trains: bool) -> tuple[str, int]:
     """Say what an exception of a library means to the user, with its exit code; 0 for one that is a fault of ours."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
     short = next((line for line in str(error).splitlines() if memory.SHORT.search(line)), "")
-    if short and isinstance(error, ImportError | RuntimeError) and "RESOURCE_EXHAUSTED" not in short:
+    if short and isinstance(error, ImportError | RuntimeError) and not memory.ran_out(error):
         return f"out of memory while it starts: {short.strip()}; end other programs, or raise the limit (ulimit -v)", 4
-    out_of_memory = bool(short) or isinstance(error, MemoryError)
+    out_of_memory = bool(short) or memory.ran_out(error)
     if failed := _start_of_jax(error):
         if out_of_memory or "out of memory" in str(error).lower():
             return f"JAX does not start: {first}; another process has the device's memory: end it, or wait", 4

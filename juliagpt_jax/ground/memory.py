@@ -34,6 +34,8 @@ SHORT = re.compile(
     "RESOURCE_EXHAUSTED|[Cc]annot allocate memory|failed to map segment|bad_alloc|can't start new thread|"
     "[Uu]nable to allocate|pthread_create|Resource temporarily unavailable|MemoryError|SystemError|[Aa]llocation.*fail"
 )
+# What XLA says: before it runs a program, and in the middle of one.
+_XLA = re.compile("RESOURCE_EXHAUSTED|Out of memory allocating")
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _HELD = 1 << 16  # bytes that are kept of what libraries say
 _ABORTS = {127, *(-s for s in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP))}
@@ -41,6 +43,11 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, sign
 
 
 _MMAP_THRESHOLD, _SMALL, _LARGEST = -3, 1 << 20, 32 << 20  # of glibc's mallopt: a parameter, and bytes for it
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an exception says that a program, or an array, found no room."""
+    return isinstance(error, MemoryError) or _XLA.search(str(error)) is not None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from juliagpt_jax.models.interface import Model
 
 BATCHES = 16  # of windows cut from the text at a time
 ROWS = 32  # texts that share a forward pass
+NUMBERS = 2**28  # that windows of one length may have at a time as logits, or as scores of attention: 1 GiB in float32
 LOGITS = 2**27  # numbers that a forward pass may have as logits: half a GiB in float32
 
 
@@ -144,13 +145,14 @@ def compilations() -> int:
 
 
 def losses_of(model: Model, params: Any, inputs: Any, targets: np.ndarray, batch: int, place: Any = None) -> np.ndarray:
-    """Losses (n, T), 0 where IGNORED, in batches of one size; the last is filled up with ignored rows.
+    """Losses (n, T), 0 where IGNORED, in batches of one size; the last is filled up with ignored rows. Rows that are
+    too long for so many at a time share a pass with fewer.
 
     Args:
         inputs: (n, T), or a tree of arrays with as many rows, as the model takes it.
         place: a sharding of the rows over devices; None leaves them where the parameters are.
     """
-    parts = []
+    parts, batch = [], batch if place is not None else fitting(model, batch, targets.shape[1])
     for i in range(0, len(targets), batch):
         x, y = jax.tree.map(lambda array, i=i: array[i : i + batch], (inputs, targets))
         missing = batch - len(y)
@@ -160,6 +162,15 @@ def losses_of(model: Model, params: Any, inputs: Any, targets: np.ndarray, batch
         x, y = jax.device_put((x, y), place)
         parts.append(window_losses(model, params, x, y)[: batch - missing])
     return np.concatenate([np.asarray(part) for part in parts])
+
+
+def fitting(model: Model, rows: int, length: int) -> int:
+    """Return how many of so many rows may share a forward pass: all, or a half, a quarter, ... of them where their
+    logits, or the scores of a layer's attention, would be too many; at least one."""
+    each = length * max(model.vocab, model.config.heads * length)
+    while rows > 1 and rows * each > NUMBERS:
+        rows = -(-rows // 2)
+    return rows
 
 
 def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from juliagpt_jax.data.puzzles import build as puzzles
 from juliagpt_jax.data.puzzles.puzzles import Puzzles
 from juliagpt_jax.evaluation import ceilings
 from juliagpt_jax.evaluation.report import describe
-from juliagpt_jax.ground import command, config, devices, hosts, words
+from juliagpt_jax.ground import command, config, devices, hosts, memory, words
 from juliagpt_jax.ground.errors import NumericalError, StorageError, UserError
 from juliagpt_jax.ground.files import write_text
 from juliagpt_jax.ground.sealed import Changed, read_json, write_json
@@ -120,7 +120,7 @@ def _room(settings: config.Config, runs: int = 1) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+        if not memory.ran_out(error):
             raise
         first = next(iter(str(error).splitlines()), "no more")
         model, train = settings.model, settings.train

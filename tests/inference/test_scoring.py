@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.counts import TextCounts
 from juliagpt_jax.data.tokenizer import CharTokenizer
+from juliagpt_jax.inference import scoring
 from juliagpt_jax.inference.scoring import (
     Score,
     in_order,
@@ -21,6 +22,7 @@ from juliagpt_jax.inference.scoring import (
     spread,
     strided,
     token_losses,
+    window_losses,
 )
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training.state import initial_state
@@ -142,6 +144,20 @@ def test_losses_of_a_last_batch_that_is_not_full(scored):
     np.testing.assert_array_equal(losses[targets == IGNORED], 0)
     logits = jax.jit(model.apply)({"params": params}, inputs)[0]
     np.testing.assert_allclose(losses, token_losses(logits, targets), atol=1e-6)
+
+
+def test_long_rows_share_a_pass_with_fewer(scored, monkeypatch):
+    """A context of 8,192 with 32 rows at a time would want 150 GB for the scores of one layer."""
+    model, params = scored
+    inputs, targets = strided(np.arange(70) % VOCAB, CONTEXT, 8, LEAD)
+    whole, passes = losses_of(model, params, inputs, targets, batch=5), []
+    told = lambda model, params, x, y: passes.append(len(y)) or window_losses(model, params, x, y)
+    monkeypatch.setattr(scoring, "window_losses", told)
+    monkeypatch.setattr(scoring, "NUMBERS", 2 * CONTEXT * max(VOCAB, model.config.heads * CONTEXT))
+    np.testing.assert_allclose(losses_of(model, params, inputs, targets, batch=5), whole, atol=1e-6)
+    assert set(passes) == {2}
+    monkeypatch.setattr(scoring, "NUMBERS", 1)
+    assert scoring.fitting(model, 5, CONTEXT) == 1
 
 
 @given(st.integers(3, 200), st.integers(2, 20), st.integers(1, 30))
