@@ -27,7 +27,6 @@ TO_RUN = {
 TO_RUN |= {"grouped_query/language": 12}
 TO_RUN |= {f"ablation/{text}": 3 * (len(MIXERS) + len(CHANNELS) + 15) for text in ("schoolroom", "words")}
 TO_RUN |= {"words/tuning": 8, "words/recipes": 21, "words/switches": 57}
-TO_RUN |= {"pipeline/distil": 6}
 
 
 def name(path: Path) -> str:
