@@ -1,5 +1,5 @@
-"""What is computed once before the first step, part by part, and kept in the cache: a run that was stopped goes on with
-the part that it was at."""
+"""Results that are computed before the first step, part by part, and kept in the cache: a run that was stopped goes on
+with the part that it was at."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
