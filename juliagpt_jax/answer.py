@@ -68,8 +68,7 @@ def main(options: argparse.Namespace) -> None:
     examples = [examples[i] for i in searching.spread(len(examples), options.examples)]
     guided = guides.guided(opened.tokenizer, form, options.calculator, f"--grammar={options.grammar}")
     most = options.max_new_tokens or searching.most(opened, task, examples, options.chat)
-    stops = () if options.chat else (task.stop,)  # in a conversation an answer ends where its turn does
-    writer = Writer(opened, rule, most, stops, max(options.rows, options.samples), guided, options.chat)
+    writer = Writer(opened, rule, most, (task.stop,), max(options.rows, options.samples), guided, options.chat)
     verifier, character = None, 0.0
     if options.verifier:
         verifier, character = searching.open_verifier(Path(options.verifier), examples)

@@ -20,7 +20,7 @@ from juliagpt_jax.models.interface import Model
 BATCHES = 16  # of windows cut from the text at a time
 ROWS = 32  # texts that share a forward pass
 NUMBERS = 2**28  # that windows of one length may have at a time as logits, or as scores of attention: 1 GiB in float32
-LOGITS = 2**27  # numbers that a forward pass may have as logits: half a GiB in float32
+LOGITS = 2**27  # the same of texts of about one length: half a GiB
 
 
 def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -152,7 +152,7 @@ def losses_of(model: Model, params: Any, inputs: Any, targets: np.ndarray, batch
         inputs: (n, T), or a tree of arrays with as many rows, as the model takes it.
         place: a sharding of the rows over devices; None leaves them where the parameters are.
     """
-    parts, batch = [], batch if place is not None else fitting(model, batch, targets.shape[1])
+    parts, batch = [], batch if place is not None else fitting(model, batch, targets.shape[1], NUMBERS)
     for i in range(0, len(targets), batch):
         x, y = jax.tree.map(lambda array, i=i: array[i : i + batch], (inputs, targets))
         missing = batch - len(y)
@@ -164,11 +164,11 @@ def losses_of(model: Model, params: Any, inputs: Any, targets: np.ndarray, batch
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def fitting(model: Model, rows: int, length: int) -> int:
+def fitting(model: Model, rows: int, length: int, most: int) -> int:
     """Return how many of so many rows may share a forward pass: all, or a half, a quarter, ... of them where their
-    logits, or the scores of a layer's attention, would be too many; at least one."""
+    logits, or the scores of a layer's attention, would be more numbers than `most`; at least one."""
     each = length * max(model.vocab, model.config.heads * length)
-    while rows > 1 and rows * each > NUMBERS:
+    while rows > 1 and rows * each > most:
         rows = -(-rows // 2)
     return rows
 
@@ -213,7 +213,7 @@ def _alike(model: Model, texts: Sequence[np.ndarray]) -> Iterator[tuple[list[int
         while True:
             members = order[at : at + rows]
             length = bucket_for(len(texts[members[-1]]), model.config.context)
-            if rows == 1 or rows * length * model.vocab <= LOGITS:
+            if fitting(model, rows, length, LOGITS) == rows:
                 break
             rows //= 2
         inputs = np.zeros((rows, length), np.int32)

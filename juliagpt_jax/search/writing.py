@@ -60,7 +60,7 @@ class Writer:
 
     Args:
         most: tokens of an answer.
-        stops: texts that end an answer, and are no part of it.
+        stops: texts that end an answer, and are no part of it; in a conversation none do.
         rows: answers that are written at the same time.
         guided: see `Generator.stream`.
         as_chat: as `asked`.
@@ -76,7 +76,8 @@ class Writer:
         guided: Guided | None = None,
         as_chat: bool = False,
     ):
-        self.opened, self.rule, self.most, self.stops = opened, rule, most, tuple(stops)
+        self.opened, self.rule, self.most = opened, rule, most
+        self.stops = () if as_chat else tuple(stops)  # in a conversation an answer ends where its turn does
         self.rows, self.guided, self.as_chat = rows, guided, as_chat
         self._ends, self._decode = (*opened.stops, ENDED), opened.tokenizer.decode
         self._generator: Generator | None = None

@@ -242,7 +242,7 @@ def _load(folder: Path, wanted: Items) -> Items:
 def _unreadable(folder: Path, error: Exception) -> StorageError:
     """The hashes are right, so it is memory, a limit of the system, or another version of Orbax: no damage."""
     first = str(error).splitlines()[0] if str(error) else ""
-    if isinstance(error, MemoryError) or memory.SHORT.search(str(error)):
+    if memory.ran_out(error) or memory.SHORT.search(str(error)):
         return StorageError(f"out of memory while {folder} is read: {first or type(error).__name__}; raise the limit")
     return StorageError(f"{folder}: its files are sound, but it does not load: {type(error).__name__}: {first}")
 

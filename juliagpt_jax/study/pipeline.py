@@ -105,8 +105,8 @@ class Measures:
         chat = self.pipeline.chat
         most = searching.most(opened, self.task, self.examples, chat)
         guided = guides.guided(opened.tokenizer, None, calculator)
-        rule, stops = Rule(self.pipeline.temperature), () if chat else (self.task.stop,)
-        return Writer(opened, rule, most, stops, max(64, self.pipeline.samples), guided, chat)
+        rule = Rule(self.pipeline.temperature)
+        return Writer(opened, rule, most, (self.task.stop,), max(64, self.pipeline.samples), guided, chat)
 
     def written(self, arm: str, calculator: bool = False) -> dict[str, Any]:
         """Return what the model of an arm answers, as JSON holds it: texts, scores, tokens, and what is right."""
