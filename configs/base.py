@@ -38,6 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     examples.length = 0  # tokens of a row; 0: as the longest example has, or with pack the model's context
     examples.too_long = "error"  # of an example longer than that: error refuses, cut shortens, skip drops; both count
     examples.pack = False  # several examples a row, none of which sees another: fewer rows, the same loss
+    examples.most = 0  # examples to train on at most, the same for every seed; 0: all there are
     examples.written = 200  # dev examples that are answered at the end of a run, to see how many are right
 
     data.curriculum = curriculum = ml_collections.ConfigDict()

@@ -101,6 +101,17 @@ def test_packed_or_not_the_same_is_measured(tiny):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_a_part_of_the_training_examples(tiny):
+    """The fewer are among the more, in the same order, whatever the seed; what is measured with stays as it is."""
+    part = lambda most, *flags: build.load(tiny("data.task=addition", f"data.examples.most={most}", *flags))
+    whole, some, fewer = (part(most) for most in (0, 50, 20))
+    assert (len(some.train), len(fewer.train)) == (50, 20) and part(50, "seed=7").train == some.train
+    assert whole.dev == some.dev == fewer.dev and part(10**6).fingerprint == whole.fingerprint != some.fingerprint
+    for few, more in ((fewer, some), (some, whole)):
+        places = [[own.prompt for own in more.train].index(own.prompt) for own in few.train]
+        assert places == sorted(places) != list(range(len(places)))
+
+
 def test_too_long():
     encoded = [(FORM.encode(Example("1+" * 20 + "0=", "20")),), (FORM.encode(Example("1+1=", "2")),)]
     with pytest.raises(UserError, match=r"dev: 1 of 2 examples are longer than the 16 tokens of a row, up to 45; "):

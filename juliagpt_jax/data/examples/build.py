@@ -129,9 +129,19 @@ def read(data: config.Data) -> tuple[list[Example], list[Example]]:
     """
     check(data)
     if data.task == "jsonl":
-        return jsonl.read(data.path)
-    path = None if data.path in NO_FILE else data.path
-    return tasks.read(data.task, "train", path), tasks.read(data.task, "dev", path)
+        train, dev = jsonl.read(data.path)
+    else:
+        path = None if data.path in NO_FILE else data.path
+        train, dev = tasks.read(data.task, "train", path), tasks.read(data.task, "dev", path)
+    return few(train, data.examples.most), dev
+
+
+def few(examples: list[Example], most: int) -> list[Example]:
+    """Return so many of the examples in their order, or all where most is 0: the same for every seed, and the fewer
+    among the more, so that what runs differ by is the number alone."""
+    if not 0 < most < len(examples):
+        return examples
+    return [examples[i] for i in sorted(np.random.default_rng(0).permutation(len(examples))[:most])]
 
 
 def form(data: config.Data, tokenizer: Tokenizer) -> Form:

@@ -13,4 +13,5 @@ class Examples:
     length: int = limits.at_least(0, since="0.2", before=0)
     too_long: str = limits.one_of("error", "cut", "skip", since="0.2", before="error")
     pack: bool = limits.knob(since="0.2", before=False)
+    most: int = limits.at_least(0, since="0.2", before=0)
     written: int = limits.at_least(0, since="0.2", before=200)
