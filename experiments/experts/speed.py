@@ -39,6 +39,16 @@ def main() -> None:
             print(json.dumps(row), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"speed-{jax.default_backend()}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (options.out / f"speed-{jax.default_backend()}.md").write_text(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a line for each form and number of tokens: milliseconds, over one channel's in brackets, and memory."""
+    lines = ["| tokens | form | forward, ms | forward and backward, ms | temporary memory, MB |", "|---" * 5 + "|"]
+    for row in rows:
+        cells = [f"{1e3 * row[what]:.2f} ({row['to_one'][what]:.2f})" for what in ("forward_s", "train_s")]
+        lines.append(f"| {row['tokens']:,} | {row['form']} | {' | '.join(cells)} | {row['memory_bytes'] / 1e6:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def flags() -> argparse.ArgumentParser:

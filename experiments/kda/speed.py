@@ -7,8 +7,9 @@ python experiments/kda/speed.py \
 python experiments/kda/speed.py --config=configs/kda_100m.py \
     --out=experiments/kda/results/model [--contexts=1024,4096,16384] [--tokens=16384] [--rounds=5] [--seconds=90]
 
-Of a config the model itself is measured and the same with attention and rotary positions in every layer. Nothing is
-begun after `--seconds`; where memory or time does not suffice, the rows say so.
+A context that is in the results of a layer already is not measured again. Of a config the model itself is measured
+and the same with attention and rotary positions in every layer. Nothing is begun after `--seconds`; where memory or
+time does not suffice, the rows say so.
 """
 
 import argparse
@@ -140,17 +141,10 @@ def main() -> None:
     options.contexts = options.contexts or (
         "1024,4096,16384" if options.config else "128,256,512,1024,2048,4096,8192,16384"
     )
-    contexts = growth.begin(options)
     if options.config:
-        models(options, contexts)
-        return
-    rows = []
-    for context in contexts:
-        more, _ = growth.measure(WORDS, context, options)
-        for row in more:
-            print(json.dumps(row), flush=True)
-        rows += more
-        growth.write(rows, options, "speed")  # what is there, should the longest context not fit into memory
+        models(options, growth.begin(options))
+    else:
+        growth.go_on(WORDS, options)
 
 
 if __name__ == "__main__":

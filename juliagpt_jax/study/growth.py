@@ -128,6 +128,28 @@ def measure(
     return rows, took
 
 
+def go_on(words: Sequence[str], options: argparse.Namespace, most: Mapping[str, int] | None = None) -> None:
+    """Measure each context that OUT/speed.jsonl has not yet, and write what is there after each: the longest may not
+    fit into memory.
+
+    Args:
+        words: of mixers, as for `measure`.
+        most: the longest context that a word is measured at, for those that have one.
+    """
+    contexts, path, most = begin(options), options.out / "speed.jsonl", most or {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    about = {"device": _device(), "threads": options.threads, "width": options.width, "knobs": options.knobs}
+    for context in contexts:
+        if any(row["context"] == context for row in rows):
+            continue
+        more, _ = measure([word for word in words if context <= most.get(word, context)], context, options)
+        for row in more:
+            row |= about
+            print(json.dumps(row), flush=True)
+        rows += more
+        write(rows, options, "speed")
+
+
 def crossing(rows: Sequence[Mapping[str, Any]], word: str, key: str) -> str:
     """Return the context from which on a mixer is below attention, between the measured ones by a straight line in
     logs."""
@@ -148,8 +170,6 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
     """Write NAME.jsonl, NAME.md, with `lines` behind its table, and NAME.png to a folder."""
     import jax
 
-    from juliagpt_jax.store.machine import processor
-
     out, words = options.out, list(dict.fromkeys(row["mixer"] for row in rows))
     (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     contexts = sorted({row["context"] for row in rows})
@@ -163,14 +183,21 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
             cross = "" if word == BASELINE else crossing(rows, word, key)
             numbers = " | ".join(f"{values[c]:,.4g}" if c in values else "" for c in contexts)
             table.append(f"| {title} | {word} | {numbers} | {cross} |")
-    device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     facts = (
         f"One layer, width {options.width}, heads of {options.head_width} channels, float32, batches of "
         f"{options.tokens} tokens; decoding: one row at the end of a full context. Median of {options.rounds} rounds, "
-        f"{options.threads} thread(s), {device}, jax {jax.__version__}."
+        f"{options.threads} thread(s), {_device()}, jax {jax.__version__}."
     )
     (out / f"{name}.md").write_text("\n".join([*table, *lines, "", facts]) + "\n", encoding="utf-8")
     _plot(rows, words, contexts, out / f"{name}.png")
+
+
+def _device() -> str:
+    import jax
+
+    from juliagpt_jax.store.machine import processor
+
+    return processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], words: Sequence[str], contexts: Sequence[int], path: Path) -> None:
