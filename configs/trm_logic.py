@@ -17,4 +17,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.puzzle.train = 4_000
     config.model.context = 160  # three rows for the question, one for the answer
     config.model.recursive.core = "attention"  # letters are compared wherever they stand
+    config.train.steps = 3_000
     return config

@@ -18,4 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.puzzle.most = 0
     config.model.context = 169
     config.model.recursive.core = "attention"  # a maze's places mean nothing by themselves
+    config.train.steps = 3_000
     return config

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.recursive.slots = 4
     config.model.recursive.multiple = 64
     config.train.recursive.steps = 8
-    config.train.steps = 3_000
+    config.train.steps = 1_000
     config.train.batch_size = 128
     config.train.ema = 0.995
     config.train.precision = "f32"

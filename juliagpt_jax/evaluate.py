@@ -35,6 +35,8 @@ def parser() -> command.Parser:
     flags.add_argument("--unknown", choices=["error", "skip", "fold"], default="error", help=command.UNKNOWN)
     flags.add_precision_flag()
     flags.add_argument("--seed", type=int, default=0, help="of the generated text")
+    says = "of generated text, whose diversity and speed are told; 0: write none, which a large model is slow at"
+    flags.add_argument("--written", type=int, metavar="TOKENS", help=says + " (default: 10,000)")
     flags.add_ode_flags()
     says = "score with steps that adapt to each batch: they look ahead"
     flags.add_argument("--ode_adaptive", action="store_true", help=says)
@@ -72,6 +74,8 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"--stride={options.stride} is outside 1 .. context {settings.model.context}")
     if options.ode_adaptive and not (options.ode_rtol or settings.model.ode.rtol):
         raise UserError("--ode_adaptive needs a tolerance: --ode_rtol=1e-2")
+    if options.written is not None and options.written < 0:
+        raise UserError(f"--written={options.written} is below 0")
     questions = asked.prepare(options) if of_task else None
     passages, documents = read_passages(Path(options.data), settings.data) if options.data else ([], False)
     if not options.every and (not options.data or beside.wants_corpus(options)):
@@ -80,7 +84,8 @@ def main(options: argparse.Namespace) -> None:
 
     from juliagpt_jax.evaluation import ensemble, measure, measures, report
 
-    told = (options.stride, options.unknown, options.seed, options.ode_adaptive)
+    written = report.GENERATED_TOKENS if options.written is None else options.written
+    told = (options.stride, options.unknown, options.seed, options.ode_adaptive, written)
     wanted = measure.Asked(options.data or "", passages, documents, *told)
     if options.every:
         how = {"averaged": options.averaged, "precision": options.precision, "seed": options.seed, "ode": ode}
@@ -122,7 +127,7 @@ def _check_every(options: argparse.Namespace) -> None:
         raise UserError("--follow goes with --every")
     one = {"--checkpoint": options.checkpoint != "newest", "--ensemble": options.ensemble}
     one |= {"--baseline": options.baseline, "--cache": options.cache, "--dynamic": options.dynamic}
-    one |= {"--results": options.results, "--answers": options.answers}
+    one |= {"--results": options.results, "--answers": options.answers, "--written": options.written is not None}
     for flag, given in one.items():
         if options.every and given:
             raise UserError(f"{flag} is of one checkpoint, and --every of all")

@@ -429,10 +429,11 @@ def test_evaluate_repeats_the_number_of_the_report(micro, clean):
         and values["characters"] == report["characters"]
     )
     assert values["step"] == 40 and values["compilations"] == {"eval": 1, "prefill": 2, "decode": 1}
-    own = last_json(
-        succeeds(micro.run("evaluate", f"--workdir={clean}", f"--data={micro.text}", "--stride=16", "--json"))
-    )
+    flags = f"--data={micro.text}", "--stride=16", "--written=0", "--json"
+    own = last_json(succeeds(micro.run("evaluate", f"--workdir={clean}", *flags)))
     assert own["characters"] == len(micro.text.read_text()) and own["stride"] == 16
+    assert own["compilations"] == {"eval": 1}  # nothing was written, and nothing is said of it
+    assert {"written", "distinct_1", "chars_per_s"} & own.keys() == set() < {"written", "chars_per_s"} & values.keys()
 
 
 @pytest.mark.long

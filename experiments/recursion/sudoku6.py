@@ -1,7 +1,7 @@
 """Does recursion help? 6x6 sudoku, 1,000 puzzles to learn from and 1,000 others to solve: a recursive model beside the
 same network used once, a plain stack of as many layers at equal FLOPs of training, and one supervision step.
 
-python experiments/recursion/sudoku6.py --out=experiments/recursion/results/sudoku6 [--steps=3000] [--seeds=1,2,3] \
+python experiments/recursion/sudoku6.py --out=experiments/recursion/results/sudoku6 [--steps=1000] [--seeds=1,2,3] \
     [--arms=recursive,once] [--minutes=60]
 
 Each cell is a reader's command, `python -m juliagpt_jax.main`, which resumes; then `solve` makes 1 to 32 steps with
@@ -33,6 +33,9 @@ ARMS = {
     "recursive": [],  # 2 layers, n = 2, T = 2, 8 supervision steps
     "once": PLAIN,  # the same network, used once
     "stack": [*PLAIN, "model.layers=12"],  # as many layers as a supervision step uses, each with weights of its own
+    "stack of 4": [*PLAIN, "model.layers=4"],
+    "stack of 6": [*PLAIN, "model.layers=6"],
+    "stack at a third of the rate": [*PLAIN, "model.layers=12", "train.lr=3e-3", "train.adam_lr=3e-4"],
     "one step": ["train.recursive.steps=1"],
     "attention": ["model.recursive.core=attention"],
     "kda 3:1": ["model.recursive.core=kda kda kda attention", "model.layers=4"],
@@ -158,7 +161,7 @@ def run_all(
 
 def main() -> None:
     flags = parser("Does recursion help?")
-    flags.add_argument("--steps", type=int, default=3_000, metavar="N", help="of the recursive arm")
+    flags.add_argument("--steps", type=int, default=1_000, metavar="N", help="of the recursive arm")
     flags.add_argument("--arms", default=",".join(ARMS), metavar="NAME,...")
     options = flags.parse_args()
     one = lambda arm, seed, folder: cell(arm, seed, options.steps, folder)

@@ -30,6 +30,7 @@ class Asked(NamedTuple):
         unknown: what becomes of characters that the tokenizer lacks: error, skip or fold.
         seed: of what the model writes.
         adaptive: score with steps of ODE layers that adapt to each batch.
+        written: tokens of text that the model writes, whose diversity and speed are told; 0: none.
     """
 
     source: str = ""
@@ -39,6 +40,7 @@ class Asked(NamedTuple):
     unknown: str = "error"
     seed: int = 0
     adaptive: bool = False
+    written: int = report.GENERATED_TOKENS
 
 
 class Scored(NamedTuple):
@@ -121,13 +123,10 @@ class Text:
         return Scored(model, losses, summed, score)
 
     def measure(self, opened: Opened, scored: Scored, workdir: str) -> dict[str, Any]:
-        """Return all that is to be known of a model whose losses are known: it also writes a text."""
+        """Return all that is to be known of a model whose losses are known, with a text that it writes."""
         run, model, weights, tokenizer = opened.run, opened.model, opened.params, self.tokenizer
         settings, score = run.config, scored.score
-        if self._generator is None or self._generator.model != model:
-            self._generator = Generator(model, weights)
-        self._generator.load(weights)
-        texts, chars_per_s = report.write(self._generator, tokenizer, self.asked.seed)
+        own = self._write(opened) if self.asked.written else {"compilations": {}}
         trained = run.step * settings.train.batch_size * settings.model.context
         used = cost.multiplied(settings.model, run.params)
         spread = scoring.spread(self.tokens, settings.model.context, 8, tokenizer.lead)[0]
@@ -138,8 +137,6 @@ class Text:
             **score.to_dict(),
             "unit": tokenizer.unit,
             "protocol": protocol.line(score, self.tokens, tokenizer, self.source),
-            "written": sum(map(len, texts)),
-            **report.judge(texts, settings.data.path == "schoolroom"),
             "left_out": self.left_out,
             "entropy": self.entropy,
             "params": parameters.count(run.params),
@@ -150,12 +147,22 @@ class Text:
             **routing.measure(model, weights, self.tokens, tokenizer.lead),
             "checkpoint_bytes": _size(run.folder),
             "params_bytes": _size(run.folder / "params" if run.folder.is_dir() else run.folder),
-            "chars_per_s": chars_per_s,
             "peak_memory_bytes": devices.peak_memory_bytes(),
-            "compilations": {"eval": scoring.compilations()} | self._generator.compilations,
+            **own,
+            "compilations": {"eval": scoring.compilations()} | own["compilations"],
             "counted": self.counted,
         }
         return values | {"words": reading.read(score.bpc, self.entropy, self.counted, tokenizer.unit)}
+
+    def _write(self, opened: Opened) -> dict[str, Any]:
+        """Return how fast a model writes, and what is to be known of the text."""
+        model, weights, schoolroom = opened.model, opened.params, opened.run.config.data.path == "schoolroom"
+        if self._generator is None or self._generator.model != model:
+            self._generator = Generator(model, weights)
+        self._generator.load(weights)
+        texts, chars_per_s = report.write(self._generator, self.tokenizer, self.asked.seed, self.asked.written)
+        about = {"written": sum(map(len, texts)), "chars_per_s": chars_per_s}
+        return about | report.judge(texts, schoolroom) | {"compilations": self._generator.compilations}
 
 
 def _size(path: Path) -> int:

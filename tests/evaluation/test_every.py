@@ -162,6 +162,7 @@ def test_following_a_run_to_its_end(workdir):
         (["--follow"], "--follow goes with --every"),
         (["--every", "--checkpoint=best"], "--checkpoint is of one checkpoint, and --every of all"),
         (["--every", "--baseline=kneser_ney"], "--baseline is of one checkpoint"),
+        (["--every", "--written=0"], "--written is of one checkpoint"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, says, tmp_path):
