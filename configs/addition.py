@@ -2,12 +2,11 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/addition.py --workdir=runs/addition
            python -m juliagpt_jax.evaluate --workdir=runs/addition --task=addition_reversed --split=test
-Hardware:  two cores
-Time:      171 s of processor time in all; on an idle machine not measured yet
-Result:    1,000 of 1,000 unseen sums right (seed 42)
+Hardware:  one core
+Time:      3 minutes in all
+Result:    1,000 of 1,000 unseen sums right (seeds 11 and 42)
 
---config.data.task=addition is the same with the first digit first, which asks for all carries at once: 97.4% with
-train.steps=350.
+--config.data.task=addition is the same with the first digit first, which asks for all carries at once: 98.5%.
 """
 
 import ml_collections

@@ -2,9 +2,10 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/sst2.py --config.data.path=data/sst2 --workdir=runs/sst2
            python -m juliagpt_jax.evaluate --workdir=runs/sst2 --averaged --task=sst2 --task_data=data/sst2
-Hardware:  two cores
-Time:      not measured yet
-Result:    not measured yet. Small CNNs and LSTMs get 77 to 81% from these sentences without word vectors
+Hardware:  one core of an Intel Xeon
+Time:      5 minutes
+Result:    77.4% of dev, 78.2% of test (seed 11). Small CNNs and LSTMs get 77 to 81% from these sentences without word
+           vectors
 
 --config.train.init=runs/words begins with a model that has read a text of its own tokens, and learns the labels from
 there: a run of configs/wikitext2.py or configs/tinystories.py with the shape below.

@@ -1,9 +1,9 @@
 """A tiny recursive model that learns 6x6 sudoku from 1,000 puzzles.
 
 Command:   python -m juliagpt_jax.main --config=configs/trm_sudoku6.py --workdir=runs/trm_sudoku6
-Hardware:  two CPU cores
-Time:      not measured yet
-Result:    not measured yet
+Hardware:  one core of an Intel Xeon
+Time:      8 minutes
+Result:    99.4% of 1,000 test puzzles solved (experiments/recursion)
 """
 
 import ml_collections

@@ -13,8 +13,8 @@ TAUGHT = File("pipeline/results/taught/rows.json")
 IMPORTED = File("pipeline/results/smollm2/rows.json")
 PREFERRED = File("pipeline/results/hh/report.json")
 DISTIL = Suite("pipeline/results/distil/results.jsonl", "from the text")
-TASKS = File("tasks/results/results.jsonl")
-MEMORY = File("adapters/results/memory.jsonl")
+TASKS = File("tasks/results/run/results.jsonl")
+MEMORY = File("adapters/results/memory/results.jsonl")
 FILLED = "+ calculator"
 
 

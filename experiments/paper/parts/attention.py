@@ -4,10 +4,13 @@ import statistics
 
 from measures import File, Holds, Pending, Results, Rows, Statistic
 
+from juliagpt_jax.study import growth
+
 HEADS = File("sinks/results/run/heads.jsonl")
 STREAMS = File("sinks/results/run/rows.jsonl")
 SPARSE = File("sparse/results/speed/speed.jsonl")
 RECALL = File("kda/results/recall/results.jsonl")
+DELTA = File("kda/results/speed/speed.jsonl")
 EXPERTS = "experts/results/speed/speed-cpu.json"
 LONG = 8192  # the longest context of the sparse mixers' times
 
@@ -37,16 +40,28 @@ def from_to(way: str, form: str) -> Statistic:
     return statistic
 
 
-def answered(results: Results, arm: str, key: str) -> float:
-    """The share of pairs that an arm recalls at the rate that is best on the set that chooses it, over its seeds."""
-    rows = RECALL.pick(results, {"task": "recall", "arm": arm})
+def answered(results: Results, arm: str, key: str, task: str = "recall") -> float:
+    """The share of right answers of an arm at the rate that is best on the set that chooses it, over its seeds and both
+    lengths."""
+    rows = RECALL.pick(results, {"task": task, "arm": arm})
     mean = lambda rate, name: statistics.fmean(row[name] for row in rows if row["rate"] == rate)
-    return mean(max({row["rate"] for row in rows}, key=lambda rate: mean(rate, "selection")), key)
+    chosen = lambda rate: mean(rate, "selection") + mean(rate, "selection_twice")
+    return mean(max(sorted({row["rate"] for row in rows}), key=chosen), key)
 
 
-def recalled(arm: str, key: str = "test") -> Statistic:
+def right(arm: str, key: str = "test", task: str = "recall") -> Statistic:
     """The same, as a text."""
-    return lambda results: f"{answered(results, arm, key):.1%}"
+    return lambda results: f"{answered(results, arm, key, task):.1%}"
+
+
+def sums(results: Results, arm: str) -> float:
+    """The share of right parities at twice the length of the training texts."""
+    return answered(results, arm, "test_twice", "parity")
+
+
+def crossing(key: str) -> Statistic:
+    """The context from which on Kimi Delta Attention costs less than attention."""
+    return lambda results: growth.crossing(DELTA.pick(results, {}), "kda", key).removeprefix("about ")
 
 
 NUMBERS: dict[str, Statistic] = {
@@ -62,9 +77,17 @@ NUMBERS: dict[str, Statistic] = {
     "SparseShort": lambda results: f"{min(SPARSE.values(results, {}, 'context')):,}",
     "SparseBest": share("topk", context=4096),
     "SparseBestContext": SPARSE.value({"mixer": "topk", "context": 4096}, "context", ",d"),
-    "RecallAttention": recalled("attention"),
-    "RecallAttentionTwice": recalled("attention", "test_twice"),
-    "RecallWindow": recalled("window"),
+    "RecallAttention": right("attention"),
+    "RecallAttentionTwice": right("attention", "test_twice"),
+    "RecallKda": right("kda"),
+    "RecallKdaTwice": right("kda", "test_twice"),
+    "RecallWindow": right("window"),
+    "ParityAttention": right("attention", task="parity"),
+    "ParityAttentionTwice": right("attention", "test_twice", "parity"),
+    "ParityKdaTwice": right("kda", "test_twice", "parity"),
+    "ParityNegativeTwice": right("kda negative", "test_twice", "parity"),
+    "DeltaFrom": crossing("train_s_per_token"),
+    "DeltaMemoryFrom": crossing("memory_bytes_per_token"),
     "RecallSeeds": RECALL.distinct({}, "seed"),
 }
 
@@ -108,7 +131,18 @@ HOLDS: Holds = {
         ),
     ),
     "AttentionRecalls": (
-        "attention recalls nearly all pairs and a window does not",
-        lambda results: answered(results, "attention", "test") > 0.99 > 0.9 > answered(results, "window", "test"),
+        "attention and the delta rule recall nearly all pairs and a window does not",
+        lambda results: (
+            min(answered(results, arm, "test") for arm in ("attention", "kda"))
+            > 0.99
+            > 0.9
+            > answered(results, "window", "test")
+        ),
+    ),
+    "NegativeCounts": (
+        "with negative eigenvalues parity is right beyond the length of training, without them and with attention not",
+        lambda results: (
+            sums(results, "kda negative") > 0.95 > 0.9 > max(sums(results, arm) for arm in ("attention", "kda"))
+        ),
     ),
 }

@@ -222,7 +222,7 @@ def describe(options: argparse.Namespace, answered: Answered) -> dict[str, Any]:
         "task": options.task,
         "split": options.split,
         "questions": len(questions.asked),
-        "sha256": hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest(),
+        "questions_sha256": hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest(),
         "values": _plain(answered.values),
         "shots": len(questions.shots),
         "instruction": options.instruction,
