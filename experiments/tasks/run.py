@@ -1,6 +1,7 @@
 """Train models for tasks and prompt others, three seeds each, and put their results into one table.
 
-    python experiments/tasks/run.py --data=DIR --out=experiments/tasks/results/run [--arms=addition,sst2] [--seeds=11,22,33]
+    python experiments/tasks/run.py --data=DIR --out=experiments/tasks/results/run \
+        [--arms=addition,sst2] [--seeds=11,22,33]
 
 Each arm and seed is a run of `main` under --runs and one or more of `evaluate --task`, whose lines go to
 OUT/results.jsonl. What stands there is not done again, and a run that was stopped goes on, so the same command may be
