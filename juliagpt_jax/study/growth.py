@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from juliagpt_jax.ground import config_file, devices
+from juliagpt_jax.ground import config_file, devices, sealed
 
 BASELINE = "attention"
 DECODED = 32  # tokens a timing of decoding, the last of a full context: the block in which the generator writes
@@ -137,7 +137,7 @@ def go_on(words: Sequence[str], options: argparse.Namespace, most: Mapping[str, 
         most: the longest context that a word is measured at, for those that have one.
     """
     contexts, path, most = begin(options), options.out / "speed.jsonl", most or {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = sealed.read_rows(path)
     about = {"device": _device(), "threads": options.threads, "width": options.width, "knobs": options.knobs}
     for context in contexts:
         if any(row["context"] == context for row in rows):
