@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> None:
     devices.prepare(settings)
 
     from juliagpt_jax.models import precision
-    from juliagpt_jax.store.machine import processor
+    from juliagpt_jax.store.machine import device
     from juliagpt_jax.study import speed
     from juliagpt_jax.training import run
 
@@ -72,7 +72,7 @@ def main(options: argparse.Namespace) -> None:
         values |= speed.generate(settings, options.vocab, options.repeats, options.batch or 1, new, word, options.eager)
     values |= {
         "what": options.what,
-        "device": jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor(),
+        "device": device(),
         "threads": options.threads or devices.cores(),
         "peak_memory_bytes": devices.peak_memory_bytes(),
         "jax": jax.__version__,

@@ -19,7 +19,7 @@ import numpy as np
 from juliagpt_jax.data.batch import Batch
 from juliagpt_jax.ground import config, config_file, devices
 from juliagpt_jax.models.build import build_model
-from juliagpt_jax.store.machine import processor
+from juliagpt_jax.store.machine import device
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import batch_sharding, make_mesh
 from juliagpt_jax.training.optimizers import OPTIMIZERS
@@ -87,11 +87,10 @@ def main() -> None:
     kinds: dict[str, tuple[str, list[str]]] = {name: (name, []) for name in OPTIMIZERS}
     every = lambda k: [f"train.kfac.factors_every={k}", f"train.kfac.inverse_every={k}"]
     kinds |= {f"kfac, every {k} steps": ("kfac", every(k)) for k in (1, 20)}
-    device = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor()
     page = [
         "# What a step costs",
         "",
-        f"{device}, jax {jax.__version__}, one device; {options.rounds} rounds, the optimizers in turn. Time of a",
+        f"{device()}, jax {jax.__version__}, one device; {options.rounds} rounds, the optimizers in turn. Time of a",
         "step: median; ratio to AdamW's in the same round: median and quartiles.",
         "",
         "| config | optimizer | ms a step | of AdamW's | quartiles | state, MiB | compile, s |",

@@ -163,21 +163,15 @@ def describe(values: dict[str, Any], entropy: float) -> str:
         *(("experts" if not i else "", line) for i, line in enumerate(routing.describe(values.get("experts", {})))),
         ("training", f"{values['tokens']:,} tokens, {values['flops']:.3g} FLOPs by formula"),
     ]
-    if "chars_per_s" not in values:
-        return _told(rows, values)
-    rows += [
-        ("writing", f"{values['chars_per_s']:,.0f} characters/s, {ROWS} texts at a time"),
-        ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3)) + written),
-        ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
-    ]
+    if "chars_per_s" in values:
+        rows += [
+            ("writing", f"{values['chars_per_s']:,.0f} characters/s, {ROWS} texts at a time"),
+            ("distinct-1 / 2 / 3 (words)", " / ".join(f"{values[f'distinct_{n}']:.3f}" for n in (1, 2, 3)) + written),
+            ("repeated 4-grams", f"{values['repetition_4']:.1%}"),
+        ]
     if "truth_share" in values:
         share = f"{values['truth_share']:.1%} of" if values["claims"] else "of"
         rows.append(("true statements", f"{share} {values['claims']} checkable ones"))
-    return _told(rows, values)
-
-
-def _told(rows: list[tuple[str, str]], values: dict[str, Any]) -> str:
-    """Return names and what is said of each as a table, and the words behind it."""
     width = max(len(name) for name, _ in rows)
     table = "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
     return "\n".join([table, *([""] if values.get("words") else []), *values.get("words", [])])

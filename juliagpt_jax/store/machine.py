@@ -38,6 +38,13 @@ def processor() -> str:
         return platform.processor() or "unknown processor"
 
 
+def device() -> str:
+    """Return the name of what JAX computes on. It calls every processor "cpu", so there it is the processor's own."""
+    import jax
+
+    return processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
+
+
 @functools.cache
 def commit() -> str:
     """Return the commit of the source, with "+changes" where files differ from it; its version where it lies in no

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from juliagpt_jax.ground import config_file, devices, sealed
+from juliagpt_jax.store.machine import device
 
 BASELINE = "attention"
 DECODED = 32  # tokens a timing of decoding, the last of a full context: the block in which the generator writes
@@ -136,9 +137,9 @@ def go_on(words: Sequence[str], options: argparse.Namespace, most: Mapping[str, 
         words: of mixers, as for `measure`.
         most: the longest context that a word is measured at, for those that have one.
     """
-    contexts, path, most = begin(options), options.out / "speed.jsonl", most or {}
-    rows = sealed.read_rows(path)
-    about = {"device": _device(), "threads": options.threads, "width": options.width, "knobs": options.knobs}
+    contexts, most = begin(options), most or {}
+    rows = sealed.read_rows(options.out / "speed.jsonl")
+    about = {"device": device(), "threads": options.threads, "width": options.width, "knobs": options.knobs}
     for context in contexts:
         if any(row["context"] == context for row in rows):
             continue
@@ -186,18 +187,10 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
     facts = (
         f"One layer, width {options.width}, heads of {options.head_width} channels, float32, batches of "
         f"{options.tokens} tokens; decoding: one row at the end of a full context. Median of {options.rounds} rounds, "
-        f"{options.threads} thread(s), {_device()}, jax {jax.__version__}."
+        f"{options.threads} thread(s), {device()}, jax {jax.__version__}."
     )
     (out / f"{name}.md").write_text("\n".join([*table, *lines, "", facts]) + "\n", encoding="utf-8")
     _plot(rows, words, contexts, out / f"{name}.png")
-
-
-def _device() -> str:
-    import jax
-
-    from juliagpt_jax.store.machine import processor
-
-    return processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], words: Sequence[str], contexts: Sequence[int], path: Path) -> None:

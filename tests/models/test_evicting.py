@@ -96,7 +96,7 @@ def test_a_model_reads_alike_in_any_steps_and_as_plain_until_it_is_full(model):
     ones, chunks = (read(apply, model, sizes) for sizes in ([1] * 20, [SLOTS, 4, 4, 4]))
     np.testing.assert_allclose(chunks, ones, atol=1e-4)
     plain = apply({"params": params}, tokens[:, :20])[0]
-    np.testing.assert_allclose(ones[:, :SLOTS], plain[:, :SLOTS], atol=1e-4)
+    np.testing.assert_allclose(ones[:, :SLOTS], plain[:, :SLOTS], rtol=1e-5, atol=1e-5)  # logits of up to 8
     assert np.abs(ones - plain)[:, SLOTS:].max() > 1e-2
 
 

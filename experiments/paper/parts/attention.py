@@ -54,7 +54,7 @@ def right(arm: str, key: str = "test", task: str = "recall") -> Statistic:
     return lambda results: f"{answered(results, arm, key, task):.1%}"
 
 
-def sums(results: Results, arm: str) -> float:
+def parities(results: Results, arm: str) -> float:
     """The share of right parities at twice the length of the training texts."""
     return answered(results, arm, "test_twice", "parity")
 
@@ -142,7 +142,7 @@ HOLDS: Holds = {
     "NegativeCounts": (
         "with negative eigenvalues parity is right beyond the length of training, without them and with attention not",
         lambda results: (
-            sums(results, "kda negative") > 0.95 > 0.9 > max(sums(results, arm) for arm in ("attention", "kda"))
+            parities(results, "kda negative") > 0.95 > 0.9 > max(parities(results, arm) for arm in ("attention", "kda"))
         ),
     ),
 }
