@@ -29,6 +29,7 @@ from juliagpt_jax.models import adapters
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.parameters import count
 from juliagpt_jax.objectives.build import build_objective
+from juliagpt_jax.study.statistics import at_best_rate
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import make_mesh
 from juliagpt_jax.training.state import Frozen, initial_state
@@ -144,16 +145,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         for arm in dict.fromkeys(row["arm"] for row in rows if row["task"] == task):
             mine = [row for row in rows if (row["task"], row["arm"]) == (task, arm)]
-            chosen = lambda rate, mine=mine: statistics.fmean(
-                row["selection"] + row["selection_twice"] for row in mine if row["rate"] == rate
-            )
-            best = max(sorted({row["rate"] for row in mine}), key=chosen)
-            its = sorted((row for row in mine if row["rate"] == best), key=lambda row: row["seed"])
+            its = sorted(at_best_rate(mine, "selection", "selection_twice"), key=lambda row: row["seed"])
             cells = []
             for name in ("test", "test_twice"):
                 shares = [100 * row[name] for row in its]
                 cells += [f"{statistics.fmean(shares):.1f}%", ", ".join(f"{share:.1f}" for share in shares)]
-            cells += [f"{best:g}", str(its[0]["steps"]), f"{its[0]['parameters']:,}"]
+            cells += [f"{its[0]['rate']:g}", str(its[0]["steps"]), f"{its[0]['parameters']:,}"]
             lines.append(f"| {arm} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

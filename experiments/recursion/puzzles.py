@@ -23,6 +23,7 @@ from juliagpt_jax.ground import config_file
 
 FORMS = 8  # that vote
 HARD = 64  # puzzles of each file
+ATTENTION = "model.recursive.core=attention"
 FEW = ["train.batch_size=64", "data.puzzle.test=256"]
 
 
@@ -34,10 +35,10 @@ class Study(NamedTuple):
     steps: int
 
 
-def maze(side: int, least: int, steps: int) -> Study:
+def maze(side: int, least: int, steps: int, *more: str) -> Study:
     """Return mazes of a side whose ways have at least so many steps."""
     own = [f"data.puzzle.side={side}", f"data.puzzle.least={least}", f"model.context={side * side}"]
-    return Study("configs/trm_maze.py", [*FEW, *own], steps)
+    return Study("configs/trm_maze.py", [*FEW, *own, *more], steps)
 
 
 STUDIES = {
@@ -49,11 +50,12 @@ STUDIES = {
     "maze9": maze(9, 8, 1_500),
     "maze11": maze(11, 12, 1_000),
     "maze13": maze(13, 16, 700),
+    "maze9 attention": maze(9, 8, 1_500, ATTENTION),
     "arc1": Study(
         "configs/trm_maze.py",
         [
             *["data.puzzle.kind=arc", "data.puzzle.side=10", "data.puzzle.train=400", "data.puzzle.test=400"],
-            *[f"data.puzzle.copies={FORMS}", "model.context=100", "train.batch_size=64"],
+            *[f"data.puzzle.copies={FORMS}", "model.context=100", "train.batch_size=64", ATTENTION],
             *["train.recursive.ids_lr=1e-2", "train.recursive.ids_decay=0.1"],
         ],
         1_200,

@@ -2,11 +2,11 @@
 same network used once, a plain stack of as many layers at equal FLOPs of training, and one supervision step.
 
 python experiments/recursion/sudoku6.py --out=experiments/recursion/results/sudoku6 [--steps=1000] [--seeds=1,2,3] \
-    [--arms=recursive,once] [--minutes=60]
+    [--arms=recursive,once] [--knobs=train.ema=0.98] [--minutes=60]
 
 Each cell is a reader's command, `python -m juliagpt_jax.main`, which resumes; then `solve` makes 1 to 32 steps with
 what it learned. Rows that are there already are not made again, and --minutes limits what is begun. The steps of an arm
-are what the FLOPs of the recursive model's pay for.
+are what the FLOPs of the recursive model's pay for; --knobs are the same for every arm.
 """
 
 import argparse
@@ -31,11 +31,14 @@ CONFIG = "configs/trm_sudoku6.py"
 PLAIN = ["model.recursive.inner=0", "model.recursive.outer=1", "train.recursive.steps=1"]
 ARMS = {
     "recursive": [],  # 2 layers, n = 2, T = 2, 8 supervision steps
+    "recursive from zero": ["model.zero_init=true"],
     "once": PLAIN,  # the same network, used once
     "stack": [*PLAIN, "model.layers=12"],  # as many layers as a supervision step uses, each with weights of its own
     "stack of 4": [*PLAIN, "model.layers=4"],
     "stack of 6": [*PLAIN, "model.layers=6"],
     "stack at a third of the rate": [*PLAIN, "model.layers=12", "train.lr=3e-3", "train.adam_lr=3e-4"],
+    "stack from zero": [*PLAIN, "model.layers=12", "model.zero_init=true"],
+    "stack of 4 from zero": [*PLAIN, "model.layers=4", "model.zero_init=true"],
     "one step": ["train.recursive.steps=1"],
     "attention": ["model.recursive.core=attention"],
     "kda 3:1": ["model.recursive.core=kda kda kda attention", "model.layers=4"],
@@ -43,6 +46,7 @@ ARMS = {
     "growth": ["train.recursive.growth=0x1 1x2"],
     "4 latents": ["model.recursive.latents=4"],
     "adamw": ["train.optimizer=adamw", "train.lr=1e-3"],
+    "adam_atan2": ["train.optimizer=adam_atan2", "train.lr=1e-3"],
     "width 48": ["model.width=48"],  # with these two and "4 layers" a curve by size
     "width 192": ["model.width=192", "model.heads=6"],
     "4 layers": ["model.layers=4"],
@@ -75,9 +79,9 @@ def solve(workdir: Path, *flags: str) -> dict[str, Any]:
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def cell(arm: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+def cell(arm: str, seed: int, steps: int, folder: Path, knobs: list[str]) -> dict[str, Any]:
     """Train one arm with one seed, and solve with it; go on where it stopped."""
-    own = ARMS[arm]
+    own = [*ARMS[arm], *knobs]
     steps = round(steps * flops([]) / flops(own))
     workdir, begun = folder / arm.replace(" ", "_").replace(":", "_") / str(seed), time.perf_counter()
     report = train(CONFIG, own, seed, steps, workdir)
@@ -92,6 +96,7 @@ def cell(arm: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
         "flops": report["flops"],
         "parameters": report["params"],
         "solved": best["solved"],
+        "solved_unaveraged": report["solved"],
         "symbols": best["symbols"],
         "solved_by_step": {str(step): values["solved_by_step"][step - 1] for step in SHOWN},
         "seconds": time.perf_counter() - begun,
@@ -163,8 +168,10 @@ def main() -> None:
     flags = parser("Does recursion help?")
     flags.add_argument("--steps", type=int, default=1_000, metavar="N", help="of the recursive arm")
     flags.add_argument("--arms", default=",".join(ARMS), metavar="NAME,...")
+    flags.add_argument("--knobs", default="", metavar="KNOB=VALUE,...", help="of every arm")
     options = flags.parse_args()
-    one = lambda arm, seed, folder: cell(arm, seed, options.steps, folder)
+    knobs = [knob for knob in options.knobs.split(",") if knob]
+    one = lambda arm, seed, folder: cell(arm, seed, options.steps, folder, knobs)
     run_all(options, "arm", options.arms.split(","), one, table)
 
 

@@ -7,9 +7,10 @@ once from the low one; a call makes T cycles, of which only the last has a gradi
     n times:  low = f(low + (high + question));    then once:  high = f(high + low)
 
 Where n = 0 there is no low state, and high = f(high + question): with T = 1 and one step a plain stack of layers.
-f is post-norm: h = rms(h + mix(h)), then h = rms(h + swiglu(h)), with an RMS norm that has no weights. Every token sees
-every other: the model fills in a whole puzzle at once. Slots stand before the puzzle; the first one holds the embedding
-of the puzzle's id, and the halting head reads the high state there.
+f is post-norm: h = rms(h + mix(h)), then h = rms(h + swiglu(h)), with an RMS norm that has no weights; with
+`model.zero_init` both branches begin at zero, without which a plain stack of twelve layers does not start to learn.
+Every token sees every other: the model fills in a whole puzzle at once. Slots stand before the puzzle; the first one
+holds the embedding of the puzzle's id, and the halting head reads the high state there.
 
 With several `latents` as many answers are worked out side by side, from other beginnings of the low state; the best
 one of a puzzle learns, and where no solution is known the one counts that the halting head trusts most (Speed is
@@ -33,6 +34,10 @@ from juliagpt_jax.models.layers import INITS, linears
 from juliagpt_jax.models.parameters import paths
 
 HALT_BIAS = -5.0  # the halting head begins by never halting
+# What a recursive model does not have, by knob, and what the knob may say; the words of its core and gate are its own.
+PLAIN = {"dropout": (0.0,), "positions": ("rotary", "none"), "depth": ("stack",), "sink": ("none",), "softcap": (0.0,)}
+PLAIN |= {"norm": ("rms",), "mixer": ("attention",), "mask": ("causal",), "channel": ("swiglu",), "unet": (False,)}
+PLAIN |= {"x0_skip": (False,), "value_embedding": ("none",), "scan_layers": (False,)}
 
 
 class Carry(NamedTuple):
@@ -47,6 +52,11 @@ def rms(x: jax.Array, eps: float) -> jax.Array:
     """x over the root of its mean square, in float32, without weights."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)).astype(x.dtype)
+
+
+def _gain(model: knobs.Model) -> float:
+    """Of a branch's last projection at the beginning."""
+    return float(not model.zero_init)
 
 
 class SwiGLU(nn.Module):
@@ -65,7 +75,7 @@ class SwiGLU(nn.Module):
             y = jax.nn.sigmoid(gate) * rms(gate * up, self.model.norm_eps)
         else:
             y = jax.nn.silu(gate) * up
-        return self.linear(x.shape[-1], name="down")(y)
+        return self.linear(x.shape[-1], gain=_gain(self.model), name="down")(y)
 
 
 class Attend(nn.Module):
@@ -77,7 +87,7 @@ class Attend(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         positions = jnp.arange(x.shape[1])[None, :]
-        return Attention(self.model, 1.0, self.linear, mask="none", name="mixer")(x, positions)[0]
+        return Attention(self.model, _gain(self.model), self.linear, mask="none", name="mixer")(x, positions)[0]
 
 
 class MixPlaces(nn.Module):
@@ -120,7 +130,7 @@ class OneWay(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         positions = jnp.arange(x.shape[1])[None, :]
-        return kda.KimiDeltaAttention(self.model, 1.0, self.linear, name="mixer")(x, positions)[0]
+        return kda.KimiDeltaAttention(self.model, _gain(self.model), self.linear, name="mixer")(x, positions)[0]
 
 
 class Layer(nn.Module):
@@ -257,11 +267,11 @@ class Recursive(nn.Module):
         Raises:
             UserError: naming the key.
         """
-        plain = {"dropout": 0.0, "positions": ("rotary", "none"), "depth": "stack", "sink": "none", "softcap": 0.0}
-        for key, wanted in plain.items():
+        for key, wanted in PLAIN.items():
             value = getattr(self.config, key)
-            if value != wanted and value not in (wanted if isinstance(wanted, tuple) else ()):
-                raise UserError(f"config.model.{key}: {value} is of decoders; a recursive model has {wanted}")
+            if value not in wanted:
+                said = " or ".join(map(str, wanted))
+                raise UserError(f"config.model.{key}: {value} is of decoders; a recursive model has {said}")
         small = dataclasses.replace(self.config, recursive=dataclasses.replace(self.config.recursive, inner=1, outer=1))
         model = self.clone(config=small, parent=None)
         tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)  # only shapes: no device is started for a bad config

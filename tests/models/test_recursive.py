@@ -108,7 +108,15 @@ def test_a_puzzle_is_known_by_its_embedding(tiny):
     "override, says",
     [
         ("model.dropout=0.1", "model.dropout"),
-        ("model.positions=learned", "model.positions"),
+        ("model.positions=learned", "model.positions: learned is of decoders; a recursive model has rotary or none"),
+        ("model.norm=layer", "model.norm"),
+        ("model.mixer=monarch", "model.mixer"),
+        ("model.mask=window", "model.mask"),
+        ("model.channel=moe", "model.channel"),
+        ("model.unet=True", "model.unet"),
+        ("model.x0_skip=True", "model.x0_skip"),
+        ("model.value_embedding=x0", "model.value_embedding"),
+        ("model.scan_layers=True", "model.scan_layers"),
         ("model.recursive.core=atention", "did you mean attention"),
     ],
 )
@@ -123,6 +131,18 @@ def test_kinds_that_do_not_go_together_are_refused(tiny):
             tiny(*some)
     with pytest.raises(UserError, match="kfac"):
         tiny(*OWN, "train.optimizer=kfac")
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_with_zero_init_a_layer_is_its_norms(core, tiny):
+    """Without it a plain stack of twelve layers does not start to learn (experiments/recursion)."""
+    for zero in (True, False):
+        model, _ = made(tiny, f"model.recursive.core={core}", f"model.zero_init={zero}", "model.layers=1")
+        x = jax.random.normal(jax.random.key(0), (2, 18, 32))
+        (layer,) = model.layers()
+        y, _ = layer.init_with_output(jax.random.key(1), x)
+        same = np.abs(np.asarray(y - x / jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True)))).max()
+        assert same < 1e-4 if zero else same > 0.01, same
 
 
 def test_without_a_low_state_it_is_a_plain_stack(tiny):

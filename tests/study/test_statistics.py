@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from juliagpt_jax.study import plots, tables
-from juliagpt_jax.study.statistics import holm, paired, spread, steps_to
+from juliagpt_jax.study.statistics import at_best_rate, holm, paired, spread, steps_to
 
 
 def test_the_paired_interval_is_that_of_the_one_sample_t_test():
@@ -60,6 +60,17 @@ def test_steps_to_a_target(target, steps):
 
 def test_steps_over_a_measurement_that_was_not_finite():
     assert steps_to([[10, None], [20, 1.0]], 2.0) == 20
+
+
+def test_the_best_rate_is_best_on_average_over_seeds_and_measures():
+    seeds = {1e-2: [(0.9, 0.9), (0.1, 0.1)], 1e-3: [(0.8, 0.2), (0.8, 0.4)], 3e-3: [(0.0, 1.0)]}
+    rows = [{"rate": rate, "seed": i, "a": a, "b": b} for rate in seeds for i, (a, b) in enumerate(seeds[rate])]
+    best = lambda *measures: [(row["rate"], row["seed"]) for row in at_best_rate(rows, *measures)]
+    assert best("a", "b") == [(1e-3, 0), (1e-3, 1)]
+    assert best("b") == [(3e-3, 0)]
+    assert {row["rate"] for row in at_best_rate([row | {"a": 1.0} for row in rows], "a")} == {1e-3}
+    with pytest.raises(ValueError, match="empty"):
+        at_best_rate([], "a")
 
 
 def test_spread():

@@ -5,6 +5,7 @@ import statistics
 from measures import File, Holds, Pending, Results, Rows, Statistic
 
 from juliagpt_jax.study import growth
+from juliagpt_jax.study.statistics import at_best_rate
 
 HEADS = File("sinks/results/run/heads.jsonl")
 STREAMS = File("sinks/results/run/rows.jsonl")
@@ -44,9 +45,7 @@ def answered(results: Results, arm: str, key: str, task: str = "recall") -> floa
     """The share of right answers of an arm at the rate that is best on the set that chooses it, over its seeds and both
     lengths."""
     rows = RECALL.pick(results, {"task": task, "arm": arm})
-    mean = lambda rate, name: statistics.fmean(row[name] for row in rows if row["rate"] == rate)
-    chosen = lambda rate: mean(rate, "selection") + mean(rate, "selection_twice")
-    return mean(max(sorted({row["rate"] for row in rows}), key=chosen), key)
+    return statistics.fmean(row[key] for row in at_best_rate(rows, "selection", "selection_twice"))
 
 
 def right(arm: str, key: str = "test", task: str = "recall") -> Statistic:
