@@ -17,6 +17,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.puzzle.least = 16
     config.data.puzzle.most = 0
     config.model.context = 169
-    # mlp_t, as for sudoku: which places touch is the same in all mazes, and attention did not find it out in 1,500 steps
+    # mlp_t, as for sudoku: which places touch is the same in all mazes; attention had not found out in 1,500 steps
     config.train.steps = 3_000
     return config

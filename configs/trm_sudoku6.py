@@ -3,7 +3,7 @@
 Command:   python -m juliagpt_jax.main --config=configs/trm_sudoku6.py --workdir=runs/trm_sudoku6
 Hardware:  one core of an Intel Xeon
 Time:      8 minutes
-Result:    99.4% of 1,000 test puzzles solved (experiments/recursion)
+Result:    99.5% of 1,000 test puzzles solved, seed 1 (experiments/recursion)
 """
 
 import ml_collections

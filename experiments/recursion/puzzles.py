@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sudoku6 import parser, run_all, solve, train
+from sudoku6 import DRAWN, parser, run_all, solve, train
 
 from juliagpt_jax.data.puzzles.build import build_puzzles
 from juliagpt_jax.ground import config_file
@@ -61,6 +61,11 @@ STUDIES = {
         1_200,
     ),
 }
+# As `sudoku6.AS_DRAWN`.
+STUDIES |= {
+    f"{name} as drawn": STUDIES[name]._replace(knobs=[*STUDIES[name].knobs, DRAWN])
+    for name in ("sudoku9", "maze9", "maze9 attention", "arc1")
+}
 KINDS = ("single_pass_first_step", "single_pass", "voted_first_step", "voted")
 
 
@@ -83,19 +88,19 @@ def ids(study: Study, knobs: list[str]) -> int:
 
 def cell(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train for one study with one seed, and solve with it; go on where it stopped."""
-    study, begun, arc = STUDIES[name], time.perf_counter(), name == "arc1"
+    study, begun, arc = STUDIES[name], time.perf_counter(), name.startswith("arc1")
     knobs = [*study.knobs, f"data.path={options.arc}"] if arc else study.knobs
     knobs = [*knobs, f"model.recursive.ids={ids(study, knobs)}"] if arc else knobs
     steps = options.steps or study.steps
-    workdir = folder / name / str(seed)
+    workdir = folder / name.replace(" ", "_") / str(seed)
     report = train(study.config, knobs, seed, steps, workdir)
     asked = [] if arc else [f"--forms={FORMS}"]
     found = {}
     for ids_are, more in (("with", []), ("without", ["--without_ids"])):
         values = solve(workdir, "--averaged", *asked, *more)
         found[ids_are] = {kind: (values["tasks"] if arc else values["votes"])[kind] for kind in KINDS}
-    if name == "sudoku9" and options.hard:
-        path = hardest(options.hard, options.out / "hardest.txt")
+    if name.startswith("sudoku9") and options.hard:
+        path = hardest(options.hard, workdir / "hardest.txt")
         found["hard"] = solve(workdir, "--averaged", *asked, f"--puzzles={path}")["votes"]
     facts = json.loads((workdir / "run.json").read_text())
     return {
@@ -138,7 +143,7 @@ def main() -> None:
     names = options.studies.split(",")
     if unknown := set(names) - set(STUDIES):
         flags.error(f"no study is called {min(unknown)!r}: {', '.join(STUDIES)}")
-    if "arc1" in names and not options.arc:
+    if any(name.startswith("arc1") for name in names) and not options.arc:
         flags.error("arc1 needs --arc=FOLDER")
     run_all(options, "study", names, lambda name, seed, folder: cell(name, seed, folder, options), table)
 

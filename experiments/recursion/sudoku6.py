@@ -11,6 +11,7 @@ are what the FLOPs of the recursive model's pay for; --knobs are the same for ev
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -31,14 +32,10 @@ CONFIG = "configs/trm_sudoku6.py"
 PLAIN = ["model.recursive.inner=0", "model.recursive.outer=1", "train.recursive.steps=1"]
 ARMS = {
     "recursive": [],  # 2 layers, n = 2, T = 2, 8 supervision steps
-    "recursive from zero": ["model.zero_init=true"],
     "once": PLAIN,  # the same network, used once
     "stack": [*PLAIN, "model.layers=12"],  # as many layers as a supervision step uses, each with weights of its own
     "stack of 4": [*PLAIN, "model.layers=4"],
     "stack of 6": [*PLAIN, "model.layers=6"],
-    "stack at a third of the rate": [*PLAIN, "model.layers=12", "train.lr=3e-3", "train.adam_lr=3e-4"],
-    "stack from zero": [*PLAIN, "model.layers=12", "model.zero_init=true"],
-    "stack of 4 from zero": [*PLAIN, "model.layers=4", "model.zero_init=true"],
     "one step": ["train.recursive.steps=1"],
     "attention": ["model.recursive.core=attention"],
     "kda 3:1": ["model.recursive.core=kda kda kda attention", "model.layers=4"],
@@ -51,6 +48,11 @@ ARMS = {
     "width 192": ["model.width=192", "model.heads=6"],
     "4 layers": ["model.layers=4"],
 }
+# Branches as they are drawn at random, which is how the published model begins, in place of zero.
+DRAWN = "model.zero_init=false"
+AS_DRAWN = ("recursive", "once", "stack", "stack of 4", "one step", "attention")
+ARMS |= {f"{arm} as drawn": [*ARMS[arm], DRAWN] for arm in AS_DRAWN}
+ARMS["stack as drawn at a third of the rate"] = [*ARMS["stack as drawn"], "train.lr=3e-3", "train.adam_lr=3e-4"]
 SHOWN = (1, 2, 4, 8, 16, 32)  # steps at the test
 
 
@@ -83,7 +85,7 @@ def cell(arm: str, seed: int, steps: int, folder: Path, knobs: list[str]) -> dic
     """Train one arm with one seed, and solve with it; go on where it stopped."""
     own = [*ARMS[arm], *knobs]
     steps = round(steps * flops([]) / flops(own))
-    workdir, begun = folder / arm.replace(" ", "_").replace(":", "_") / str(seed), time.perf_counter()
+    workdir, begun = folder / re.sub(r"\W+", "_", arm) / str(seed), time.perf_counter()
     report = train(CONFIG, own, seed, steps, workdir)
     weights = ["--averaged"] if "averaged" in report else []
     values = solve(workdir, *weights, f"--steps={max(SHOWN)}")
@@ -105,16 +107,15 @@ def cell(arm: str, seed: int, steps: int, folder: Path, knobs: list[str]) -> dic
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the arms beside each other, and against the recursive one by seed, as Markdown."""
+    """Return the arms beside each other, and by seed against the recursive one that begins as they do, as Markdown."""
     lines = ["| arm | solved, by seed | mean | recursive minus this, points [95%] | at 1, 2, 4, 8, 16, 32 steps | "]
     lines = [lines[0] + "parameters | FLOPs | steps | seconds |", "|---" * 9 + "|"]
     of = lambda arm: {row["seed"]: row for row in rows if row["arm"] == arm}
-    first = of("recursive")
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        mine = of(arm)
+        mine, first = of(arm), of("recursive as drawn" if "as drawn" in arm else "recursive")
         apart = intervals.paired(*({seed: 100 * row["solved"] for seed, row in some.items()} for some in (mine, first)))
         interval = f" [{apart.low:+.1f}, {apart.high:+.1f}]" if apart.n > 1 else ""
-        beside = "" if arm == "recursive" or not apart.n else f"{apart.mean:+.1f}{interval}"
+        beside = "" if mine == first or not apart.n else f"{apart.mean:+.1f}{interval}"
         by = [statistics.mean(row["solved_by_step"][str(step)] for row in mine.values()) for step in SHOWN]
         some, each = next(iter(mine.values())), ", ".join(f"{mine[seed]['solved']:.1%}" for seed in sorted(mine))
         lines.append(

@@ -20,7 +20,6 @@ SUITES = sorted(EXPERIMENTS.glob("*/suites/*.py"))
 TO_RUN = {
     "sinks/sinks": 9,
     "kda/language": 21,
-    "recursion/language": 18,
     "neural_ode/bend_search": 2,
     "coreset/whole_corpus": 36,
 }  # their pages say so
