@@ -133,7 +133,7 @@ def test_kinds_that_do_not_go_together_are_refused(tiny):
         tiny(*OWN, "train.optimizer=kfac")
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("core", ALL)
 def test_with_zero_init_a_layer_is_its_norms(core, tiny):
     """Without it a plain stack of twelve layers does not start to learn (experiments/recursion)."""
     for zero in (True, False):
