@@ -34,6 +34,11 @@ class Study(NamedTuple):
     knobs: list[str]
     steps: int
 
+    @property
+    def arc(self) -> bool:
+        """Its puzzles are ARC's."""
+        return "data.puzzle.kind=arc" in self.knobs
+
 
 def maze(side: int, least: int, steps: int, *more: str) -> Study:
     """Return mazes of a side whose ways have at least so many steps."""
@@ -88,7 +93,8 @@ def ids(study: Study, knobs: list[str]) -> int:
 
 def cell(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train for one study with one seed, and solve with it; go on where it stopped."""
-    study, begun, arc = STUDIES[name], time.perf_counter(), name.startswith("arc1")
+    study, begun = STUDIES[name], time.perf_counter()
+    arc = study.arc
     knobs = [*study.knobs, f"data.path={options.arc}"] if arc else study.knobs
     knobs = [*knobs, f"model.recursive.ids={ids(study, knobs)}"] if arc else knobs
     steps = options.steps or study.steps
@@ -143,8 +149,8 @@ def main() -> None:
     names = options.studies.split(",")
     if unknown := set(names) - set(STUDIES):
         flags.error(f"no study is called {min(unknown)!r}: {', '.join(STUDIES)}")
-    if any(name.startswith("arc1") for name in names) and not options.arc:
-        flags.error("arc1 needs --arc=FOLDER")
+    if any(STUDIES[name].arc for name in names) and not options.arc:
+        flags.error("ARC needs --arc=FOLDER")
     run_all(options, "study", names, lambda name, seed, folder: cell(name, seed, folder, options), table)
 
 

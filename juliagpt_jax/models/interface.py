@@ -1,11 +1,16 @@
 """The interface of a model, of whichever kind in MODELS (`models/build.py`) it is: all that other rooms ask of
 it."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import jax
+import jax.numpy as jnp
 
+from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.models import roles
+from juliagpt_jax.models.parameters import paths
 
 
 class Model(Protocol):
@@ -71,3 +76,28 @@ class Model(Protocol):
     def clone(self, *, parent: None = None, **changes: Any) -> Self:
         """Return the model with other attributes."""
         ...
+
+
+def check_no_decoder(
+    config: knobs.Model, init: Callable[..., Any], plain: Mapping[str, tuple[Any, ...]], name: str
+) -> None:
+    """Refuse what only decoders have, and parameters without a role.
+
+    Args:
+        config: the model's part of the config.
+        init: of the model.
+        plain: what such a model has in place of it: the values that a knob may have, by knob.
+        name: of such models, "a T5".
+
+    Raises:
+        UserError: naming the knob or the parameter.
+    """
+    for key, wanted in plain.items():
+        value = getattr(config, key)
+        if value not in wanted:
+            said = " or ".join(map(str, wanted))
+            raise UserError(f"config.model.{key}: {value} is of decoders; {name} has {said}")
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)  # only shapes: no device is started for a bad config
+    made = jax.eval_shape(init, jax.ShapeDtypeStruct((2,), jnp.uint32), tokens)
+    for path in paths(made["params"]):
+        roles.of(path)

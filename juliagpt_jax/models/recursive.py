@@ -27,11 +27,11 @@ import jax.numpy as jnp
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.models import kda, roles
+from juliagpt_jax.models import kda
 from juliagpt_jax.models.attention import Attention
 from juliagpt_jax.models.decoder import DTYPES
+from juliagpt_jax.models.interface import check_no_decoder
 from juliagpt_jax.models.layers import INITS, linears
-from juliagpt_jax.models.parameters import paths
 
 HALT_BIAS = -5.0  # the halting head begins by never halting
 # What a recursive model does not have, by knob, and what the knob may say; the words of its core and gate are its own.
@@ -55,7 +55,7 @@ def rms(x: jax.Array, eps: float) -> jax.Array:
 
 
 def _gain(model: knobs.Model) -> float:
-    """Of a branch's last projection at the beginning."""
+    """Return what the initial weights of a branch's last projection are multiplied by."""
     return float(not model.zero_init)
 
 
@@ -267,17 +267,8 @@ class Recursive(nn.Module):
         Raises:
             UserError: naming the key.
         """
-        for key, wanted in PLAIN.items():
-            value = getattr(self.config, key)
-            if value not in wanted:
-                said = " or ".join(map(str, wanted))
-                raise UserError(f"config.model.{key}: {value} is of decoders; a recursive model has {said}")
         small = dataclasses.replace(self.config, recursive=dataclasses.replace(self.config.recursive, inner=1, outer=1))
-        model = self.clone(config=small, parent=None)
-        tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)  # only shapes: no device is started for a bad config
-        made = jax.eval_shape(model.init, jax.ShapeDtypeStruct((2,), jnp.uint32), tokens)
-        for path in paths(made["params"]):
-            roles.of(path)
+        check_no_decoder(small, self.clone(config=small, parent=None).init, PLAIN, "a recursive model")
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:

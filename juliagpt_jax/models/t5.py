@@ -22,11 +22,10 @@ import numpy as np
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs import model as knobs
 from juliagpt_jax.ground.knobs.model import ABSENT
-from juliagpt_jax.models import roles
 from juliagpt_jax.models.channels import gelu
 from juliagpt_jax.models.decoder import DTYPES
+from juliagpt_jax.models.interface import check_no_decoder
 from juliagpt_jax.models.layers import INITS, RMSNorm, linears, split_heads
-from juliagpt_jax.models.parameters import paths
 
 # What a T5 does not have, by knob, and what the knob must say.
 PLAIN = {"kv_heads": 0, "norm": "rms", "bias": False, "qkv_bias": False, "qk_norm": False, "positions": "none"}
@@ -269,20 +268,13 @@ class T5(nn.Module):
         Raises:
             UserError: naming the key.
         """
-        for key, wanted in PLAIN.items():
-            value = getattr(self.config, key)
-            if value != wanted:
-                raise UserError(f"config.model.{key}: {value} is of decoders; a T5 has {wanted}")
         own = self.config.t5
         if own.buckets % 2 or own.buckets < 4 or own.distance <= own.buckets // 2:
             raise UserError(
                 f"config.model.t5.buckets: {own.buckets} must be even, at least 4, and less than twice "
                 f"t5.distance={own.distance}"
             )
-        tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)  # only shapes: no device is started for a bad config
-        made = jax.eval_shape(self.init, jax.ShapeDtypeStruct((2,), jnp.uint32), tokens)
-        for path in paths(made["params"]):
-            roles.of(path)
+        check_no_decoder(self.config, self.init, {key: (value,) for key, value in PLAIN.items()}, "a T5")
 
     @nn.nowrap
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:

@@ -76,8 +76,8 @@ def spread(values: Sequence[float], form: str = ".4f") -> str:
 
 
 def at_best_rate(rows: Iterable[Mapping[str, Any]], *measures: str) -> list[Mapping[str, Any]]:
-    """The rows of the learning rate whose measures, higher is better, have the highest mean over its rows; the lowest
-    of equal rates. Choose on other data than you report.
+    """Return the rows of the learning rate whose measures, higher is better, have the highest mean over its rows; of
+    the lowest of equal rates. Choose on other data than you report.
 
     Raises:
         ValueError: there are no rows.

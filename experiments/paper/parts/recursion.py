@@ -14,50 +14,41 @@ DRAWN = " as drawn"  # arms whose branches do not begin at zero
 KINDS = ("single_pass_first_step", "single_pass", "voted")
 
 
-def solved(results: Results, file: File, arm: str) -> dict[int, float]:
-    """The share of puzzles that an arm solves, in percent, by seed."""
-    return {row["seed"]: 100 * row["solved"] for row in file.pick(results, arm)}
+def solved(results: Results, arm: str) -> dict[int, float]:
+    """Return the share of puzzles that an arm solves, in percent, by seed."""
+    return {row["seed"]: 100 * row["solved"] for row in SUDOKU.pick(results, arm)}
 
 
-def share(arm: str, step: int = 0) -> Statistic:
-    """Its mean over the seeds, at the steps of training or at one of 1 .. 32."""
-
-    def statistic(results: Results) -> str:
-        rows = SUDOKU.pick(results, arm)
-        shares = [row["solved_by_step"][str(step)] if step else row["solved"] for row in rows]
-        return f"{100 * statistics.fmean(shares):.1f}%"
-
-    return statistic
+def share(arm: str, step: int = 0, file: File = SUDOKU) -> Statistic:
+    """Say what an arm solves, the mean over its seeds, at the steps of training or at one of 1 .. 32."""
+    key = f"solved_by_step.{step}" if step else "solved"
+    return lambda results: f"{100 * statistics.fmean(file.values(results, arm, key)):.1f}%"
 
 
-def gap(results: Results, arm: str, of: str = "recursive") -> Difference:
-    """What one arm solves more than another, in points, paired by seed."""
-    return paired(solved(results, SUDOKU, arm), solved(results, SUDOKU, of))
-
-
-def ahead(arm: str, of: str = "recursive") -> Statistic:
-    """The same, as a text."""
-    return lambda results: interval(gap(results, arm, of), ".1f")
+def gap(results: Results, arm: str, of: str) -> Difference:
+    """Return what `of` solves more than an arm, in points, paired by seed."""
+    return paired(solved(results, arm), solved(results, of))
 
 
 def arms(file: File) -> Table:
-    """Each arm: its seeds, its parameters, and what it solves."""
+    """Say of each arm its seeds, its parameters, and what it solves."""
 
     def table(results: Results) -> list[list[str]]:
         lines = [["", "seeds", "parameters", "solved", "by step 1", "by step 8"]]
-        for name in dict.fromkeys(row["arm"] for row in file.pick(results, {})):
-            own = file.pick(results, name)
-            by = [statistics.fmean(row["solved_by_step"][step] for row in own) for step in ("1", "8")]
-            shares = [statistics.fmean(row["solved"] for row in own), *by]
-            said = [f"{100 * each:.1f}%" for each in shares]
-            lines.append([name, str(len(own)), f"{own[0]['parameters']:,}", *said])
+        for arm in dict.fromkeys(row["arm"] for row in file.pick(results, {})):
+            said = [
+                file.count(arm),
+                file.value(arm, "parameters", ",d"),
+                *(share(arm, step, file) for step in (0, 1, 8)),
+            ]
+            lines.append([arm, *(statistic(results) for statistic in said)])
         return lines
 
     return table
 
 
 def kinds(results: Results) -> list[list[str]]:
-    """Each kind of puzzle: what is solved by the first step, by the last, and by a vote over forms."""
+    """Say of each kind of puzzle what is solved by the first step, by the last, and by a vote over forms."""
     lines = [["", "first step", "last step", "voted", "parameters", "in embeddings"]]
     for row in PUZZLES.pick(results, {}):
         for key, said in (("with", ""), ("without", ", embeddings left out"), ("hard", ", sets published as hard")):
@@ -74,7 +65,7 @@ PENDING = {
             "SudokuSolved": share("recursive"),
             "SudokuParams": SUDOKU.value("recursive", "parameters", ",d"),
             "SudokuSeeds": SUDOKU.distinct("recursive" + DRAWN, "seed"),
-            "SudokuStack": ahead("stack", "recursive" + DRAWN),
+            "SudokuStack": lambda results: interval(gap(results, "stack", "recursive" + DRAWN), ".1f"),
             "SudokuStackParams": SUDOKU.value("stack", "parameters", ",d"),
             "SudokuStackSolved": share("stack"),
             "SudokuStackAgain": share("stack", 8),
