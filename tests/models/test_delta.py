@@ -1,6 +1,8 @@
 """The gated delta rule beside arrays made outside this project (tests/golden/README.md), by its definition, and where
 it is another rule that is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,7 @@ def assert_same(got, wanted, atol):
         *(("op_basic", way, jnp.float32) for way in WAYS.values()),
         *(("op_initstate", way, jnp.float64) for way in WAYS.values()),
         ("op_strong_decay", delta.recurrence, jnp.float64),
-        ("op_strong_decay", delta.chunked, jnp.float32),
+        ("op_strong_decay", functools.partial(delta.chunked, chunk=64), jnp.float32),
     ],
 )
 def test_as_in_the_reference(file, way, dtype, golden):
@@ -251,6 +253,15 @@ def test_later_tokens_other_rows_and_pads_change_nothing(way):
     np.testing.assert_allclose(kept[1], run(short)[1][1], atol=1e-6)
     stale = ended | {name: jnp.where(real[..., None], ended[name], 77.0) for name in ("q", "k", "v")}
     np.testing.assert_array_equal(run(stale)[1], kept)
+
+
+@pytest.mark.parametrize(
+    "length, most, chunk",
+    [(64, 64, 64), (250, 64, 64), (40, 64, 16), (100, 64, 16), (112, 64, 64), (96, 64, 32), (5, 64, 8)],
+)
+def test_a_chunk_lengthens_a_text_by_a_quarter_at_most(length, most, chunk):
+    """96 tokens would be 128 in chunks of 64, 100 be 128 in those of 32. Chunks of 16 and less are not shortened."""
+    assert delta.length_of_chunk(length, most) == chunk
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -166,10 +166,11 @@ def test_heads_that_do_not_fit(overrides, says, tiny):
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("delta_rule", ["true", "false"])
-def test_cost_is_near_the_compilers_count(word, delta_rule, tiny):
-    """Of a text of one chunk, since the compiler counts a loop once; it does not count the triangular system. What is
-    no product, which the formula leaves out, is the rest."""
-    width, rows, T = 128, 4, delta.CHUNK
+def test_cost_is_near_the_compilers_count(word, delta_rule, tiny, monkeypatch):
+    """Of a text of one chunk, as the formula has them, since the compiler counts a loop once; it does not count the
+    triangular system. What is no product, which the formula leaves out, is the rest."""
+    monkeypatch.setattr(delta, "CHUNK", {})
+    width, rows, T = 128, 4, delta.CHUNK_ELSE
     model = tiny(f"model.width={width}", f"model.context={T}", f"model.kda.delta={delta_rule}").model
     mixer = MIXERS[word](model, 1.0, Plain)
     x, positions = jnp.zeros((rows, T, width)), jnp.arange(T)[None]
