@@ -100,8 +100,10 @@ def main(options: argparse.Namespace) -> None:
             print(f"{path}: the answer after each step\n")
     print(f"{good:,} of {len(names):,} solved, by step {steps} of checkpoint {run.step}")
     values = {"workdir": options.workdir, "step": run.step, "steps": steps, **how, "puzzles": len(names)}
-    values |= {"verified": good / len(names), "answers": [puzzles.text(answer) for answer in solved.answers[-1]]}
-    values |= {"verdicts": verdicts, "forms": options.forms, "without_ids": options.without_ids}
+    early = sum(not verdict for verdict in verify(solved.answers[0])) / len(names)
+    values |= {"verified": good / len(names), "verified_first_step": early, "verdicts": verdicts}
+    values |= {"answers": [puzzles.text(answer) for answer in solved.answers[-1]]}
+    values |= {"forms": options.forms, "without_ids": options.without_ids}
     if options.forms > 1:
         values["votes"] = measured.of_forms(solved, each[0], lambda said: np.array([not why for why in verify(said)]))
         print(", ".join(f"{what.replace('_', ' ')} {share:.1%}" for what, share in values["votes"].items()))

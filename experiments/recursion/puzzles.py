@@ -1,5 +1,5 @@
-"""How far does a tiny recursive model come on two cores? 9x9 sudokus, mazes and ARC-AGI-1, each trained for some
-minutes: single pass and voted, with and without the puzzle's embedding, first step and last.
+"""How far does a tiny recursive model come on two cores? 9x9 sudokus, mazes, sums and arguments, and ARC-AGI-1, each
+trained for some minutes: single pass and voted, with and without the puzzle's embedding, first step and last.
 
 python experiments/recursion/puzzles.py --out=experiments/recursion/results/puzzles [--studies=sudoku9,maze9] \
     [--seeds=1,2,3] [--hard=FOLDER_OF_CSV] [--arc=FOLDER] [--minutes=60]
@@ -65,6 +65,7 @@ STUDIES = {
         ],
         1_200,
     ),
+    "logic": Study("configs/trm_logic.py", FEW, 1_000),
 }
 # As `sudoku6.AS_DRAWN`.
 STUDIES |= {
@@ -100,11 +101,13 @@ def cell(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dic
     steps = options.steps or study.steps
     workdir = folder / name.replace(" ", "_") / str(seed)
     report = train(study.config, knobs, seed, steps, workdir)
-    asked = [] if arc else [f"--forms={FORMS}"]
+    asked = [f"--forms={FORMS}"] if name.startswith(("sudoku", "maze")) else []
     found = {}
-    for ids_are, more in (("with", []), ("without", ["--without_ids"])):
+    # Puzzles of ARC have an embedding each; one that is the same for all tells nothing.
+    for ids_are, more in (("with", []), ("without", ["--without_ids"])) if arc else (("with", []),):
         values = solve(workdir, "--averaged", *asked, *more)
-        found[ids_are] = {kind: (values["tasks"] if arc else values["votes"])[kind] for kind in KINDS}
+        once = {"single_pass_first_step": values["verified_first_step"], "single_pass": values["verified"]}
+        found[ids_are] = values.get("tasks") or values.get("votes") or once
     if name.startswith("sudoku9") and options.hard:
         path = hardest(options.hard, workdir / "hardest.txt")
         found["hard"] = solve(workdir, "--averaged", *asked, f"--puzzles={path}")["votes"]
@@ -132,7 +135,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for kind, said in (("with", ""), ("without", ", without embeddings"), ("hard", ", hard sets")):
             if kind not in row:
                 continue
-            shares = [f"{row[kind][name]:.1%}" for name in KINDS]
+            shares = [f"{row[kind][name]:.1%}" if name in row[kind] else "" for name in KINDS]
             facts = [f"{row['symbols']:.1%}", f"{row['parameters']:,}", f"{row['id_parameters']:,}"]
             facts = [*facts, f"{row['steps']:,}", f"{row['seconds']:.0f}"] if kind == "with" else [""] * 5
             lines.append("| " + " | ".join([row["study"] + said, str(row["seed"]), *shares, *facts]) + " |")

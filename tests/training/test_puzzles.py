@@ -136,6 +136,7 @@ def test_the_command(whole, tmp_path, capsys):
     assert values["solved_by_step"] == pytest.approx(report["averaged"]["solved_by_step"])
     assert values["puzzles"] == len(values["answers"]) == len(values["verdicts"]) == 12
     assert values["verified"] == pytest.approx(values["solved"]) == np.mean([not v for v in values["verdicts"]])
+    assert values["verified_first_step"] == pytest.approx(values["solved_by_step"][0])
     assert "test puzzle 2" in out and "test puzzle 3" not in out
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
     found = []

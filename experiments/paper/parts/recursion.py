@@ -53,7 +53,7 @@ def kinds(results: Results) -> list[list[str]]:
     for row in PUZZLES.pick(results, {}):
         for key, said in (("with", ""), ("without", ", embeddings left out"), ("hard", ", sets published as hard")):
             if key in row and (key != "without" or row["id_parameters"] > row["parameters"] / 100):
-                shares = [f"{100 * row[key][kind]:.1f}%" for kind in KINDS]
+                shares = [f"{100 * row[key][kind]:.1f}%" if kind in row[key] else "" for kind in KINDS]
                 lines.append([row["study"] + said, *shares, f"{row['parameters']:,}", f"{row['id_parameters']:,}"])
     return lines
 
