@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.models import delta
+from juliagpt_jax.models import delta, delta_chunks
 
 NAMES = ("q", "k", "v", "decay", "beta", "state")
 
@@ -18,7 +18,12 @@ def by_16(*given, **more):
     return delta.chunked(*given, chunk=16, at_once=64, **more)
 
 
-WAYS = {"recurrence": delta.recurrence, "chunks": by_16}
+def by_1(*given, **more):
+    """Token by token, in pieces of 64 at most."""
+    return delta.chunked(*given, chunk=1, at_once=64, **more)
+
+
+WAYS = {"recurrence": delta.recurrence, "chunks": by_16, "tokens": by_1}
 
 
 def draw(seed, T, H=2, HV=2, K=8, V=6, B=2, channels=None, strength=1.0, most=1.0):
@@ -80,22 +85,23 @@ def test_as_in_the_reference(file, way, dtype, golden):
 CASES = {
     "one token": {"T": 1},
     "grouped": {"T": 5, "HV": 6},  # a piece for each text
-    "beta to 2": {"T": 67, "B": 1, "most": 2.0},  # three pieces of two chunks
+    "beta to 2": {"T": 67, "B": 1, "most": 2.0},  # three pieces of two chunks, or two of 34 tokens
     "strong decay": {"T": 33, "strength": 12.0},
     "a decay a head": {"T": 21, "channels": 1},
     "no delta": {"T": 20, "delta": False},
 }
 
 
+@pytest.mark.parametrize("way", [by_16, by_1])
 @pytest.mark.parametrize("case", CASES)
-def test_chunks_are_the_recurrence(case):
+def test_pieces_are_the_recurrence(case, way):
     """Values and gradients, from a state, in lengths that are no multiple of a chunk; in float32 to 1e-5."""
     numbers = dict(CASES[case])
     more = {"delta": numbers.pop("delta", True)}
     given = draw(0, **numbers)
     with jax.enable_x64(True):
         wanted = jax.tree.map(np.asarray, tried(delta.recurrence, given, jnp.float64, **more))
-    assert_same(tried(by_16, given, **more), wanted, 1e-5)
+    assert_same(tried(way, given, **more), wanted, 1e-5)
 
 
 def test_step_by_step():
@@ -132,7 +138,7 @@ def test_faded_products(strength):
     g = draw(3, 32, strength=strength)
     q, k, decay = (g[name][0, :, 0] for name in ("q", "k", "decay"))
     wide = lambda x: jnp.asarray(x, jnp.float32)[None]
-    products, rows, keys, kept = jax.jit(delta.faded)(wide(np.stack([k, q], axis=1)), wide(k), wide(decay))
+    products, rows, keys, kept = jax.jit(delta_chunks.faded)(wide(np.stack([k, q], axis=1)), wide(k), wide(decay))
     wanted = np.zeros((32, 2, 32))
     for i in range(32):
         for j in range(i + 1):
@@ -144,12 +150,13 @@ def test_faded_products(strength):
     np.testing.assert_allclose(kept[0], np.exp(since[-1]), rtol=1e-5, atol=1e-30)
 
 
-def test_a_weak_decay_behind_a_strong_one_loses_no_digits():
+@pytest.mark.parametrize("chunk", [1, 32])
+def test_a_weak_decay_behind_a_strong_one_loses_no_digits(chunk):
     """A text ends: its state fades by exp(-20000), and what is written behind that is as exact as ever."""
     given = draw(4, 32, strength=0.1)
     given["decay"][:, 5] = -20_000.0
     wanted, last = by_hand(**given)
-    o, state = delta.chunked(*given.values(), chunk=32)
+    o, state = delta.chunked(*given.values(), chunk=chunk)
     np.testing.assert_allclose(o, wanted, atol=2e-6)
     np.testing.assert_allclose(state, last, atol=2e-6)
 
@@ -282,12 +289,13 @@ def test_what_is_refused():
         delta.chunked(*draw(0, 4).values(), chunk=24)
 
 
-def test_the_gradient_holds_pieces_alone():
+@pytest.mark.parametrize("way", [by_16, by_1])
+def test_the_gradient_holds_pieces_alone(way):
     """Of a text four times as long: its own arrays and a state a piece more, not what is computed in between."""
 
     def held(T):
         given = {name: jnp.asarray(x, jnp.float32) for name, x in draw(10, T, B=1, K=16).items()}
-        run = jax.jit(jax.grad(lambda given: jnp.sum(jnp.sin(delta.chunked(**given, chunk=16, at_once=64)[0]))))
+        run = jax.jit(jax.grad(lambda given: jnp.sum(jnp.sin(way(*(given[name] for name in NAMES))[0]))))
         return run.lower(given).compile().memory_analysis().temp_size_in_bytes
 
     numbers = 2 * (3 * 16 + 6 + 1)  # of a token's arguments: q, k, decay, v, beta of two heads

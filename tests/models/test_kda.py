@@ -1,6 +1,8 @@
 """Kimi Delta Attention beside arrays made outside this project (tests/golden/README.md), and what is its own among
 mixers. The laws of test_decoder.py hold for its words; the rule itself: test_delta.py."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -167,10 +169,10 @@ def test_heads_that_do_not_fit(overrides, says, tiny):
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("delta_rule", ["true", "false"])
 def test_cost_is_near_the_compilers_count(word, delta_rule, tiny, monkeypatch):
-    """Of a text of one chunk, as the formula has them, since the compiler counts a loop once; it does not count the
+    """Of a text of one chunk, which the formula has, since the compiler counts a loop once; it does not count the
     triangular system. What is no product, which the formula leaves out, is the rest."""
-    monkeypatch.setattr(delta, "CHUNK", {})
-    width, rows, T = 128, 4, delta.CHUNK_ELSE
+    width, rows, T = 128, 4, delta.CHUNK
+    monkeypatch.setattr(delta, "chunked", functools.partial(delta.chunked, chunk=T))
     model = tiny(f"model.width={width}", f"model.context={T}", f"model.kda.delta={delta_rule}").model
     mixer = MIXERS[word](model, 1.0, Plain)
     x, positions = jnp.zeros((rows, T, width)), jnp.arange(T)[None]
