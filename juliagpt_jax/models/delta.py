@@ -51,7 +51,8 @@ def step(
     delta: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Return o (B, HV, V) and the state behind one token: arguments as above without their T."""
-    return token(*_wide(q, k, v, decay, beta[..., None], state), delta)[:2]
+    q, k, v, decay, beta, state = _wide(q, k, v, decay, beta[..., None], state)
+    return token(q, k, v, decay, beta, state, delta)[:2]
 
 
 def recurrence(

@@ -46,7 +46,7 @@ def by_chunk(
         x = x.reshape(B, -1, C, HV, x.shape[-1]).transpose(1, 0, 3, 2, 4)
         return x.reshape(-1, B * HV, *x.shape[3:])
 
-    parts = _prepare(*map(cut, (q, k, v, decay, beta)), delta)
+    parts = _prepare(cut(q), cut(k), cut(v), cut(decay), cut(beta), delta)
     last, o = jax.lax.scan(_advance, state.reshape(-1, *state.shape[2:]), parts)
     o = o.reshape(-1, B, HV, C, V).transpose(1, 0, 3, 2, 4).reshape(v.shape)
     return o, last.reshape(state.shape)

@@ -5,8 +5,6 @@ Arguments are wide: queries scaled, keys and queries of as many heads as values,
 axis of one behind its heads.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -31,14 +29,14 @@ def token(
     return o, kept[..., None] * state + k[..., None] * new[..., None, :], missing
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def by_token(
+def _by_token(
     delta: bool, q: jax.Array, k: jax.Array, v: jax.Array, decay: jax.Array, beta: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return o (B, T, HV, V) and the last state. For the gradient the states before all tokens are kept."""
 
-    def one(state: jax.Array, given: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        o, state, _ = token(*given, state, delta)
+    def one(state: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        q, k, v, decay, beta = now
+        o, state, _ = token(q, k, v, decay, beta, state, delta)
         return state, o
 
     last, o = jax.lax.scan(one, state, _by_time(q, k, v, decay, beta))
@@ -47,7 +45,8 @@ def by_token(
 
 def _forward(delta: bool, *given: jax.Array):
     def one(state: jax.Array, now: tuple[jax.Array, ...]):
-        o, after, missing = token(*now, state, delta)
+        q, k, v, decay, beta = now
+        o, after, missing = token(q, k, v, decay, beta, state, delta)
         return after, (o, state, missing)
 
     by_time = _by_time(*given[:-1])
@@ -85,6 +84,7 @@ def _backward(delta: bool, kept: tuple, gradients: tuple[jax.Array, jax.Array]):
     return *map(_by_text, given), begun
 
 
+by_token = jax.custom_vjp(_by_token, nondiff_argnums=(0,))
 by_token.defvjp(_forward, _backward)
 
 
