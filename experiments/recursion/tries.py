@@ -1,4 +1,4 @@
-"""What are eight times the steps at the test best spent on: going on, trying again with noise, or asking in other forms?
+"""What are eight times the steps at the test best spent on: on more of them, on tries with noise, or on other forms?
 
 python experiments/recursion/tries.py --out=experiments/recursion/results/tries --runs=DIR [--seeds=1,2,3]
 
