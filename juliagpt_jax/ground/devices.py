@@ -64,23 +64,19 @@ def prepare(settings: config.Config) -> None:
     With `mesh.deterministic` these flags replace what XLA_FLAGS has, one device is the default, and nothing on a CPU is
     cut by its number of threads.
 
-    A model with a delta rule has one device with one thread of a CPU: with two devices, or two threads, its gradient
-    may be waited for for ever (seen on jax 0.10.2).
-
     Two CPU devices that share the batch are faster than one with two threads: XLA runs element-wise work on one thread.
 
     Raises:
         StorageError: there is too little memory for JAX to start.
     """
     memory.check()
-    mesh, one_thread = settings.mesh, settings.mesh.deterministic or settings.model.delta_rule
-    alone = one_thread or mesh.shared > 1
+    mesh = settings.mesh
+    alone = mesh.deterministic or mesh.shared > 1
     wanted = (mesh.data or (1 if alone else min(2, cores()))) * mesh.shared
     ours = {"xla_force_host_platform_device_count": str(wanted), "xla_gpu_deterministic_ops": "true"}
     given = os.environ.get("XLA_FLAGS", "").split()
-    if one_thread:
-        os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
     if mesh.deterministic:  # whatever else was set
+        os.environ["NPROC"] = "1"  # from which XLA sizes the pool of threads that it cuts sums and products for
         given = [flag for flag in given if flag.lstrip("-").partition("=")[0] not in ours]
     missing = [f"--{name}={value}" for name, value in ours.items() if not any(f"--{name}=" in flag for flag in given)]
     os.environ["XLA_FLAGS"] = " ".join([*given, *missing])

@@ -30,10 +30,9 @@ from juliagpt_jax.models.delta_chunks import BLOCK, by_chunk
 from juliagpt_jax.models.delta_tokens import by_token, token
 
 CHUNK = 64  # most tokens of a chunk: the products within it cost about as much as those with a state of 64 x 64
-# A processor goes token by token up to this size of a head's state: forward and backward in half the time of chunks of
-# 16 tokens with 32 channels, in nine tenths with 64; beyond it such chunks take least time.
-BY_TOKEN = 64 * 64
-CPU_CHUNK = 16
+# A processor goes token by token, which takes, forward and backward, half the time of chunks of 16 tokens with 32
+# channels, nine tenths with 64 and four thirds with 128. With chunks of 64 it may wait for ever where their work is
+# cut for several threads (seen on jax 0.10.2).
 LEAST = 64  # tokens of a piece, if a text has them: a state is kept for each
 # Numbers in the states of all tokens of a piece: these are to stay near a processor. Other devices are to have enough
 # to do, which was not measured.
@@ -102,7 +101,7 @@ def chunked(
         ValueError: chunk is no power of 2.
     """
     device, size = jax.default_backend(), q.shape[-1] * v.shape[-1]
-    chunk = chunk or (CHUNK if device != "cpu" else 1 if size <= BY_TOKEN else CPU_CHUNK)
+    chunk = chunk or (1 if device == "cpu" else CHUNK)
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk={chunk} is no power of 2")
     state = _begun(state, q, k, v, decay, beta)

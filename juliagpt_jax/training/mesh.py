@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from juliagpt_jax.ground import config, devices, hosts
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.models import mixers, roles
+from juliagpt_jax.models import roles
 from juliagpt_jax.models.gathered import Cuts
 from juliagpt_jax.models.parameters import by_path, paths
 
@@ -18,12 +18,11 @@ WHOLE = PartitionSpec()  # of an array that every device has
 
 def make_mesh(config: config.Config) -> jax.sharding.Mesh:
     """The devices that share a micro-batch, `config.mesh`; one where diffrax's loops are in the train step, and on a
-    CPU where a mixer's are.
+    CPU where a recursive model's are.
 
     The steps of diffrax's depend on sums over the whole batch, so on many devices they would meet several times a step,
     and XLA's CPU devices, which may meet in another order each, then wait for each other for ever (seen on jax 0.10.2).
-    So did a run of kda on two of them, a few steps after it began; three runs of 150 steps of attention, with its
-    layers in a loop (`model.scan_layers`), did not.
+    Three runs of 150 steps of attention, with its layers in a loop (`model.scan_layers`), did not.
 
     Raises:
         UserError: the config asks for more.
@@ -40,9 +39,6 @@ def make_mesh(config: config.Config) -> jax.sharding.Mesh:
         alone = "an ODE with a tolerance, or with the backsolve adjoint, trains on one device"
     elif jax.default_backend() == "cpu" and config.model.kind == "recursive":
         alone = "a recursive model, a loop of cycles, trains on one device of a CPU"
-    elif jax.default_backend() == "cpu" and mixers.loops(config.model):
-        looping = [word for word, mixer in mixers.MIXERS.items() if getattr(mixer, "loops", False)]
-        alone = f"{' and '.join(looping)} train on one device of a CPU"
     else:
         return devices.make_mesh(config.mesh, rows)
     if config.mesh.data > 1 or config.mesh.shared > 1:

@@ -16,8 +16,6 @@ from juliagpt_jax.models import build, delta, kda, precision, roles
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import count, paths
-from juliagpt_jax.models.recursive import CORES
-from juliagpt_jax.training.mesh import make_mesh
 
 WORDS = ("kda", "gated_deltanet")
 
@@ -218,21 +216,3 @@ def test_the_large_config(tiny):
     assert 95e6 < count(shapes) < 110e6 and settings.model.tie
     build.check(settings)
     assert ["A_log" in shapes[f"block_{i}"]["mixer"] for i in range(4)] == [True, True, True, False]
-
-
-@pytest.mark.parametrize("mixer", ["kda", "attention gated_deltanet"])
-def test_a_processor_trains_it_on_one_of_its_devices(tiny, mixer):
-    """Two of them waited for each other for ever."""
-    assert make_mesh(tiny(f"model.mixer={mixer}", "mesh.data=0")).size == 1 < len(jax.devices())
-    with pytest.raises(UserError, match="train on one device of a CPU"):
-        make_mesh(tiny(f"model.mixer={mixer}", "mesh.data=2"))
-    assert make_mesh(tiny("mesh.data=2")).size == 2
-
-
-def test_the_config_knows_which_mixers_are_delta_rules(tiny):
-    """Before JAX is imported, from words alone."""
-    known = {word for word in MIXERS if tiny(f"model.mixer=attention {word}").model.delta_rule}
-    assert known == {word for word, mixer in MIXERS.items() if issubclass(mixer, kda.KimiDeltaAttention)}
-    own = ["model.kind=recursive", "train.objective=recursive", "data.puzzle.kind=sudoku", "model.tie=False"]
-    cores = {word for word in CORES if tiny(*own, f"model.recursive.core={word}").model.delta_rule}
-    assert cores == {"kda"}

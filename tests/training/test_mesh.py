@@ -215,9 +215,7 @@ def test_several_steps_in_one_call(settings, alone):
 @pytest.mark.parametrize(
     "overrides, said",
     [
-        (["model.mixer=kda", "mesh.fsdp=2"], "train on one device of a CPU"),
         (["model.depth=ode", "model.ode.rtol=0.1", "model.ode.solver=midpoint", "mesh.fsdp=2"], "trains on one device"),
-        (["model.mixer=gated_deltanet", "mesh.data=2"], "train on one device of a CPU"),
         ([*RECURSIVE, "mesh.data=2"], "a recursive model, a loop of cycles, trains on one device of a CPU"),
         ([*RECURSIVE, "mesh.fsdp=2"], "would fetch them each time"),
         (["mesh.fsdp=8"], "1 x 8 x 1 devices asked for, 4 cpu there"),
@@ -243,6 +241,9 @@ PARTS = [
     "model.depth=ode train.remat=true",
     "model.depth=recursive",
     "model.mixer=blocksparse",
+    "model.mixer=topk model.sparse.top=5",
+    "model.mixer=kda",
+    "model.mixer=gated_deltanet",
     "model.norm=layer model.bias=true model.positions=learned model.channel=gelu",
     "model.unet=true model.x0_skip=true model.value_embedding=x0 model.head_gate=true model.sink=token",
     "train.optimizer=muon",
@@ -261,6 +262,8 @@ PARTS += [
     "model.depth=ode train.optimizer=kfac",
     "model.depth=recursive train.optimizer=muon train.precision=f16",
     "model.mixer=monarch_heads train.optimizer=kfac train.precision=bf16",
+    "model.mixer=kda train.optimizer=muon",
+    "model.mixer=gated_deltanet train.optimizer=soap train.precision=f16",
     "model.mixer=blocksparse train.optimizer=soap train.precision=f16",
 ]
 ROUNDS = {"train.optimizer=soap": 1e-3, "train.precision=bf16": 3e-3, "train.precision=f16": 5e-4}
@@ -281,9 +284,6 @@ ELSEWHERE = {
     "model.kind=t5": "test_t5.py",
     "model.kind=recursive": "refused above, on a processor",
     "train.objective=recursive": "refused above, on a processor",
-    "model.mixer=kda": "refused above, on a processor",
-    "model.mixer=gated_deltanet": "refused above, on a processor",
-    "model.mixer=topk": "refused above, on a processor",
     "train.objective=doremi": "objectives/test_doremi.py",
 }
 

@@ -177,12 +177,6 @@ class Model:
         return "ode" in self.depth.split()
 
     @property
-    def delta_rule(self) -> bool:
-        """Some layer's mixer is a delta rule (models/kda.py), which loops over its text piece by piece."""
-        mixers = self.recursive.core if self.kind == "recursive" else self.mixer
-        return not {"kda", "gated_deltanet"}.isdisjoint(mixers.split())
-
-    @property
     def has_experts(self) -> bool:
         """Some layer's channel is experts."""
         return "moe" in self.channel.split()
