@@ -2,8 +2,8 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/kda_tiny.py --workdir=runs/kda_tiny
 Hardware:  two cores of a CPU
-Time:      not measured yet
-Result:    not measured yet
+Time:      ten minutes
+Result:    1.018 bits per character of validation text (seed 42), where tiny.py ends at 1.372 in a third of the time
 """
 
 import ml_collections
