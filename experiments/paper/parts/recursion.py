@@ -64,13 +64,12 @@ PENDING = {
         {
             "SudokuSolved": share("recursive"),
             "SudokuParams": SUDOKU.value("recursive", "parameters", ",d"),
-            "SudokuSeeds": SUDOKU.distinct("recursive" + DRAWN, "seed"),
-            "SudokuStack": lambda results: interval(gap(results, "stack", "recursive" + DRAWN), ".1f"),
+            "SudokuSeeds": SUDOKU.distinct("recursive", "seed"),
+            "SudokuStack": lambda results: interval(gap(results, "stack", "recursive"), ".1f"),
             "SudokuStackParams": SUDOKU.value("stack", "parameters", ",d"),
             "SudokuStackSolved": share("stack"),
             "SudokuStackAgain": share("stack", 8),
-            "SudokuFirst": share("recursive" + DRAWN, 1),
-            "SudokuZeroSeeds": SUDOKU.distinct("recursive", "seed"),
+            "SudokuFirst": share("recursive", 1),
             "SudokuDrawn": share("recursive" + DRAWN),
             "SudokuDrawnOnce": share("once" + DRAWN),
             "SudokuDrawnFour": share("stack of 4" + DRAWN),
@@ -80,10 +79,10 @@ PENDING = {
         {"sudoku": arms(SUDOKU)},
         {
             "RecursionAhead": (
-                "the recursive model as drawn is ahead of the stack that is as deep, and of what is drawn as it is",
+                "the recursive model is ahead of the stack that is as deep, and as drawn of what is drawn as it is",
                 lambda results: all(
-                    gap(results, arm, "recursive" + DRAWN).low > 0
-                    for arm in ("stack", "once" + DRAWN, "stack of 4" + DRAWN)
+                    gap(results, arm + begun, "recursive" + begun).low > 0
+                    for arm, begun in (("stack", ""), ("once", DRAWN), ("stack of 4", DRAWN))
                 ),
             ),
             "StackAsDrawn": (
