@@ -30,14 +30,12 @@ from juliagpt_jax.models.delta_chunks import BLOCK, by_chunk
 from juliagpt_jax.models.delta_tokens import by_token, token
 
 CHUNK = 64  # most tokens of a chunk: the products within it cost about as much as those with a state of 64 x 64
-# A processor goes token by token, which takes, forward and backward, half the time of chunks of 16 tokens with 32
-# channels, nine tenths with 64 and four thirds with 128. With chunks of 64 it may wait for ever where their work is
-# cut for several threads (seen on jax 0.10.2).
+# A processor goes token by token, which takes, forward and backward, half the time of chunks of 16 with 32 channels, four
+# fifths with 64, and a ninth more than chunks of 64 with 128 (experiments/kda). With chunks of 64 it may wait for ever
+# where their work is cut for several threads (seen on jax 0.10.2).
 LEAST = 64  # tokens of a piece, if a text has them: a state is kept for each
-# Numbers in the states of all tokens of a piece: these are to stay near a processor. Other devices are to have enough
-# to do, which was not measured.
-AT_ONCE = {"cpu": 1 << 21}
-AT_ONCE_ELSE = 1 << 27
+STATES = 1 << 21  # numbers in the states of all tokens of a piece, on a processor: they are to stay near at hand
+AT_ONCE = 32_768  # tokens of a piece elsewhere, counted once for each head: enough to do, which was not measured
 
 
 def step(
@@ -94,20 +92,20 @@ def chunked(
 
     Args:
         chunk: the most tokens of one (see `length_of_chunk`), a power of 2; 0 for what the device is fast at.
-        at_once: tokens of a piece, counted once for each head of values; 0 for AT_ONCE. LEAST tokens of a text that
-            goes token by token, and a chunk of another, are a piece in any case.
+        at_once: tokens of a piece, counted once for each head of values; 0 for what suits the device. LEAST tokens of
+            a text that goes token by token, and a chunk of another, are a piece in any case.
 
     Raises:
         ValueError: chunk is no power of 2.
     """
-    device, size = jax.default_backend(), q.shape[-1] * v.shape[-1]
-    chunk = chunk or (1 if device == "cpu" else CHUNK)
+    processor = jax.default_backend() == "cpu"
+    chunk = chunk or (1 if processor else CHUNK)
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk={chunk} is no power of 2")
     state = _begun(state, q, k, v, decay, beta)
     (B, T, HV), C = v.shape[:3], length_of_chunk(v.shape[1], chunk)
     least = C if C > 1 else min(LEAST, T)  # tokens of a piece
-    at_once = at_once or AT_ONCE.get(device, AT_ONCE_ELSE) // size
+    at_once = at_once or (STATES // (q.shape[-1] * v.shape[-1]) if processor else AT_ONCE)
     many = max(1, at_once // (least * HV))
     texts = max(n for n in range(1, min(B, many) + 1) if B % n == 0)
     pieces = -(-T // (least * (many // texts)))
