@@ -2,14 +2,12 @@
 
 python experiments/kda/forms.py --out=experiments/kda/results/forms [--rounds=7]
 
-Forward, and forward and backward, of `models.delta.chunked` alone, float32, by the channels of a head; the least of the
-rounds, in microseconds a token of all heads.
+Forward, and forward and backward, of `models.delta.chunked` alone, float32, by the channels of a head; the median of
+rounds in which all forms have their turn, in microseconds a token of all heads.
 """
 
 import argparse
-import functools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 
 from juliagpt_jax.models import delta
 from juliagpt_jax.store import machine
+from juliagpt_jax.study import growth
 
 SHAPES = ((16, 256, 4, 16), (16, 256, 4, 32), (64, 40, 3, 32), (4, 256, 4, 64), (1, 1024, 4, 64), (1, 1024, 2, 128))
 CHUNKS = (1, 16, 64)
@@ -31,27 +30,19 @@ def drawn(rows: int, context: int, heads: int, width: int) -> tuple[jax.Array, .
     return q, k, v, -jnp.exp(decay - 2), jax.nn.sigmoid(jax.random.normal(keys[4], (rows, context, heads)))
 
 
-def seconds(run: Any, given: tuple[jax.Array, ...], rounds: int) -> float:
-    """Return the least time of a call, behind one that compiles."""
-    run = jax.jit(run)
-    jax.block_until_ready(run(*given))
-    times = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        jax.block_until_ready(run(*given))
-        times.append(time.perf_counter() - begun)
-    return min(times)
-
-
-def measure(shape: tuple[int, int, int, int], chunk: int, rounds: int) -> dict[str, Any]:
-    """Return a row: one shape in one form."""
-    given, tokens = drawn(*shape), shape[0] * shape[1]
-    forward = functools.partial(delta.chunked, chunk=chunk)
-    both = jax.grad(lambda *given: jnp.sum(forward(*given)[0]), argnums=tuple(range(5)))
-    row: dict[str, Any] = dict(zip(("texts", "context", "heads", "width"), shape, strict=True)) | {"chunk": chunk}
-    row["forward_us"] = 1e6 * seconds(lambda *given: forward(*given)[0], given, rounds) / tokens
-    row["both_us"] = 1e6 * seconds(both, given, rounds) / tokens
-    return row | {"device": machine.device(), "jax": jax.__version__}
+def measure(shape: tuple[int, int, int, int], rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each form at one shape, all of them measured in turn."""
+    given, tokens, programs = drawn(*shape), shape[0] * shape[1], {}
+    for chunk in CHUNKS:
+        forward = lambda *given, chunk=chunk: delta.chunked(*given, chunk=chunk)[0]
+        both = jax.grad(lambda *given, forward=forward: jnp.sum(forward(*given)), argnums=tuple(range(5)))
+        for what, run in (("forward_us", jax.jit(forward)), ("both_us", jax.jit(both))):
+            programs[chunk, what] = lambda run=run: jax.block_until_ready(run(*given))
+    took = growth.clock(programs, rounds)
+    facts: dict[str, Any] = dict(zip(("texts", "context", "heads", "width"), shape, strict=True))
+    facts |= {"device": machine.device(), "jax": jax.__version__}
+    us = lambda chunk: {what: 1e6 * took[chunk, what] / tokens for what in ("forward_us", "both_us")}
+    return [{"chunk": chunk} | us(chunk) | facts for chunk in CHUNKS]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -70,7 +61,7 @@ def main() -> None:
     flags.add_argument("--out", type=Path, required=True, metavar="DIR")
     flags.add_argument("--rounds", type=int, default=7, metavar="N")
     options = flags.parse_args()
-    rows = [measure(shape, chunk, options.rounds) for shape in SHAPES for chunk in CHUNKS]
+    rows = [row for shape in SHAPES for row in measure(shape, options.rounds)]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (options.out / "table.md").write_text(table(rows), encoding="utf-8")

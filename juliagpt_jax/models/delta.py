@@ -30,9 +30,9 @@ from juliagpt_jax.models.delta_chunks import BLOCK, by_chunk
 from juliagpt_jax.models.delta_tokens import by_token, token
 
 CHUNK = 64  # most tokens of a chunk: the products within it cost about as much as those with a state of 64 x 64
-# A processor goes token by token, which takes, forward and backward, half the time of chunks of 16 with 32 channels,
-# four fifths with 64, and a ninth more than chunks of 64 with 128 (experiments/kda). With chunks of 64 it may wait for
-# ever where their work is cut for several threads (seen on jax 0.10.2).
+# A processor goes token by token, which takes, forward and backward, about half the time of chunks of 16 with 32
+# channels, four fifths of it or as much with 64, and as much with 128 (experiments/kda). With chunks of 64 it may wait
+# for ever where their work is cut for several threads (seen on jax 0.10.2).
 LEAST = 64  # tokens of a piece, if a text has them: a state is kept for each
 STATES = 1 << 21  # numbers in the states of all tokens of a piece, on a processor: they are to stay near at hand
 AT_ONCE = 32_768  # tokens of a piece elsewhere, counted once for each head: enough to do, which was not measured

@@ -49,7 +49,7 @@ class KimiDeltaAttention(nn.Module):
     linear: Callable[..., nn.Module]
     channelwise: ClassVar[bool] = True  # each key channel fades at its own rate
     rewindable: ClassVar[bool] = False  # a state does not tell what it was before a token
-    loops: ClassVar[bool] = True  # over chunks
+    loops: ClassVar[bool] = True  # over tokens, or chunks of them
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:
