@@ -13,6 +13,7 @@ from juliagpt_jax.study.suite import Arm, Suite
 
 MEASURES = ("active_params", "step_s", "step_memory_bytes", "chars_per_s", "model_bytes")
 COMMON = {"model.layers": 4, "model.heads": 4, "train.sample_every": 0, "train.lr": 1e-3, "train.min_lr": 1e-4}
+BUDGET = ("flops", 4.6e12)
 # What a word needs to be itself: MLPs of two matrices have the parameters of SwiGLU's three.
 MORE = {"relu2": {"model.ffn_mult": 6.0}, "gelu": {"model.ffn_mult": 6.0}}
 # Keys and values of a quarter of the heads, and hidden channels for the parameters that this saves (see
@@ -26,8 +27,10 @@ def arms() -> dict[str, Arm]:
     made |= {word: Arm({"model.mixer": word}) for word in MIXERS if word != "attention"}
     channels = {word: {"model.channel": word} | MORE.get(word, {}) for word in CHANNELS if word != "swiglu"}
     made |= {f"channel: {word}": Arm(changes) for word, changes in channels.items()}
-    for word in ("kda", "monarch"):
-        made[f"{word} 3:1"] = Arm({"model.mixer": f"{word} {word} {word} attention"})
+    made |= {f"{word} 3:1": Arm(hybrid(word)) for word in ("kda", "monarch")}
+    # As published: order is left to the delta rule.
+    for word in ("kda", "gated_deltanet"):
+        made[f"{word} 3:1, no positions"] = Arm(hybrid(word) | {"model.positions": "none"})
     made |= {
         "moe, top 1": Arm({"model.channel": "moe", "model.moe.top": 1, "model.moe.gate": "all"} | _widths(4.0)),
         "moe, one shared": Arm({"model.channel": "moe", "model.moe.shared": 1} | _widths(4 / 3)),
@@ -47,6 +50,11 @@ def arms() -> dict[str, Arm]:
     return made
 
 
+def hybrid(word: str) -> dict[str, str]:
+    """Three layers of a mixer to each layer of attention."""
+    return {"model.mixer": f"{word} {word} {word} attention"}
+
+
 def _widths(each: float) -> dict[str, float]:
     """The hidden width of an expert, in widths: all that a token goes through have those of the baseline's channel."""
     return {"model.moe.expert_mult": each}
@@ -59,6 +67,6 @@ def get_suite(scale: str) -> Suite:
         arms=arms(),
         seeds=(11, 12, 13),
         baseline="baseline",
-        budget=("flops", 4.6e12),
+        budget=BUDGET,
         measures=MEASURES,
     )
