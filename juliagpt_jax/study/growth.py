@@ -172,6 +172,7 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
     import jax
 
     out, words = options.out, list(dict.fromkeys(row["mixer"] for row in rows))
+    rows = sorted(rows, key=lambda row: row["context"])  # those of an earlier call come first, in any order
     (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     contexts = sorted({row["context"] for row in rows})
     table = [
@@ -182,7 +183,7 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
         for word in words:
             values = {row["context"]: row[key] * scale for row in rows if row["mixer"] == word}
             cross = "" if word == BASELINE else crossing(rows, word, key)
-            numbers = " | ".join(f"{values[c]:,.4g}" if c in values else "" for c in contexts)
+            numbers = " | ".join(_four_digits(values[c]) if c in values else "" for c in contexts)
             table.append(f"| {title} | {word} | {numbers} | {cross} |")
     facts = (
         f"One layer, width {options.width}, heads of {options.head_width} channels, float32, batches of "
@@ -191,6 +192,11 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
     )
     (out / f"{name}.md").write_text("\n".join([*table, *lines, "", facts]) + "\n", encoding="utf-8")
     _plot(rows, words, contexts, out / f"{name}.png")
+
+
+def _four_digits(value: float) -> str:
+    """Return 13,485 for a number that the general format would write as 1.348e+04."""
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], words: Sequence[str], contexts: Sequence[int], path: Path) -> None:
@@ -209,7 +215,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], words: Sequence[str], contexts: Seq
                 axis.loglog(*zip(*points, strict=True), marker="o", label=word)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set(xlabel="context", title=f"{title.rpartition(',')[0]}\nover attention's")
-        axis.set_xticks(contexts, list(map(str, contexts)))
+        axis.set_xticks(contexts, list(map(str, contexts)), rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
