@@ -43,7 +43,7 @@ def main() -> None:
         rows += more
     numbers = " | ".join(f"{ratio:.2f}" for ratio in ratios)
     line = f"| the convolution, time with our DFT / with jnp.fft | monarch | {numbers} | |"
-    growth.write(rows, options, "benchmark", [line])
+    growth.write(rows, options.out, "benchmark", [line])
 
 
 if __name__ == "__main__":

@@ -109,11 +109,15 @@ def measure(
     more: Mapping[str, Callable[[], Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[Any, float]]:
     """Return a row for each mixer at one context, and the seconds of everything, that of `more` by its names."""
+    import jax
+
     made = {word: programs(word, context, options) for word in words}
     took = clock(
         {(word, what): made[word][what] for word in words for what in ("train", "decode")} | dict(more or {}),
         options.rounds,
     )
+    about = {key: getattr(options, key) for key in ("threads", "width", "head_width", "tokens", "rounds", "knobs")}
+    about |= {"device": device(), "jax": jax.__version__}
     rows = [
         {
             "mixer": word,
@@ -123,6 +127,7 @@ def measure(
             "decode_s_per_token": took[word, "decode"] / DECODED,
             "memory_bytes_per_token": facts["memory_bytes"] / (facts["rows"] * context),
             "cache_bytes": facts["cache_bytes"],
+            **about,
         }
         for word, facts in made.items()
     ]
@@ -139,16 +144,14 @@ def go_on(words: Sequence[str], options: argparse.Namespace, most: Mapping[str, 
     """
     contexts, most = begin(options), most or {}
     rows = sealed.read_rows(options.out / "speed.jsonl")
-    about = {"device": device(), "threads": options.threads, "width": options.width, "knobs": options.knobs}
     for context in contexts:
         if any(row["context"] == context for row in rows):
             continue
         more, _ = measure([word for word in words if context <= most.get(word, context)], context, options)
         for row in more:
-            row |= about
             print(json.dumps(row), flush=True)
         rows += more
-        write(rows, options, "speed")
+        write(rows, options.out, "speed")
 
 
 def crossing(rows: Sequence[Mapping[str, Any]], word: str, key: str) -> str:
@@ -167,11 +170,9 @@ def crossing(rows: Sequence[Mapping[str, Any]], word: str, key: str) -> str:
     return f"about {contexts[last] * (contexts[last + 1] / contexts[last]) ** share:.0f}"
 
 
-def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: str, lines: Sequence[str] = ()) -> None:
+def write(rows: Sequence[Mapping[str, Any]], out: Path, name: str, lines: Sequence[str] = ()) -> None:
     """Write NAME.jsonl, NAME.md, with `lines` behind its table, and NAME.png to a folder."""
-    import jax
-
-    out, words = options.out, list(dict.fromkeys(row["mixer"] for row in rows))
+    words = list(dict.fromkeys(row["mixer"] for row in rows))
     rows = sorted(rows, key=lambda row: row["context"])  # those of an earlier call come first, in any order
     (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     contexts = sorted({row["context"] for row in rows})
@@ -185,10 +186,12 @@ def write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, name: 
             cross = "" if word == BASELINE else crossing(rows, word, key)
             numbers = " | ".join(_four_digits(values[c]) if c in values else "" for c in contexts)
             table.append(f"| {title} | {word} | {numbers} | {cross} |")
+    # Of the rows themselves: an earlier call may have made some on another machine.
+    fact = lambda key: " or ".join(dict.fromkeys(str(row[key]) for row in rows))
     facts = (
-        f"One layer, width {options.width}, heads of {options.head_width} channels, float32, batches of "
-        f"{options.tokens} tokens; decoding: one row at the end of a full context. Median of {options.rounds} rounds, "
-        f"{options.threads} thread(s), {device()}, jax {jax.__version__}."
+        f"One layer, width {fact('width')}, heads of {fact('head_width')} channels, float32, batches of "
+        f"{fact('tokens')} tokens; decoding: one row at the end of a full context. Median of {fact('rounds')} rounds, "
+        f"{fact('threads')} thread(s), {fact('device')}, jax {fact('jax')}."
     )
     (out / f"{name}.md").write_text("\n".join([*table, *lines, "", facts]) + "\n", encoding="utf-8")
     _plot(rows, words, contexts, out / f"{name}.png")

@@ -14,7 +14,14 @@ def asked(monkeypatch):
 
     def measure(words, context, options):
         found.append((context, words))
-        facts = {"train_s_per_token": 1.0, "decode_s_per_token": 1.0, "memory_bytes_per_token": 1.0, "cache_bytes": 1}
+        about = {"device": "a card" if found[1:] else "a processor", "jax": "1", "threads": 1, "head_width": 32}
+        about |= {"width": options.width, "tokens": 8192, "rounds": options.rounds, "knobs": ""}
+        facts = about | {
+            "train_s_per_token": 1.0,
+            "decode_s_per_token": 1.0,
+            "memory_bytes_per_token": 1.0,
+            "cache_bytes": 1,
+        }
         return [{"mixer": word, "context": context, "rows": 1} | facts for word in words], {}
 
     monkeypatch.setattr(growth, "measure", measure)
@@ -33,4 +40,6 @@ def test_a_context_is_measured_once(tmp_path, asked):
         *[("attention", 128, 64), ("topk", 128, 64)],
         *[("attention", 256, 64), ("attention", 512, 64)],
     ]
-    assert "| forward and backward, us a token | topk | 1,000,000 |  |  |" in (tmp_path / "speed.md").read_text()
+    said = (tmp_path / "speed.md").read_text()
+    assert "| forward and backward, us a token | topk | 1,000,000 |  |  |" in said
+    assert "1 thread(s), a processor or a card, jax 1." in said  # of the rows, not of the machine that writes
