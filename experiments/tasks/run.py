@@ -39,6 +39,14 @@ SCRATCH = (*SST2, "--averaged"), (*SST2[:2], "--split=test", "--averaged")
 ARMS = {
     task: Arm("configs/addition.py", (f"data.task={task}",), ((f"--task={task}", "--split=test"),)) for task in ADDITION
 }
+# How many sums each way of writing them takes to be learned.
+ARMS |= {
+    f"{task}_{sums}": ARMS[task]._replace(
+        changes=(f"data.task={task}", f"data.examples.most={sums}", "train.sample_every=0")
+    )
+    for task in ADDITION[:2]
+    for sums in (2_700, 2_900, 3_200, 4_000)
+}
 ARMS |= {
     "sst2": Arm("configs/sst2.py", ("data.path=DATA/sst2",), SCRATCH),
     "mawps": Arm("configs/mawps.py", ("data.path=DATA/mawps",), (("--task=mawps", *MAWPS),)),
