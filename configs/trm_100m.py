@@ -2,8 +2,8 @@
 
 Command:   python -m juliagpt_jax.main --config=configs/trm_100m.py --workdir=runs/trm_100m --config.data.path=FOLDER
 Hardware:  meant for a GPU
-Time:      not measured yet
-Result:    not measured yet
+Time:      not run; it builds and takes a step (tests/training/test_large_puzzles.py)
+Result:    not run
 
 On sudoku four layers did worse than two in the paper (79.5% against 87.4%), and a model of 27M in place of 7M was said
 to solve nothing: with few puzzles and many applications of the network, more weights learn the puzzles by heart. The
