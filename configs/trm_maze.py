@@ -5,7 +5,7 @@ Hardware:  two CPU cores
 Time:      about two hours, by 700 steps of half the batch in 40 minutes of a shared core
 Result:    not run to its end; after those 700 steps no maze whole (experiments/recursion). Of 9 rows, 1,500 steps of
            64: 91.0% of 256 mazes, 99.6% by the vote of eight forms (--config.data.puzzle.side=9
-           --config.data.puzzle.least=8 --config.model.context=81, zero_init=False; 14 minutes of a core)
+           --config.data.puzzle.least=8 --config.model.context=81 --config.model.zero_init=False; 14 minutes of a core)
 """
 
 import ml_collections

@@ -42,7 +42,7 @@ ARMS = {
 # How many sums each way of writing them takes to be learned.
 ARMS |= {
     f"{task}_{sums}": ARMS[task]._replace(
-        changes=(f"data.task={task}", f"data.examples.most={sums}", "train.sample_every=0")
+        changes=(*ARMS[task].changes, f"data.examples.most={sums}", "train.sample_every=0")
     )
     for task in ADDITION[:2]
     for sums in (2_700, 2_900, 3_200, 4_000)
