@@ -69,6 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
     model.ffn_mult = 4.0  # hidden width of SwiGLU in widths (three matrices, so 8/3 has the size of a 4x MLP)
     model.dropout = 0.0  # of the embedding, attention weights and branches; a few epochs need none
     model.dropout_on = "all"  # of these; branches: of what a block adds to the residual stream alone
+    model.word_dropout = 0.0  # share of the distinct tokens of a row that are not read; for few examples
     model.tie = True  # the head is the transposed embedding
     model.norm = "rms"  # a name of models/layers.py; layer: GPT-2's LayerNorm
     model.norm_eps = 1e-5  # added to the variance in every norm; models from outside have 1e-6 or 1e-5

@@ -307,6 +307,24 @@ def test_what_goes_is_said(tmp_path, capsys):
     assert "left out of noted: " in said and "notes" in said and "of plain:" not in said
 
 
+@pytest.mark.parametrize("sign", ["<|endoftext|>", "<|im_end|>"])
+def test_signs_between_texts_are_no_words(sign, tmp_path, capsys):
+    """They part passages, every character is accounted for, and one is told of the unit that keeps the texts whole."""
+    stories = [" ".join(books.prose(i, 1)) for i in range(40)]
+    inside = f"The sign {sign} stands in a sentence here. "
+    (tmp_path / "a.txt").write_text(f"\n{sign}\n".join([inside + stories[0], *stories[1:]]))
+    manifest = run(tmp_path, tmp_path / "out", "--min_quality=0")
+    text = "\n".join(t for name in ("train", "val") for t, _ in lines(tmp_path / "out", name))
+    word = sign.strip("<|>").replace("_", "")
+    assert text.count(word) == 1, "that of the sentence"
+    (work,) = manifest["works"]
+    assert work["kept"] + sum(work["apparatus"].values()) == work["characters"] == (tmp_path / "a.txt").stat().st_size
+    said = capsys.readouterr().out
+    assert f"a.txt: 39 signs such as {sign} are read as blank lines" in said
+    assert ("--unit=story makes a document of what each ends" in said) == (sign == "<|endoftext|>")
+    assert f"- a: `` {sign} ``" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_what_stays_on_suspicion_is_said(tmp_path, capsys):
     notes = [b for k, p in enumerate(books.prose(3, 40)) for b in (f"The lamp{k} burns.[{k}]", f"[{k}] {p}")]
     (tmp_path / "a.txt").write_text("\n\n".join(notes))

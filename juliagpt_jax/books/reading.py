@@ -1,14 +1,20 @@
 """A file to its books: parsed, freed of apparatus, cleaned and cut into chunks. What happens to one file alone."""
 
 import dataclasses
+import re
 from collections import Counter
 from pathlib import Path
 
 from juliagpt_jax.books import apparatus, archives, chunker, cleaner, parsers, publisher, scorer
+from juliagpt_jax.books.cuts import MARK
 from juliagpt_jax.books.ledger import Ledger, allowed
 from juliagpt_jax.books.sources import Work, digest
 from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
+
+# A sign between the texts of a language model, at the beginning or the end of a line: <|endoftext|>, <|im_start|>.
+_PARTING = re.compile(r"^[ \t]*<\|\w{1,40}\|>|<\|\w{1,40}\|>[ \t]*$", re.M)
+_GAP = "\n\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +103,27 @@ def read(work: Work, options: Options, budget: archives.Budget, notes: list[str]
     """Return the books in a file: parsed, freed of apparatus, cleaned and cut into chunks."""
     sha256 = digest(work.path)
     documents = parsers.read(work.path, dataclasses.replace(budget), options.errors, notes)
+    documents = [_parted(document, [] if notes is None else notes) for document in documents]
     return [
         _book(work, sha256, document if i == 0 else dataclasses.replace(document, ledger=Ledger()), part, options)
         for document in documents
         for i, part in enumerate(publisher.split(document.text))
     ]
+
+
+def _parted(document: parsers.Document, notes: list[str]) -> parsers.Document:
+    """Return a document with blank lines in place of the signs that part the texts of a language model."""
+    found = _PARTING.findall(document.text)
+    if not found:
+        return document
+    ledger = Ledger()
+    ledger.add(document.ledger)
+    for sign in found:
+        ledger.drop("parting signs", sign, len(sign) - len(_GAP))
+    sign = found[0].strip()
+    cut = "; --unit=story makes a document of what each ends" if sign == MARK else ""
+    notes.append(f"{document.name}: {len(found):,} signs such as {sign} are read as blank lines{cut}")
+    return dataclasses.replace(document, text=_PARTING.sub(_GAP, document.text), ledger=ledger)
 
 
 def _book(work: Work, sha256: str, document: parsers.Document, part: str, options: Options) -> Book:

@@ -23,7 +23,7 @@ from juliagpt_jax.models.adapters import beside, check_targets
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.depth import Stack, evaluations, layers
 from juliagpt_jax.models.gathered import Cuts
-from juliagpt_jax.models.layers import INITS, NORMS, linears
+from juliagpt_jax.models.layers import INITS, NORMS, WordDropout, linears
 from juliagpt_jax.models.parameters import paths
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.config.width, DTYPES[self.precision]
         embedding = self.param("embedding", INITS[self.config.init](width, self.vocab, 1.0), (self.vocab, width))
-        x = embedding[tokens].astype(dtype)
+        x = WordDropout(self.config.word_dropout, name="words")(embedding[tokens].astype(dtype), tokens)
         if self.config.sink == "token":
             sink = self.param("sink_token", nn.initializers.normal(width**-0.5), (width,)).astype(dtype)
             x = jnp.where((tokens == self.vocab)[..., None], sink.reshape(1, 1, -1), x)

@@ -32,6 +32,7 @@ __all__ = [
     "RMSNorm",
     "ShortConv",
     "SubLNLinear",
+    "WordDropout",
     "biased",
     "block_product",
     "linears",
@@ -39,6 +40,23 @@ __all__ = [
     "rotary",
     "split_heads",
 ]
+
+
+class WordDropout(nn.Module):
+    """Embeddings, those of some tokens 0, and the others over the share that is kept: a token is dropped wherever it
+    stands in its row (Gal and Ghahramani 2016, arXiv 1512.05287, section 4.2). It acts with a "dropout" key alone."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
+        """x (B, T, D) of tokens (B, T) -> (B, T, D)."""
+        if not (self.rate and self.has_rng("dropout")):
+            return x
+        keys = jax.random.split(self.make_rng("dropout"), len(tokens))
+        drawn = lambda key, token: jax.random.bernoulli(jax.random.fold_in(key, token), 1 - self.rate)
+        kept = jax.vmap(jax.vmap(drawn, (None, 0)))(keys, tokens)  # by the token, so that equal ones share their lot
+        return jnp.where(kept[..., None], x / (1 - self.rate), 0)
 
 
 class LayerNorm(nn.Module):

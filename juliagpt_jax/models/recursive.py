@@ -37,7 +37,7 @@ HALT_BIAS = -5.0  # the halting head begins by never halting
 # What a recursive model does not have, by knob, and what the knob may say; the words of its core and gate are its own.
 PLAIN = {"dropout": (0.0,), "positions": ("rotary", "none"), "depth": ("stack",), "sink": ("none",), "softcap": (0.0,)}
 PLAIN |= {"norm": ("rms",), "mixer": ("attention",), "mask": ("causal",), "channel": ("swiglu",), "unet": (False,)}
-PLAIN |= {"x0_skip": (False,), "value_embedding": ("none",), "scan_layers": (False,)}
+PLAIN |= {"word_dropout": (0.0,), "x0_skip": (False,), "value_embedding": ("none",), "scan_layers": (False,)}
 
 
 class Carry(NamedTuple):

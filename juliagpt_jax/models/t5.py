@@ -25,7 +25,7 @@ from juliagpt_jax.ground.knobs.model import ABSENT
 from juliagpt_jax.models.channels import gelu
 from juliagpt_jax.models.decoder import DTYPES
 from juliagpt_jax.models.interface import check_no_decoder
-from juliagpt_jax.models.layers import INITS, RMSNorm, linears, split_heads
+from juliagpt_jax.models.layers import INITS, RMSNorm, WordDropout, linears, split_heads
 
 # What a T5 does not have, by knob, and what the knob must say.
 PLAIN = {"kv_heads": 0, "norm": "rms", "bias": False, "qkv_bias": False, "qk_norm": False, "positions": "none"}
@@ -234,11 +234,12 @@ class T5(nn.Module):
         model, dtype = self.config, DTYPES[self.precision]
         linear = linears(model, int8=self.int8)
         drop = nn.Dropout(model.inner_dropout, deterministic=not self.has_rng("dropout"))
+        words = WordDropout(model.word_dropout, name="words")
         embedding = self.param("embedding", nn.initializers.normal(1.0), (self.vocab, model.width))
         read = there = None
         if source is not None:
             there = source != ABSENT
-            x = drop(embedding[jnp.maximum(source, 0)].astype(dtype))
+            x = drop(words(embedding[jnp.maximum(source, 0)].astype(dtype), source))
             read = Encoder(model, linear, name="encoder")(x, there)
         layers, slots = [None] * model.layers, positions
         if cache is not None:
@@ -247,7 +248,7 @@ class T5(nn.Module):
         assert there is not None
         bias = Bias(model, False, name="bias")(positions, slots)
         seen = slots[:, None, :] <= positions[:, :, None]
-        x, continued = drop(embedding[tokens].astype(dtype)), []
+        x, continued = drop(words(embedding[tokens].astype(dtype), tokens)), []
         for i in range(model.layers):
             block = Block(model, linear, name=f"block_{i}")
             x, held = block(x, seen, bias, there, read, layers[i], positions)

@@ -52,7 +52,7 @@ def check(settings: config.Config) -> None:
     plain = {"mixer": "attention", "channel": "swiglu", "depth": "stack", "linear": "dense", "norm": "rms"}
     plain |= {"positions": "rotary", "bias": False, "qk_norm": False, "zero_init": False, "x0_skip": False}
     plain |= {"init": "normal", "unet": False, "value_embedding": "none", "head_gate": False, "qkv_bias": False}
-    plain |= {"softcap": 0.0, "dropout": 0.0, "mask": "causal", "sink": "none"}
+    plain |= {"softcap": 0.0, "dropout": 0.0, "word_dropout": 0.0, "mask": "causal", "sink": "none"}
     wanted = {f"model.{key}": (getattr(model, key), value) for key, value in plain.items()}
     plain = {"optimizer": "adamw", "precision": "f32", "weight_decay_schedule": "learning_rate", "cautious": False}
     plain |= {"ema": 0.0, "ema_half_life": 0.0, "tail": 0.0, "decay_tau": 0.0}

@@ -108,6 +108,7 @@ def test_a_puzzle_is_known_by_its_embedding(tiny):
     "override, says",
     [
         ("model.dropout=0.1", "model.dropout"),
+        ("model.word_dropout=0.1", "model.word_dropout"),
         ("model.positions=learned", "model.positions: learned is of decoders; a recursive model has rotary or none"),
         ("model.norm=layer", "model.norm"),
         ("model.mixer=monarch", "model.mixer"),

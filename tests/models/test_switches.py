@@ -13,7 +13,7 @@ from juliagpt_jax.models import roles
 from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import Decoder
 from juliagpt_jax.models.depth import DEPTHS
-from juliagpt_jax.models.layers import LINEARS, RMSNorm, rotary
+from juliagpt_jax.models.layers import LINEARS, RMSNorm, WordDropout, rotary
 from juliagpt_jax.models.mixers import MIXERS
 from juliagpt_jax.models.parameters import by_path, paths
 
@@ -259,6 +259,32 @@ def test_dropout_of_branches_alone(tiny):
     assert np.abs(block.apply(own, x, at, rngs=keys)[0] - block.apply(own, x, at)[0]).max() > 0.1
     every, params, _ = built(tiny, "model.dropout=0.5", "model.zero_init=true")
     assert np.abs(every.apply({"params": params}, TOKENS, rngs=keys)[0] - plain).max() > 0.1
+
+
+def test_word_dropout():
+    """Of each row some tokens are dropped wherever they stand, others in another row; the mean stays."""
+    tokens = jnp.array([[3, 5, 3, 7, 5], [3, 5, 3, 7, 5]])
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4))
+    drop = lambda key: WordDropout(0.25).apply({}, x, tokens, rngs={"dropout": key})
+    many = np.asarray(jax.jit(jax.vmap(drop))(jax.random.split(jax.random.key(1), 4096)), np.float64)
+    kept = (many != 0).all(-1)
+    np.testing.assert_allclose(many, np.where(kept[..., None], np.asarray(x) / 0.75, 0), rtol=1e-6)
+    np.testing.assert_array_equal(kept[..., [0, 1]], kept[..., [2, 4]])
+    for a, b in [((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 1), (0, 3))]:  # words, and rows, have lots of their own
+        both = (kept[:, *a] & kept[:, *b]).mean()
+        assert abs(both - 0.75**2) < 5 * 0.5 / 64, (a, b)
+    np.testing.assert_array_equal(WordDropout(0.25).apply({}, x, tokens), x)
+
+
+def test_word_dropout_in_a_decoder(tiny):
+    """Where no layer adds anything, a token that is not read has logits of 0; the head has all tokens."""
+    switches = "model.word_dropout=0.5", "model.zero_init=true", "model.tie=true", "model.norm_eps=1e-9"
+    model, params, run = built(tiny, *switches)
+    logits = np.asarray(model.apply({"params": params}, TOKENS, rngs={"dropout": jax.random.key(0)})[0])
+    unread, plain = (logits == 0).all(-1), np.asarray(run(params))
+    np.testing.assert_allclose(logits, np.where(unread[..., None], 0, plain), atol=1e-6)
+    assert 0 < unread.mean() < 1 and not (plain == 0).any()
+    np.testing.assert_array_equal(unread[0, 0], unread[0, 11])  # the same token
 
 
 def test_relu2(tiny):

@@ -129,6 +129,17 @@ def test_decoding_is_the_forward_pass(small):
     np.testing.assert_allclose(fresh, wanted[:, :4], atol=2e-6)  # a source begins a cache anew
 
 
+@pytest.mark.parametrize("sizes", [(7, 1), (1, 7)], ids=["source", "answer"])
+def test_word_dropout_is_of_both(small, sizes, tiny):
+    """A side of one token makes two outcomes at most; more than those come from the other side's seven."""
+    settings = tiny(*OWN, *SIZES, "model.t5.buckets=8", "model.tie=false", "model.word_dropout=0.5")
+    model = build.build_model(settings, 11)
+    given = {name: np.arange(n)[None] for name, n in zip(("source", "tokens"), sizes, strict=True)}
+    run = lambda key: model.apply({"params": small.params}, given, rngs={"dropout": key})[0][0, -1]
+    outcomes = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 64))
+    assert len(np.unique(np.round(outcomes, 4), axis=0)) > 4
+
+
 def test_who_sees_whom(small):
     """No row sees another, no token a later one, every token all of its source; what is absent is seen by none, and a
     source of which nothing is there is as none."""

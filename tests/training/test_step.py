@@ -155,26 +155,31 @@ def test_accumulation_on_several_devices(data, model, tiny):
         np.testing.assert_allclose(several[1][key], one[1][key], rtol=1e-5)
 
 
+DROPOUTS = "model.dropout=0.2", "model.word_dropout=0.5"
+
+
 def test_two_runs_are_the_same_bits(tiny):
     config = tiny("model.dropout=0.2")
     one, two = (train(config, [batch(0), batch(1), batch(2)]) for _ in range(2))
     assert bits(one) == bits(two)
 
 
-def test_dropout_depends_on_the_step(tiny):
-    config = tiny("model.dropout=0.2")
+@pytest.mark.parametrize("knob", DROPOUTS)
+def test_dropout_depends_on_the_step(knob, tiny):
+    config = tiny(knob)
     _, state = machine(config)
     losses = [float(train(config, [batch()], state._replace(step=np.int32(n)))[1]["loss"]) for n in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
     # ... and on the seed, with the same parameters
-    other = tiny("model.dropout=0.2", "seed=43")
+    other = tiny(knob, "seed=43")
     assert float(train(other, [batch()], state)[1]["loss"]) != losses[0]
 
 
-def test_dropout_differs_from_micro_batch_to_micro_batch(tiny):
+@pytest.mark.parametrize("knob", DROPOUTS)
+def test_dropout_differs_from_micro_batch_to_micro_batch(knob, tiny):
     """Four equal rows, one a micro-batch: with one mask for all, the loss would be that of each."""
     inputs, targets = (np.repeat(a[:1], 4, axis=0) for a in batch()[:2])
-    config = tiny("model.dropout=0.2", "train.accumulate=4")
+    config = tiny(knob, "train.accumulate=4")
     only = [np.where(np.arange(4)[:, None] == row, targets, IGNORED) for row in range(4)]
     losses = [float(train(config, [Batch(inputs, t)])[1]["loss"]) for t in only]
     assert len(set(losses)) == 4

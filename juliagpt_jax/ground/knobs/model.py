@@ -5,7 +5,7 @@ import dataclasses
 from juliagpt_jax.ground.knobs import limits
 
 # Of the model, and yet no finished one has them: how it is trained, and how its layers are compiled.
-OF_TRAINING = ("model.dropout", "model.dropout_on", "model.scan_layers")
+OF_TRAINING = ("model.dropout", "model.dropout_on", "model.word_dropout", "model.scan_layers")
 
 PASSAGE = 2**20  # positions from a passage of a packed row to the next one
 START = 0  # the id that an answer of a T5 begins behind: its padding, <bos> of the tokenizers that are learned here
@@ -133,6 +133,7 @@ class Model:
     ffn_mult: float = limits.positive()
     dropout: float = limits.below_one()
     dropout_on: str = limits.one_of("all", "branches", since="0.2", before="all")
+    word_dropout: float = limits.below_one(since="0.2", before=0.0)
     tie: bool = limits.knob()
     norm: str = limits.text()
     norm_eps: float = limits.knob(lambda v: 0 < v < 1, "must be above 0 and below 1")

@@ -51,7 +51,7 @@ class Config:
     @property
     def drops(self) -> bool:
         """Training draws masks of dropout, in the model or in its adapters."""
-        return bool(self.model.dropout or self.adapter.dropout)
+        return bool(self.model.dropout or self.model.word_dropout or self.adapter.dropout)
 
     @property
     def ternary_step(self) -> int:
