@@ -2,9 +2,9 @@
 
 Command:   python -m juliagpt_jax.prepare --source=tinystories --out=data/tinystories
            python -m juliagpt_jax.main --config=configs/tinystories.py --workdir=runs/tinystories
-Hardware:  two cores, or a GPU
-Time:      not measured yet
-Result:    not measured yet
+Hardware:  one core of an Intel Xeon
+Time:      23 minutes, others at work beside it
+Result:    0.912 bits a byte, 21.5 a word with averaged weights (seed 42); experiments/words has stories that it wrote
 
 The recipe is that of wikitext2_muon.py: little text, read often.
 """
