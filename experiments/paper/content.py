@@ -14,6 +14,7 @@ from typing import Any
 import figures
 from measures import Figure, Holds, Results, Statistic
 from parts import (
+    ablation,
     after,
     attention,
     baseline,
@@ -40,7 +41,7 @@ from juliagpt_jax.study.tables import Line
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
-    *(techniques, data, vocabulary, words, mixers, attention, depth, recursion, bits, optimizers, after),
+    *(techniques, data, vocabulary, words, mixers, attention, ablation, depth, recursion, bits, optimizers, after),
     *(baseline, learned, promises),
 )
 

@@ -43,6 +43,8 @@ TEXTS = {
 READER = ("model.layers=4", "model.heads=2", f"model.ffn_mult={8 / 3}", "model.qk_norm=true", "model.head_gate=true")
 READER += ("model.x0_skip=true", "model.value_embedding=x0")
 
+RULE = "gated_deltanet gated_deltanet gated_deltanet attention"
+DELTA = f"model.mixer={RULE}", "model.word_dropout=0.15", "train.steps=600"
 
 ADDITION = ("addition", "addition_reversed", "addition_scratchpad")
 SST2 = "--task=sst2", "--task_data=DATA/sst2", "--split=dev"
@@ -64,6 +66,11 @@ ARMS |= {
     "mawps": Arm("configs/mawps.py", ("data.path=DATA/mawps",), (("--task=mawps", *MAWPS),)),
     "mawps_blind": Arm(
         "configs/mawps.py", ("data.path=DATA/mawps", "data.task=mawps_blind"), (("--task=mawps_blind", *MAWPS),)
+    ),
+    # The delta rule in place of most attention: chosen by MAWPS' dev part and seed 9, and taken over for SST-2.
+    "mawps_delta": Arm("configs/mawps.py", ("data.path=DATA/mawps", *DELTA), (("--task=mawps", *MAWPS),)),
+    "sst2_delta": Arm(
+        "configs/sst2.py", ("data.path=DATA/sst2", DELTA[1], "model.mixer=gated_deltanet attention"), SCRATCH
     ),
     # Rates, steps and the share of words that are not read were chosen on seed 9 and the dev part.
     "mawps_words": Arm(

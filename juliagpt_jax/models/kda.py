@@ -14,8 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
+from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import delta
 from juliagpt_jax.models.layers import RMSNorm, ShortConv
+
+NOTHING_LEFT = -1e4  # a decay whose exponential is 0 in float64, too; sums and products of it are numbers
 
 
 class Sizes(NamedTuple):
@@ -47,9 +50,11 @@ class KimiDeltaAttention(nn.Module):
     model: knobs.Model
     gain: float
     linear: Callable[..., nn.Module]
+    packed: bool = False
     channelwise: ClassVar[bool] = True  # each key channel fades at its own rate
     rewindable: ClassVar[bool] = False  # a state does not tell what it was before a token
     loops: ClassVar[bool] = True  # over tokens, or chunks of them
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:
@@ -65,11 +70,14 @@ class KimiDeltaAttention(nn.Module):
             real = jnp.broadcast_to(positions < cache["slots"][:, None], (B, T))
             past, count = cache["past"], jnp.sum(real, axis=1)
         conv = ShortConv(kda.conv_width, bias=False, name="short")
-        joined, past = conv(jnp.concatenate(joined, axis=-1), past, count)
+        reach = positions % PASSAGE if self.packed else None
+        joined, past = conv(jnp.concatenate(joined, axis=-1), past, count, reach)
         q, k, v = jax.checkpoint(_parts, static_argnums=1)(joined, size)
 
         decay, beta = self._decay(x, size), jax.nn.sigmoid(self._steer(x, "beta", size.values))
         beta = 2 * beta if kda.negative else beta
+        if reach is not None:  # a passage begins with an empty state
+            decay = jnp.where((reach == 0)[:, :, None, None], NOTHING_LEFT, decay)
         if real is not None:
             decay, beta = jnp.where(real[:, :, None, None], decay, 0), jnp.where(real[:, :, None], beta, 0)
         if cache is not None and T == 1:

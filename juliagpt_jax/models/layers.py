@@ -223,14 +223,17 @@ class ShortConv(nn.Module):
     bias: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, past: jax.Array, count: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, past: jax.Array, count: jax.Array | int, reach: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D) behind past (B, width - 1, D) -> y (B, T, D), and the past behind the first `count` (B,) tokens
-        of x."""
+        of x. `reach` (B or 1, T) says how many earlier tokens each may meet; None for all that there are."""
         B, _, D = x.shape
         taps = self.param("taps", nn.initializers.normal(self.width**-0.5), (self.width, D)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (D,)) if self.bias else jnp.zeros(D)
         x = jnp.concatenate([past, x], axis=1)
-        y = _convolved(x, taps) + bias.astype(x.dtype)[None, None]
+        y = _convolved(x, taps) if reach is None else _within(x, taps, reach)
+        y = y + bias.astype(x.dtype)[None, None]
         last = jnp.broadcast_to(count, (B,))[:, None] + jnp.arange(self.width - 1)[None]
         return y, jnp.take_along_axis(x, last[:, :, None], axis=1)
 
@@ -259,6 +262,13 @@ def _convolved_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tup
 
 
 _convolved.defvjp(_convolved_forward, _convolved_backward)
+
+
+def _within(x: jax.Array, taps: jax.Array, reach: jax.Array) -> jax.Array:
+    """The same, where a token meets none further back than its reach (B or 1, T)."""
+    more, T = len(taps) - 1, reach.shape[-1]
+    met = lambda j: jnp.where((reach >= more - j)[..., None], x[:, j : j + T], 0)
+    return sum((tap[None, None] * met(j) for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * met(0))
 
 
 class Biased(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from juliagpt_jax.models import delta, delta_chunks
+from juliagpt_jax.models import delta, delta_chunks, kda
 
 NAMES = ("q", "k", "v", "decay", "beta", "state")
 
@@ -162,6 +162,31 @@ def test_a_weak_decay_behind_a_strong_one_loses_no_digits(chunk):
 
 
 # Where it is another rule.
+
+
+@pytest.mark.parametrize("channels", [8, 1])
+@pytest.mark.parametrize("way", WAYS)
+def test_where_nothing_is_left_a_text_begins_anew(way, channels):
+    """Twice, once within a chunk: what follows is what it is alone, and what stands before has no gradient from it."""
+    given, begins = draw(7, 40, channels=channels), (13, 16)
+    for at in begins:
+        given["decay"][:, at] = kda.NOTHING_LEFT
+    whole = tried(WAYS[way], given)
+    for begin, end in ((13, 16), (16, 40)):
+        alone = {name: x[:, begin:end] for name, x in given.items() if name != "state"}
+        alone["state"] = np.zeros_like(given["state"])
+        o, last = WAYS[way](*(jnp.asarray(alone[name], jnp.float32) for name in NAMES))
+        np.testing.assert_allclose(whole["o"][:, begin:end], o, atol=1e-5)
+    np.testing.assert_allclose(whole["last"], last, atol=1e-5)
+
+    def later(given):
+        o, last = WAYS[way](*(given[name] for name in NAMES))
+        return jnp.sum(jnp.sin(o[:, 16:])) + jnp.sum(jnp.sin(last))
+
+    grads = jax.jit(jax.grad(later))({name: jnp.asarray(x, jnp.float32) for name, x in given.items()})
+    for name in NAMES[:-1]:
+        assert not np.asarray(grads[name])[:, :16].any() and np.isfinite(grads[name]).all(), name
+    assert not np.asarray(grads["state"]).any() and np.asarray(grads["v"])[:, 16:].all()
 
 
 @pytest.mark.parametrize("way", WAYS)

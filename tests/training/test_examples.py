@@ -43,10 +43,11 @@ def mean_loss(model, batch):
     "flags",
     [
         ("model.mixer=attention topk", "model.sparse.top=3"),
+        ("model.mixer=kda gated_deltanet", "model.kda.negative=true"),
         pytest.param(("model.layers=1", "model.positions=learned", "model.sink=logit"), marks=pytest.mark.long),
         pytest.param(("model.layers=1", "model.depth=ode", "model.channel=moe"), marks=pytest.mark.long),
     ],
-    ids=["topk", "learned", "ode"],
+    ids=["topk", "delta", "learned", "ode"],
 )
 def test_packing_changes_no_loss(tiny, flags):
     config = tiny(*SMALL, *flags)
@@ -68,8 +69,7 @@ def test_packing_changes_no_loss(tiny, flags):
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (("model.mixer=attention kda",), "model.mixer=kda carries on from one to the next"),
-        (("model.mixer=monarch",), "model.mixer=monarch carries on"),
+        (("model.mixer=attention monarch",), "model.mixer=monarch carries on from one to the next"),
         (("model.mixer=blocksparse",), "model.mixer=blocksparse carries on"),
         (("model.mask=window",), "model.mask=window goes by the places"),
         (("model.sink=token",), "model.sink=token stands before the first alone"),
