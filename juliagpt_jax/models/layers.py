@@ -265,7 +265,7 @@ _convolved.defvjp(_convolved_forward, _convolved_backward)
 
 
 def _within(x: jax.Array, taps: jax.Array, reach: jax.Array) -> jax.Array:
-    """The same, where a token meets none further back than its reach (B or 1, T)."""
+    """Convolve so that a token meets none further back than its reach (B or 1, T)."""
     more, T = len(taps) - 1, reach.shape[-1]
     met = lambda j: jnp.where((reach >= more - j)[..., None], x[:, j : j + T], 0)
     return sum((tap[None, None] * met(j) for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * met(0))
