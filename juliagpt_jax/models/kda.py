@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from juliagpt_jax.ground.knobs import model as knobs
-from juliagpt_jax.ground.knobs.model import PASSAGE
 from juliagpt_jax.models import delta
 from juliagpt_jax.models.layers import RMSNorm, ShortConv
 
@@ -70,7 +69,7 @@ class KimiDeltaAttention(nn.Module):
             real = jnp.broadcast_to(positions < cache["slots"][:, None], (B, T))
             past, count = cache["past"], jnp.sum(real, axis=1)
         conv = ShortConv(kda.conv_width, bias=False, name="short")
-        reach = positions % PASSAGE if self.packed else None
+        reach = positions % knobs.PASSAGE if self.packed else None
         joined, past = conv(jnp.concatenate(joined, axis=-1), past, count, reach)
         q, k, v = jax.checkpoint(_parts, static_argnums=1)(joined, size)
 

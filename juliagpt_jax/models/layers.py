@@ -242,7 +242,7 @@ class ShortConv(nn.Module):
 def _convolved(x: jax.Array, taps: jax.Array) -> jax.Array:
     """y[t] = sum_j taps[j] x[t + j]: x (B, T + width - 1, D), taps (width, D) -> (B, T, D)."""
     T = x.shape[1] - len(taps) + 1
-    return sum((tap[None, None] * x[:, j : j + T] for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * x[:, :T])
+    return _weighed(taps, lambda j: x[:, j : j + T])
 
 
 def _convolved_forward(x: jax.Array, taps: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -267,8 +267,12 @@ _convolved.defvjp(_convolved_forward, _convolved_backward)
 def _within(x: jax.Array, taps: jax.Array, reach: jax.Array) -> jax.Array:
     """Convolve so that a token meets none further back than its reach (B or 1, T)."""
     more, T = len(taps) - 1, reach.shape[-1]
-    met = lambda j: jnp.where((reach >= more - j)[..., None], x[:, j : j + T], 0)
-    return sum((tap[None, None] * met(j) for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * met(0))
+    return _weighed(taps, lambda j: jnp.where((reach >= more - j)[..., None], x[:, j : j + T], 0))
+
+
+def _weighed(taps: jax.Array, part: Callable[[int], jax.Array]) -> jax.Array:
+    """Add up taps[j] part(j), each part (B, T, D)."""
+    return sum((tap[None, None] * part(j) for j, tap in enumerate(taps[1:], 1)), taps[0][None, None] * part(0))
 
 
 class Biased(nn.Module):

@@ -19,21 +19,8 @@ from juliagpt_jax.store.t5 import T5
 
 Arrays = Mapping[str, np.ndarray]  # by our paths, "block_0/mixer/query/kernel", or by their names
 # Knobs, and groups of them, without effect in a model of plain blocks, or in one that is not trained.
-UNUSED = (
-    "ode",
-    "monarch",
-    "kda",
-    "moe",
-    "sparse",
-    "tt",
-    "recursive",
-    "t5",
-    "dropout",
-    "dropout_on",
-    "word_dropout",
-    "init",
-)
-UNUSED += ("zero_init", "window", "sink_tokens", "scan_layers")
+UNUSED = ("ode", "monarch", "kda", "moe", "sparse", "tt", "recursive", "t5", "dropout", "dropout_on", "init")
+UNUSED += ("word_dropout", "zero_init", "window", "sink_tokens", "scan_layers")
 # Buffers, not weights: tables of the rotary embedding, causal masks.
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 

@@ -70,6 +70,7 @@ def test_packing_changes_no_loss(tiny, flags):
     "flags, says",
     [
         (("model.mixer=attention monarch",), "model.mixer=monarch carries on from one to the next"),
+        (("model.mixer=monarch",), "model.mixer=monarch carries on"),
         (("model.mixer=blocksparse",), "model.mixer=blocksparse carries on"),
         (("model.mask=window",), "model.mask=window goes by the places"),
         (("model.sink=token",), "model.sink=token stands before the first alone"),
