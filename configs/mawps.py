@@ -1,14 +1,14 @@
 """Word problems of MAWPS: the model writes an equation over the numbers' names, and a calculator reckons.
 
-Command:   python -m juliagpt_jax.main --config=configs/mawps.py --config.data.path=data/mawps --workdir=runs/mawps
+Command:   python -m juliagpt_jax.prepare --source=mawps --out=data/mawps
+           python -m juliagpt_jax.main --config=configs/mawps.py --workdir=runs/mawps
            python -m juliagpt_jax.evaluate --workdir=runs/mawps --task=mawps --task_data=data/mawps --split=test
 Hardware:  one core of an Intel Xeon
 Time:      9 minutes, others at work beside it
 Result:    78.0% of the 384 of the first fold (78.9, 78.4, 76.8; seeds 11, 22, 33); attention alone 74.2%. Published,
            five folds: a transformer from scratch 85.6% (LYH-YF/MWPToolkit), GPT-2 75.9%
 
-`python -m juliagpt_jax.evaluate --task=mawps` says where to get the two files of the first fold. For SVAMP:
---config.data.task=svamp --config.data.path=data/svamp (a transformer from scratch 20.7%, GPT-2 25.7%).
+For SVAMP: --config.data.task=svamp --config.data.path=data/svamp (a transformer from scratch 20.7%, GPT-2 25.7%).
 """
 
 import ml_collections

@@ -1,6 +1,7 @@
 """Sentiment of film reviews from scratch, on 6,920 whole sentences: the model writes the label behind them.
 
-Command:   python -m juliagpt_jax.main --config=configs/sst2.py --config.data.path=data/sst2 --workdir=runs/sst2
+Command:   python -m juliagpt_jax.prepare --source=sst2 --out=data/sst2
+           python -m juliagpt_jax.main --config=configs/sst2.py --workdir=runs/sst2
            python -m juliagpt_jax.evaluate --workdir=runs/sst2 --averaged --task=sst2 --task_data=data/sst2
 Hardware:  one core of an Intel Xeon
 Time:      5 minutes

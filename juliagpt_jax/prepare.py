@@ -1,6 +1,7 @@
-"""Make a training corpus out of books, or out of a collection of documents.
+"""Make a training corpus out of books, or out of a collection of documents; or fetch a task's questions.
 
 python -m juliagpt_jax.prepare --source=classics|wikitext2|tinystories|DIR|FILE --out=data/classics [--unit=file]
+python -m juliagpt_jax.prepare --source=sst2|gsm8k|mawps|svamp|dialogsum|mts_dialog --out=data/sst2
 """
 
 import argparse
@@ -31,13 +32,17 @@ _NUMBERS = [  # flag, default, least, most, what it is
     ("jobs", 0, 0, 1_024, "processes; 0: one a core. The result is the same"),
 ]
 _OF_BOOKS = ("tier", "alphabet", "shortest", "longest", "min_quality", "similarity", "passage", "guard", "leak_limit")
+_OF_QUESTIONS = ("source", "out", "mirror", "timeout", "json", "debug")
 _OF_DOCUMENTS = ("min_tokens", "max_tokens", "tokenizer", "blocklist", "kind")
 
 
 def parser() -> command.Parser:
     flags = command.Parser("prepare", "Texts in; training and validation files, a manifest and a report out.")
     add = flags.add_argument
-    source = "classics, wikitext2, tinystories: downloaded; or a folder (or file) of .txt, .html, .md, .epub, .zip, .gz"
+    source = (
+        "classics, wikitext2, tinystories, or questions of a task, sst2, gsm8k, mawps, svamp, dialogsum, mts_dialog: "
+        "downloaded; or a folder (or file) of .txt, .html, .md, .epub, .zip, .gz"
+    )
     add("--source", required=True, metavar="WHAT", help=source)
     add("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
     add("--force", action="store_true", help="replace a corpus made from another source or with other options")
@@ -70,15 +75,25 @@ def main(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     _check(options)
 
-    from juliagpt_jax.books import archives, datasets, download, orders
+    from juliagpt_jax.books import archives, datasets, download, orders, questions
 
+    asked = options.source in questions.SETS
+    otherwise = (
+        "evaluate --task_data=DIR, a folder with its files" if asked else "--source=DIR, a folder with the texts"
+    )
     order = orders.Order(
         out=texts.path(options.out),
         force=options.force,
         budget=archives.Budget(options.max_bytes, options.max_file_bytes, options.max_files),
-        fetch=lambda work: download.fetch(work, cache_folder() / "sources", options.mirror, options.timeout),
+        fetch=lambda work: download.fetch(
+            work, cache_folder() / "sources", options.mirror, options.timeout, otherwise=otherwise
+        ),
         shown=_progress,
     )
+    if asked:
+        _refuse(options, [flag for flag in vars(options) if flag not in _OF_QUESTIONS], f"--source={options.source}")
+        manifest = questions.fetch(options.source, order)
+        return _say(options, manifest, questions.told(manifest, order.out))
     known, files = datasets.DATASETS.get(options.source), {}
     if not known and options.source != "classics" and options.unit in (None, "article", "story"):
         known, files = datasets.recognised(texts.path(options.source), order.budget) or (None, {})
@@ -86,12 +101,16 @@ def main(options: argparse.Namespace) -> None:
         _same_unit(options, known.unit if known else "chunk")
     unit = known.unit if known else options.unit or "chunk"
     if unit != "chunk":
-        _refuse(options, _OF_BOOKS, unit)
+        _refuse(options, _OF_BOOKS, f"--unit={unit}")
         manifest, told = orders.documents(order, options, known, files, *_count(options.tokenizer))
     else:
-        _refuse(options, _OF_DOCUMENTS, unit)
+        _refuse(options, _OF_DOCUMENTS, f"--unit={unit}")
         manifest, told = orders.books(order, options, options.jobs or cores())
-    print("\n".join(told(manifest, order.out, time.perf_counter() - begun)))
+    _say(options, manifest, told(manifest, order.out, time.perf_counter() - begun))
+
+
+def _say(options: argparse.Namespace, manifest: dict[str, Any], told: Iterable[str]) -> None:
+    print("\n".join(told))
     if options.json:
         command.print_json(manifest)
 
@@ -112,12 +131,12 @@ def _same_unit(options: argparse.Namespace, unit: str) -> None:
         raise UserError(f"--unit={options.unit}: {options.source} is cut by {unit}; leave --unit out")
 
 
-def _refuse(options: argparse.Namespace, names: Iterable[str], unit: str) -> None:
+def _refuse(options: argparse.Namespace, names: Iterable[str], of: str) -> None:
     """Refuse flags that say nothing of what is made here."""
     plain = parser().parse(["--source=", "--out="])
     for name in names:
         if getattr(options, name) != getattr(plain, name):
-            raise UserError(f"--{name} says nothing of --unit={unit}; leave it out")
+            raise UserError(f"--{name} says nothing of {of}; leave it out")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -34,9 +34,14 @@ class Arm(NamedTuple):
     text: str = ""
 
 
+# The model of configs/mawps.py.
+DELTA = ("model.mixer=gated_deltanet gated_deltanet gated_deltanet attention", "model.heads=4")
+DELTA += ("model.ffn_mult=4.0", "model.scan_layers=false", "model.head_gate=false", "model.x0_skip=false")
+DELTA += ("model.value_embedding=none",)
 # What is read before a task, as overrides of configs/tinystories.py; a run under --runs is made of each.
 TEXTS = {
     "tinystories": ("data.path=TEXT/tinystories",),
+    "tinystories_delta": ("data.path=TEXT/tinystories", *DELTA),
     "wikitext2": ("data.path=TEXT/wikitext2", "data.tokenizer=TEXT/wikitext2_4k/tokenizer.json"),
 }
 # The model of configs/tinystories.py, which is not that of the tasks' own configs.
@@ -84,6 +89,12 @@ ARMS |= {
         ),
         (("--task=mawps", *MAWPS),),
         "tinystories",
+    ),
+    "mawps_both": Arm(
+        "configs/mawps.py",
+        ("data.path=DATA/mawps", "train.steps=400", "train.lr=0.01", "train.adam_lr=0.003", "train.eval_every=50"),
+        (("--task=mawps", *MAWPS),),
+        "tinystories_delta",
     ),
     "sst2_words": Arm("configs/sst2.py", ("data.path=DATA/sst2", *READER), SCRATCH, "wikitext2"),
     "svamp": Arm(

@@ -35,14 +35,15 @@ class DataSet:
     as_is: bool = False
 
 
-def _pinned(name: str, repo: str, commit: str, path: str, sha256: str, size: int) -> Work:
+def pinned(name: str, repo: str, commit: str, path: str, sha256: str, size: int) -> Work:
+    """Return a file of a GitHub repository at one commit."""
     place = {"repo": f"github.com/{repo}", "commit": commit, "source_path": path}
     return Work(name, Path(), **place, source_sha256=sha256, source_bytes=size)
 
 
 def _wikitext(side: str, file: str, commit: str, sha256: str, size: int) -> Work:
     path = f"word_language_model/data/wikitext-2/{file}"
-    return _pinned(f"wikitext2_{side}", "pytorch/examples", commit, path, sha256, size)
+    return pinned(f"wikitext2_{side}", "pytorch/examples", commit, path, sha256, size)
 
 
 DATASETS = {
@@ -71,7 +72,7 @@ DATASETS = {
         "story",
         "CDLA-Sharing-1.0 (TinyStories, Eldan and Li 2023, arXiv 2305.07759: the beginning of TinyStoriesV2-GPT4)",
         {
-            "": _pinned(
+            "": pinned(
                 "tinystories_v2_head", "mines-opt-ml/decoding-gpt", "b7753c9b80f5b19105f2f4833c135adebf62276b",
                 "data/tinystories_10k.txt", "5a19b936d7b53bbdac1eea03230b00161dceca24ae272f5bd8e9dbbc2a883418",
                 1_424_708,

@@ -52,12 +52,14 @@ def fetch(
     tries: int = 4,
     pause: float = 1.0,
     sleep: Callable[[float], None] = time.sleep,
+    otherwise: str = "--source=DIR, a folder with the texts",
 ) -> Path:
     """Return the work's file as published, in `folder`; downloaded unless it is there and has the right hash.
 
     Args:
         timeout: seconds without a byte after which a connection counts as stalled.
         tries: connections before giving up, with a pause between two that doubles from `pause` seconds.
+        otherwise: what a user without a network can do.
 
     Raises:
         StorageError: unreachable, refused, cut short each time (the part stays, to go on from), or complete with
@@ -120,9 +122,7 @@ def fetch(
             part.unlink()
         else:
             reason = f"{size:,} of {work.source_bytes:,} bytes came"
-    raise StorageError(
-        f"{address}: {reason}; tried {attempt + 1} times. Without a network: --source=DIR, a folder with the texts"
-    )
+    raise StorageError(f"{address}: {reason}; tried {attempt + 1} times. Without a network: {otherwise}")
 
 
 def _go_on(address: str, part: Path, size: int, timeout: float) -> None:

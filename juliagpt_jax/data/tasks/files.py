@@ -14,6 +14,7 @@ from juliagpt_jax.ground.errors import UserError
 
 Row = Mapping[str, Any]
 Made = TypeVar("Made")
+PREPARE = "`python -m juliagpt_jax.prepare --source={0} --out=data/{0}` fetches it"  # a name of books/questions.py
 LARGEST = 2**30  # bytes of a file, unpacked
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
 

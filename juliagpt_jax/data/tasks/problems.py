@@ -14,9 +14,9 @@ from juliagpt_jax.data.tasks import calculator, files
 from juliagpt_jax.data.tasks.task import Example
 from juliagpt_jax.ground.rows import Bad
 
-GSM8K = "https://github.com/openai/grade-school-math (grade_school_math/data)"
-MAWPS = "https://github.com/arkilpatel/SVAMP (data/cv_mawps/fold0, its two files as fold0_train.csv and fold0_dev.csv)"
-SVAMP = "https://github.com/arkilpatel/SVAMP (data/mawps-asdiv-a_svamp, as mawps-asdiv-a_svamp_{train,dev}.csv)"
+GSM8K = "https://github.com/openai/grade-school-math; " + files.PREPARE.format("gsm8k")
+MAWPS = "https://github.com/arkilpatel/SVAMP; " + files.PREPARE.format("mawps")
+SVAMP = "https://github.com/arkilpatel/SVAMP; " + files.PREPARE.format("svamp")
 FINAL = re.compile(r"####\s*(\S+)\s*$", re.MULTILINE)
 _LAST = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 

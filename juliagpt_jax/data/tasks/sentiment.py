@@ -8,7 +8,7 @@ from juliagpt_jax.ground.rows import Bad
 LABELS = {"0": " negative", "1": " positive"}
 COLUMNS = ("sentence", "label")
 NAMES = {split: [f"{split}.tsv", f"{split}.csv", f"{split}.jsonl"] for split in ("train", "dev", "test")}
-SENTENCES = "https://github.com/clairett/pytorch-sentiment-classification (data/SST2)"
+SENTENCES = "https://github.com/clairett/pytorch-sentiment-classification; " + files.PREPARE.format("sst2")
 PHRASES = "https://gluebenchmark.com/tasks (SST-2); its dev.tsv has the labels that its test.tsv lacks"
 
 

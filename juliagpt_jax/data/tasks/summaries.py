@@ -5,8 +5,8 @@ from juliagpt_jax.data.tasks import files
 from juliagpt_jax.data.tasks.task import Example
 
 SAMSUM = "https://huggingface.co/datasets/Samsung/samsum; it may not be changed, nor used commercially"
-DIALOGSUM = "https://github.com/cylnlp/dialogsum (DialogSum_Data)"
-MTS_DIALOG = "https://github.com/abachaa/MTS-Dialog (Main-Dataset)"
+DIALOGSUM = "https://github.com/cylnlp/dialogsum; " + files.PREPARE.format("dialogsum")
+MTS_DIALOG = "https://github.com/abachaa/MTS-Dialog; " + files.PREPARE.format("mts_dialog")
 
 
 def samsum(split: str, path: str | None) -> list[Example]:
