@@ -46,11 +46,9 @@ def parser() -> command.Parser:
     add("--source", required=True, metavar="WHAT", help=source)
     add("--out", required=True, metavar="DIR", help="the corpus; config.data.path of a run")
     add("--force", action="store_true", help="replace a corpus made from another source or with other options")
-    cut = (
-        "chunk: short passages of books; else what a document is: a file, what blank lines end, a row of a .jsonl, ..."
-    )
+    cut = "chunk: short passages of books; else what a document is: a file, what blank lines end, a row of a .jsonl"
     units = ["chunk", "file", "blank", "row", "story", "article"]
-    add("--unit", choices=units, help=cut + "; default: chunk, or what a known collection has")
+    add("--unit", choices=units, help=cut + ", ...; default: chunk, or what a known collection has")
     tier = "core: the main reading list of the classics"
     add("--tier", choices=["all", "core"], default="all", help=tier)
     add("--alphabet", choices=["plain", "full"], default="plain", help="of passages; full keeps capitals and figures")
@@ -78,9 +76,7 @@ def main(options: argparse.Namespace) -> None:
     from juliagpt_jax.books import archives, datasets, download, orders, questions
 
     asked = options.source in questions.SETS
-    otherwise = (
-        "evaluate --task_data=DIR, a folder with its files" if asked else "--source=DIR, a folder with the texts"
-    )
+    otherwise = f"{'evaluate --task_data' if asked else '--source'}=DIR, a folder with the files"
     order = orders.Order(
         out=texts.path(options.out),
         force=options.force,
@@ -94,12 +90,7 @@ def main(options: argparse.Namespace) -> None:
         _refuse(options, [flag for flag in vars(options) if flag not in _OF_QUESTIONS], f"--source={options.source}")
         manifest = questions.fetch(options.source, order)
         return _say(options, manifest, questions.told(manifest, order.out))
-    known, files = datasets.DATASETS.get(options.source), {}
-    if not known and options.source != "classics" and options.unit in (None, "article", "story"):
-        known, files = datasets.recognised(texts.path(options.source), order.budget) or (None, {})
-    if options.unit and (known or options.source == "classics"):
-        _same_unit(options, known.unit if known else "chunk")
-    unit = known.unit if known else options.unit or "chunk"
+    known, files, unit = datasets.chosen(options.source, options.unit, order.budget)
     if unit != "chunk":
         _refuse(options, _OF_BOOKS, f"--unit={unit}")
         manifest, told = orders.documents(order, options, known, files, *_count(options.tokenizer))
@@ -124,11 +115,6 @@ def _count(file: str | None) -> tuple[Callable[[str], int], str]:
 
     given = tokenizer.load(texts.path(file))
     return lambda text: len(given.encode(text, "skip")), sha256(texts.path(file))
-
-
-def _same_unit(options: argparse.Namespace, unit: str) -> None:
-    if options.unit != unit:
-        raise UserError(f"--unit={options.unit}: {options.source} is cut by {unit}; leave --unit out")
 
 
 def _refuse(options: argparse.Namespace, names: Iterable[str], of: str) -> None:

@@ -111,19 +111,21 @@ ARMS |= {
         ),
         (SST2, (*SST2[:2], "--split=test")),
     ),
-    "prompted": Arm(
+    "prompted": Arm(  # as text but where it says --chat; the first 100 questions where an answer is written
         "",
         (),
-        tuple(
-            (*SST2, f"--shots={shots}", f"--by={by}", *chat)
-            for shots in (0, 4)
-            for by in ("sum", "unconditional")
-            for chat in ((), ("--chat",))
-        )
-        + tuple(
-            (f"--task={task}", f"--task_data=DATA/{folder}", "--split=test", f"--shots={shots}", "--limit=200")
-            for task, folder in (("svamp_text", "svamp"), ("gsm8k", "gsm8k"), ("dialogsum", "dialogsum"))
-            for shots in (0, 2)
+        (
+            SST2,
+            *(
+                (f"--task={task}", f"--task_data=DATA/{folder}", "--split=test", f"--shots={shots}", "--limit=100")
+                for task, folder, shots in (
+                    ("dialogsum", "dialogsum", 0),
+                    ("gsm8k", "gsm8k", 2),
+                    ("svamp_text", "svamp", 2),
+                )
+            ),
+            (*SST2, "--shots=4"),
+            (*SST2, "--chat"),
         ),
     ),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from juliagpt_jax.books.archives import DAMAGE, Budget, damaged
 from juliagpt_jax.books.cuts import articles
 from juliagpt_jax.books.sources import Work, digest
+from juliagpt_jax.ground import texts
 from juliagpt_jax.ground.errors import UserError
 
 SIDES = ("train", "val", "test")
@@ -83,6 +84,21 @@ DATASETS = {
 
 # Names that the three files of a WikiText go by, {} being train, valid or test; each may be packed as .gz.
 _WIKITEXTS = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
+
+
+def chosen(source: str, unit: str | None, budget: Budget) -> tuple[DataSet | None, dict[str, Path], str]:
+    """Return the collection that is called so, or lies there; its files, as `recognised`; and by which unit it is cut.
+
+    Raises:
+        UserError: another unit is wanted of it.
+    """
+    known, files = DATASETS.get(source), {}
+    if not known and source != "classics" and unit in (None, "article", "story"):
+        known, files = recognised(texts.path(source), budget) or (None, {})
+    own = known.unit if known else "chunk" if source == "classics" else unit or "chunk"
+    if unit and unit != own:
+        raise UserError(f"--unit={unit}: {source} is cut by {own}; leave --unit out")
+    return known, files, own
 
 
 def recognised(path: Path, budget: Budget) -> tuple[DataSet, dict[str, Path]] | None:

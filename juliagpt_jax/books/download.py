@@ -52,7 +52,7 @@ def fetch(
     tries: int = 4,
     pause: float = 1.0,
     sleep: Callable[[float], None] = time.sleep,
-    otherwise: str = "--source=DIR, a folder with the texts",
+    otherwise: str = "--source=DIR, a folder with the files",
 ) -> Path:
     """Return the work's file as published, in `folder`; downloaded unless it is there and has the right hash.
 
