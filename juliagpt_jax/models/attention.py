@@ -34,6 +34,7 @@ class Attention(nn.Module):
     sinks: ClassVar[tuple[str, ...]] = ("logit", "token")
     evicts: ClassVar[bool] = True
     packs: ClassVar[bool] = True
+    any_context: ClassVar[bool] = True
 
     @nn.compact
     def __call__(

@@ -54,6 +54,7 @@ class KimiDeltaAttention(nn.Module):
     rewindable: ClassVar[bool] = False  # a state does not tell what it was before a token
     loops: ClassVar[bool] = True  # over tokens, or chunks of them
     packs: ClassVar[bool] = True
+    any_context: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, cache: Any = None) -> tuple[jax.Array, Any]:

@@ -22,6 +22,8 @@ its last projection and the maker of its Linears, with
                                      it is not said
     evicts                           `init_cache` takes a fourth, `first`, for a cache that evicts (`evicting.py`).
                                      False where it is not said
+    any_context                      its weights are not of a context, so a model reads less than it was trained on.
+                                     False where it is not said
     packs                            it has a field `packed`, with which a token sees none of another passage of a row.
                                      False where it is not said
 """
@@ -56,6 +58,11 @@ def makers(model: knobs.Model, packed: bool = False) -> list[tuple[Any, dict[str
             raise UserError(f"config.model.mask: layer {i} is {word}, which takes {', '.join(takes)} and not {mask}")
         made.append((mixer, more if mask == "causal" else more | {"mask": mask}))
     return made
+
+
+def read_less(model: knobs.Model) -> bool:
+    """Return whether a model's weights serve a shorter context than its own."""
+    return model.positions != "learned" and all(getattr(mixer, "any_context", False) for mixer in of_layers(model))
 
 
 def flops(model: knobs.Model) -> list[float]:

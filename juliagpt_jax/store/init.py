@@ -42,6 +42,8 @@ def look(settings: config.Config) -> Found:
     Raises:
         UserError: as `settle`.
     """
+    from juliagpt_jax.models import mixers  # heavy
+
     key = f"config.train.init={settings.train.init}"
     try:
         found = find(Path(settings.train.init), kind=settings.model.kind)
@@ -51,8 +53,8 @@ def look(settings: config.Config) -> Found:
     theirs, own = ({"model": config.to_dict(each)["model"]} for each in (found.config, settings))
     changed = config.changes(theirs, own, OF_TRAINING)
     old, new = changed.get("model.context", (0, 0))
-    if new < old and set(settings.model.mixer.split()) == {"attention"} and settings.model.positions != "learned":
-        del changed["model.context"]  # such a model reads less as it reads more
+    if new < old and mixers.read_less(settings.model):
+        del changed["model.context"]
     if {*changed.get("model.linear", ())} == ROUNDED:
         del changed["model.linear"]
     if changed:

@@ -16,7 +16,7 @@ from juliagpt_jax.models.channels import CHANNELS
 from juliagpt_jax.models.decoder import DTYPES, Decoder
 from juliagpt_jax.models.depth import DEPTHS
 from juliagpt_jax.models.layers import LINEARS
-from juliagpt_jax.models.mixers import MIXERS
+from juliagpt_jax.models.mixers import MIXERS, read_less
 from juliagpt_jax.models.parameters import paths
 from juliagpt_jax.training import step
 from juliagpt_jax.training.mesh import one_device
@@ -189,6 +189,23 @@ def test_nothing_is_written_past_the_last_slot(built, count):
     rows = jax.tree.map(lambda a: np.asarray(a)[[0, 2]], other)
     chex.assert_trees_all_equal(rows, jax.tree.map(lambda a: a[[0, 2]], before))
     assert any((np.asarray(a)[1] != b[1]).any() for a, b in zip(*map(jax.tree.leaves, (other, before)), strict=True))
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_which_weights_serve_a_shorter_context(mixer, tiny):
+    """Those with which it says the same: of the mixers that say so, unless positions are learned."""
+    tokens = jnp.arange(9)[None]
+    for positions in ("rotary", "learned"):
+        long, short = (
+            Decoder(variant(tiny, {"mixer": mixer}, f"model.positions={positions}", f"model.context={n}").model, VOCAB)
+            for n in (16, 9)
+        )
+        params = long.init(jax.random.key(0), tokens)
+        same = jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, short.init(jax.random.key(0), tokens))
+        if same:
+            said = (np.asarray(model.apply(params, tokens)[0]) for model in (long, short))
+            same = np.abs(np.subtract(*said)).max() < 1e-5
+        assert read_less(long.config) == same
 
 
 @pytest.mark.parametrize("rows", [1, 3])
