@@ -38,10 +38,12 @@ class Arm(NamedTuple):
 DELTA = ("model.mixer=gated_deltanet gated_deltanet gated_deltanet attention", "model.heads=4")
 DELTA += ("model.ffn_mult=4.0", "model.scan_layers=false", "model.head_gate=false", "model.x0_skip=false")
 DELTA += ("model.value_embedding=none",)
-# What is read before a task, as overrides of configs/tinystories.py; a run under --runs is made of each.
+# What is read before a task, as overrides of configs/tinystories.py; a run under --runs is made of each. RUNS is that
+# folder: stories' own tokens part the words of MAWPS, "number0" into four, so those of the arm `mawps` read them too.
 TEXTS = {
     "tinystories": ("data.path=TEXT/tinystories",),
     "tinystories_delta": ("data.path=TEXT/tinystories", *DELTA),
+    "tinystories_tokens": ("data.path=TEXT/tinystories", "data.tokenizer=RUNS/mawps-11/tokenizer.json", *DELTA),
     "wikitext2": ("data.path=TEXT/wikitext2", "data.tokenizer=TEXT/wikitext2_4k/tokenizer.json"),
 }
 # The model of configs/tinystories.py, which is not that of the tasks' own configs.
@@ -90,7 +92,7 @@ ARMS |= {
         (("--task=mawps", *MAWPS),),
         "tinystories",
     ),
-    "mawps_both": Arm(
+    "mawps_delta_words": Arm(
         "configs/mawps.py",
         ("data.path=DATA/mawps", "train.steps=400", "train.lr=0.01", "train.adam_lr=0.003", "train.eval_every=50"),
         (("--task=mawps", *MAWPS),),
@@ -129,6 +131,7 @@ ARMS |= {
         ),
     ),
 }
+ARMS["mawps_delta_tokens"] = ARMS["mawps_delta_words"]._replace(text="tinystories_tokens")
 
 
 def main() -> None:
@@ -151,7 +154,7 @@ def main() -> None:
 
 def one(name: str, arm: Arm, seed: int, options: argparse.Namespace, results: Path) -> None:
     """Train and ask what is not among the results yet."""
-    places = {"DATA": options.data, "PROMPTED": options.prompted, "TEXT": options.texts}
+    places = {"DATA": options.data, "PROMPTED": options.prompted, "TEXT": options.texts, "RUNS": options.runs}
 
     def fill(flag: str) -> str:
         for name, place in places.items():
