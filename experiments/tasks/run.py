@@ -119,15 +119,12 @@ ARMS |= {
         (
             SST2,
             *(
-                (f"--task={task}", f"--task_data=DATA/{folder}", "--split=test", f"--shots={shots}", "--limit=100")
-                for task, folder, shots in (
-                    ("dialogsum", "dialogsum", 0),
-                    ("gsm8k", "gsm8k", 2),
-                    ("svamp_text", "svamp", 2),
-                )
+                (f"--task={task}", f"--task_data=DATA/{task}", "--split=test", f"--shots={shots}", "--limit=100", *chat)
+                for task, shots, chat in (("dialogsum", 0, ()), ("gsm8k", 2, ()), ("dialogsum", 0, ("--chat",)))
             ),
             (*SST2, "--shots=4"),
             (*SST2, "--chat"),
+            ("--task=svamp_text", "--task_data=DATA/svamp", "--split=test", "--shots=2", "--limit=100"),
         ),
     ),
 }
