@@ -173,9 +173,8 @@ def evaluate(options: argparse.Namespace) -> None:
     _table("", answered.values)
     for name, values in rows.items():
         _table(f"{name}: ", values)
-    if prompter.dropped or prompter.cut:
-        said = f"{prompter.dropped} prompts lost shots and {prompter.cut} their beginning"
-        print(f"note: {said}: they are too long for the context", file=sys.stderr)
+    for note in notes(prompter, answered.answers):
+        print(f"note: {note}", file=sys.stderr)
     row = describe(options, answered) | {"beside": {name: _plain(values) for name, values in rows.items()}}
     if results:
         _append(results, [row], "a")
@@ -183,6 +182,19 @@ def evaluate(options: argparse.Namespace) -> None:
         _append(Path(options.answers), told(questions, answered.answers), "w")
     if options.json:
         command.print_json(row)
+
+
+def notes(prompter: "Prompter", answers: "Chosen | Written") -> list[str]:
+    """Return what a reader of the metrics should know of the prompts and the answers."""
+    found = []
+    if prompter.dropped or prompter.cut:
+        said = f"{prompter.dropped} prompts lost shots and {prompter.cut} their beginning"
+        found.append(f"{said}: they are too long for the context")
+    texts = [text for each in getattr(answers, "texts", []) for text in each]
+    if empty := sum(not text.strip() for text in texts):
+        said = f"{empty} of {len(texts)} answers are empty: the model wrote {prompter.task.stop!r} or its own end first"
+        found.append(f"{said}; --shots=2 shows it the form, --chat asks in its own")
+    return found
 
 
 def analyse(options: argparse.Namespace) -> None:

@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from juliagpt_jax import analyse, evaluate
+from juliagpt_jax.data.tasks import build
+from juliagpt_jax.data.tokenizer import CharTokenizer
 from juliagpt_jax.evaluation.tasks import asked
-from juliagpt_jax.evaluation.tasks.metrics import NORMALISED
+from juliagpt_jax.evaluation.tasks.metrics import NORMALISED, Chosen, Written
+from juliagpt_jax.evaluation.tasks.prompting import Prompter
 from juliagpt_jax.ground.errors import UserError
 
 
@@ -47,6 +51,24 @@ def test_shots_are_not_asked(tmp_path):
     assert len(found.shots) == 4 and len(found.asked) == 6
     assert not {shot.prompt for shot in found.shots} & {example.prompt for example in found.asked}
     assert asked.BY == NORMALISED
+
+
+@pytest.mark.parametrize(
+    "texts, says",
+    [
+        ([["a"], ["b"]], []),
+        (
+            [["", "a"], [" ", "b"]],
+            [r"2 of 4 answers are empty: the model wrote '\n\n' or its own end first; --shots=2"],
+        ),
+    ],
+)
+def test_empty_answers_are_told(texts, says):
+    """Metrics near 0 may say that a model was not asked in its way."""
+    prompter = Prompter(CharTokenizer("\n ab"), build.find("gsm8k"), 8)
+    told = asked.notes(prompter, Written(texts, [[True] * len(each) for each in texts]))
+    assert len(told) == len(says) and all(map(str.startswith, told, says))
+    assert asked.notes(prompter, Chosen(*[np.zeros((1, 2))] * 3, np.zeros((1, 2), bool), "sum")) == []
 
 
 @pytest.mark.long
