@@ -1,5 +1,6 @@
 """Training on a mixture of shards: it goes on over the edge of a stage to the bit, and its rates are the stages'."""
 
+import functools
 import json
 import random
 import shutil
@@ -74,6 +75,7 @@ def test_the_share_of_time_that_devices_wait_for_data(done, settings, tmp_path, 
         return read(*given)
 
     monkeypatch.setattr(sampler, "batch", slow)
+    monkeypatch.setattr(loop, "Prefetch", functools.partial(loop.Prefetch, ahead=0))  # so no batch is there already
     monkeypatch.setattr(type(jax.numpy.zeros(())), "is_ready", lambda self: done)
     share = run.run(settings(), tmp_path / "run", 0.0)["data_wait_share"]
     assert 0.01 < share < 1 if done else share == 0
