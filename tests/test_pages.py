@@ -33,6 +33,7 @@ ELSEWHERE = {
     "python -m juliagpt_jax.parity": "needs PyTorch: tests/study/test_parity.py runs it where there is one",
     "python -m juliagpt_jax.prepare --source=wikitext2": "downloads: tests/test_prepare.py has a server of its own",
     "python -m juliagpt_jax.prepare --source=tinystories": "downloads, like the line before it",
+    "python -m juliagpt_jax.prepare --source=sst2": "downloads: tests/books/test_questions.py has a server of its own",
     "python -m juliagpt_jax.evaluate --workdir=runs/wikitext2": "needs what was downloaded; tests/test_main.py has one",
     "python -m juliagpt_jax.scale": "needs datatrove: tests/books/test_trove.py runs it where there is one",
     "python -m juliagpt_jax.tokenize --from": "needs GPT-2's files: tests/data/test_vocabularies.py reads them",
