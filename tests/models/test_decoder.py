@@ -37,6 +37,8 @@ SINGLE = {"channel": CHANNELS, "linear": LINEARS}
 # Mixers that compute with a DFT: its rounding reaches back in time. In float64 so little that the law is seen to hold
 # (test_causal_but_for_rounding).
 THROUGH_DFT = {"monarch"}
+# Mixers that say that their weights serve a shorter context; one of your own may leave it unsaid.
+ANY_CONTEXT = {"attention", "kda", "gated_deltanet", "topk", "blocksparse"}
 
 
 def meetings(row):
@@ -205,7 +207,9 @@ def test_which_weights_serve_a_shorter_context(mixer, tiny):
         if same:
             said = (np.asarray(model.apply(params, tokens)[0]) for model in (long, short))
             same = np.abs(np.subtract(*said)).max() < 1e-5
-        assert read_less(long.config) == same
+        says = read_less(long.config)
+        assert same or not says
+        assert says or mixer not in ANY_CONTEXT or positions == "learned"
 
 
 @pytest.mark.parametrize("rows", [1, 3])
