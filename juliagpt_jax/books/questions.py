@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 from juliagpt_jax.books.datasets import pinned
 from juliagpt_jax.books.orders import Order
 from juliagpt_jax.books.sources import Work, digest
+from juliagpt_jax.books.writer import MANIFEST
 from juliagpt_jax.ground import files
 from juliagpt_jax.ground.sealed import write_json
-
-MANIFEST = "manifest.json"
 
 
 class Questions(NamedTuple):
