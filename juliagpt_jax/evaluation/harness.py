@@ -7,7 +7,7 @@ import numpy as np
 
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference import scoring
+from juliagpt_jax.inference import continuations, scoring
 from juliagpt_jax.inference.generate import Generator
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.inference.stops import cut, first_stop, until
@@ -38,7 +38,7 @@ class Adapter:
             UserError: a continuation is empty, or has more tokens than the model's context.
         """
         pairs = [self._pair(*request.args) for request in requests]
-        sums, greedy = scoring.continuations(self.model, self.params, pairs)
+        sums, greedy = continuations.continuations(self.model, self.params, pairs)
         return list(zip(sums.tolist(), greedy.tolist(), strict=True))
 
     def _pair(self, context: str, continuation: str) -> tuple[np.ndarray, int]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,13 +13,11 @@ import optax
 from juliagpt_jax.data.batch import IGNORED
 from juliagpt_jax.data.counts import TextCounts, of_tokens
 from juliagpt_jax.data.tokenizer import Tokenizer
-from juliagpt_jax.inference.generate import bucket_for, compiled_programs
+from juliagpt_jax.inference.generate import compiled_programs
 from juliagpt_jax.models.interface import Model
 
 BATCHES = 16  # of windows cut from the text at a time
-ROWS = 32  # texts that share a forward pass
 NUMBERS = 2**28  # that windows of one length may have at a time as logits, or as scores of attention: 1 GiB in float32
-LOGITS = 2**27  # the same of texts of about one length: half a GiB
 
 
 def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -171,71 +168,6 @@ def fitting(model: Model, rows: int, length: int, most: int) -> int:
     while rows > 1 and rows * each > most:
         rows = -(-rows // 2)
     return rows
-
-
-def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each text the log-probability (n,), float64, in nats, of the ids at its end, and (n,) whether each of
-    these is the most likely one where it stands.
-
-    Args:
-        pairs: ids, of which the last so many are asked about; at most one more than the context.
-    """
-    sums, greedy = np.zeros(len(pairs)), np.zeros(len(pairs), bool)
-    for members, inputs in _alike(model, [ids[:-1] for ids, _ in pairs]):
-        targets = np.full(inputs.shape, IGNORED, np.int32)
-        for row, i in enumerate(members):
-            ids, count = pairs[i]
-            targets[row, len(ids) - 1 - count : len(ids) - 1] = ids[-count:]
-        losses, likeliest = map(np.asarray, _continued(model, params, inputs, targets))
-        sums[members] = -losses.astype(np.float64).sum(axis=1)[: len(members)]
-        greedy[members] = likeliest[: len(members)]
-    return sums, greedy
-
-
-def next_ids(model: Model, params: Any, texts: Sequence[np.ndarray], asked: np.ndarray) -> np.ndarray:
-    """Return the log-probabilities (n, C), float64, in nats, that each of the ids `asked` (n, C) comes next behind a
-    text: what `continuations` says of single ids, with one pass for all of a text's."""
-    found = np.zeros(asked.shape)
-    for members, inputs in _alike(model, texts):
-        last, ids = np.zeros(len(inputs), np.int32), np.zeros((len(inputs), asked.shape[1]), np.int32)
-        last[: len(members)], ids[: len(members)] = [len(texts[i]) - 1 for i in members], asked[members]
-        found[members] = np.asarray(_next(model, params, inputs, last, ids), np.float64)[: len(members)]
-    return found
-
-
-def _alike(model: Model, texts: Sequence[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield batches of texts of about one length: which ones, and their ids (B, T), padded on the right; a batch may
-    have more rows than texts. T is a power of two, so that few programs are compiled, and B as large as LOGITS allow.
-    """
-    order, at = sorted(range(len(texts)), key=lambda i: len(texts[i])), 0
-    while at < len(order):
-        rows = ROWS
-        while True:
-            members = order[at : at + rows]
-            length = bucket_for(len(texts[members[-1]]), model.config.context)
-            if fitting(model, rows, length, LOGITS) == rows:
-                break
-            rows //= 2
-        inputs = np.zeros((rows, length), np.int32)
-        for row, i in enumerate(members):
-            inputs[row, : len(texts[i])] = texts[i]
-        yield members, inputs
-        at += len(members)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _continued(model: Model, params: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
-    logits, *_ = model.apply({"params": params}, inputs)
-    likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)
-    return token_losses(logits, targets), jnp.all(likeliest, axis=1)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _next(model: Model, params: Any, inputs: jax.Array, last: jax.Array, ids: jax.Array) -> jax.Array:
-    logits, *_ = model.apply({"params": params}, inputs)
-    at = jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
-    return jnp.take_along_axis(jax.nn.log_softmax(at), ids, axis=1)
 
 
 def mean_loss(losses: np.ndarray, targets: np.ndarray) -> float:

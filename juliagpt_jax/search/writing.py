@@ -9,7 +9,7 @@ import numpy as np
 from juliagpt_jax.data import chat
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.ground.errors import UserError
-from juliagpt_jax.inference import answering, scoring
+from juliagpt_jax.inference import answering, continuations
 from juliagpt_jax.inference.generate import ENDED, Generator, Guided, slots_for
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
@@ -142,5 +142,5 @@ class Writer:
         found, some = np.zeros(len(answers)), [n for n, answer in enumerate(answers) if len(answer.ids)]
         joined = lambda answer: np.concatenate([answer.prompt, answer.ids]).astype(np.int32)
         pairs = [(joined(answers[n]), len(answers[n].ids)) for n in some]
-        found[some] = scoring.continuations(self.opened.model, self.opened.params, pairs)[0]
+        found[some] = continuations.continuations(self.opened.model, self.opened.params, pairs)[0]
         return found

@@ -11,7 +11,7 @@ from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation.tasks.metrics import Chosen, Written
 from juliagpt_jax.evaluation.tasks.prompting import Prompter, cue
-from juliagpt_jax.inference import scoring
+from juliagpt_jax.inference import continuations, scoring
 from juliagpt_jax.inference.generate import Generator, slots_for
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
@@ -52,8 +52,8 @@ def _scored(opened: Opened, each: list[list[tuple[np.ndarray, int]]]) -> tuple[n
     model, params = opened.model, opened.params
     if len(each[0]) > 1 and all(count == 1 for own in each for _, count in own):
         texts, asked = [own[0][0][:-1] for own in each], np.array([[ids[-1] for ids, _ in own] for own in each])
-        return scoring.next_ids(model, params, texts, asked), np.zeros(asked.shape, bool)
-    logs, greedy = scoring.continuations(model, params, [pair for own in each for pair in own])
+        return continuations.next_ids(model, params, texts, asked), np.zeros(asked.shape, bool)
+    logs, greedy = continuations.continuations(model, params, [pair for own in each for pair in own])
     return logs.reshape(len(each), -1), greedy.reshape(len(each), -1)
 
 

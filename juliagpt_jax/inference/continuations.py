@@ -1,0 +1,138 @@
+"""Log-probabilities of what comes behind a text: the choices of a question, an answer that was written.
+
+What all texts begin with, such as the examples that are shown before each question, is read once for all of them.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.inference.generate import bucket_for
+from juliagpt_jax.inference.scoring import fitting, token_losses
+from juliagpt_jax.models.interface import Model
+
+ROWS = 32  # texts that share a forward pass
+LOGITS = 2**27  # numbers that texts of about one length may have as logits at a time: half a GiB in float32
+FEWEST = 16  # tokens that all texts begin with: of fewer it does not pay to read them apart
+
+
+def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each text the log-probability (n,), float64, in nats, of the ids at its end, and (n,) whether each of
+    these is the most likely one where it stands.
+
+    Args:
+        pairs: ids, of which the last so many are asked about; at most one more than the context.
+    """
+    sums, greedy = np.zeros(len(pairs)), np.zeros(len(pairs), bool)
+    begun, rest = _begin(model, params, [ids[:-1] for ids, _ in pairs], [count for _, count in pairs])
+    for members, inputs in _alike(model, rest, begun.length):
+        targets = np.full(inputs.shape, IGNORED, np.int32)
+        for row, i in enumerate(members):
+            (ids, count), end = pairs[i], len(rest[i])
+            targets[row, end - count : end] = ids[-count:]
+        losses, likeliest = map(np.asarray, _continued(model, params, begun, inputs, targets))
+        sums[members] = -losses.astype(np.float64).sum(axis=1)[: len(members)]
+        greedy[members] = likeliest[: len(members)]
+    return sums, greedy
+
+
+def next_ids(model: Model, params: Any, texts: Sequence[np.ndarray], asked: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities (n, C), float64, in nats, that each of the ids `asked` (n, C) comes next behind a
+    text: what `continuations` says of single ids, with one pass for all of a text's."""
+    found = np.zeros(asked.shape)
+    begun, rest = _begin(model, params, texts, [1] * len(texts))
+    for members, inputs in _alike(model, rest, begun.length):
+        last, ids = np.zeros(len(inputs), np.int32), np.zeros((len(inputs), asked.shape[1]), np.int32)
+        last[: len(members)] = [len(rest[i]) - 1 for i in members]
+        ids[: len(members)] = asked[members]
+        found[members] = np.asarray(_next(model, params, begun, inputs, last, ids), np.float64)[: len(members)]
+    return found
+
+
+class Begun(NamedTuple):
+    """Beginning of all texts, read: how many tokens, and the cache of one row behind them, which has slots for the rest
+    of the longest text. None, where nothing is read apart."""
+
+    length: Any = 0
+    cache: Any = None
+
+
+def _begin(
+    model: Model, params: Any, texts: Sequence[np.ndarray], ends: Sequence[int]
+) -> tuple[Begun, list[np.ndarray]]:
+    """Read what all texts begin with, their last `ends` tokens apart, and return it and the rest of each.
+
+    Nothing is read apart where it does not pay, with few texts or fewer than FEWEST tokens in common; nor by a model
+    with another mixer or mask, whose cache may not have any number of slots, nor take any number of tokens at once.
+    """
+    plain = {*model.config.mixer.split(), *model.config.mask.split()} == {"attention", "causal"}
+    if not plain or len(texts) <= ROWS:
+        return Begun(), list(texts)
+    length = min(len(ids) - end for ids, end in zip(texts, ends, strict=True))
+    for ids in texts:
+        differs = np.flatnonzero(ids[:length] != texts[0][:length])
+        length = int(differs[0]) if len(differs) else length
+    if length < FEWEST:
+        return Begun(), list(texts)
+    rest = [ids[length:] for ids in texts]
+    slots = length + bucket_for(max(map(len, rest)), model.config.context - length)
+    return Begun(length, _read(model, params, jnp.asarray(texts[0][None, :length]), slots)), rest
+
+
+def _alike(model: Model, texts: Sequence[np.ndarray], begun: int = 0) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield batches of texts of about one length: which ones, and their ids (B, T), padded on the right; a batch may
+    have more rows than texts. T is a power of two, so that few programs are compiled, and B as large as LOGITS allow.
+    `begun` tokens stand before them.
+    """
+    order, at = sorted(range(len(texts)), key=lambda i: len(texts[i])), 0
+    while at < len(order):
+        rows = ROWS
+        while True:
+            members = order[at : at + rows]
+            length = bucket_for(len(texts[members[-1]]), model.config.context - begun)
+            if fitting(model, rows, length, LOGITS) == rows:
+                break
+            rows //= 2
+        inputs = np.zeros((rows, length), np.int32)
+        for row, i in enumerate(members):
+            inputs[row, : len(texts[i])] = texts[i]
+        yield members, inputs
+        at += len(members)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _read(model: Model, params: Any, tokens: jax.Array, slots: int) -> Any:
+    """The cache of one row, of so many slots, that has read tokens (1, T)."""
+    return model.apply({"params": params}, tokens, jnp.arange(tokens.shape[1])[None], model.init_cache(1, slots))[1]
+
+
+def _logits(model: Model, params: Any, begun: Begun, inputs: jax.Array) -> jax.Array:
+    """Logits (B, T, V) of inputs (B, T), pads at their end, behind what was read before."""
+    if begun.cache is None:
+        return model.apply({"params": params}, inputs)[0]
+    cache = jax.tree.map(lambda held: jnp.repeat(held, len(inputs), axis=0), begun.cache)
+    positions = jnp.broadcast_to(begun.length + jnp.arange(inputs.shape[1]), inputs.shape)
+    return model.apply({"params": params}, inputs, positions, cache)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _continued(
+    model: Model, params: Any, begun: Begun, inputs: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Losses (B, T), 0 where IGNORED, and (B,) whether every other target is the most likely token."""
+    logits = _logits(model, params, begun, inputs)
+    likeliest = (jnp.argmax(logits, axis=-1) == targets) | (targets == IGNORED)
+    return token_losses(logits, targets), jnp.all(likeliest, axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _next(model: Model, params: Any, begun: Begun, inputs: jax.Array, last: jax.Array, ids: jax.Array) -> jax.Array:
+    """Log-probabilities (B, C) of ids (B, C) behind the token of inputs (B, T) at `last` (B,)."""
+    logits = _logits(model, params, begun, inputs)
+    at = jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+    return jnp.take_along_axis(jax.nn.log_softmax(at), ids, axis=1)
