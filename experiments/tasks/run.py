@@ -106,6 +106,17 @@ ARMS |= {
         ),
         (SST2, (*SST2[:2], "--split=test")),
     ),
+    "dialogsum_lora": Arm(  # about 900 of the 12,460 talks, each seen once
+        "PROMPTED/config.json",
+        (
+            *("train.init=PROMPTED", "adapter.rank=8", "adapter.alpha=16", "data.path=DATA/dialogsum"),
+            *("data.task=dialogsum", "data.examples.pack=true", "data.examples.too_long=cut", "model.context=448"),
+            *("data.examples.written=8", "train.steps=240", "train.batch_size=2", "train.accumulate=1"),
+            *("train.lr=5e-4", "train.min_lr=0", "train.warmup=20", "train.weight_decay=0", "train.sample_every=0"),
+            *("train.eval_every=120", "train.eval_windows=16", "train.final_windows=16", "train.checkpoint_every=60"),
+        ),
+        (("--task=dialogsum", "--task_data=DATA/dialogsum", "--split=test", "--limit=100"),),
+    ),
     "prompted": Arm(  # as text but where it says --chat; the first 100 questions where an answer is written
         "",
         (),
