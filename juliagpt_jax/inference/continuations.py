@@ -111,13 +111,13 @@ def _read(model: Model, params: Any, tokens: jax.Array, slots: int) -> Any:
     return model.apply({"params": params}, tokens, jnp.arange(tokens.shape[1])[None], model.init_cache(1, slots))[1]
 
 
-def _logits(model: Model, params: Any, begun: Begun, inputs: jax.Array) -> jax.Array:
-    """Logits (B, T, V) of inputs (B, T), pads at their end, behind what was read before."""
+def _logits(model: Model, params: Any, begun: Begun, inputs: jax.Array, at: jax.Array | None = None) -> jax.Array:
+    """Logits (B, T, V) of inputs (B, T), pads at their end, behind what was read before; for `at` see `Model.apply`."""
     if begun.cache is None:
-        return model.apply({"params": params}, inputs)[0]
+        return model.apply({"params": params}, inputs, at=at)[0]
     cache = jax.tree.map(lambda held: jnp.repeat(held, len(inputs), axis=0), begun.cache)
     positions = jnp.broadcast_to(begun.length + jnp.arange(inputs.shape[1]), inputs.shape)
-    return model.apply({"params": params}, inputs, positions, cache)[0]
+    return model.apply({"params": params}, inputs, positions, cache, at=at)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -133,6 +133,5 @@ def _continued(
 @functools.partial(jax.jit, static_argnums=0)
 def _next(model: Model, params: Any, begun: Begun, inputs: jax.Array, last: jax.Array, ids: jax.Array) -> jax.Array:
     """Log-probabilities (B, C) of ids (B, C) behind the token of inputs (B, T) at `last` (B,)."""
-    logits = _logits(model, params, begun, inputs)
-    at = jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
-    return jnp.take_along_axis(jax.nn.log_softmax(at), ids, axis=1)
+    logits = _logits(model, params, begun, inputs, last)[:, 0]
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), ids, axis=1)

@@ -93,12 +93,16 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array | None = None, cache: tuple | None = None
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        cache: tuple | None = None,
+        at: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple | None, dict[str, Any]]:
         """tokens (B, T) int, positions (B, T) or None for 0 .. T-1 -> float32 logits (B, T, V), the continued cache
         (None without one), and what else there is to say of the pass, by name: a tuple of one entry for each layer that
         has such a thing. "ode" is a `Solve` of each ODE layer that was solved without a cache; the others are what
-        channels have to say."""
+        channels have to say. Given `at` (B,), logits (B, 1, V) of that token of each row alone."""
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         width, dtype = self.config.width, DTYPES[self.precision]
@@ -112,7 +116,7 @@ class Decoder(nn.Module):
         x = start = nn.Dropout(self.config.inner_dropout, deterministic=not self.has_rng("dropout"))(x)
 
         kinds = layers(self.config, self.schedule, self.energy)
-        given, run, at, outputs = [], [], 0, []
+        given, run, used, outputs = [], [], 0, []
         parts = zip(self.blocks(), kinds, mixers.starts(self.config), strict=True)
         for i, (block, layer, starts) in enumerate(parts):
             own: dict[str, Any] = {}
@@ -129,8 +133,8 @@ class Decoder(nn.Module):
             own["params"] = self.get_variable("params", name) if there else self.param(name, init)
             own["keys"] = {name: self.make_rng(name) for name in ("dropout", "steps", "capacity") if self.has_rng(name)}
             if cache is not None:
-                own["caches"] = tuple(cache[at : at + layer.evaluations])
-                at += layer.evaluations
+                own["caches"] = tuple(cache[used : used + layer.evaluations])
+                used += layer.evaluations
             given.append(own)
             run.append(functools.partial(self._layer, name, block, layer, start, starts, positions, outputs))
         x, gives = rolled.run(run, given, x, rolled.unit(self.config, kinds) if self.config.scan_layers else ())
@@ -140,6 +144,8 @@ class Decoder(nn.Module):
             for what, value in aux.items():
                 said[what] = (*said.get(what, ()), value)
 
+        if at is not None:
+            x = jnp.take_along_axis(x, at[:, None, None], axis=1)
         x = NORMS[self.config.norm](self.config)(name="norm")(x)
         head = (
             embedding.T
@@ -189,6 +195,7 @@ class Decoder(nn.Module):
         positions: jax.Array | None = None,
         cache: Any = None,
         *,
+        at: jax.Array | None = None,
         rngs: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Flax's `apply`, of which a reader and a type checker know here what it takes and gives. With a sink token
@@ -197,20 +204,20 @@ class Decoder(nn.Module):
             variables = {"params": self.cuts.beside_layers(variables["params"])}
         run: Any = functools.partial(super().apply, variables, rngs=rngs)
         if self.config.sink != "token":
-            return run(tokens, positions, cache)
+            return run(tokens, positions, cache, at)
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None, :]
         tokens = jnp.asarray(tokens, jnp.int32)  # which can hold V
         sink = jnp.full((len(tokens), 1), self.vocab)
         if cache is None:
             behind = jnp.concatenate([jnp.zeros_like(positions[:, :1]), positions + 1], axis=1)
-            logits, _, said = run(jnp.concatenate([sink, tokens], axis=1), behind, None)
-            return logits[:, 1:], None, said
+            logits, _, said = run(jnp.concatenate([sink, tokens], axis=1), behind, None, None if at is None else at + 1)
+            return logits if at is not None else logits[:, 1:], None, said
         # Where a row begins its sink goes before it; in the other rows, whose cache has it, it is a pad.
         begins = jnp.any(positions == 0, axis=1, keepdims=True)
         first = jnp.broadcast_to(jnp.where(begins, 0, evicting.PAD), sink.shape)
         cache = jax.lax.cond(jnp.any(begins), lambda held: run(sink, first, held)[1], lambda held: held, cache)
-        return run(tokens, positions + 1, cache)
+        return run(tokens, positions + 1, cache, at)
 
     def product(self, x: jax.Array, head: jax.Array, name: str) -> jax.Array:
         """x (B, T, D) times the head (D, V) -> float32 (B, T, V)."""

@@ -184,6 +184,16 @@ def test_compilations(generator):
     assert here.compilations == {"prefill": 3, "decode": 3}, "another batch size"
 
 
+def test_a_long_prompt_does_not_hold_the_logits_of_all_its_tokens(tiny):
+    """With 49,152 tokens, sixteen prompts of 1,024 would want 3 GB for them, of which a row is read."""
+    rows, length, vocab = 2, 128, 4096
+    model = build_model(tiny("model.width=16", f"model.context={length}"), vocab)
+    here = Generator(model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
+    args = jnp.zeros((rows, length), int), jnp.ones(rows, int), jax.eval_shape(lambda: here.empty(rows)), jnp.ones(rows)
+    held = here._prefill.lower(here.params, *args).compile().memory_analysis().temp_size_in_bytes
+    assert held < rows * length * vocab * 4 / 4
+
+
 def test_programs_are_counted():
     """One for each shape and dtype that a function was called with; by the one place that asks JAX for it."""
     function = jax.jit(lambda x: x + 1)

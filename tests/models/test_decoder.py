@@ -160,6 +160,19 @@ def test_padded_batch_is_each_row_alone(built):
         assert_close(logits[:, 0], wanted[np.arange(B), at], built, 1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes", [(), ("model.sink=token",), SWITCHES["switches"]], ids=["plain", "sink", "switches"]
+)
+def test_logits_of_one_token_of_each_row(changes, tiny):
+    """Asked for alone they are those that stand among all, with a cache and without."""
+    built = Built(tiny("model.tie=false", *changes))
+    at, positions = jnp.array([0, 4, T - 1]), np.broadcast_to(np.arange(T), (B, T))
+    wanted = np.asarray(built.forward(built.tokens))[np.arange(B), at][:, None]
+    for cached in ((), (jnp.asarray(positions), built.model.init_cache(B, SLOTS))):
+        logits = jax.jit(built.model.apply)({"params": built.params}, built.tokens, *cached, at=at)[0]
+        np.testing.assert_allclose(logits, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_slots_not_yet_filled_do_not_matter(built, count):
     _, clean = built.fill(built.tokens[:, :5])
