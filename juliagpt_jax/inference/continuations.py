@@ -5,20 +5,20 @@ What all texts begin with, such as the examples that are shown before each quest
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.data.batch import IGNORED
+from juliagpt_jax.inference.beginning import Begun, read, shared
 from juliagpt_jax.inference.generate import bucket_for
 from juliagpt_jax.inference.scoring import fitting, token_losses
 from juliagpt_jax.models.interface import Model
 
 ROWS = 32  # texts that share a forward pass
 LOGITS = 2**27  # numbers that texts of about one length may have as logits at a time: half a GiB in float32
-FEWEST = 16  # tokens that all texts begin with: of fewer it does not pay to read them apart
 
 
 def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -54,34 +54,16 @@ def next_ids(model: Model, params: Any, texts: Sequence[np.ndarray], asked: np.n
     return found
 
 
-class Begun(NamedTuple):
-    """Beginning of all texts, read: how many tokens, and the cache of one row behind them, which has slots for the rest
-    of the longest text. None, where nothing is read apart."""
-
-    length: Any = 0
-    cache: Any = None
-
-
 def _begin(
     model: Model, params: Any, texts: Sequence[np.ndarray], ends: Sequence[int]
 ) -> tuple[Begun, list[np.ndarray]]:
-    """Read what all texts begin with, their last `ends` tokens apart, and return it and the rest of each.
-
-    Nothing is read apart where it does not pay, with few texts or fewer than FEWEST tokens in common; nor by a model
-    with another mixer or mask, whose cache may not have any number of slots, nor take any number of tokens at once.
-    """
-    plain = {*model.config.mixer.split(), *model.config.mask.split()} == {"attention", "causal"}
-    if not plain or len(texts) <= ROWS:
-        return Begun(), list(texts)
-    length = min(len(ids) - end for ids, end in zip(texts, ends, strict=True))
-    for ids in texts:
-        differs = np.flatnonzero(ids[:length] != texts[0][:length])
-        length = int(differs[0]) if len(differs) else length
-    if length < FEWEST:
-        return Begun(), list(texts)
+    """Read what all texts begin with, their last `ends` tokens apart, and return it and the rest of each."""
+    length = shared(model, texts, ends, ROWS)
     rest = [ids[length:] for ids in texts]
+    if not length:
+        return Begun(), rest
     slots = length + bucket_for(max(map(len, rest)), model.config.context - length)
-    return Begun(length, _read(model, params, jnp.asarray(texts[0][None, :length]), slots)), rest
+    return read(model, params, texts[0][:length], slots), rest
 
 
 def _alike(model: Model, texts: Sequence[np.ndarray], begun: int = 0) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -105,19 +87,12 @@ def _alike(model: Model, texts: Sequence[np.ndarray], begun: int = 0) -> Iterato
         at += len(members)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _read(model: Model, params: Any, tokens: jax.Array, slots: int) -> Any:
-    """The cache of one row, of so many slots, that has read tokens (1, T)."""
-    return model.apply({"params": params}, tokens, jnp.arange(tokens.shape[1])[None], model.init_cache(1, slots))[1]
-
-
 def _logits(model: Model, params: Any, begun: Begun, inputs: jax.Array, at: jax.Array | None = None) -> jax.Array:
     """Logits (B, T, V) of inputs (B, T), pads at their end, behind what was read before; for `at` see `Model.apply`."""
     if begun.cache is None:
         return model.apply({"params": params}, inputs, at=at)[0]
-    cache = jax.tree.map(lambda held: jnp.repeat(held, len(inputs), axis=0), begun.cache)
     positions = jnp.broadcast_to(begun.length + jnp.arange(inputs.shape[1]), inputs.shape)
-    return model.apply({"params": params}, inputs, positions, cache, at=at)[0]
+    return model.apply({"params": params}, inputs, positions, begun.rows(len(inputs)), at=at)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -23,6 +23,8 @@ import numpy as np
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.model import ABSENT, START
+from juliagpt_jax.inference import beginning
+from juliagpt_jax.inference.beginning import Begun
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.evicting import PAD
@@ -32,6 +34,7 @@ from juliagpt_jax.models.precision import cast
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
 FEWEST_SLOTS = 512
+NOTHING = Begun()
 ENDED = -1  # stands for every token behind the end of a row
 
 
@@ -84,6 +87,12 @@ class Generator:
     def load(self, params: Any) -> None:
         """Take other parameters of the same model, without compiling anything again."""
         self.params = jax.device_put(cast(params, self.model.precision), jax.devices()[0])
+        self._beginning, self._begun = np.zeros(0, np.int32), NOTHING
+
+    def begin(self, ids: np.ndarray) -> None:
+        """Read ids that prompts will begin with, once: of prompts that all begin so, `stream` reads the rest alone. For
+        a model and ids that `beginning.shared` allows."""
+        self._beginning, self._begun = np.asarray(ids), beginning.read(self.model, self.params, ids, self.slots)
 
     @property
     def compilations(self) -> dict[str, int]:
@@ -105,20 +114,20 @@ class Generator:
         kept = (self.window.sinks,) if self.window.evict else ()
         return self.model.init_cache(batch, self.slots, *kept)
 
-    def _prefill_rows(self, params, tokens, lengths, state, chosen):
-        """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist; leave the others as they
-        are."""
+    def _prefill_rows(self, params, tokens, lengths, state, chosen, begun):
+        """Start the chosen rows afresh from tokens (B, P) of which `lengths` (B,) exist, behind what was begun; leave
+        the others as they are."""
         B, P = tokens.shape
         slots = jnp.arange(P)[None, :]
-        positions = jnp.where(slots < lengths[:, None], slots, self.pad)
-        fresh = self.cache(B)
+        positions = jnp.where(slots < lengths[:, None], begun.length + slots, self.pad)
+        fresh = self.cache(B) if begun.cache is None else begun.rows(B)
         if self.model.encodes:
             source = jnp.where(slots < lengths[:, None], tokens, ABSENT)
             tokens, positions = {"source": source, "tokens": jnp.full((B, 1), START)}, jnp.zeros((B, 1), jnp.int32)
             lengths = jnp.ones_like(lengths)  # of what the decoder has read
         at = None if self.model.encodes else lengths - 1
         logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh, at=at)
-        new = (fresh, logits[:, 0], lengths)
+        new = (fresh, logits[:, 0], begun.length + lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 
     def decode_block(
@@ -169,7 +178,10 @@ class Generator:
         windows = [window.begin(text) for text in texts]
         keys, guide = _row_keys(prompts, seed), guided(texts, new_tokens) if guided else None
         state = jax.device_put(self.empty(B), jax.devices()[0])
-        state = self._start(state, windows, np.ones(B, bool), bucket_for(max(map(len, windows)), self.slots))
+        begun = self._begun_by(windows)
+        rest = [read[begun.length :] for read in windows]
+        bucket = bucket_for(max(map(len, rest)), self.slots - begun.length)
+        state = self._start(state, rest, np.ones(B, bool), bucket, begun)
         filled = np.array([1 if self.model.encodes else len(read) for read in windows])
         done = 0
         while done < new_tokens:
@@ -189,18 +201,26 @@ class Generator:
             done += needed
             yield fresh
 
-    def _start(self, state: Any, windows: Sequence[np.ndarray], chosen: np.ndarray, bucket: int) -> Any:
-        """The chosen rows with their windows, at most `bucket` tokens each, in the cache."""
+    def _begun_by(self, windows: Sequence[np.ndarray]) -> Begun:
+        """Return what was begun, if all windows begin so and go on; else nothing."""
+        begins, count = self._beginning, len(self._beginning)
+        fits = count and all(len(own) > count and np.array_equal(own[:count], begins) for own in windows)
+        return self._begun if fits else NOTHING
+
+    def _start(
+        self, state: Any, windows: Sequence[np.ndarray], chosen: np.ndarray, bucket: int, begun: Begun = NOTHING
+    ) -> Any:
+        """The chosen rows with their windows, at most `bucket` tokens each, in the cache, behind what was begun."""
         tokens = np.zeros((len(windows), bucket), np.int32)
         lengths = np.ones(len(windows), np.int32)
         for row, window in enumerate(windows):
             if chosen[row]:
                 lengths[row] = len(window)
                 tokens[row, : len(window)] = window
-        return self._fill(state, tokens, lengths, chosen)
+        return self._fill(state, tokens, lengths, chosen, begun)
 
-    def _fill(self, state, tokens, lengths, chosen):
-        return self._prefill(self.params, tokens, lengths, state, chosen)
+    def _fill(self, state, tokens, lengths, chosen, begun):
+        return self._prefill(self.params, tokens, lengths, state, chosen, begun)
 
     def _advance(self, rule, state, texts, keys, done, count):
         """Write `count` more tokens of each row, behind texts that have `done` new ones -> the state and (count, B)."""

@@ -70,9 +70,13 @@ class SpeculativeGenerator(Generator):
     def empty(self, batch: int) -> Any:
         return super().empty(batch), self.draft.empty(batch)
 
-    def _fill(self, state, tokens, lengths, chosen):
+    def begin(self, ids: np.ndarray) -> None:
+        """Read nothing beforehand: every prompt is read whole, by both models."""
+
+    def _fill(self, state, tokens, lengths, chosen, begun):
         large, small = state
-        return super()._fill(large, tokens, lengths, chosen), self.draft._fill(small, tokens, lengths, chosen)
+        read = tokens, lengths, chosen, begun
+        return super()._fill(large, *read), self.draft._fill(small, *read)
 
     def _advance(self, rule, state, texts, keys, done, count):
         tails = np.array([text[-2:] if len(text) > 1 else [0, text[0]] for text in texts], np.int32)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from juliagpt_jax.inference import continuations
+from juliagpt_jax.inference.beginning import FEWEST
 from juliagpt_jax.models.build import build_model
 from juliagpt_jax.training.state import initial_state
 
@@ -81,7 +82,7 @@ def test_what_all_texts_begin_with_is_read_once(changes, apart, tiny, reads):
 
 def test_few_texts_or_little_in_common_are_read_whole(tiny, reads):
     model, params = build(tiny)
-    few, short = texts(continuations.ROWS), texts(2 * continuations.ROWS, SHOWN[: continuations.FEWEST - 1])
+    few, short = texts(continuations.ROWS), texts(2 * continuations.ROWS, SHOWN[: FEWEST - 1])
     differ = [*texts(2 * continuations.ROWS), SHOWN[::-1].copy()]
     for own in (few, short, differ):
         continuations.next_ids(model, params, own, np.zeros((len(own), 1), int))

@@ -9,6 +9,7 @@ import pytest
 
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.inference import generate
+from juliagpt_jax.inference.beginning import Begun
 from juliagpt_jax.inference.generate import SMALLEST_BUCKET, Generator, bucket_for, compiled_programs
 from juliagpt_jax.inference.sampling import Rule
 from juliagpt_jax.models.build import build_model
@@ -189,9 +190,34 @@ def test_a_long_prompt_does_not_hold_the_logits_of_all_its_tokens(tiny):
     rows, length, vocab = 2, 128, 4096
     model = build_model(tiny("model.width=16", f"model.context={length}"), vocab)
     here = Generator(model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
-    args = jnp.zeros((rows, length), int), jnp.ones(rows, int), jax.eval_shape(lambda: here.empty(rows)), jnp.ones(rows)
+    args = (
+        jnp.zeros((rows, length), int),
+        jnp.ones(rows, int),
+        jax.eval_shape(lambda: here.empty(rows)),
+        jnp.ones(rows),
+        Begun(),
+    )
     held = here._prefill.lower(here.params, *args).compile().memory_analysis().temp_size_in_bytes
     assert held < rows * length * vocab * 4 / 4
+
+
+def test_what_prompts_begin_with_is_read_once(generator):
+    """The text is the same, from fewer tokens read: of prompts that all begin so and go on, whatever stands behind."""
+    here = Generator(generator.model, generator.params)
+    read, filled = [], here._fill
+    here._fill = lambda state, tokens, *more: read.append(tokens.shape[1]) or filled(state, tokens, *more)
+    shown = prompt(17, seed=9)
+    prompts = [np.concatenate([shown, prompt(length, seed=length)]) for length in (1, 5, 12)]
+    wanted = [here.generate(prompts, count, GREEDY) for count in (3, 2 * SLOTS)]
+    here.begin(shown)
+    for new in wanted:
+        np.testing.assert_array_equal(here.generate(prompts, new.shape[1], GREEDY), new)
+    rolls = read.count(SLOTS // 2)
+    assert read[0] == SLOTS and SLOTS - len(shown) in read and rolls
+    for others in ([*prompts, shown], [*prompts, prompt(20)]):  # one stops there, one begins otherwise
+        assert here._begun_by(others).length == 0
+    here.load(generator.params)
+    assert here._begun_by(prompts).length == 0, "other parameters have not read it"
 
 
 def test_programs_are_counted():

@@ -11,7 +11,7 @@ from juliagpt_jax.data.tasks.task import Example, Task
 from juliagpt_jax.data.tokenizer import Tokenizer
 from juliagpt_jax.evaluation.tasks.metrics import Chosen, Written
 from juliagpt_jax.evaluation.tasks.prompting import Prompter, cue
-from juliagpt_jax.inference import continuations, scoring
+from juliagpt_jax.inference import beginning, continuations, scoring
 from juliagpt_jax.inference.generate import Generator, slots_for
 from juliagpt_jax.inference.opened import Opened
 from juliagpt_jax.inference.sampling import Rule
@@ -94,6 +94,8 @@ def write(
     window, longest = Window(model.config.context), max(map(len, prompts))
     slots = slots_for(model, max(longest, most + 1) if prompter.encodes else longest + most, window)
     generator, rows = Generator(model, opened.params, slots=slots), max(1, min(ROWS, CACHED // slots, len(prompts)))
+    if length := beginning.shared(model, prompts, [1] * len(prompts), rows):
+        generator.begin(prompts[0][:length])
     texts: list[list[str]] = [[""] * samples for _ in prompts]
     ended = [[False] * samples for _ in prompts]
     stops = [] if prompter.chat or prompter.encodes else [prompter.task.stop]
