@@ -16,6 +16,7 @@ RECIPES = Suite(
 )
 COUNTED = File("words/results/kneser_ney/wikitext2.jsonl")
 WIKITEXT = File("words/results/wikitext2/runs.jsonl")
+ADDED = File("words/results/beside/runs.jsonl")
 TRAINED = "main --config=configs/wikitext2_muon.py --config.train.precision=bf16 --config.model.dropout=0.2"
 FEWER = {"command": TRAINED}  # of the two dropouts
 MORE = {"command": TRAINED.replace("0.2", "0.3")}
@@ -37,6 +38,13 @@ RECORDS = {
 def counted(order: int, side: str, key: str = "word_perplexity", form: str = ".1f") -> Statistic:
     """A number of n-grams over the same tokens as the models'."""
     return COUNTED.value({"tokens": "bpe", "order": order, "side": side}, key, form)
+
+
+def added(results: Results) -> dict[str, float]:
+    """Word perplexities of the small model, of counted five-grams, of both mixed, and of the two rows that adapt."""
+    (row,) = ADDED.pick(results, {})
+    rows = dict(zip(("Counted", "Mixed", "Cache", "Dynamic"), row["beside"], strict=True))
+    return {"Alone": row["word_perplexity"], **{name: each["word_perplexity"] for name, each in rows.items()}}
 
 
 def record(name: str, path: str) -> Pending:
@@ -72,6 +80,11 @@ NUMBERS: dict[str, Statistic] = {
     "WordsCountedBytes": counted(5, "valid", "bpb", ".3f"),
     "WordsCountedTest": counted(5, "test"),
     "WordsCountedPlain": COUNTED.value({"tokens": "words", "order": 5, "side": "valid"}, "word_perplexity", ".1f"),
+    "AddedParams": ADDED.value({}, "params", ",d"),
+    **{
+        f"Added{name}": lambda results, name=name: f"{added(results)[name]:.1f}"
+        for name in ("Alone", "Counted", "Mixed", "Cache", "Dynamic")
+    },
     "RecipesSeeds": RECIPES.distinct({}, "seed"),
     "RecipesSteps": RECIPES.value({}, "config.train.steps", ",d"),
     "RecipesParams": RECIPES.value({}, "params", ",d"),
@@ -111,6 +124,13 @@ HOLDS: Holds = {
             RECIPES.difference(results, "adamw, documents").low
             < 0
             < RECIPES.difference(results, "adamw, documents").high
+        ),
+    ),
+    "CacheHelps": (
+        "of what stands beside the small model the cache is best, and all but the counts alone are ahead of it",
+        lambda results: (
+            min(added(results), key=lambda name: added(results)[name]) == "Cache"
+            and [name for name, value in added(results).items() if value > added(results)["Alone"]] == ["Counted"]
         ),
     ),
     "BelowLstm": (
