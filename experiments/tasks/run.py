@@ -124,7 +124,12 @@ ARMS |= {
             SST2,
             *(
                 (f"--task={task}", f"--task_data=DATA/{task}", "--split=test", f"--shots={shots}", "--limit=100", *chat)
-                for task, shots, chat in (("dialogsum", 0, ()), ("gsm8k", 2, ()), ("dialogsum", 0, ("--chat",)))
+                for task, shots, chat in (
+                    ("dialogsum", 0, ()),
+                    ("dialogsum", 2, ()),
+                    ("dialogsum", 0, ("--chat",)),
+                    ("gsm8k", 2, ()),
+                )
             ),
             (*SST2, "--shots=4"),
             (*SST2, "--chat"),
