@@ -92,6 +92,9 @@ ARMS |= {
     ),
     "mawps_delta_words": Arm("configs/mawps.py", AFTER, (("--task=mawps", *MAWPS),), "tinystories_delta"),
     "sst2_words": Arm("configs/sst2.py", ("data.path=DATA/sst2", *READER), SCRATCH, "wikitext2"),
+    # Twice the rate, the best of three on a sixth of the training part (seed 7), and of two from scratch.
+    "sst2_2e3": Arm("configs/sst2.py", ("data.path=DATA/sst2", "train.lr=2e-3"), SCRATCH),
+    "sst2_words_2e3": Arm("configs/sst2.py", ("data.path=DATA/sst2", *READER, "train.lr=2e-3"), SCRATCH, "wikitext2"),
     "svamp": Arm(  # of 1,200 steps the loss on dev is least after 800
         "configs/mawps.py",
         ("data.path=DATA/svamp", "data.task=svamp", "train.steps=800"),
