@@ -8,8 +8,8 @@ Time:      9 minutes, others at work beside it
 Result:    78.0% of the 384 of the first fold (78.9, 78.4, 76.8; seeds 11, 22, 33); attention alone 74.2%. Published,
            five folds: a transformer from scratch 85.6% (LYH-YF/MWPToolkit), GPT-2 75.9%
 
-For SVAMP: --config.data.task=svamp --config.data.path=data/svamp --config.train.steps=800, 18.2% of the 1,000 (16.9, 19.6;
-seeds 11, 22). Published: a transformer from scratch 20.7%, GPT-2 25.7%.
+For SVAMP: --config.data.task=svamp --config.data.path=data/svamp --config.train.steps=800, 18.2% of the 1,000 (16.9,
+19.6; seeds 11, 22). Published: a transformer from scratch 20.7%, GPT-2 25.7%.
 """
 
 import ml_collections
