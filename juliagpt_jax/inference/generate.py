@@ -125,8 +125,7 @@ class Generator:
             source = jnp.where(slots < lengths[:, None], tokens, ABSENT)
             tokens, positions = {"source": source, "tokens": jnp.full((B, 1), START)}, jnp.zeros((B, 1), jnp.int32)
             lengths = jnp.ones_like(lengths)  # of what the decoder has read
-        at = None if self.model.encodes else lengths - 1
-        logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh, at=at)
+        logits, fresh, _ = self.model.apply({"params": params}, tokens, positions, fresh, at=lengths - 1)
         new = (fresh, logits[:, 0], begun.length + lengths)
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, state)
 

@@ -54,8 +54,8 @@ class Model(Protocol):
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Return float32 logits (B, T, V), the continued cache, None without one, and what else there is to say of the
         pass, by name. {"params": ...} and tokens (B, T), or with a source that a model reads apart (`t5.py`); for
-        positions see `gpt.py`. A decoder that is given `at` (B,) returns the logits (B, 1, V) of that token of each row
-        alone: of a long prompt those of all tokens would be most of the memory."""
+        positions see `gpt.py`. Given `at` (B,), a model that writes returns the logits (B, 1, V) of that token of each
+        row alone: of a long prompt those of all tokens would be most of the memory."""
         ...
 
     def init_cache(self, batch: int, slots: int, first: int | None = None) -> Any:

@@ -217,14 +217,14 @@ class T5(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Any, positions: jax.Array | None = None, cache: Any = None
+        self, tokens: Any, positions: jax.Array | None = None, cache: Any = None, at: jax.Array | None = None
     ) -> tuple[jax.Array, Any, dict[str, Any]]:
         """Return float32 logits (B, T, V), the continued cache (None without one), and {}.
 
         Args:
             tokens: {"source": (B, S), "tokens": (B, T)}: the source is read first, and begins the cache anew. Or
                 (B, T) alone: behind the source that the cache has; without a cache there is none to look at.
-            positions, cache: of the answer's tokens, as of `Decoder`.
+            positions, cache, at: of the answer's tokens, as of `Decoder`.
         """
         source, tokens = (tokens["source"], tokens["tokens"]) if isinstance(tokens, Mapping) else (None, tokens)
         if source is None and cache is None:
@@ -253,6 +253,8 @@ class T5(nn.Module):
             block = Block(model, linear, name=f"block_{i}")
             x, held = block(x, seen, bias, there, read, layers[i], positions)
             continued.append(held)
+        if at is not None:
+            x = jnp.take_along_axis(x, at[:, None, None], axis=1)
         x = drop(RMSNorm(model.norm_eps, name="norm")(x))
         if model.t5.scale_head:
             x = x * model.width**-0.5
@@ -260,7 +262,7 @@ class T5(nn.Module):
         head = embedding.T if model.tie else self.param("head", init, (model.width, self.vocab))
         logits = jnp.matmul(x.reshape(-1, model.width), head.astype(dtype), preferred_element_type=jnp.float32)
         kept = None if cache is None else {"layers": tuple(continued), "there": there}
-        return logits.reshape(*tokens.shape, self.vocab), kept, {}
+        return logits.reshape(*x.shape[:-1], self.vocab), kept, {}
 
     @nn.nowrap
     def check(self) -> None:

@@ -129,6 +129,13 @@ def test_decoding_is_the_forward_pass(small):
     np.testing.assert_allclose(fresh, wanted[:, :4], atol=2e-6)  # a source begins a cache anew
 
 
+def test_logits_of_one_token_of_each_answer(small):
+    wanted, at = np.asarray(small.forward(small.source, small.tokens)), np.array([0, 2, 6])
+    given = {"source": small.source, "tokens": small.tokens}
+    found = jax.jit(small.model.apply)({"params": small.params}, given, at=at)[0]
+    np.testing.assert_allclose(found, wanted[np.arange(3), at][:, None], atol=2e-6)
+
+
 @pytest.mark.parametrize("sizes", [(7, 1), (1, 7)], ids=["source", "answer"])
 def test_word_dropout_is_of_both(small, sizes, tiny):
     """A side of one token makes two outcomes at most; more than those come from the other side's seven."""
