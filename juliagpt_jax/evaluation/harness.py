@@ -38,7 +38,7 @@ class Adapter:
             UserError: a continuation is empty, or has more tokens than the model's context.
         """
         pairs = [self._pair(*request.args) for request in requests]
-        sums, greedy = continuations.continuations(self.model, self.params, pairs)
+        sums, greedy = continuations.last_ids(self.model, self.params, pairs)
         return list(zip(sums.tolist(), greedy.tolist(), strict=True))
 
     def _pair(self, context: str, continuation: str) -> tuple[np.ndarray, int]:

@@ -25,6 +25,9 @@ class Begun(NamedTuple):
         return jax.tree.map(lambda held: jnp.repeat(held, count, axis=0), self.cache)
 
 
+NOTHING = Begun()
+
+
 def shared(model: Model, texts: Sequence[np.ndarray], ends: Sequence[int], fewest: int) -> int:
     """Return how many tokens all texts begin with, their last `ends` apart, where reading them apart pays; else 0.
 

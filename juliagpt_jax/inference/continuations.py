@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from juliagpt_jax.data.batch import IGNORED
-from juliagpt_jax.inference.beginning import Begun, read, shared
+from juliagpt_jax.inference.beginning import NOTHING, Begun, read, shared
 from juliagpt_jax.inference.generate import bucket_for
 from juliagpt_jax.inference.scoring import fitting, token_losses
 from juliagpt_jax.models.interface import Model
@@ -21,7 +21,7 @@ ROWS = 32  # texts that share a forward pass
 LOGITS = 2**27  # numbers that texts of about one length may have as logits at a time: half a GiB in float32
 
 
-def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+def last_ids(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Return for each text the log-probability (n,), float64, in nats, of the ids at its end, and (n,) whether each of
     these is the most likely one where it stands.
 
@@ -43,7 +43,7 @@ def continuations(model: Model, params: Any, pairs: Sequence[tuple[np.ndarray, i
 
 def next_ids(model: Model, params: Any, texts: Sequence[np.ndarray], asked: np.ndarray) -> np.ndarray:
     """Return the log-probabilities (n, C), float64, in nats, that each of the ids `asked` (n, C) comes next behind a
-    text: what `continuations` says of single ids, with one pass for all of a text's."""
+    text: what `last_ids` says of single ids, with one pass for all of a text's."""
     found = np.zeros(asked.shape)
     begun, rest = _begin(model, params, texts, [1] * len(texts))
     for members, inputs in _alike(model, rest, begun.length):
@@ -61,7 +61,7 @@ def _begin(
     length = shared(model, texts, ends, ROWS)
     rest = [ids[length:] for ids in texts]
     if not length:
-        return Begun(), rest
+        return NOTHING, rest
     slots = length + bucket_for(max(map(len, rest)), model.config.context - length)
     return read(model, params, texts[0][:length], slots), rest
 

@@ -24,7 +24,7 @@ import numpy as np
 from juliagpt_jax.ground.errors import UserError
 from juliagpt_jax.ground.knobs.model import ABSENT, START
 from juliagpt_jax.inference import beginning
-from juliagpt_jax.inference.beginning import Begun
+from juliagpt_jax.inference.beginning import NOTHING, Begun
 from juliagpt_jax.inference.sampling import Rule, draw
 from juliagpt_jax.inference.window import Window
 from juliagpt_jax.models.evicting import PAD
@@ -34,7 +34,6 @@ from juliagpt_jax.models.precision import cast
 BLOCK = 32  # tokens between two visits to the host: short enough to stream, long enough not to matter
 SMALLEST_BUCKET = 16
 FEWEST_SLOTS = 512
-NOTHING = Begun()
 ENDED = -1  # stands for every token behind the end of a row
 
 

@@ -142,5 +142,5 @@ class Writer:
         found, some = np.zeros(len(answers)), [n for n, answer in enumerate(answers) if len(answer.ids)]
         joined = lambda answer: np.concatenate([answer.prompt, answer.ids]).astype(np.int32)
         pairs = [(joined(answers[n]), len(answers[n].ids)) for n in some]
-        found[some] = continuations.continuations(self.opened.model, self.opened.params, pairs)[0]
+        found[some] = continuations.last_ids(self.opened.model, self.opened.params, pairs)[0]
         return found

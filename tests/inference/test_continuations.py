@@ -71,7 +71,7 @@ def test_what_all_texts_begin_with_is_read_once(changes, apart, tiny, reads):
     np.testing.assert_allclose(continuations.next_ids(model, params, own, asked), wanted, atol=1e-5)
 
     pairs = [(ids, 1 + n % (len(ids) - len(SHOWN) - 1)) for n, ids in enumerate(own)]
-    logs, greedy = continuations.continuations(model, params, pairs)
+    logs, greedy = continuations.last_ids(model, params, pairs)
     for (ids, count), log, best in zip(pairs, logs, greedy, strict=True):
         said = alone(model, params, ids[:-1])[-count:]
         np.testing.assert_allclose(log, said[np.arange(count), ids[-count:]].sum(), atol=1e-4)

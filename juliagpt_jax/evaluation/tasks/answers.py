@@ -53,7 +53,7 @@ def _scored(opened: Opened, each: list[list[tuple[np.ndarray, int]]]) -> tuple[n
     if len(each[0]) > 1 and all(count == 1 for own in each for _, count in own):
         texts, asked = [own[0][0][:-1] for own in each], np.array([[ids[-1] for ids, _ in own] for own in each])
         return continuations.next_ids(model, params, texts, asked), np.zeros(asked.shape, bool)
-    logs, greedy = continuations.continuations(model, params, [pair for own in each for pair in own])
+    logs, greedy = continuations.last_ids(model, params, [pair for own in each for pair in own])
     return logs.reshape(len(each), -1), greedy.reshape(len(each), -1)
 
 
